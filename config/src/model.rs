@@ -1,0 +1,281 @@
+//! The validated settings. Every duration, size and name in here has been checked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that the proxy is told at start and on reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where clients connect. At least one.
+    pub listen: Vec<SocketAddr>,
+    /// The HTTP port for operators; `None` switches it off.
+    pub admin: Option<Admin>,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Clients served at once over all databases; the next one is told 53300.
+    pub max_clients: usize,
+    /// How clients and the proxy prove who they are.
+    pub auth: Auth,
+    /// Users known by name. Passwords are in here: `Secret` hides them from `Debug`.
+    pub users: BTreeMap<String, User>,
+    /// Databases by the name that clients ask for.
+    pub databases: BTreeMap<String, Database>,
+    /// Serves every database name that is not in `databases`, under that same name upstream.
+    pub wildcard: Option<Database>,
+    /// Whose statement is this: the rules, in order.
+    pub tenants: Tenants,
+    /// What is watched, and how closely.
+    pub observe: Observe,
+    /// The slow statement log.
+    pub slow_log: SlowLog,
+    /// What happens on SIGTERM.
+    pub shutdown: Shutdown,
+    /// How the proxy logs.
+    pub log: Log,
+}
+
+/// The admin port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Loopback unless `token` is set.
+    pub listen: SocketAddr,
+    /// Bearer token that every request but `/livez` and `/readyz` must carry.
+    pub token: Option<Secret>,
+}
+
+/// A password or token. Its bytes are shown by nothing but [`Secret::reveal`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// How a client proves who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// Everybody is who they say they are. Loopback and tests only.
+    Trust,
+    /// md5 challenge against the stored password.
+    Md5,
+    /// SCRAM-SHA-256 against the stored password or verifier.
+    ScramSha256,
+    /// Users with a stored secret by SCRAM; everybody else's password is asked for in clear text and tried on the
+    /// server itself, over loopback only unless `plaintext_network` allows more.
+    PassThrough,
+}
+
+/// Login rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// The method for clients.
+    pub method: AuthMethod,
+    /// Pass-through may ask for a clear-text password over a plain network too.
+    pub plaintext_network: bool,
+    /// A client that has not logged in by then is closed.
+    pub login_timeout: Duration,
+}
+
+/// One user that clients may log in as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// What the client must prove, and what upstreams are told unless `upstream_password` is set.
+    pub secret: UserSecret,
+    /// What upstreams are told; `None`: the plain password of `secret` if it has one, else the database's own.
+    pub upstream_password: Option<Secret>,
+}
+
+/// What is stored of a user's password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserSecret {
+    /// The password itself.
+    Plain(Secret),
+    /// `md5…` as in `pg_shadow`: 32 hex digits, without the prefix.
+    Md5(Secret),
+    /// A whole `SCRAM-SHA-256$…` verifier.
+    Scram(Secret),
+    /// Nothing: pass-through or trust.
+    None,
+}
+
+/// One database that clients may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Where it lives.
+    pub upstream: Upstream,
+    /// Its pools' settings (one pool per user).
+    pub pool: Pool,
+}
+
+/// A PostgreSQL server and the names to use there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Host name, address, or the folder of a Unix socket (begins with `/`).
+    pub host: String,
+    /// TCP port, or the number in the Unix socket's name.
+    pub port: u16,
+    /// Database there; `None`: the name that the client asked for.
+    pub database: Option<String>,
+    /// User there; `None`: the client's own.
+    pub user: Option<String>,
+    /// Password for `user`, or for every user without one of its own.
+    pub password: Option<Secret>,
+}
+
+/// When an upstream is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PoolMode {
+    /// When the client leaves.
+    Session,
+    /// At the end of each transaction.
+    Transaction,
+    /// At the end of each statement; transaction blocks are refused.
+    Statement,
+}
+
+/// Settings of a pool: one per (database, user).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// When an upstream is given back.
+    pub mode: PoolMode,
+    /// Upstreams at most, at least 1.
+    pub size: usize,
+    /// Upstreams kept open even when idle, ≤ `size`.
+    pub min_size: usize,
+    /// How long a client waits for an upstream before 53300.
+    pub queue_timeout: Duration,
+    /// How long one connection attempt may take, login included.
+    pub connect_timeout: Duration,
+    /// First pause after a failed connection attempt; doubles, with jitter, up to `connect_backoff_max`.
+    pub connect_backoff: Duration,
+    /// Longest pause between connection attempts.
+    pub connect_backoff_max: Duration,
+    /// An upstream unused for so long is closed (down to `min_size`); zero: never.
+    pub idle_timeout: Duration,
+    /// An upstream older than this, ± 10 % jitter, is closed at its next boundary; zero: never.
+    pub lifetime: Duration,
+    /// An upstream idle for longer is checked by an empty query before use; zero: never.
+    pub health_check_after: Duration,
+    /// A client that holds a transaction open without speaking for so long gets 25P03; zero: never.
+    pub idle_in_transaction_timeout: Duration,
+    /// Prepared statements kept on each upstream.
+    pub max_prepared: usize,
+}
+
+/// Tenancy: rules tell whose a statement is, limits tell what it may do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tenants {
+    /// First match wins; none: `default`.
+    pub rules: Vec<TenantRule>,
+    /// The tenant of statements that no rule names.
+    pub default: String,
+    /// Distinct tenants that are counted on their own; the rest share one row.
+    pub max_tenants: usize,
+    /// Limits of all tenants that are not in `limits`.
+    pub default_limits: Limits,
+    /// Limits by tenant.
+    pub limits: BTreeMap<String, Limits>,
+}
+
+/// One way to name the tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantRule {
+    /// The user's name is the tenant's.
+    User,
+    /// The database's name is the tenant's.
+    Database,
+    /// `application_name` matches a pattern with one `{tenant}` in it and `*` for anything, as `worker-{tenant}-*`.
+    ApplicationName(String),
+    /// A startup option `-c name=value` or a startup parameter of this name.
+    StartupOption(String),
+    /// A tracked setting such as `app.tenant_id`, followed through SET and set_config.
+    Setting(String),
+}
+
+/// What a tenant's statements may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Longest time a statement may run; the server's own limit plus our deadline behind it. `None`: no limit.
+    pub statement_timeout: Option<Duration>,
+    /// Slow from here on; `None`: `slow_log.threshold`.
+    pub slow_threshold: Option<Duration>,
+}
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observe {
+    /// Fingerprints and statistics.
+    pub statements: bool,
+    /// N+1 detection.
+    pub n_plus_one: bool,
+    /// Thresholds of the detector.
+    pub profile: Profile,
+    /// Fingerprints kept per worker; the rest share one row.
+    pub max_fingerprints: usize,
+    /// Show example literals in findings and logs. Off unless an operator asks.
+    pub samples: bool,
+}
+
+/// Thresholds of the detector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Fan-out from 3, loops without a seen parent reported.
+    Development,
+    /// Fan-out from 5, loops without a seen parent silent.
+    Production,
+}
+
+/// The slow statement log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlowLog {
+    /// Slow from here on; `None`: off.
+    pub threshold: Option<Duration>,
+    /// Lines per fingerprint and minute at most; the rest are counted in the next line.
+    pub per_minute: u32,
+}
+
+/// What happens on SIGTERM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Transactions may finish for so long.
+    pub drain_timeout: Duration,
+    /// Readiness is red for so long before the listener closes.
+    pub grace: Duration,
+}
+
+/// How the proxy logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`.
+    pub level: LogLevel,
+    /// JSON lines, or text for people.
+    pub json: bool,
+    /// A file instead of standard error.
+    pub file: Option<PathBuf>,
+}
+
+/// Least severe level that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}

@@ -1,0 +1,4 @@
+//! What a statement is, whose it is, what may happen to it, and what its traffic reveals.
+//!
+//! Facts in, verdicts and findings out: nothing here knows the wire, opens a socket or reads a clock.
+#![forbid(unsafe_code)]

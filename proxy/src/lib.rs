@@ -1,0 +1,1 @@
+//! The proxy: sockets, workers, pools, admin port. The only asynchronous crate.

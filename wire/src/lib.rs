@@ -1,0 +1,4 @@
+//! PostgreSQL's frontend/backend protocol as a pooler needs it: bytes in, actions out.
+//!
+//! Nothing here opens a socket, reads a clock or knows what SQL means.
+#![forbid(unsafe_code)]
