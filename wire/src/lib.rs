@@ -2,3 +2,6 @@
 //!
 //! Nothing here opens a socket, reads a clock or knows what SQL means.
 #![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod tag;
