@@ -1,0 +1,56 @@
+# Everything that people do with a checkout. `make` alone lists it.
+SHELL := /bin/sh
+CARGO ?= cargo
+# Where rustup puts cargo, for shells that have not been started anew since.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+SECONDS ?= 30
+KEEP ?=
+ROUNDS ?= 3
+SOAK_SECONDS ?= 600
+FUZZ_SECONDS ?= 600
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test check demo bench soak fuzz image-check clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: ## Install what building and testing needs and this machine lacks
+	@.ci/setup test
+
+build: ## Build the pgweir binary as it is shipped: target/release/pgweir
+	@.ci/setup build
+	$(CARGO) build --release --package pgweir
+
+test: setup ## Run every test, end to end against a PostgreSQL of their own
+	@.ci/test
+
+check: ## What has to hold before a change lands: tests, format, lints, documentation
+	@.ci/run
+
+demo: ## A workflow engine's traffic through pgweir, and a report (SECONDS=30, KEEP=1 leaves it running)
+	@.ci/setup demo
+	$(CARGO) build --release --package pgweir
+	$(CARGO) build --package integration-tests --bin demo
+	@target/debug/demo --pgweir target/release/pgweir --seconds $(SECONDS) $(if $(KEEP),--keep)
+
+bench: ## Cost per query: direct, pgweir, PgBouncer; writes docs/benchmarks.md (ROUNDS=3)
+	@.ci/setup bench
+	$(CARGO) build --release --package pgweir
+	$(CARGO) build --package integration-tests --bin bench
+	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --write docs/benchmarks.md
+
+soak: setup ## The long versions of the randomised tests (SOAK_SECONDS=600)
+	$(CARGO) build --workspace --bins
+	PGWEIR_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --workspace -- --ignored soak
+
+fuzz: ## Fuzz the framer and the login (needs a nightly toolchain and cargo-fuzz; FUZZ_SECONDS=600 each)
+	@.ci/fuzz $(FUZZ_SECONDS)
+
+image-check: ## Build the Dockerfile without a daemon and run what came out against a PostgreSQL
+	@.ci/image-check
+
+clean: ## Remove what was built and set up
+	$(CARGO) clean
+	rm -rf .work
