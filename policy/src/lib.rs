@@ -2,3 +2,8 @@
 //!
 //! Facts in, verdicts and findings out: nothing here knows the wire, opens a socket or reads a clock.
 #![forbid(unsafe_code)]
+
+pub mod comment;
+pub mod fingerprint;
+pub mod memo;
+pub mod statement;
