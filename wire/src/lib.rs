@@ -3,5 +3,9 @@
 //! Nothing here opens a socket, reads a clock or knows what SQL means.
 #![forbid(unsafe_code)]
 
+pub mod error;
 pub mod frame;
+pub mod startup;
 pub mod tag;
+
+pub use error::{Error, Result};
