@@ -5,4 +5,6 @@
 #![forbid(unsafe_code)]
 
 mod model;
+pub mod units;
+
 pub use model::*;

@@ -7,3 +7,6 @@ pub mod comment;
 pub mod fingerprint;
 pub mod memo;
 pub mod statement;
+pub mod limits;
+pub mod tenant;
+pub mod verdict;

@@ -1,0 +1,152 @@
+//! What a tenant's statements may do: effective limits, deadlines, and what a client may set itself.
+
+use std::time::{Duration, Instant};
+
+use config::{Limits, Tenants};
+
+use crate::tenant::{Directory, TenantId};
+
+mod guc_time;
+pub use guc_time::{BadTime, parse_guc_time};
+
+/// How long after the server's own limit we cancel: time for its error to arrive first. It has the better words.
+pub const CANCEL_AFTER: Duration = Duration::from_millis(250);
+
+/// How long after the server's own limit the upstream is closed: it has answered neither its limit nor our cancel.
+pub const CLOSE_AFTER: Duration = Duration::from_secs(2);
+
+/// Limits by tenant, compiled. Immutable; a reload makes a new one and swaps it in.
+#[derive(Debug, Clone)]
+pub struct LimitTable {
+    by_id: Box<[Option<Limits>]>,
+    default: Limits,
+}
+
+impl LimitTable {
+    /// Looks up each configured tenant's id. Call [`Directory::reload`] with the same settings before.
+    pub fn new(tenants: &Tenants, directory: &Directory) -> Self {
+        let mut by_id: Vec<Option<Limits>> = Vec::new();
+        for (name, limits) in &tenants.limits {
+            let Some(id) = directory.known(name) else {
+                continue;
+            };
+            if by_id.len() <= id.index() {
+                by_id.resize(id.index() + 1, None);
+            }
+            if let Some(slot) = by_id.get_mut(id.index()) {
+                *slot = Some(limits.clone());
+            }
+        }
+        Self {
+            by_id: by_id.into(),
+            default: tenants.default_limits.clone(),
+        }
+    }
+
+    /// The limits of a tenant. Those that share [`TenantId::OTHER`] have the default ones.
+    pub fn of(&self, tenant: TenantId) -> &Limits {
+        self.by_id
+            .get(tenant.index())
+            .and_then(Option::as_ref)
+            .unwrap_or(&self.default)
+    }
+}
+
+/// The server's own `statement_timeout` for a session: the lower of what the client wants and what its tenant may.
+/// `None`, on both sides, is no limit, PostgreSQL's 0.
+pub fn statement_timeout(wish: Option<Duration>, limit: Option<Duration>) -> Option<Duration> {
+    let bounded = |value: Option<Duration>| value.filter(|value| !value.is_zero());
+    match (bounded(wish), bounded(limit)) {
+        (Some(wish), Some(limit)) => Some(wish.min(limit)),
+        (wish, limit) => wish.or(limit),
+    }
+}
+
+/// The same as PostgreSQL's value in milliseconds. A limit below 1 ms becomes 1: 0 would mean none.
+pub fn server_value(timeout: Option<Duration>) -> u32 {
+    timeout.filter(|value| !value.is_zero()).map_or(0, |value| {
+        let millis = value.as_micros().div_ceil(1000).min(i32::MAX as u128);
+        u32::try_from(millis).unwrap_or(i32::MAX as u32)
+    })
+}
+
+/// When we act on a statement that the server has not stopped itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    limit: Duration,
+    /// Send a CancelRequest from here on.
+    pub cancel_at: Instant,
+    /// Close the upstream from here on.
+    pub close_at: Instant,
+}
+
+/// What a sweep does with a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// Cancel it (once: the caller remembers).
+    Cancel,
+    /// Close its upstream.
+    Close,
+}
+
+impl Deadline {
+    /// The deadline of a request that starts `now` under this tenant's limit. `None`: it may run for ever.
+    pub fn new(limit: Option<Duration>, now: Instant) -> Option<Self> {
+        let limit = limit.filter(|limit| !limit.is_zero())?;
+        let cancel_at = now.checked_add(limit)?.checked_add(CANCEL_AFTER)?;
+        let close_at = now.checked_add(limit)?.checked_add(CLOSE_AFTER)?;
+        Some(Self {
+            limit,
+            cancel_at,
+            close_at,
+        })
+    }
+
+    /// The limit that it enforces, for the error's DETAIL.
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// What is due at `now`.
+    pub fn due(&self, now: Instant) -> Due {
+        if now >= self.close_at {
+            Due::Close
+        } else if now >= self.cancel_at {
+            Due::Cancel
+        } else {
+            Due::Nothing
+        }
+    }
+}
+
+/// What becomes of a client's own `SET statement_timeout`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clamp {
+    /// Within the limit: pass it on.
+    Pass,
+    /// Over the limit, or 0 for none: this value instead, with a NOTICE that says so.
+    Lower(Duration),
+    /// Not a value that PostgreSQL takes: pass it on, the server's own error is the best one.
+    Invalid,
+}
+
+/// Judges the value of `SET statement_timeout = value` or `set_config('statement_timeout', value, …)`.
+///
+/// ```
+/// use policy::limits::{Clamp, clamp};
+/// use std::time::Duration;
+/// let limit = Some(Duration::from_secs(5));
+/// assert_eq!(clamp("3s", limit), Clamp::Pass);
+/// assert_eq!(clamp("0", limit), Clamp::Lower(Duration::from_secs(5)));
+/// ```
+pub fn clamp(value: &str, limit: Option<Duration>) -> Clamp {
+    let Ok(wish) = parse_guc_time(value) else {
+        return Clamp::Invalid;
+    };
+    match limit.filter(|limit| !limit.is_zero()) {
+        Some(limit) if wish.is_zero() || wish > limit => Clamp::Lower(limit),
+        _ => Clamp::Pass,
+    }
+}

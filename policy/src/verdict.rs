@@ -1,0 +1,300 @@
+//! What may happen to a request, and every error that the proxy itself raises.
+//!
+//! A [`Verdict`] is what a session acts on. A [`Refusal`] is the one catalogue of our own errors: each variant carries
+//! the facts in types, and [`Refusal::report`] is the only place that turns them into a SQLSTATE and texts. Each text
+//! says what happened, to whom, and what to do about it. Codes are those of PostgreSQL's appendix A, picked so that a
+//! worker can act on them: 53300 and 57P03 are worth a retry, 0A000 and 22023 never are.
+
+use std::time::Duration;
+
+use config::PoolMode;
+
+mod texts;
+
+/// What the session does with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Pass it on.
+    Permit,
+    /// Answer with this error; the server never sees the request.
+    Reject(Refusal),
+    /// Pass it on, and keep the upstream for this client until it leaves: the statement leaves this behind.
+    Pin(SessionState),
+    /// Pass it on, and send DISCARD ALL before another client gets the upstream.
+    Discard(SessionState),
+}
+
+/// What a statement leaves on its upstream that no proxy can carry to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionState {
+    /// LISTEN: notifications arrive on this connection alone.
+    Listen,
+    /// A temporary table, view or sequence.
+    TemporaryObject,
+    /// A session-level advisory lock.
+    AdvisoryLock,
+    /// A cursor WITH HOLD.
+    HeldCursor,
+    /// PREPARE as SQL text.
+    SqlPrepare,
+    /// LOAD of a library.
+    Load,
+    /// SET ROLE or SET SESSION AUTHORIZATION.
+    Role,
+    /// A setting changed where the proxy cannot follow it, as in a function or a DO block.
+    HiddenSetting,
+}
+
+impl SessionState {
+    /// The words that a person knows it by.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Listen => "LISTEN",
+            Self::TemporaryObject => "a temporary table",
+            Self::AdvisoryLock => "a session-level advisory lock",
+            Self::HeldCursor => "a cursor WITH HOLD",
+            Self::SqlPrepare => "PREPARE as an SQL statement",
+            Self::Load => "LOAD",
+            Self::Role => "SET ROLE or SET SESSION AUTHORIZATION",
+            Self::HiddenSetting => "a setting changed inside a function or DO block",
+        }
+    }
+}
+
+/// Why no connection to the server came about. The address itself is for the log, not for clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectFailure {
+    /// Nobody listens there.
+    Refused,
+    /// No answer within `pool.connect_timeout`.
+    TimedOut,
+    /// The host's name has no address.
+    UnknownHost,
+    /// The server turned our user or password down.
+    LoginRefused,
+    /// The server has no connection left for us.
+    ServerFull,
+    /// It broke off, or spoke something other than the protocol.
+    Broken,
+}
+
+impl ConnectFailure {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Refused => "the connection was refused",
+            Self::TimedOut => "it did not answer in time",
+            Self::UnknownHost => "its host name has no address",
+            Self::LoginRefused => "it refused the user or password that the proxy has for it",
+            Self::ServerFull => "it has no free connection slot",
+            Self::Broken => "it broke the connection off",
+        }
+    }
+}
+
+/// An error of our own. The client keeps its connection unless [`Refusal::is_fatal`] says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// 0A000: BEGIN in a pool that gives upstreams back after each statement.
+    TransactionBlock {
+        /// The database that was asked for.
+        database: Box<str>,
+    },
+    /// 57014: it ran into its tenant's limit. The same message as PostgreSQL's own.
+    StatementTimeout {
+        /// Whose limit.
+        tenant: Box<str>,
+        /// `tenants.limits.<tenant>.statement_timeout`.
+        limit: Duration,
+    },
+    /// 57014: the client cancelled a request that was still queueing.
+    CancelledInQueue,
+    /// 53300: no upstream became free in time.
+    QueueTimeout {
+        /// The pool's database.
+        database: Box<str>,
+        /// The pool's user.
+        user: Box<str>,
+        /// How long this request waited.
+        waited: Duration,
+        /// `pool.size`.
+        size: usize,
+        /// Clients that wait in the same queue, this one not counted.
+        waiting: usize,
+    },
+    /// 53300: `max_clients` are served already.
+    TooManyClients {
+        /// `max_clients`.
+        limit: usize,
+    },
+    /// 25P03: a transaction was held open in silence.
+    IdleInTransaction {
+        /// `pool.idle_in_transaction_timeout`.
+        limit: Duration,
+    },
+    /// 57P01: the proxy is going down.
+    ShuttingDown,
+    /// 57P03: the server is starting, recovering or failing over, or was found down a moment ago.
+    Unavailable {
+        /// The database that was asked for.
+        database: Box<str>,
+        /// When the proxy tries next.
+        retry_in: Duration,
+    },
+    /// 08001: no connection to the server could be made.
+    CannotConnect {
+        /// The database that was asked for.
+        database: Box<str>,
+        /// Why.
+        failure: ConnectFailure,
+    },
+    /// 08006: the server went away under a request.
+    UpstreamLost {
+        /// The pool's database.
+        database: Box<str>,
+        /// Whether a transaction was open, whose outcome is now unknown or undone.
+        in_transaction: bool,
+    },
+    /// 28P01: wrong password, or nobody of that name. Which of the two is not told.
+    PasswordFailed {
+        /// The name that was claimed.
+        user: Box<str>,
+    },
+    /// 28000: pass-through would need the password in clear text over a network.
+    PlaintextRefused {
+        /// The name that was claimed.
+        user: Box<str>,
+    },
+    /// 28000: the startup packet names no user.
+    NoUser,
+    /// 57014: not logged in within `auth.login_timeout`, as PostgreSQL words it.
+    LoginTimeout {
+        /// `auth.login_timeout`.
+        limit: Duration,
+    },
+    /// 3D000: no such database, and no wildcard.
+    UnknownDatabase {
+        /// The database that was asked for.
+        database: Box<str>,
+    },
+    /// 22023: a setting that this tenant may not have.
+    RefusedSetting {
+        /// The setting.
+        name: Box<str>,
+        /// Whose limit.
+        tenant: Box<str>,
+        /// The most that is allowed.
+        limit: Duration,
+    },
+    /// 0A000: session state that this pool's mode cannot carry, where the tenant's policy is to refuse it.
+    NotInThisMode {
+        /// What the statement would leave behind.
+        state: SessionState,
+        /// The pool's mode.
+        mode: PoolMode,
+    },
+    /// 08P01: bytes that are not the protocol.
+    ProtocolViolation {
+        /// What was wrong, in a few words, without the client's bytes.
+        what: Box<str>,
+    },
+}
+
+/// A refusal as the client sees it: the fields of an ErrorResponse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Fields S and V.
+    pub severity: Severity,
+    /// Field C: five characters.
+    pub code: &'static str,
+    /// Field M.
+    pub message: String,
+    /// Field D.
+    pub detail: Option<String>,
+    /// Field H.
+    pub hint: Option<String>,
+}
+
+/// Whether the connection survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The request failed.
+    Error,
+    /// The connection closes after it.
+    Fatal,
+}
+
+impl Severity {
+    /// As PostgreSQL spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "ERROR",
+            Self::Fatal => "FATAL",
+        }
+    }
+}
+
+impl Refusal {
+    /// SQLSTATE of this refusal.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TransactionBlock { .. } | Self::NotInThisMode { .. } => "0A000",
+            Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => {
+                "57014"
+            }
+            Self::QueueTimeout { .. } | Self::TooManyClients { .. } => "53300",
+            Self::IdleInTransaction { .. } => "25P03",
+            Self::ShuttingDown => "57P01",
+            Self::Unavailable { .. } => "57P03",
+            Self::CannotConnect { .. } => "08001",
+            Self::UpstreamLost { .. } => "08006",
+            Self::PasswordFailed { .. } => "28P01",
+            Self::PlaintextRefused { .. } | Self::NoUser => "28000",
+            Self::UnknownDatabase { .. } => "3D000",
+            Self::RefusedSetting { .. } => "22023",
+            Self::ProtocolViolation { .. } => "08P01",
+        }
+    }
+
+    /// Whether the client's connection closes after it.
+    ///
+    /// Everything before the end of login is fatal, as with PostgreSQL. After it, only what leaves no usable
+    /// conversation behind: shutdown, a protocol violation, a transaction that was taken away.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::TooManyClients { .. }
+            | Self::IdleInTransaction { .. }
+            | Self::ShuttingDown
+            | Self::PasswordFailed { .. }
+            | Self::PlaintextRefused { .. }
+            | Self::NoUser
+            | Self::LoginTimeout { .. }
+            | Self::UnknownDatabase { .. }
+            | Self::ProtocolViolation { .. } => true,
+            Self::UpstreamLost { in_transaction, .. } => *in_transaction,
+            Self::TransactionBlock { .. }
+            | Self::StatementTimeout { .. }
+            | Self::CancelledInQueue
+            | Self::QueueTimeout { .. }
+            | Self::Unavailable { .. }
+            | Self::CannotConnect { .. }
+            | Self::RefusedSetting { .. }
+            | Self::NotInThisMode { .. } => false,
+        }
+    }
+
+    /// The whole error: code, severity and texts.
+    pub fn report(&self) -> Report {
+        let (message, detail, hint) = self.texts();
+        Report {
+            severity: if self.is_fatal() {
+                Severity::Fatal
+            } else {
+                Severity::Error
+            },
+            code: self.code(),
+            message,
+            detail,
+            hint,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The words of each refusal: message, detail, hint. Apart from the types so that they can be read in one sitting.
+
+use super::{Refusal, SessionState};
+use config::PoolMode;
+use config::units::show_duration as show;
+
+/// Message (field M), detail (D) and hint (H).
+pub(super) type Texts = (String, Option<String>, Option<String>);
+
+impl Refusal {
+    pub(super) fn texts(&self) -> Texts {
+        self.limit_texts()
+            .or_else(|| self.server_texts())
+            .unwrap_or_else(|| self.client_texts())
+    }
+
+    /// A limit of the proxy's was reached.
+    fn limit_texts(&self) -> Option<Texts> {
+        Some(match self {
+            Self::StatementTimeout { tenant, limit } => texts(
+                "canceling statement due to statement timeout",
+                format!(
+                    "The limit of tenant \"{tenant}\" is {} per statement.",
+                    show(*limit)
+                ),
+                "Make the statement faster or let it do less; an operator can change statement_timeout for this tenant.",
+            ),
+            Self::QueueTimeout {
+                database,
+                user,
+                waited,
+                size,
+                waiting,
+            } => texts(
+                "no server connection became free in time",
+                format!(
+                    "Pool \"{database}\" of user \"{user}\": waited {}, all {size} server connections are in use, {waiting} more clients are waiting.",
+                    show(*waited)
+                ),
+                "Retry later. If it happens often, look for long transactions, or raise pool.size or pool.queue_timeout.",
+            ),
+            Self::TooManyClients { limit } => texts(
+                "too many clients already",
+                format!("The proxy serves {limit} clients at once, and all places are taken."),
+                "Retry later, close connections that are not used, or raise max_clients.",
+            ),
+            Self::IdleInTransaction { limit } => texts(
+                "terminating connection due to idle-in-transaction timeout",
+                format!(
+                    "The transaction was open for {} without a statement; it has been rolled back.",
+                    show(*limit)
+                ),
+                "End transactions before waiting for anything else, or raise pool.idle_in_transaction_timeout.",
+            ),
+            Self::LoginTimeout { limit } => texts(
+                "canceling authentication due to timeout",
+                format!("The client did not log in within {}.", show(*limit)),
+                "Check the network between client and proxy, or raise auth.login_timeout.",
+            ),
+            Self::RefusedSetting {
+                name,
+                tenant,
+                limit,
+            } => texts(
+                format!("parameter \"{name}\" cannot be set to that value here"),
+                format!("The limit of tenant \"{tenant}\" is {}.", show(*limit)),
+                format!(
+                    "Set \"{name}\" to the limit or less; an operator can change the limit for this tenant."
+                ),
+            ),
+            _ => return None,
+        })
+    }
+
+    /// The server, or the proxy itself, is not there.
+    fn server_texts(&self) -> Option<Texts> {
+        Some(match self {
+            Self::ShuttingDown => texts(
+                "terminating connection due to administrator command",
+                "The proxy is shutting down.",
+                "Connect again; another instance or the restarted one takes over.",
+            ),
+            Self::Unavailable { database, retry_in } => texts(
+                "the database system is not accepting connections",
+                format!(
+                    "The server of database \"{database}\" is starting, failing over or down; the proxy tries again in {}.",
+                    show(*retry_in)
+                ),
+                "Retry after that time. Clients need not reconnect.",
+            ),
+            Self::CannotConnect { database, failure } => texts(
+                "could not connect to the server",
+                format!(
+                    "The server of database \"{database}\": {}.",
+                    failure.words()
+                ),
+                "Retry later. Operators find the address and the exact error in the proxy's log.",
+            ),
+            Self::UpstreamLost {
+                database,
+                in_transaction,
+            } => texts(
+                "connection to the server was lost",
+                if *in_transaction {
+                    format!(
+                        "The server of database \"{database}\" closed the connection inside a transaction. If COMMIT was already sent, its outcome is unknown; otherwise it was rolled back."
+                    )
+                } else {
+                    format!(
+                        "The server of database \"{database}\" closed the connection during the statement. Whether it took effect is unknown."
+                    )
+                },
+                "Check what was written before repeating it. Operators find the cause in the proxy's log.",
+            ),
+            _ => return None,
+        })
+    }
+
+    /// The client asked for something that cannot be.
+    fn client_texts(&self) -> Texts {
+        match self {
+            Self::TransactionBlock { database } => texts(
+                "transaction blocks are not allowed in statement pooling mode",
+                format!(
+                    "The pool of database \"{database}\" gives its server connection back after each statement."
+                ),
+                "Send single statements, or set mode = \"transaction\" for this database.",
+            ),
+            Self::CancelledInQueue => texts(
+                "canceling statement due to user request",
+                "The request was still waiting for a server connection; nothing of it was run.",
+                None::<&str>,
+            ),
+            Self::PasswordFailed { user } => texts(
+                format!("password authentication failed for user \"{user}\""),
+                None::<&str>,
+                "Check user name and password of the connection string; the proxy knows users from its configuration, its userlist or the server itself.",
+            ),
+            Self::PlaintextRefused { user } => texts(
+                format!("password of user \"{user}\" may not be asked for over this network"),
+                "Pass-through login needs the password in clear text, and the connection is neither local nor encrypted.",
+                "Add the user to the proxy's configuration so that SCRAM is used, connect over loopback, or set auth.plaintext_network = true if the network is trusted.",
+            ),
+            Self::NoUser => texts(
+                "no PostgreSQL user name specified in startup packet",
+                None::<&str>,
+                "Name a user in the connection string.",
+            ),
+            Self::UnknownDatabase { database } => texts(
+                format!("database \"{database}\" does not exist"),
+                "The proxy's configuration has neither this database nor a wildcard.",
+                format!(
+                    "Check the name in the connection string, or add [databases.\"{database}\"] or [databases.\"*\"] to the proxy's configuration."
+                ),
+            ),
+            Self::NotInThisMode { state, mode } => not_in_this_mode(*state, *mode),
+            Self::ProtocolViolation { what } => texts(
+                "protocol violation",
+                format!("{what}."),
+                "The client does not speak PostgreSQL's protocol 3, or the connection was damaged on its way; check the driver and what lies between.",
+            ),
+            _ => texts("request refused", None::<&str>, None::<&str>),
+        }
+    }
+}
+
+fn not_in_this_mode(state: SessionState, mode: PoolMode) -> Texts {
+    let unit = match mode {
+        PoolMode::Session => "session",
+        PoolMode::Transaction => "transaction",
+        PoolMode::Statement => "statement",
+    };
+    texts(
+        format!("{} is not possible in {unit} pooling mode", state.words()),
+        format!("It would stay on a server connection that other clients use after this {unit}."),
+        "Use a database with mode = \"session\" for it.",
+    )
+}
+
+fn texts<M, D, H>(message: M, detail: D, hint: H) -> Texts
+where
+    M: Into<String>,
+    D: IntoText,
+    H: IntoText,
+{
+    (message.into(), detail.into_text(), hint.into_text())
+}
+
+/// Lets a text that is always there stand without `Some(….to_owned())`.
+trait IntoText {
+    fn into_text(self) -> Option<String>;
+}
+
+impl IntoText for &str {
+    fn into_text(self) -> Option<String> {
+        Some(self.to_owned())
+    }
+}
+
+impl IntoText for String {
+    fn into_text(self) -> Option<String> {
+        Some(self)
+    }
+}
+
+impl IntoText for Option<&str> {
+    fn into_text(self) -> Option<String> {
+        self.map(str::to_owned)
+    }
+}
