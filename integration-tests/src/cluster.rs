@@ -1,0 +1,456 @@
+//! A throw-away PostgreSQL: its own folder, its own port, fast and not at all durable.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use crate::child::{Child, Signal};
+use crate::client::RawClient;
+use crate::patience::{PATIENCE, within};
+use crate::reply::Reply;
+use crate::scratch::Scratch;
+
+/// The superuser of every cluster; needs no password from loopback whatever the [`Hba`] says.
+pub const SUPERUSER: &str = "postgres";
+
+/// How the server asks everybody but the superuser to prove who they are, over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hba {
+    /// Not at all.
+    #[default]
+    Trust,
+    /// By an md5 challenge; passwords are stored as md5 too.
+    Md5,
+    /// By SCRAM-SHA-256.
+    Scram,
+    /// By a password in clear text, checked against a SCRAM verifier.
+    Password,
+}
+
+impl Hba {
+    fn method(self) -> &'static str {
+        match self {
+            Self::Trust => "trust",
+            Self::Md5 => "md5",
+            Self::Scram => "scram-sha-256",
+            Self::Password => "password",
+        }
+    }
+
+    fn password_encryption(self) -> &'static str {
+        if self == Self::Md5 {
+            "md5"
+        } else {
+            "scram-sha-256"
+        }
+    }
+}
+
+/// How a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Sessions are told 57P01 and ended; a clean shutdown.
+    Fast,
+    /// As a power cut: SIGKILL, recovery at the next start.
+    Crash,
+}
+
+/// What a [`Cluster`] shall be.
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    hba: Hba,
+    version: Option<u32>,
+    settings: Vec<(String, String)>,
+}
+
+impl Builder {
+    /// How users log in over TCP; trust unless told.
+    pub fn hba(mut self, hba: Hba) -> Self {
+        self.hba = hba;
+        self
+    }
+
+    /// The major version, where several are installed; the highest unless told.
+    pub fn version(mut self, major: u32) -> Self {
+        self.version = Some(major);
+        self
+    }
+
+    /// A line of postgresql.conf; the value is quoted.
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Makes the cluster and waits until it answers.
+    pub fn start(self) -> Cluster {
+        let programs = Programs::find(self.version).unwrap_or_else(|missing| panic!("{missing}"));
+        let account = Account::that_may_serve();
+        let folder = Scratch::new();
+        if let Some(account) = &account {
+            folder.give_to(account.uid, account.gid);
+        }
+        let cluster = Cluster {
+            programs,
+            account,
+            folder,
+            hba: self.hba,
+            settings: self.settings,
+            server: Mutex::new(None),
+            port: AtomicU32::new(0),
+            databases: AtomicU32::new(0),
+        };
+        cluster.initialise();
+        cluster.start();
+        cluster
+    }
+}
+
+/// A running PostgreSQL server. Ended and removed on drop, and when the test process dies.
+#[derive(Debug)]
+pub struct Cluster {
+    // The server before its folder: fields are dropped in order.
+    server: Mutex<Option<Child>>,
+    folder: Scratch,
+    programs: Programs,
+    account: Option<Account>,
+    hba: Hba,
+    settings: Vec<(String, String)>,
+    port: AtomicU32,
+    databases: AtomicU32,
+}
+
+impl Cluster {
+    /// The cluster (trust) that all tests of this process share, each with a [`Cluster::fresh_database`] of its own.
+    /// Started at the first call. A test that stops its server needs a cluster of its own instead.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| Self::builder().start())
+    }
+
+    /// A cluster of one's own.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Where it listens for TCP: loopback. Stays the same over restarts.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()))
+    }
+
+    /// Its port, for TCP and in the Unix socket's name.
+    pub fn port(&self) -> u16 {
+        self.port.load(Ordering::Relaxed) as u16
+    }
+
+    /// The folder of its Unix socket.
+    pub fn socket_folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A program that came with this server, such as `psql`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.folder.join(name)
+    }
+
+    /// A new, empty database with a name that nobody else uses.
+    pub fn fresh_database(&self) -> String {
+        let name = format!("db_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.run("postgres", &format!("create database {name}"));
+        name
+    }
+
+    /// Makes a role that may log in.
+    pub fn create_role(&self, name: &str, password: Option<&str>) {
+        let password = password.map_or(String::new(), |secret| format!("password '{secret}'"));
+        self.run(
+            "postgres",
+            &format!("create role \"{name}\" login {password}"),
+        );
+    }
+
+    /// A direct connection as the superuser.
+    pub fn connect(&self, database: &str) -> RawClient {
+        RawClient::login(self.address(), SUPERUSER, database)
+    }
+
+    /// Runs SQL as the superuser on a connection of its own; an error fails the test.
+    pub fn run(&self, database: &str, sql: &str) -> Reply {
+        self.connect(database).query(sql).ok()
+    }
+
+    /// Loads a file of SQL (no psql commands in it).
+    pub fn load(&self, database: &str, file: &Path) {
+        let sql = fs::read_to_string(file)
+            .unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()));
+        self.run(database, &sql);
+    }
+
+    /// The one value that a query gives.
+    pub fn value(&self, database: &str, sql: &str) -> String {
+        self.run(database, sql).value()
+    }
+
+    /// Client backends that are connected to `database` now, whoever asks not among them.
+    pub fn backends(&self, database: &str) -> usize {
+        let count = format!(
+            "select count(*) from pg_stat_activity where datname = '{database}' and backend_type = 'client backend'"
+        );
+        self.value("postgres", &count).parse().expect("a count")
+    }
+
+    /// Stops the server; it can be started again.
+    pub fn stop(&self, how: Stop) {
+        let mut server = self
+            .server
+            .lock()
+            .expect("no test failed while it held the server");
+        let Some(mut child) = server.take() else {
+            return;
+        };
+        child.signal(if how == Stop::Fast {
+            Signal::Interrupt
+        } else {
+            Signal::Kill
+        });
+        assert!(
+            child.wait_for(PATIENCE).is_some(),
+            "PostgreSQL did not stop: {}",
+            self.log()
+        );
+    }
+
+    /// Starts a stopped server on its port, and waits until it answers.
+    pub fn start(&self) {
+        for _ in 0..5 {
+            if self.port() == 0 {
+                self.port.store(u32::from(free_port()), Ordering::Relaxed);
+            }
+            if self.try_start() {
+                return;
+            }
+            // Somebody took the port between our look and the server's.
+            assert!(
+                self.log().contains("could not bind"),
+                "PostgreSQL did not start: {}",
+                self.log()
+            );
+            self.port.store(0, Ordering::Relaxed);
+        }
+        panic!("no free port for PostgreSQL in five tries: {}", self.log());
+    }
+
+    /// The server's log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.program(program));
+        command
+            .current_dir(self.folder.path())
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC");
+        if let Some(account) = &self.account {
+            // Groups first: the standard library drops the other groups when it changes the user.
+            command.gid(account.gid).uid(account.uid);
+        }
+        command
+    }
+
+    fn initialise(&self) {
+        let mut initdb = self.command("initdb");
+        initdb.args([
+            "--username",
+            SUPERUSER,
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]);
+        initdb.arg("--pgdata").arg(self.data());
+        let made = initdb
+            .output()
+            .unwrap_or_else(|error| panic!("cannot run {initdb:?}: {error}"));
+        assert!(
+            made.status.success(),
+            "initdb failed: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        self.write_settings();
+    }
+
+    fn write_settings(&self) {
+        let method = self.hba.method();
+        let hba = format!(
+            "local all all trust\nhost all {SUPERUSER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n"
+        );
+        fs::write(self.data().join("pg_hba.conf"), hba)
+            .expect("the cluster's folder can be written");
+        let mut lines = format!(
+            "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 200\n\
+             shared_buffers = 32MB\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\n\
+             password_encryption = '{}'\n",
+            self.folder.path().display(),
+            self.hba.password_encryption(),
+        );
+        for (name, value) in &self.settings {
+            let _ = writeln!(lines, "{name} = '{value}'");
+        }
+        let file = self.data().join("postgresql.conf");
+        let before = fs::read_to_string(&file).expect("initdb made the settings' file");
+        fs::write(&file, before + &lines).expect("the cluster's folder can be written");
+    }
+
+    fn try_start(&self) -> bool {
+        let log = File::create(self.folder.path().join("log"))
+            .expect("the cluster's folder can be written");
+        let mut command = self.command("postgres");
+        command
+            .arg("-D")
+            .arg(self.data())
+            .arg("-p")
+            .arg(self.port().to_string());
+        command
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log);
+        // SIGQUIT: the postmaster ends its backends at once and itself with them.
+        let mut child = Child::spawn_with_farewell(&mut command, Signal::Quit);
+        let answers = within(PATIENCE, || !child.is_running() || self.answers());
+        assert!(
+            answers,
+            "PostgreSQL does not answer on port {}: {}",
+            self.port(),
+            self.log()
+        );
+        let running = child.is_running();
+        if running {
+            *self
+                .server
+                .lock()
+                .expect("no test failed while it held the server") = Some(child);
+        }
+        running
+    }
+
+    fn answers(&self) -> bool {
+        let parameters = [("user", SUPERUSER), ("database", "postgres")];
+        // The log first: somebody else's server on that port is not ours.
+        self.log().contains("ready to accept connections")
+            && RawClient::try_login(self.address(), &parameters, "").is_ok()
+    }
+}
+
+/// A port on loopback that nobody used a moment ago.
+pub fn free_port() -> u16 {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    probe
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}
+
+/// Where a server's programs are.
+#[derive(Debug)]
+struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    /// What `PGWEIR_PG_BIN` names, or the version asked for, or the highest under the distribution's folder, or what is on the PATH, or what
+    /// `pg_config` names.
+    fn find(version: Option<u32>) -> Result<Self, String> {
+        let mut candidates: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                Some((
+                    entry.file_name().to_str()?.parse().ok()?,
+                    entry.path().join("bin"),
+                ))
+            })
+            .filter(|(major, _)| version.is_none_or(|asked| asked == *major))
+            .collect();
+        candidates.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
+        let mut folders: Vec<PathBuf> = std::env::var_os("PGWEIR_PG_BIN")
+            .map(PathBuf::from)
+            .into_iter()
+            .collect();
+        folders.extend(candidates.into_iter().map(|(_, folder)| folder));
+        if version.is_none() {
+            folders.extend(std::env::split_paths(
+                &std::env::var_os("PATH").unwrap_or_default(),
+            ));
+            folders.extend(pg_config_bindir());
+        }
+        let whole = |folder: &PathBuf| {
+            ["initdb", "postgres"]
+                .iter()
+                .all(|name| folder.join(name).is_file())
+        };
+        folders.into_iter().find(whole).map(|folder| Self { folder }).ok_or_else(|| {
+            let package = version.map_or("postgresql".to_owned(), |major| format!("postgresql-{major}"));
+            format!(
+                "no PostgreSQL server found (looked for initdb and postgres in /usr/lib/postgresql/*/bin, on the PATH \
+                 and where pg_config points): install it with `apt-get install {package}`"
+            )
+        })
+    }
+}
+
+fn pg_config_bindir() -> Option<PathBuf> {
+    let output = Command::new("pg_config").arg("--bindir").output().ok()?;
+    Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
+}
+
+/// An unprivileged user to run the server as.
+#[derive(Debug)]
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    /// PostgreSQL refuses to run as root: then it is the distribution's `postgres`, or else `nobody`. Anybody else
+    /// runs it as oneself.
+    fn that_may_serve() -> Option<Self> {
+        let me = fs::metadata("/proc/self")
+            .expect("Linux tells a process who it is")
+            .uid();
+        if me != 0 {
+            return None;
+        }
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let account = ["postgres", "nobody"]
+            .iter()
+            .find_map(|name| Self::named(name, &users));
+        Some(account.expect(
+            "PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody",
+        ))
+    }
+
+    fn named(name: &str, users: &str) -> Option<Self> {
+        let line = users
+            .lines()
+            .find(|line| line.split(':').next() == Some(name))?;
+        let mut numbers = line
+            .split(':')
+            .skip(2)
+            .map_while(|field| field.parse().ok());
+        Some(Self {
+            uid: numbers.next()?,
+            gid: numbers.next()?,
+        })
+    }
+}
