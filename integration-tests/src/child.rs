@@ -58,15 +58,9 @@ impl Child {
 
     /// As [`Child::spawn`]; `farewell` is the signal that ends it in the end (SIGKILL follows if that does not help).
     pub fn spawn_with_farewell(command: &mut Command, farewell: Signal) -> Self {
-        let process = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let process = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         watchdog::watch(process.id(), farewell);
-        Self {
-            process,
-            ended: None,
-            farewell,
-        }
+        Self { process, ended: None, farewell }
     }
 
     /// Its process id.
@@ -115,8 +109,7 @@ impl Child {
             return status;
         }
         self.signal(Signal::Kill);
-        self.wait_for(Duration::from_secs(5))
-            .unwrap_or_else(|| ExitStatus::from_raw(9))
+        self.wait_for(Duration::from_secs(5)).unwrap_or_else(|| ExitStatus::from_raw(9))
     }
 
     /// Memory in use now, in KiB (`VmRSS`).
@@ -143,12 +136,7 @@ impl Drop for Child {
 
 /// Sends a signal through the shell's own `kill`, which every system has.
 pub fn send(pid: u32, signal: Signal) {
-    let sent = Command::new("sh")
-        .args([
-            "-c",
-            &format!("kill -s {} {pid} 2>/dev/null", signal.name()),
-        ])
-        .status();
+    let sent = Command::new("sh").args(["-c", &format!("kill -s {} {pid} 2>/dev/null", signal.name())]).status();
     // A process that has just ended is no failure: who asked will see that it has.
     assert!(sent.is_ok(), "sh can be started");
 }
@@ -157,28 +145,14 @@ pub fn send(pid: u32, signal: Signal) {
 pub fn cpu_time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // Fields are counted behind the command's closing parenthesis: utime and stime are the 12th and 13th from there.
-    let fields = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace();
-    let ticks: u64 = fields
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     // Linux reports in USER_HZ, which is 100 on every architecture that it has an ABI for.
     Duration::from_millis(ticks * 10)
 }
 
 fn status_kib(pid: u32, key: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with(key))
-        .unwrap_or_default();
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
+    let line = status.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }

@@ -30,8 +30,7 @@ pub struct RawClient {
 impl RawClient {
     /// Connects and says nothing yet.
     pub fn connect(address: SocketAddr) -> Self {
-        Self::try_connect(address)
-            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"))
+        Self::try_connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"))
     }
 
     /// Connects if somebody listens.
@@ -40,12 +39,7 @@ impl RawClient {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self {
-            stream,
-            outgoing: Vec::new(),
-            parameters: Vec::new(),
-            key: None,
-        })
+        Ok(Self { stream, outgoing: Vec::new(), parameters: Vec::new(), key: None })
     }
 
     /// Connects and logs in without a password.
@@ -55,17 +49,12 @@ impl RawClient {
 
     /// Connects and logs in with these startup parameters; `password` is used if one is asked for.
     pub fn login_with(address: SocketAddr, parameters: &[(&str, &str)], password: &str) -> Self {
-        Self::try_login(address, parameters, password).unwrap_or_else(|error| {
-            panic!("the login at {address} with {parameters:?} was refused: {error:?}")
-        })
+        Self::try_login(address, parameters, password)
+            .unwrap_or_else(|error| panic!("the login at {address} with {parameters:?} was refused: {error:?}"))
     }
 
     /// Connects and logs in, or returns the error that the server gave.
-    pub fn try_login(
-        address: SocketAddr,
-        parameters: &[(&str, &str)],
-        password: &str,
-    ) -> Result<Self, Fields> {
+    pub fn try_login(address: SocketAddr, parameters: &[(&str, &str)], password: &str) -> Result<Self, Fields> {
         let mut client = Self::connect(address);
         client.say(frontend::startup(frontend::PROTOCOL_3_0, parameters));
         client.finish_login(parameters, password)?;
@@ -73,21 +62,12 @@ impl RawClient {
     }
 
     /// Answers what the server asks for behind a startup packet, up to the first ReadyForQuery.
-    pub fn finish_login(
-        &mut self,
-        parameters: &[(&str, &str)],
-        password: &str,
-    ) -> Result<(), Fields> {
-        let user = parameters
-            .iter()
-            .find(|(name, _)| *name == "user")
-            .map_or("", |(_, user)| user);
+    pub fn finish_login(&mut self, parameters: &[(&str, &str)], password: &str) -> Result<(), Fields> {
+        let user = parameters.iter().find(|(name, _)| *name == "user").map_or("", |(_, user)| user);
         let mut scram = None;
         loop {
             match self.read() {
-                Message::Authentication { code, data } => {
-                    self.authenticate(code, &data, user, password, &mut scram)
-                }
+                Message::Authentication { code, data } => self.authenticate(code, &data, user, password, &mut scram),
                 Message::ErrorResponse(error) => return Err(error),
                 Message::ReadyForQuery(_) => return Ok(()),
                 _ => {}
@@ -95,14 +75,7 @@ impl RawClient {
         }
     }
 
-    fn authenticate(
-        &mut self,
-        code: u32,
-        data: &[u8],
-        user: &str,
-        password: &str,
-        scram: &mut Option<ScramSha256>,
-    ) {
+    fn authenticate(&mut self, code: u32, data: &[u8], user: &str, password: &str, scram: &mut Option<ScramSha256>) {
         match code {
             0 => {}
             3 => drop(self.say(frontend::password(password))),
@@ -122,17 +95,11 @@ impl RawClient {
             }
             11 => {
                 let exchange = scram.as_mut().expect("SASL continues only where it began");
-                exchange
-                    .update(data)
-                    .expect("a server-first-message in order");
+                exchange.update(data).expect("a server-first-message in order");
                 let answer = frontend::message(b'p', exchange.message());
                 self.say(answer);
             }
-            12 => scram
-                .as_mut()
-                .expect("SASL ends only where it began")
-                .finish(data)
-                .expect("the server's proof"),
+            12 => scram.as_mut().expect("SASL ends only where it began").finish(data).expect("the server's proof"),
             other => panic!("authentication request {other} is not known to the tests"),
         }
     }
@@ -150,10 +117,7 @@ impl RawClient {
 
     /// Gathers a Bind of the unnamed portal with text parameters.
     pub fn bind(&mut self, statement: &str, parameters: &[&str]) -> &mut Self {
-        let values: Vec<_> = parameters
-            .iter()
-            .map(|value| Some(value.as_bytes()))
-            .collect();
+        let values: Vec<_> = parameters.iter().map(|value| Some(value.as_bytes())).collect();
         self.say(frontend::bind("", statement, &values))
     }
 
@@ -174,8 +138,7 @@ impl RawClient {
 
     /// Sends what was gathered, at once.
     pub fn send(&mut self) -> &mut Self {
-        self.try_send()
-            .expect("the other side takes what the client sends");
+        self.try_send().expect("the other side takes what the client sends");
         self
     }
 
@@ -189,9 +152,7 @@ impl RawClient {
     pub fn send_in_pieces(&mut self, size: usize) -> &mut Self {
         let bytes = std::mem::take(&mut self.outgoing);
         for piece in bytes.chunks(size) {
-            self.stream
-                .write_all(piece)
-                .expect("the other side takes what the client sends");
+            self.stream.write_all(piece).expect("the other side takes what the client sends");
             // Nothing is awaited here: yielding only makes it likely that the peer sees the piece alone.
             std::thread::yield_now();
         }
@@ -200,34 +161,25 @@ impl RawClient {
 
     /// The next message; the end of the connection fails the test.
     pub fn read(&mut self) -> Message {
-        self.try_read()
-            .expect("a message within the deadline")
-            .expect("a message instead of the connection's end")
+        self.try_read().expect("a message within the deadline").expect("a message instead of the connection's end")
     }
 
     /// The next message; `None` at the connection's end.
     pub fn try_read(&mut self) -> io::Result<Option<Message>> {
-        self.try_send()
-            .or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
+        self.try_send().or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
         let mut head = [0; 5];
         if !read_whole(&mut self.stream, &mut head)? {
             return Ok(None);
         }
         let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
-        assert!(
-            length >= 4,
-            "the server sent {:?} with the length {length}",
-            char::from(head[0])
-        );
+        assert!(length >= 4, "the server sent {:?} with the length {length}", char::from(head[0]));
         let mut body = vec![0; length - 4];
         if !read_whole(&mut self.stream, &mut body)? && !body.is_empty() {
             return Ok(None);
         }
         let message = Message::parse(head[0], &body);
         match &message {
-            Message::ParameterStatus { name, value } => {
-                self.parameters.push((name.clone(), value.clone()))
-            }
+            Message::ParameterStatus { name, value } => self.parameters.push((name.clone(), value.clone())),
             Message::BackendKeyData { pid, key } => self.key = Some((*pid, key.clone())),
             _ => {}
         }
@@ -238,9 +190,7 @@ impl RawClient {
     pub fn read_byte(&mut self) -> u8 {
         self.send();
         let mut byte = [0];
-        self.stream
-            .read_exact(&mut byte)
-            .expect("one byte in answer");
+        self.stream.read_exact(&mut byte).expect("one byte in answer");
         byte[0]
     }
 
@@ -253,11 +203,8 @@ impl RawClient {
     pub fn read_until(&mut self, tag: char) -> Reply {
         let mut messages = Vec::new();
         loop {
-            let next = self
-                .try_read()
-                .unwrap_or_else(|error| panic!("no {tag} ({error}) after {messages:?}"));
-            let message = next
-                .unwrap_or_else(|| panic!("the connection ended before {tag}, after {messages:?}"));
+            let next = self.try_read().unwrap_or_else(|error| panic!("no {tag} ({error}) after {messages:?}"));
+            let message = next.unwrap_or_else(|| panic!("the connection ended before {tag}, after {messages:?}"));
             let last = message.tag() == tag;
             messages.push(message);
             if last {
@@ -307,9 +254,7 @@ impl RawClient {
     /// Says that no more will be said, and still reads.
     pub fn half_close(&mut self) {
         self.send();
-        self.stream
-            .shutdown(Shutdown::Write)
-            .expect("a connection that can be half closed");
+        self.stream.shutdown(Shutdown::Write).expect("a connection that can be half closed");
     }
 
     /// Says goodbye as a well-behaved client does.
@@ -330,18 +275,12 @@ impl RawClient {
 
     /// The socket itself, for a second thread that reads or writes on its own.
     pub fn stream(&self) -> TcpStream {
-        self.stream
-            .try_clone()
-            .expect("a socket that can be shared")
+        self.stream.try_clone().expect("a socket that can be shared")
     }
 
     /// The last value that the server reported for a parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .rev()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.parameters.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -353,18 +292,13 @@ pub fn cancel(address: SocketAddr, pid: u32, key: &[u8]) {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionAborted
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted
     )
 }
 

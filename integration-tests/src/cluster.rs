@@ -44,11 +44,7 @@ impl Hba {
     }
 
     fn password_encryption(self) -> &'static str {
-        if self == Self::Md5 {
-            "md5"
-        } else {
-            "scram-sha-256"
-        }
+        if self == Self::Md5 { "md5" } else { "scram-sha-256" }
     }
 }
 
@@ -169,10 +165,7 @@ impl Cluster {
     /// Makes a role that may log in.
     pub fn create_role(&self, name: &str, password: Option<&str>) {
         let password = password.map_or(String::new(), |secret| format!("password '{secret}'"));
-        self.run(
-            "postgres",
-            &format!("create role \"{name}\" login {password}"),
-        );
+        self.run("postgres", &format!("create role \"{name}\" login {password}"));
     }
 
     /// A direct connection as the superuser.
@@ -187,8 +180,7 @@ impl Cluster {
 
     /// Loads a file of SQL (no psql commands in it).
     pub fn load(&self, database: &str, file: &Path) {
-        let sql = fs::read_to_string(file)
-            .unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()));
+        let sql = fs::read_to_string(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()));
         self.run(database, &sql);
     }
 
@@ -207,23 +199,12 @@ impl Cluster {
 
     /// Stops the server; it can be started again.
     pub fn stop(&self, how: Stop) {
-        let mut server = self
-            .server
-            .lock()
-            .expect("no test failed while it held the server");
+        let mut server = self.server.lock().expect("no test failed while it held the server");
         let Some(mut child) = server.take() else {
             return;
         };
-        child.signal(if how == Stop::Fast {
-            Signal::Interrupt
-        } else {
-            Signal::Kill
-        });
-        assert!(
-            child.wait_for(PATIENCE).is_some(),
-            "PostgreSQL did not stop: {}",
-            self.log()
-        );
+        child.signal(if how == Stop::Fast { Signal::Interrupt } else { Signal::Kill });
+        assert!(child.wait_for(PATIENCE).is_some(), "PostgreSQL did not stop: {}", self.log());
     }
 
     /// Starts a stopped server on its port, and waits until it answers.
@@ -236,11 +217,7 @@ impl Cluster {
                 return;
             }
             // Somebody took the port between our look and the server's.
-            assert!(
-                self.log().contains("could not bind"),
-                "PostgreSQL did not start: {}",
-                self.log()
-            );
+            assert!(self.log().contains("could not bind"), "PostgreSQL did not start: {}", self.log());
             self.port.store(0, Ordering::Relaxed);
         }
         panic!("no free port for PostgreSQL in five tries: {}", self.log());
@@ -257,10 +234,7 @@ impl Cluster {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.program(program));
-        command
-            .current_dir(self.folder.path())
-            .env("LC_ALL", "C")
-            .env("TZ", "UTC");
+        command.current_dir(self.folder.path()).env("LC_ALL", "C").env("TZ", "UTC");
         if let Some(account) = &self.account {
             // Groups first: the standard library drops the other groups when it changes the user.
             command.gid(account.gid).uid(account.uid);
@@ -270,23 +244,10 @@ impl Cluster {
 
     fn initialise(&self) {
         let mut initdb = self.command("initdb");
-        initdb.args([
-            "--username",
-            SUPERUSER,
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-        ]);
+        initdb.args(["--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);
         initdb.arg("--pgdata").arg(self.data());
-        let made = initdb
-            .output()
-            .unwrap_or_else(|error| panic!("cannot run {initdb:?}: {error}"));
-        assert!(
-            made.status.success(),
-            "initdb failed: {}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        let made = initdb.output().unwrap_or_else(|error| panic!("cannot run {initdb:?}: {error}"));
+        assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
         self.write_settings();
     }
 
@@ -295,8 +256,7 @@ impl Cluster {
         let hba = format!(
             "local all all trust\nhost all {SUPERUSER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n"
         );
-        fs::write(self.data().join("pg_hba.conf"), hba)
-            .expect("the cluster's folder can be written");
+        fs::write(self.data().join("pg_hba.conf"), hba).expect("the cluster's folder can be written");
         let mut lines = format!(
             "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 200\n\
              shared_buffers = 32MB\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\n\
@@ -313,32 +273,17 @@ impl Cluster {
     }
 
     fn try_start(&self) -> bool {
-        let log = File::create(self.folder.path().join("log"))
-            .expect("the cluster's folder can be written");
+        let log = File::create(self.folder.path().join("log")).expect("the cluster's folder can be written");
         let mut command = self.command("postgres");
-        command
-            .arg("-D")
-            .arg(self.data())
-            .arg("-p")
-            .arg(self.port().to_string());
-        command
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log);
+        command.arg("-D").arg(self.data()).arg("-p").arg(self.port().to_string());
+        command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         // SIGQUIT: the postmaster ends its backends at once and itself with them.
         let mut child = Child::spawn_with_farewell(&mut command, Signal::Quit);
         let answers = within(PATIENCE, || !child.is_running() || self.answers());
-        assert!(
-            answers,
-            "PostgreSQL does not answer on port {}: {}",
-            self.port(),
-            self.log()
-        );
+        assert!(answers, "PostgreSQL does not answer on port {}: {}", self.port(), self.log());
         let running = child.is_running();
         if running {
-            *self
-                .server
-                .lock()
-                .expect("no test failed while it held the server") = Some(child);
+            *self.server.lock().expect("no test failed while it held the server") = Some(child);
         }
         running
     }
@@ -354,10 +299,7 @@ impl Cluster {
 /// A port on loopback that nobody used a moment ago.
 pub fn free_port() -> u16 {
     let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    probe
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+    probe.local_addr().expect("a bound socket has an address").port()
 }
 
 /// Where a server's programs are.
@@ -374,31 +316,17 @@ impl Programs {
             .into_iter()
             .flatten()
             .flatten()
-            .filter_map(|entry| {
-                Some((
-                    entry.file_name().to_str()?.parse().ok()?,
-                    entry.path().join("bin"),
-                ))
-            })
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
             .filter(|(major, _)| version.is_none_or(|asked| asked == *major))
             .collect();
         candidates.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
-        let mut folders: Vec<PathBuf> = std::env::var_os("PGWEIR_PG_BIN")
-            .map(PathBuf::from)
-            .into_iter()
-            .collect();
+        let mut folders: Vec<PathBuf> = std::env::var_os("PGWEIR_PG_BIN").map(PathBuf::from).into_iter().collect();
         folders.extend(candidates.into_iter().map(|(_, folder)| folder));
         if version.is_none() {
-            folders.extend(std::env::split_paths(
-                &std::env::var_os("PATH").unwrap_or_default(),
-            ));
+            folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
             folders.extend(pg_config_bindir());
         }
-        let whole = |folder: &PathBuf| {
-            ["initdb", "postgres"]
-                .iter()
-                .all(|name| folder.join(name).is_file())
-        };
+        let whole = |folder: &PathBuf| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file());
         folders.into_iter().find(whole).map(|folder| Self { folder }).ok_or_else(|| {
             let package = version.map_or("postgresql".to_owned(), |major| format!("postgresql-{major}"));
             format!(
@@ -425,32 +353,18 @@ impl Account {
     /// PostgreSQL refuses to run as root: then it is the distribution's `postgres`, or else `nobody`. Anybody else
     /// runs it as oneself.
     fn that_may_serve() -> Option<Self> {
-        let me = fs::metadata("/proc/self")
-            .expect("Linux tells a process who it is")
-            .uid();
+        let me = fs::metadata("/proc/self").expect("Linux tells a process who it is").uid();
         if me != 0 {
             return None;
         }
         let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let account = ["postgres", "nobody"]
-            .iter()
-            .find_map(|name| Self::named(name, &users));
-        Some(account.expect(
-            "PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody",
-        ))
+        let account = ["postgres", "nobody"].iter().find_map(|name| Self::named(name, &users));
+        Some(account.expect("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody"))
     }
 
     fn named(name: &str, users: &str) -> Option<Self> {
-        let line = users
-            .lines()
-            .find(|line| line.split(':').next() == Some(name))?;
-        let mut numbers = line
-            .split(':')
-            .skip(2)
-            .map_while(|field| field.parse().ok());
-        Some(Self {
-            uid: numbers.next()?,
-            gid: numbers.next()?,
-        })
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut numbers = line.split(':').skip(2).map_while(|field| field.parse().ok());
+        Some(Self { uid: numbers.next()?, gid: numbers.next()? })
     }
 }

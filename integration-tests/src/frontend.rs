@@ -29,9 +29,7 @@ pub fn untagged(body: &[u8]) -> Vec<u8> {
 }
 
 fn length_of(body: &[u8]) -> [u8; 4] {
-    u32::try_from(body.len() + 4)
-        .expect("a test message fits its length field")
-        .to_be_bytes()
+    u32::try_from(body.len() + 4).expect("a test message fits its length field").to_be_bytes()
 }
 
 fn text(body: &mut Vec<u8>, text: &str) {

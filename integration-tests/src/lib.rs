@@ -22,12 +22,16 @@
     reason = "a harness fails its test by panicking"
 )]
 
+pub mod backend;
 pub mod child;
 pub mod client;
 pub mod cluster;
+pub mod fake;
 pub mod frontend;
+pub mod http;
 pub mod message;
 pub mod patience;
+pub mod process;
 pub mod reply;
 pub mod scratch;
 pub mod watchdog;
@@ -35,7 +39,9 @@ pub mod watchdog;
 pub use child::{Child, Signal};
 pub use client::RawClient;
 pub use cluster::{Cluster, Hba};
+pub use fake::FakeUpstream;
 pub use message::{Fields, Message};
 pub use patience::{eventually, within};
+pub use process::ProxyProcess;
 pub use reply::Reply;
 pub use scratch::Scratch;

@@ -4,19 +4,10 @@ use std::fmt;
 
 /// One message from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "the names and fields are those of the protocol's documentation"
-)]
+#[expect(missing_docs, reason = "the names and fields are those of the protocol's documentation")]
 pub enum Message {
-    Authentication {
-        code: u32,
-        data: Vec<u8>,
-    },
-    BackendKeyData {
-        pid: u32,
-        key: Vec<u8>,
-    },
+    Authentication { code: u32, data: Vec<u8> },
+    BackendKeyData { pid: u32, key: Vec<u8> },
     BindComplete,
     CloseComplete,
     CommandComplete(String),
@@ -28,30 +19,17 @@ pub enum Message {
     EmptyQueryResponse,
     ErrorResponse(Fields),
     FunctionCallResponse(Option<Vec<u8>>),
-    NegotiateProtocolVersion {
-        newest_minor: u32,
-        unknown: Vec<String>,
-    },
+    NegotiateProtocolVersion { newest_minor: u32, unknown: Vec<String> },
     NoData,
     NoticeResponse(Fields),
-    NotificationResponse {
-        pid: u32,
-        channel: String,
-        payload: String,
-    },
+    NotificationResponse { pid: u32, channel: String, payload: String },
     ParameterDescription(Vec<u32>),
-    ParameterStatus {
-        name: String,
-        value: String,
-    },
+    ParameterStatus { name: String, value: String },
     ParseComplete,
     PortalSuspended,
     ReadyForQuery(char),
     RowDescription(Vec<String>),
-    Other {
-        tag: char,
-        body: Vec<u8>,
-    },
+    Other { tag: char, body: Vec<u8> },
 }
 
 /// The fields of an error or a notice.
@@ -60,10 +38,7 @@ pub struct Fields(Vec<(char, String)>);
 
 impl Fields {
     fn field(&self, code: char) -> &str {
-        self.0
-            .iter()
-            .find(|(name, _)| *name == code)
-            .map_or("", |(_, value)| value)
+        self.0.iter().find(|(name, _)| *name == code).map_or("", |(_, value)| value)
     }
 
     /// The SQLSTATE.
@@ -93,21 +68,13 @@ impl Fields {
 
     /// Severity both ways, code and message: what every error must have.
     pub fn is_whole(&self) -> bool {
-        ['S', 'V', 'C', 'M']
-            .iter()
-            .all(|code| !self.field(*code).is_empty())
+        ['S', 'V', 'C', 'M'].iter().all(|code| !self.field(*code).is_empty())
     }
 }
 
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} {:?}",
-            self.severity(),
-            self.code(),
-            self.message()
-        )?;
+        write!(f, "{} {} {:?}", self.severity(), self.code(), self.message())?;
         for (name, text) in [("DETAIL", self.detail()), ("HINT", self.hint())] {
             if !text.is_empty() {
                 write!(f, " {name} {text:?}")?;
@@ -122,12 +89,7 @@ impl Message {
     pub fn parse(tag: u8, body: &[u8]) -> Self {
         let mut rest = Rest { tag, bytes: body };
         let message = rest.message();
-        assert!(
-            rest.bytes.is_empty(),
-            "{:?} carries {} bytes too many",
-            message,
-            rest.bytes.len()
-        );
+        assert!(rest.bytes.is_empty(), "{:?} carries {} bytes too many", message, rest.bytes.len());
         message
     }
 
@@ -163,12 +125,7 @@ impl Message {
 
     /// May come at any time, so that tests of a reply's shape look past it.
     pub fn is_asynchronous(&self) -> bool {
-        matches!(
-            self,
-            Self::NoticeResponse(_)
-                | Self::NotificationResponse { .. }
-                | Self::ParameterStatus { .. }
-        )
+        matches!(self, Self::NoticeResponse(_) | Self::NotificationResponse { .. } | Self::ParameterStatus { .. })
     }
 }
 
@@ -181,14 +138,8 @@ struct Rest<'a> {
 impl<'a> Rest<'a> {
     fn message(&mut self) -> Message {
         match self.tag {
-            b'R' => Message::Authentication {
-                code: self.u32(),
-                data: self.all(),
-            },
-            b'K' => Message::BackendKeyData {
-                pid: self.u32(),
-                key: self.all(),
-            },
+            b'R' => Message::Authentication { code: self.u32(), data: self.all() },
+            b'K' => Message::BackendKeyData { pid: self.u32(), key: self.all() },
             b'2' => Message::BindComplete,
             b'3' => Message::CloseComplete,
             b'C' => Message::CommandComplete(self.text()),
@@ -206,24 +157,14 @@ impl<'a> Rest<'a> {
             },
             b'n' => Message::NoData,
             b'N' => Message::NoticeResponse(self.fields()),
-            b'A' => Message::NotificationResponse {
-                pid: self.u32(),
-                channel: self.text(),
-                payload: self.text(),
-            },
+            b'A' => Message::NotificationResponse { pid: self.u32(), channel: self.text(), payload: self.text() },
             b't' => Message::ParameterDescription((0..self.u16()).map(|_| self.u32()).collect()),
-            b'S' => Message::ParameterStatus {
-                name: self.text(),
-                value: self.text(),
-            },
+            b'S' => Message::ParameterStatus { name: self.text(), value: self.text() },
             b'1' => Message::ParseComplete,
             b's' => Message::PortalSuspended,
             b'Z' => Message::ReadyForQuery(char::from(self.take(1)[0])),
             b'T' => Message::RowDescription((0..self.u16()).map(|_| self.column()).collect()),
-            tag => Message::Other {
-                tag: char::from(tag),
-                body: self.all(),
-            },
+            tag => Message::Other { tag: char::from(tag), body: self.all() },
         }
     }
 
@@ -257,11 +198,7 @@ impl<'a> Rest<'a> {
     }
 
     fn text(&mut self) -> String {
-        let length = self
-            .bytes
-            .iter()
-            .position(|byte| *byte == 0)
-            .expect("a text ends with a zero byte");
+        let length = self.bytes.iter().position(|byte| *byte == 0).expect("a text ends with a zero byte");
         let text = String::from_utf8_lossy(self.take(length)).into_owned();
         self.take(1);
         text
@@ -295,15 +232,11 @@ mod tests {
 
     #[test]
     fn an_error_is_read_with_its_fields() {
-        let Message::ErrorResponse(error) =
-            Message::parse(b'E', b"SERROR\0VERROR\0C57014\0Mcanceled\0Dlimit\0\0")
+        let Message::ErrorResponse(error) = Message::parse(b'E', b"SERROR\0VERROR\0C57014\0Mcanceled\0Dlimit\0\0")
         else {
             panic!("not an error");
         };
-        assert_eq!(
-            (error.code(), error.detail(), error.is_whole()),
-            ("57014", "limit", true)
-        );
+        assert_eq!((error.code(), error.detail(), error.is_whole()), ("57014", "limit", true));
     }
 
     #[test]

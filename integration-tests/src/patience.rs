@@ -7,10 +7,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Polls until `ready` holds; fails the test with `what` after [`PATIENCE`].
 pub fn eventually(what: &str, ready: impl FnMut() -> bool) {
-    assert!(
-        within(PATIENCE, ready),
-        "waited {PATIENCE:?} in vain until {what}"
-    );
+    assert!(within(PATIENCE, ready), "waited {PATIENCE:?} in vain until {what}");
 }
 
 /// Polls until `ready` holds; false when it still does not after `limit`.

@@ -16,11 +16,7 @@ pub struct Scratch {
 impl Scratch {
     /// Makes the folder. Its path is short enough for a Unix socket in it.
     pub fn new() -> Self {
-        let name = format!(
-            "pgweir-{}-{:08x}",
-            std::process::id(),
-            rand::random::<u32>()
-        );
+        let name = format!("pgweir-{}-{:08x}", std::process::id(), rand::random::<u32>());
         let path = std::env::temp_dir().join(name);
         watchdog::remove_at_exit(&path);
         fs::DirBuilder::new()
@@ -32,9 +28,8 @@ impl Scratch {
 
     /// Hands the folder to another user, so that a server which refuses to run as root can live in it.
     pub fn give_to(&self, uid: u32, gid: u32) {
-        chown(&self.path, Some(uid), Some(gid)).unwrap_or_else(|error| {
-            panic!("cannot give {} to user {uid}: {error}", self.path.display())
-        });
+        chown(&self.path, Some(uid), Some(gid))
+            .unwrap_or_else(|error| panic!("cannot give {} to user {uid}: {error}", self.path.display()));
     }
 
     /// Where it is.
@@ -45,8 +40,7 @@ impl Scratch {
     /// Writes a file into it and returns where.
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path.join(name);
-        fs::write(&path, text)
-            .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+        fs::write(&path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
         path
     }
 }

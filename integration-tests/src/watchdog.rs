@@ -59,11 +59,8 @@ pub(crate) fn remove_at_exit(folder: &Path) {
 
 fn tell(line: &str) {
     let pipe = PIPE.get_or_init(|| Mutex::new(start()));
-    let mut pipe = pipe
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    pipe.write_all(format!("{line}\n").as_bytes())
-        .expect("the watchdog shell reads its pipe");
+    let mut pipe = pipe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    pipe.write_all(format!("{line}\n").as_bytes()).expect("the watchdog shell reads its pipe");
 }
 
 fn start() -> ChildStdin {

@@ -32,10 +32,6 @@ fn every_way_to_log_in_is_spoken() {
         let refused = RawClient::try_login(cluster.address(), &parameters, "wrong").unwrap_err();
         assert_eq!(refused.code(), "28P01", "{hba:?}");
         let mut client = RawClient::login_with(cluster.address(), &parameters, "wonder land");
-        assert_eq!(
-            client.query("select current_user").value(),
-            "alice",
-            "{hba:?}"
-        );
+        assert_eq!(client.query("select current_user").value(), "alice", "{hba:?}");
     }
 }
