@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 
 pub mod comment;
+pub mod finding;
 pub mod fingerprint;
 pub mod memo;
+pub mod observe;
 pub mod statement;
 pub mod limits;
 pub mod tenant;
