@@ -1,1 +1,4 @@
 //! The proxy: sockets, workers, pools, admin port. The only asynchronous crate.
+
+pub mod admin;
+pub mod telemetry;

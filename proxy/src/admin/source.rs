@@ -1,0 +1,98 @@
+//! What the admin port asks the rest of the proxy.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use config::Settings;
+use serde::Serialize;
+
+/// An answer that may take a round trip to each worker.
+pub type StateFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Where the admin port gets what telemetry does not hold. The answers are of one moment for each worker, not for all
+/// of them together.
+pub trait StateSource: Send + Sync + 'static {
+    /// Whether new clients are welcome. Called for every probe: cheap, no waiting.
+    fn readiness(&self) -> Readiness;
+
+    /// The settings in force.
+    fn settings(&self) -> Arc<Settings>;
+
+    /// Clients, at most `limit`.
+    fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>>;
+
+    /// Upstreams, at most `limit`.
+    fn upstreams(&self, limit: usize) -> StateFuture<Vec<UpstreamState>>;
+}
+
+/// Whether new clients are welcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Yes.
+    Ready,
+    /// No, and why: each a short sentence that may be shown to anybody, such as `draining`.
+    NotReady(Vec<String>),
+}
+
+/// One client.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ClientState {
+    /// Unique in the process.
+    pub id: u64,
+    /// Which worker serves it.
+    pub worker: usize,
+    /// The database that it asked for.
+    pub database: String,
+    /// The user that it logged in as.
+    pub user: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// Its `application_name`.
+    pub application: String,
+    /// Where it comes from, with the port.
+    pub address: String,
+    /// `idle`, `active`, `waiting`, `in_transaction`, `login`.
+    pub state: &'static str,
+    /// Since when it is connected, in µs on the telemetry clock.
+    #[serde(skip)]
+    pub connected_us: u64,
+    /// Since when it is in this state, in µs on the telemetry clock.
+    #[serde(skip)]
+    pub state_since_us: u64,
+    /// The upstream that it holds.
+    pub upstream: Option<u64>,
+    /// Why it keeps that upstream, if it does.
+    pub pinned: Option<&'static str>,
+    /// Prepared statements that it has.
+    pub prepared_statements: usize,
+}
+
+/// One upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct UpstreamState {
+    /// Unique in the process.
+    pub id: u64,
+    /// Which worker it is registered with.
+    pub worker: usize,
+    /// Its pool's database.
+    pub database: String,
+    /// Its pool's user.
+    pub user: String,
+    /// The server's address.
+    pub address: String,
+    /// `idle`, `active`, `dialling`, `cancelling`, `resetting`.
+    pub state: &'static str,
+    /// Since when it is connected, in µs on the telemetry clock.
+    #[serde(skip)]
+    pub connected_us: u64,
+    /// Since when it is in this state, in µs on the telemetry clock.
+    #[serde(skip)]
+    pub state_since_us: u64,
+    /// The client that holds it.
+    pub client: Option<u64>,
+    /// The server's process id for it.
+    pub backend_pid: Option<i32>,
+    /// Prepared statements that it holds.
+    pub prepared_statements: usize,
+}

@@ -1,0 +1,233 @@
+//! Telemetry: written from everywhere, read only by the admin port and the analyst. No decision is taken from it.
+//!
+//! ```text
+//!   worker 0 ── WorkerTelemetry ─┬─ StatementMeter ─► cells, one writer each ─┐
+//!   worker 1 ── WorkerTelemetry ─┼─ PoolMeter ──────► cells, one writer each ─┼─► Telemetry, added up on read
+//!   control ─── WorkerTelemetry ─┴─ EventWriter ────► ring ─► analyst         ┘
+//! ```
+//!
+//! On the path of a query: plain loads and stores in memory that this worker alone writes. Whatever is new (a
+//! statement, a pool, a tenant, a scope) is registered once under a lock, and the caller keeps the handle. Everything
+//! is bounded; beyond a bound there is a row for "all others".
+
+pub mod cell;
+pub mod clock;
+pub mod histogram;
+pub mod pool;
+pub mod process;
+pub mod registry;
+pub mod ring;
+pub mod statement;
+pub mod worker;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+pub use clock::Clock;
+pub use pool::{CloseReason, PinReason, PoolMeter, PoolName};
+pub use registry::{Interned, Registry};
+pub use ring::{Event, EventFlags, EventHeader, EventReader, EventWriter, Payload};
+pub use statement::{Finished, StatementMeter, StatementText};
+pub use worker::WorkerTelemetry;
+
+use worker::WorkerShared;
+
+/// A tenant's number. [`TenantId::OTHERS`] stands for all tenants beyond the bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(pub u32);
+
+impl TenantId {
+    /// All tenants beyond `max_tenants`.
+    pub const OTHERS: Self = Self(0);
+}
+
+/// A five-character SQLSTATE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sqlstate([u8; 5]);
+
+impl Sqlstate {
+    /// What stands for a code that is not five letters or digits.
+    pub const UNKNOWN: Self = Self(*b"XX000");
+
+    /// The code in these bytes; anything but five upper-case letters and digits becomes [`Sqlstate::UNKNOWN`], so that
+    /// a server cannot put other text into metrics.
+    pub fn new(code: &[u8]) -> Self {
+        match <[u8; 5]>::try_from(code) {
+            Ok(five) if five.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) => Self(five),
+            _ => Self::UNKNOWN,
+        }
+    }
+
+    /// The code as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("XX000")
+    }
+
+    /// Never 0.
+    fn to_word(self) -> u64 {
+        let [a, b, c, d, e] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
+    }
+
+    fn from_word(word: u64) -> Option<Self> {
+        let [a, b, c, d, e, ..] = word.to_le_bytes();
+        (word != 0).then(|| Self::new(&[a, b, c, d, e]))
+    }
+}
+
+/// Who speaks: the unit in which repeated statements are looked for, across all connections of one client.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Scope {
+    /// Database as the client asked for it.
+    pub database: Box<str>,
+    /// User as the client logged in.
+    pub user: Box<str>,
+    /// `application_name`, empty if there is none.
+    pub application: Box<str>,
+    /// The client's address without its port.
+    pub client: Box<str>,
+    /// Its tenant's name.
+    pub tenant: Box<str>,
+}
+
+/// Types around a prepared statement, as far as the server or the client has told them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Description {
+    /// Type OIDs of the parameters; 0: not known.
+    pub parameters: Box<[u32]>,
+    /// The columns of its result.
+    pub columns: Box<[Column]>,
+}
+
+/// One column of a result.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Column {
+    /// Its name in the result.
+    pub name: Box<str>,
+    /// The table that it comes from; 0: none.
+    pub table: u32,
+    /// Its number in that table; 0: none.
+    pub attribute: i16,
+    /// Its type's OID.
+    pub type_oid: u32,
+    /// Whether its values are in binary format, unless the event says that all are.
+    pub binary: bool,
+}
+
+/// How much telemetry keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// (statement, tenant) pairs per worker; further statements share one row per tenant.
+    pub fingerprints: usize,
+    /// Tenants; further ones share one row.
+    pub tenants: usize,
+    /// Pools; further ones share one row.
+    pub pools: usize,
+    /// Scopes in use at one time; further clients are not watched for repeated statements.
+    pub scopes: usize,
+    /// Routes named by comments; further ones are not told apart.
+    pub routes: usize,
+    /// Result descriptions in use at one time.
+    pub descriptions: usize,
+    /// Bytes of each worker's event ring.
+    pub ring_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            fingerprints: 5_000,
+            tenants: 1_000,
+            pools: 1_000,
+            scopes: 50_000,
+            routes: 10_000,
+            descriptions: 50_000,
+            ring_bytes: 1 << 20,
+        }
+    }
+}
+
+/// All telemetry of the process: the tables shared by all threads and what each thread counts. Shared by `Arc`.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// The clock of every time in here.
+    pub clock: Clock,
+    pub(crate) bounds: Bounds,
+    pub(crate) statements: Registry<u64, StatementText>,
+    pub(crate) tenants: Registry<Box<str>, Box<str>>,
+    pub(crate) pools: Registry<PoolName, PoolName>,
+    pub(crate) scopes: Registry<Scope, Scope>,
+    pub(crate) routes: Registry<Box<str>, Box<str>>,
+    pub(crate) descriptions: Registry<Description, Description>,
+    workers: Mutex<Vec<Arc<WorkerShared>>>,
+    new_readers: Mutex<Vec<EventReader>>,
+}
+
+impl Telemetry {
+    /// Empty telemetry.
+    pub fn new(clock: Clock, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            bounds,
+            // Every worker may meet statements that the others do not.
+            statements: Registry::lasting(bounds.fingerprints.saturating_mul(2)),
+            tenants: Registry::lasting(bounds.tenants),
+            pools: Registry::lasting(bounds.pools),
+            scopes: Registry::sweeping(bounds.scopes),
+            routes: Registry::lasting(bounds.routes),
+            descriptions: Registry::sweeping(bounds.descriptions),
+            workers: Mutex::default(),
+            new_readers: Mutex::default(),
+        })
+    }
+
+    /// A thread's own telemetry. To be called on that thread: what it returns stays there. The reading end of its event
+    /// ring waits for the analyst. `name` is a metric label: `0`, `1`, … for workers, `control` for the control thread.
+    pub fn worker(self: &Arc<Self>, name: &str) -> WorkerTelemetry {
+        let (events, reader) = ring::ring(self.bounds.ring_bytes);
+        let shared = Arc::new(WorkerShared::new(name, events.dropped()));
+        lock(&self.workers).push(Arc::clone(&shared));
+        lock(&self.new_readers).push(reader);
+        WorkerTelemetry::new(Arc::clone(self), shared, events)
+    }
+
+    /// The event rings that have come up since the last call. For the analyst.
+    pub fn new_readers(&self) -> Vec<EventReader> {
+        std::mem::take(&mut *lock(&self.new_readers))
+    }
+
+    /// The id of a tenant. Miss path: keep it.
+    pub fn tenant(&self, name: &str) -> TenantId {
+        TenantId(self.tenants.intern(name.into(), || name.into()).id)
+    }
+
+    /// A tenant's name; `None` for [`TenantId::OTHERS`].
+    pub fn tenant_name(&self, tenant: TenantId) -> Option<Arc<Box<str>>> {
+        self.tenants.by_id(tenant.0)
+    }
+
+    /// The id of a scope. Miss path: keep what it returns for as long as the id is used in events.
+    pub fn scope(&self, scope: Scope) -> Interned<Scope> {
+        self.scopes.intern(scope.clone(), || scope)
+    }
+
+    /// The id of a route, controller or job; 0 beyond the bound. Miss path: keep it.
+    pub fn route(&self, name: &str) -> u32 {
+        self.routes.intern(name.into(), || name.into()).id
+    }
+
+    /// The id of a description. Miss path: keep what it returns for as long as the id is used in events.
+    pub fn description(&self, description: Description) -> Interned<Description> {
+        self.descriptions.intern(description.clone(), || description)
+    }
+
+    pub(crate) fn each_worker(&self) -> Vec<Arc<WorkerShared>> {
+        lock(&self.workers).clone()
+    }
+}
+
+/// What a thread that panicked under a lock leaves behind is still whole here: every change is one insert or one push.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,168 @@
+//! Tables that give a small id to a thing described once: tenants, scopes, statements, result descriptions.
+//!
+//! A lock, so only for the miss path: workers keep the id. Ids are never used twice; 0 means "not kept" and is what
+//! everything gets when the table is full.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustc_hash::FxBuildHasher;
+
+/// What the table holds of one thing.
+#[derive(Debug)]
+pub struct Interned<V> {
+    /// Its id; 0 when the table was full.
+    pub id: u32,
+    /// The thing itself.
+    pub value: Arc<V>,
+}
+
+impl<V> Clone for Interned<V> {
+    fn clone(&self) -> Self {
+        Self { id: self.id, value: Arc::clone(&self.value) }
+    }
+}
+
+/// A bounded table of things by key and by id.
+///
+/// In a table made by [`Registry::sweeping`] an entry that nobody outside holds may be dropped when room is needed;
+/// in one made by [`Registry::lasting`] entries stay for ever.
+#[derive(Debug)]
+pub struct Registry<K, V> {
+    inner: Mutex<Inner<K, V>>,
+    capacity: usize,
+    sweeps: bool,
+}
+
+#[derive(Debug)]
+struct Inner<K, V> {
+    by_key: HashMap<K, Interned<V>, FxBuildHasher>,
+    by_id: HashMap<u32, Arc<V>, FxBuildHasher>,
+    last_id: u32,
+    turned_away: u64,
+    /// Misses left until a full table is searched for unused entries again.
+    patience: usize,
+}
+
+impl<K: Eq + Hash + Clone, V> Registry<K, V> {
+    /// A table whose entries stay.
+    pub fn lasting(capacity: usize) -> Self {
+        Self::new(capacity, false)
+    }
+
+    /// A table that drops entries nobody holds when it is full.
+    pub fn sweeping(capacity: usize) -> Self {
+        Self::new(capacity, true)
+    }
+
+    fn new(capacity: usize, sweeps: bool) -> Self {
+        let inner =
+            Inner { by_key: HashMap::default(), by_id: HashMap::default(), last_id: 0, turned_away: 0, patience: 0 };
+        Self { inner: Mutex::new(inner), capacity, sweeps }
+    }
+
+    /// The entry for `key`, described by `describe` if it is new. Full: id 0 and a description that is not kept.
+    pub fn intern(&self, key: K, describe: impl FnOnce() -> V) -> Interned<V> {
+        if let Some(known) = self.lock().by_key.get(&key) {
+            return known.clone();
+        }
+        // Described outside the lock: describing may copy a whole statement.
+        let value = Arc::new(describe());
+        let mut inner = self.lock();
+        if let Some(known) = inner.by_key.get(&key) {
+            return known.clone();
+        }
+        if inner.by_key.len() >= self.capacity && !(self.sweeps && inner.sweep(self.capacity)) {
+            inner.turned_away += 1;
+            return Interned { id: 0, value };
+        }
+        let Some(id) = inner.last_id.checked_add(1) else {
+            return Interned { id: 0, value };
+        };
+        inner.last_id = id;
+        inner.by_id.insert(id, Arc::clone(&value));
+        let interned = Interned { id, value };
+        inner.by_key.insert(key, interned.clone());
+        interned
+    }
+
+    /// The thing with this id, if it is still kept.
+    pub fn by_id(&self, id: u32) -> Option<Arc<V>> {
+        self.lock().by_id.get(&id).cloned()
+    }
+
+    /// Entries kept now.
+    pub fn len(&self) -> usize {
+        self.lock().by_key.len()
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Things that found the table full.
+    pub fn turned_away(&self) -> u64 {
+        self.lock().turned_away
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<K, V>> {
+        super::lock(&self.inner)
+    }
+}
+
+impl<K: Eq + Hash + Clone, V> Inner<K, V> {
+    /// Drops what nobody outside holds; whether there is room now. A sweep that freed little is not repeated at once:
+    /// it looks at every entry, and a stream of new keys must not make that the usual case.
+    fn sweep(&mut self, capacity: usize) -> bool {
+        if self.patience > 0 {
+            self.patience -= 1;
+            return false;
+        }
+        self.patience = capacity / 8;
+        let by_id = &mut self.by_id;
+        self.by_key.retain(|_, entry| {
+            let held = Arc::strong_count(&entry.value) > 2;
+            if !held {
+                by_id.remove(&entry.id);
+            }
+            held
+        });
+        self.by_key.len() < capacity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_key_keeps_its_id() {
+        let table = Registry::lasting(10);
+        let first = table.intern("a", || 1);
+        assert_eq!(table.intern("a", || panic!("described twice")).id, first.id);
+        assert_eq!(table.by_id(first.id).as_deref(), Some(&1));
+        assert_eq!(table.by_id(0), None);
+    }
+
+    #[test]
+    fn a_full_table_answers_with_zero_and_counts() {
+        let table = Registry::lasting(2);
+        assert!((0..2).all(|n| table.intern(n, || n).id != 0));
+        assert_eq!(table.intern(2, || 2).id, 0);
+        assert_eq!((table.len(), table.turned_away()), (2, 1));
+    }
+
+    #[test]
+    fn a_sweep_drops_only_what_nobody_holds_and_reuses_no_id() {
+        let table = Registry::sweeping(2);
+        let held = table.intern("held", || 0);
+        let loose = table.intern("loose", || 0).id;
+        let next = table.intern("next", || 0);
+        assert!(next.id > loose);
+        assert!(table.by_id(loose).is_none());
+        assert!(table.by_id(held.id).is_some());
+        assert_eq!(table.len(), 2);
+    }
+}
