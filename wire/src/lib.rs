@@ -5,7 +5,11 @@
 
 pub mod error;
 pub mod frame;
+pub mod params;
+pub mod pipeline;
+pub mod prepared;
 pub mod startup;
 pub mod tag;
+pub mod view;
 
 pub use error::{Error, Result};

@@ -1,0 +1,261 @@
+//! The client's name ↔ our id ↔ what each server holds.
+//!
+//! A client names its prepared statements as it likes; servers are shared, so on a server a statement goes by a name
+//! made from an id that is never reused. [`ClientStatements`] is one client's map, [`ServerStatements`] what one server
+//! connection holds. Both are changed when a message is *sent*, and put right when its reply shows that the server
+//! skipped it.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+
+use rustc_hash::FxHashMap;
+
+/// What all our statement names on servers begin with.
+pub const PREFIX: &[u8] = b"pgweir_";
+
+/// Writes the name that statement `id` has on every server.
+#[inline]
+pub fn write_server_name(id: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(PREFIX);
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = id;
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + (rest % 10) as u8;
+        }
+        rest /= 10;
+        if rest == 0 || at == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+/// One client's named statements.
+///
+/// Every change is remembered until its message is answered: [`settle`](Self::settle) once per answered message,
+/// [`revert`](Self::revert) for those that an error made the server skip. Both in the order of the changes.
+#[derive(Debug)]
+pub struct ClientStatements<T, S> {
+    names: HashMap<Box<[u8]>, T, S>,
+    unanswered: VecDeque<(Box<[u8]>, Option<T>)>,
+}
+
+impl<T, S: BuildHasher + Default> Default for ClientStatements<T, S> {
+    fn default() -> Self {
+        Self { names: HashMap::default(), unanswered: VecDeque::new() }
+    }
+}
+
+impl<T, S: BuildHasher> ClientStatements<T, S> {
+    /// The statement of this name.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<&T> {
+        self.names.get(name)
+    }
+
+    /// Statements known by name.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether no statement is known by name.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// A Parse of `name` was sent (or kept back because the server knows it).
+    pub fn define(&mut self, name: &[u8], statement: T) {
+        self.names.insert(name.into(), statement);
+        self.unanswered.push_back((name.into(), None));
+    }
+
+    /// A Close of `name` was answered by us; closing what does not exist is no error.
+    pub fn close(&mut self, name: &[u8]) {
+        let was = self.names.remove(name);
+        self.unanswered.push_back((name.into(), was));
+    }
+
+    /// Whether a change of `name` is still unanswered.
+    pub fn is_unsettled(&self, name: &[u8]) -> bool {
+        self.unanswered.iter().any(|(unanswered, _)| &**unanswered == name)
+    }
+
+    /// The oldest unanswered change has been answered.
+    pub fn settle(&mut self) {
+        self.unanswered.pop_front();
+    }
+
+    /// The `count` oldest unanswered changes never happened.
+    pub fn revert(&mut self, count: usize) {
+        let count = count.min(self.unanswered.len());
+        let undone: Vec<_> = self.unanswered.drain(..count).collect();
+        for (name, was) in undone.into_iter().rev() {
+            match was {
+                Some(statement) => drop(self.names.insert(name, statement)),
+                None => drop(self.names.remove(&name)),
+            }
+        }
+    }
+
+    /// DEALLOCATE ALL or DISCARD ALL was answered: no name is left. Those sent behind it keep theirs.
+    pub fn forget_all(&mut self) {
+        let later: Vec<Box<[u8]>> = self.unanswered.iter().map(|(name, _)| name.clone()).collect();
+        self.names.retain(|name, _| later.contains(name));
+    }
+
+    /// DEALLOCATE `name` was answered.
+    pub fn forget(&mut self, name: &[u8]) -> Option<T> {
+        if self.is_unsettled(name) { None } else { self.names.remove(name) }
+    }
+}
+
+/// What one server connection holds, least recently used first to go.
+#[derive(Debug)]
+pub struct ServerStatements {
+    held: FxHashMap<u64, u64>,
+    limit: usize,
+    clock: u64,
+    /// Uses from here on belong to the current pipeline: they must stay.
+    pinned_from: u64,
+}
+
+/// What a server needs before a statement can be bound on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing: it is there.
+    Held,
+    /// A Parse, and a Close of another one first if the server holds its limit.
+    Missing {
+        /// The statement to close.
+        evict: Option<u64>,
+    },
+}
+
+impl ServerStatements {
+    /// A server that holds nothing and may hold `limit` statements.
+    pub fn new(limit: usize) -> Self {
+        Self { held: FxHashMap::default(), limit: limit.max(1), clock: 0, pinned_from: 0 }
+    }
+
+    /// Statements held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// A new pipeline begins: what was used before may go.
+    #[inline]
+    pub fn begin_pipeline(&mut self) {
+        self.pinned_from = self.clock;
+    }
+
+    /// Statement `id` is about to be used. If it is missing it counts as held from now on.
+    /// The limit gives way where everything is in use by the current pipeline.
+    #[inline]
+    pub fn acquire(&mut self, id: u64) -> Presence {
+        self.clock += 1;
+        if let Some(used) = self.held.get_mut(&id) {
+            *used = self.clock;
+            return Presence::Held;
+        }
+        let evict = if self.held.len() >= self.limit { self.least_recent() } else { None };
+        if let Some(evicted) = evict {
+            self.held.remove(&evicted);
+        }
+        self.held.insert(id, self.clock);
+        Presence::Missing { evict }
+    }
+
+    /// Whether statement `id` is held; using it does not count.
+    pub fn holds(&self, id: u64) -> bool {
+        self.held.contains_key(&id)
+    }
+
+    /// The server does not hold `id` after all: its Parse failed or was skipped, or it was closed.
+    pub fn remove(&mut self, id: u64) {
+        self.held.remove(&id);
+    }
+
+    /// The server still holds `id`: its Close was skipped.
+    pub fn restore(&mut self, id: u64) {
+        self.held.insert(id, self.clock);
+    }
+
+    /// DEALLOCATE ALL or DISCARD ALL has run.
+    pub fn clear(&mut self) {
+        self.held.clear();
+    }
+
+    fn least_recent(&self) -> Option<u64> {
+        let (id, used) = self.held.iter().min_by_key(|(_, used)| **used)?;
+        (*used <= self.pinned_from).then_some(*id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::RandomState;
+
+    use super::*;
+
+    type Client = ClientStatements<u64, RandomState>;
+
+    #[test]
+    fn server_names_are_the_prefix_and_the_id() {
+        for (id, name) in [(0, "pgweir_0"), (42, "pgweir_42"), (u64::MAX, "pgweir_18446744073709551615")] {
+            let mut out = Vec::new();
+            write_server_name(id, &mut out);
+            assert_eq!(out, name.as_bytes());
+        }
+    }
+
+    #[test]
+    fn skipped_changes_are_undone_last_first() {
+        let mut client = Client::default();
+        client.define(b"a", 1);
+        client.settle();
+        client.close(b"a");
+        client.define(b"a", 2);
+        client.close(b"a");
+        client.revert(3);
+        assert_eq!(client.find(b"a"), Some(&1));
+        client.define(b"b", 3);
+        client.revert(1);
+        assert_eq!(client.find(b"b"), None);
+        client.revert(9);
+        assert_eq!(client.len(), 1);
+    }
+
+    #[test]
+    fn a_name_defined_behind_deallocate_all_keeps_its_statement() {
+        let mut client = Client::default();
+        client.define(b"old", 1);
+        client.settle();
+        client.define(b"new", 2);
+        client.forget_all();
+        assert_eq!((client.find(b"old"), client.find(b"new")), (None, Some(&2)));
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_never_one_of_the_current_pipeline() {
+        let mut server = ServerStatements::new(2);
+        assert_eq!(server.acquire(1), Presence::Missing { evict: None });
+        assert_eq!(server.acquire(2), Presence::Missing { evict: None });
+        assert_eq!(server.acquire(1), Presence::Held);
+        server.begin_pipeline();
+        assert_eq!(server.acquire(3), Presence::Missing { evict: Some(2) });
+        assert_eq!(server.acquire(4), Presence::Missing { evict: Some(1) });
+        assert_eq!(server.acquire(5), Presence::Missing { evict: None });
+        assert_eq!(server.len(), 3);
+        server.remove(5);
+        server.restore(1);
+        assert!(server.holds(1) && !server.holds(5));
+    }
+}
