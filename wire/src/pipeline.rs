@@ -140,6 +140,8 @@ pub struct Pipeline {
     skipping: bool,
     /// The server waits for copy rows: it ignores Sync and Flush.
     copy_in: bool,
+    /// The client is within an extended request: its Sync is still to come.
+    unsynced: bool,
     status: TransactionStatus,
 }
 
@@ -152,13 +154,19 @@ impl Default for Pipeline {
 impl Pipeline {
     /// A fresh connection that has said ReadyForQuery (idle).
     pub const fn new() -> Self {
-        Self { queue: VecDeque::new(), skipping: false, copy_in: false, status: TransactionStatus::Idle }
+        Self {
+            queue: VecDeque::new(),
+            skipping: false,
+            copy_in: false,
+            unsynced: false,
+            status: TransactionStatus::Idle,
+        }
     }
 
-    /// Nothing is owed and no copy is open: what comes next belongs to the next request.
+    /// Nothing is owed, no copy is open and the client has ended its request: what comes next belongs to the next one.
     #[inline]
     pub fn is_boundary(&self) -> bool {
-        self.queue.is_empty() && !self.skipping && !self.copy_in
+        self.queue.is_empty() && !self.unsynced && !self.copy_in
     }
 
     /// A boundary outside a transaction: another client may use the connection.
@@ -202,6 +210,11 @@ impl Pipeline {
             // Sync is ignored during a copy; anything else makes the copy fail, and is lost with it.
             self.copy_in = owed.awaited == Awaited::Sync;
             return false;
+        }
+        match owed.awaited {
+            Awaited::Sync => self.unsynced = false,
+            Awaited::Query | Awaited::FunctionCall | Awaited::CopyEnd => {}
+            _ => self.unsynced = true,
         }
         if self.skipping {
             if owed.awaited != Awaited::Sync {
@@ -359,6 +372,9 @@ impl Pipeline {
             index += 1;
             !(within && matches!(owed.awaited, Awaited::Sync | Awaited::CopyEnd))
         });
+        if self.queue.front().is_some_and(|owed| owed.awaited == Awaited::Execute) {
+            self.unsynced = !self.queue.iter().any(|owed| owed.awaited == Awaited::Sync);
+        }
     }
 }
 

@@ -297,3 +297,26 @@ fn the_whole_table_of_heads_and_replies() {
     }
     assert!(Pipeline::new().ready(TransactionStatus::Idle).is_err());
 }
+
+#[test]
+fn a_request_without_its_sync_is_no_boundary_even_when_all_is_answered() {
+    let mut p = forward(&[A::Parse, A::DescribeStatement]);
+    say(&mut p, B::ParseComplete);
+    say(&mut p, B::ParameterDescription);
+    say(&mut p, B::NoData);
+    assert!(p.is_empty() && !p.is_boundary());
+    assert!(p.push(owed(A::Sync, Fate::Forward)));
+    ready(&mut p);
+    assert!(p.is_free());
+}
+
+#[test]
+fn a_simple_copy_is_over_with_its_ready_whatever_was_ignored_in_it() {
+    let mut p = forward(&[A::Query]);
+    say(&mut p, B::CopyInResponse);
+    assert!(!p.push(owed(A::Sync, Fate::Forward)));
+    assert!(p.copy_end(CLIENT));
+    say(&mut p, B::CommandComplete);
+    ready(&mut p);
+    assert!(p.is_free());
+}
