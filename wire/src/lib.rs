@@ -3,8 +3,10 @@
 //! Nothing here opens a socket, reads a clock or knows what SQL means.
 #![forbid(unsafe_code)]
 
+pub mod encode;
 pub mod error;
 pub mod frame;
+pub mod login;
 pub mod params;
 pub mod pipeline;
 pub mod prepared;
