@@ -1,10 +1,39 @@
 //! Configuration: text in, settings out. Holding a value of these types means that it is valid.
 //!
-//! Nothing here opens a file, reads the environment or exits: the caller hands text in and decides what to do with
-//! the mistakes that come out, all of them at once, each with its key path and line.
+//! Nothing here opens a file, reads the environment or exits: the caller hands text in, lends [`Sources`] for what the
+//! text refers to, and decides what to do with the [`Mistakes`] that come out, all of them at once, each with its key
+//! path and line.
+//!
+//! ```
+//! use config::{NoSources, Overrides, Settings};
+//! let text = "
+//! [databases.app]
+//! upstream = 'postgres://db.example:5432/app'
+//! sise = 5
+//! ";
+//! let mistakes = Settings::from_toml(text, &Overrides::default(), &NoSources).unwrap_err();
+//! assert_eq!(mistakes.iter().next().unwrap().show("pgweir.toml"),
+//!     "pgweir.toml:4: databases.app.sise: there is no such key; did you mean size?");
+//! ```
 #![forbid(unsafe_code)]
 
+mod diff;
+mod mistake;
 mod model;
+mod reference;
+mod schema;
+mod settings;
+mod sources;
+mod suggest;
+mod text;
 pub mod units;
+mod url;
+mod userlist;
 
+pub use diff::Changes;
+pub use mistake::{Mistake, Mistakes, Place};
 pub use model::*;
+pub use reference::reference;
+pub use sources::{NoSources, Overrides, Sources};
+pub use url::{UrlError, parse_url};
+pub use userlist::{UserlistError, parse_secret, parse_userlist};

@@ -44,13 +44,9 @@ impl fmt::Display for UnitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotADuration => "is not a duration; write it as 500ms, 10s, 5m, 1h30m or 2d",
-            Self::DurationWithoutUnit => {
-                "has no unit; write it as 500ms, 10s, 5m, 1h or 2d (only 0 may stand alone)"
-            }
+            Self::DurationWithoutUnit => "has no unit; write it as 500ms, 10s, 5m, 1h or 2d (only 0 may stand alone)",
             Self::TooLong => "is longer than 100 years; write 0 where it means \"never\"",
-            Self::NotASize => {
-                "is not a size; write it as 4096, 256KiB or 1GiB (also kB, MB, MiB, GB)"
-            }
+            Self::NotASize => "is not a size; write it as 4096, 256KiB or 1GiB (also kB, MB, MiB, GB)",
             Self::TooLarge => "is larger than any file; write a smaller size",
         })
     }
@@ -74,19 +70,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     }
     while !rest.is_empty() {
         let (number, after) = split_number(rest).ok_or(UnitError::NotADuration)?;
-        let unit_length = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
+        let unit_length = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_length);
         if unit.is_empty() && next.is_empty() {
             return Err(UnitError::DurationWithoutUnit);
         }
         let micros = unit_of(&DURATION_UNITS, unit).ok_or(UnitError::NotADuration)?;
         let part = scaled(number, micros).ok_or(UnitError::TooLong)?;
-        total = total
-            .checked_add(Duration::from_micros(part))
-            .filter(|sum| *sum <= LONGEST)
-            .ok_or(UnitError::TooLong)?;
+        total =
+            total.checked_add(Duration::from_micros(part)).filter(|sum| *sum <= LONGEST).ok_or(UnitError::TooLong)?;
         rest = next;
     }
     Ok(total)
@@ -99,11 +91,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split_number(text.trim()).ok_or(UnitError::NotASize)?;
     let unit = unit.trim_start();
-    let bytes = if unit.is_empty() {
-        1
-    } else {
-        unit_of(&SIZE_UNITS, unit).ok_or(UnitError::NotASize)?
-    };
+    let bytes = if unit.is_empty() { 1 } else { unit_of(&SIZE_UNITS, unit).ok_or(UnitError::NotASize)? };
     scaled(number, bytes).ok_or(UnitError::TooLarge)
 }
 
@@ -135,17 +123,12 @@ pub fn show_size(bytes: u64) -> String {
 }
 
 fn unit_of(units: &[(&str, u64)], name: &str) -> Option<u64> {
-    units
-        .iter()
-        .find(|(unit, _)| *unit == name)
-        .map(|(_, size)| *size)
+    units.iter().find(|(unit, _)| *unit == name).map(|(_, size)| *size)
 }
 
 /// The digits (with at most one point) that `text` begins with, and the rest.
 fn split_number(text: &str) -> Option<(&str, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     let well_formed = number.starts_with(|c: char| c.is_ascii_digit())
         && number.ends_with(|c: char| c.is_ascii_digit())
@@ -166,9 +149,7 @@ fn scaled(number: &str, unit: u64) -> Option<u64> {
     }
     let scale = place / u128::from(unit);
     total = total.checked_add(tail.checked_mul(u128::from(unit))? / scale)?;
-    u64::try_from(total)
-        .ok()
-        .filter(|value| i64::try_from(*value).is_ok())
+    u64::try_from(total).ok().filter(|value| i64::try_from(*value).is_ok())
 }
 
 #[cfg(test)]
@@ -192,11 +173,7 @@ mod tests {
             ("0.000001s", 1),
             ("0.0000001s", 0),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_micros(micros)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_micros(micros)), "{text}");
         }
     }
 
@@ -257,16 +234,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_back() {
-        for micros in [
-            0,
-            1,
-            999,
-            1_000,
-            1_500_000,
-            59_999_999,
-            3_600_000_000,
-            90_061_001_001,
-        ] {
+        for micros in [0, 1, 999, 1_000, 1_500_000, 59_999_999, 3_600_000_000, 90_061_001_001] {
             let duration = Duration::from_micros(micros);
             assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
         }

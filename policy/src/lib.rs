@@ -6,9 +6,9 @@
 pub mod comment;
 pub mod finding;
 pub mod fingerprint;
+pub mod limits;
 pub mod memo;
 pub mod observe;
 pub mod statement;
-pub mod limits;
 pub mod tenant;
 pub mod verdict;

@@ -37,18 +37,12 @@ impl LimitTable {
                 *slot = Some(limits.clone());
             }
         }
-        Self {
-            by_id: by_id.into(),
-            default: tenants.default_limits.clone(),
-        }
+        Self { by_id: by_id.into(), default: tenants.default_limits.clone() }
     }
 
     /// The limits of a tenant. Those that share [`TenantId::OTHER`] have the default ones.
     pub fn of(&self, tenant: TenantId) -> &Limits {
-        self.by_id
-            .get(tenant.index())
-            .and_then(Option::as_ref)
-            .unwrap_or(&self.default)
+        self.by_id.get(tenant.index()).and_then(Option::as_ref).unwrap_or(&self.default)
     }
 }
 
@@ -97,11 +91,7 @@ impl Deadline {
         let limit = limit.filter(|limit| !limit.is_zero())?;
         let cancel_at = now.checked_add(limit)?.checked_add(CANCEL_AFTER)?;
         let close_at = now.checked_add(limit)?.checked_add(CLOSE_AFTER)?;
-        Some(Self {
-            limit,
-            cancel_at,
-            close_at,
-        })
+        Some(Self { limit, cancel_at, close_at })
     }
 
     /// The limit that it enforces, for the error's DETAIL.

@@ -58,9 +58,7 @@ impl Lookup for BTreeMap<String, String> {
 
 impl<const N: usize> Lookup for [(&str, &str); N] {
     fn value(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| *value)
+        self.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 }
 
@@ -118,10 +116,7 @@ impl Resolver {
                 TenantRule::Setting(name) => Rule::Setting(name.as_str().into()),
             })
             .collect();
-        Self {
-            rules,
-            default: tenants.default.as_str().into(),
-        }
+        Self { rules, default: tenants.default.as_str().into() }
     }
 
     /// The tenant by the first rule that yields a name. An empty name is no name.
@@ -135,16 +130,10 @@ impl Resolver {
                 Rule::Setting(name) => facts.settings.value(name),
             };
             if let Some(tenant) = name.filter(|name| !name.is_empty()) {
-                return Resolution {
-                    tenant,
-                    rule: Some(place),
-                };
+                return Resolution { tenant, rule: Some(place) };
             }
         }
-        Resolution {
-            tenant: &self.default,
-            rule: None,
-        }
+        Resolution { tenant: &self.default, rule: None }
     }
 
     /// Whether a change of this setting can change the tenant of a session that `current` was decided for.
@@ -153,14 +142,11 @@ impl Resolver {
     /// connection first cannot be overridden by SET.
     pub fn reacts_to(&self, setting: &str, current: Option<usize>) -> bool {
         let last = current.unwrap_or(self.rules.len());
-        self.rules
-            .iter()
-            .take(last.saturating_add(1))
-            .any(|rule| match rule {
-                Rule::Setting(name) => name.eq_ignore_ascii_case(setting),
-                Rule::Application(_) => setting.eq_ignore_ascii_case("application_name"),
-                Rule::User | Rule::Database | Rule::Startup(_) => false,
-            })
+        self.rules.iter().take(last.saturating_add(1)).any(|rule| match rule {
+            Rule::Setting(name) => name.eq_ignore_ascii_case(setting),
+            Rule::Application(_) => setting.eq_ignore_ascii_case("application_name"),
+            Rule::User | Rule::Database | Rule::Startup(_) => false,
+        })
     }
 
     /// Settings whose values the proxy must follow for these rules, `application_name` not among them.
@@ -193,15 +179,8 @@ struct Names {
 impl Directory {
     /// A directory that knows `other`, the default tenant and each tenant with limits of its own.
     pub fn new(tenants: &Tenants) -> Self {
-        let names = Names {
-            by_id: Vec::new(),
-            by_name: FxHashMap::default(),
-            configured: 0,
-            max: 0,
-        };
-        let directory = Self {
-            inner: RwLock::new(names),
-        };
+        let names = Names { by_id: Vec::new(), by_name: FxHashMap::default(), configured: 0, max: 0 };
+        let directory = Self { inner: RwLock::new(names) };
         directory.reload(tenants);
         directory
     }
@@ -210,10 +189,7 @@ impl Directory {
     pub fn reload(&self, tenants: &Tenants) {
         let mut names = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         names.max = tenants.max_tenants;
-        for name in ["other", &tenants.default]
-            .into_iter()
-            .chain(tenants.limits.keys().map(String::as_str))
-        {
+        for name in ["other", &tenants.default].into_iter().chain(tenants.limits.keys().map(String::as_str)) {
             if !names.by_name.contains_key(name) {
                 names.add(name);
                 names.configured += 1;
@@ -232,41 +208,23 @@ impl Directory {
             return *id;
         }
         let full = names.by_id.len() - names.configured >= names.max;
-        if full || name.is_empty() || name.len() > MAX_NAME {
-            TenantId::OTHER
-        } else {
-            names.add(name)
-        }
+        if full || name.is_empty() || name.len() > MAX_NAME { TenantId::OTHER } else { names.add(name) }
     }
 
     /// The id of a name that has one.
     pub fn known(&self, name: &str) -> Option<TenantId> {
-        self.inner
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .by_name
-            .get(name)
-            .copied()
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).by_name.get(name).copied()
     }
 
     /// The name behind an id.
     pub fn name(&self, id: TenantId) -> Arc<str> {
         let names = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        names
-            .by_id
-            .get(id.index())
-            .or_else(|| names.by_id.first())
-            .cloned()
-            .unwrap_or_else(|| Arc::from("other"))
+        names.by_id.get(id.index()).or_else(|| names.by_id.first()).cloned().unwrap_or_else(|| Arc::from("other"))
     }
 
     /// All names; the position is the id's [`TenantId::index`].
     pub fn names(&self) -> Vec<Arc<str>> {
-        self.inner
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .by_id
-            .clone()
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).by_id.clone()
     }
 }
 

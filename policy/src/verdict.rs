@@ -238,9 +238,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::TransactionBlock { .. } | Self::NotInThisMode { .. } => "0A000",
-            Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => {
-                "57014"
-            }
+            Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => "57014",
             Self::QueueTimeout { .. } | Self::TooManyClients { .. } => "53300",
             Self::IdleInTransaction { .. } => "25P03",
             Self::ShuttingDown => "57P01",
@@ -286,11 +284,7 @@ impl Refusal {
     pub fn report(&self) -> Report {
         let (message, detail, hint) = self.texts();
         Report {
-            severity: if self.is_fatal() {
-                Severity::Fatal
-            } else {
-                Severity::Error
-            },
+            severity: if self.is_fatal() { Severity::Fatal } else { Severity::Error },
             code: self.code(),
             message,
             detail,

@@ -10,23 +10,15 @@ pub struct BadTime;
 
 impl fmt::Display for BadTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "not a time; PostgreSQL takes a number with an optional unit: us, ms, s, min, h, d",
-        )
+        f.write_str("not a time; PostgreSQL takes a number with an optional unit: us, ms, s, min, h, d")
     }
 }
 
 impl std::error::Error for BadTime {}
 
 /// Units, largest first, in milliseconds.
-const UNITS: [(&str, f64); 6] = [
-    ("d", 86_400_000.0),
-    ("h", 3_600_000.0),
-    ("min", 60_000.0),
-    ("s", 1_000.0),
-    ("ms", 1.0),
-    ("us", 0.001),
-];
+const UNITS: [(&str, f64); 6] =
+    [("d", 86_400_000.0), ("h", 3_600_000.0), ("min", 60_000.0), ("s", 1_000.0), ("ms", 1.0), ("us", 0.001)];
 
 /// Reads the value of a setting such as `statement_timeout`: `500`, `5s`, ` 1 min `, `0.5h`, `0x10`. Zero is zero:
 /// what it means is the setting's matter. Quotes are not part of a value: take them off before.
@@ -38,11 +30,7 @@ pub fn parse_guc_time(text: &str) -> Result<Duration, BadTime> {
     let text = text.trim_matches(blank);
     let (number, rest) = split_number(text).ok_or(BadTime)?;
     let unit = rest.trim_start_matches(blank);
-    let millis = if unit.is_empty() {
-        number
-    } else {
-        in_millis(number, unit)?
-    };
+    let millis = if unit.is_empty() { number } else { in_millis(number, unit)? };
     let millis = millis.round_ties_even();
     if !(0.0..=f64::from(i32::MAX)).contains(&millis) {
         return Err(BadTime);
@@ -53,10 +41,7 @@ pub fn parse_guc_time(text: &str) -> Result<Duration, BadTime> {
 
 /// A fraction is rounded to whole multiples of the next smaller unit first: '1.009min' is 61 s.
 fn in_millis(number: f64, unit: &str) -> Result<f64, BadTime> {
-    let place = UNITS
-        .iter()
-        .position(|(name, _)| *name == unit)
-        .ok_or(BadTime)?;
+    let place = UNITS.iter().position(|(name, _)| *name == unit).ok_or(BadTime)?;
     let factor = UNITS.get(place).map(|(_, factor)| *factor).ok_or(BadTime)?;
     let millis = number * factor;
     Ok(match UNITS.get(place + 1) {
@@ -68,19 +53,12 @@ fn in_millis(number: f64, unit: &str) -> Result<f64, BadTime> {
 /// The number at the start, as strtol with base 0 or strtod would read it, and what follows.
 fn split_number(text: &str) -> Option<(f64, &str)> {
     let unsigned = text.strip_prefix('+').unwrap_or(text);
-    if let Some(hex) = unsigned
-        .strip_prefix("0x")
-        .or_else(|| unsigned.strip_prefix("0X"))
-    {
+    if let Some(hex) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
         let (digits, rest) = take_while(hex, |c| c.is_ascii_hexdigit());
         return Some((i64::from_str_radix(digits, 16).ok()? as f64, rest));
     }
     let negative = unsigned.len() == text.len() && unsigned.starts_with('-');
-    let body = if negative {
-        unsigned.get(1..)?
-    } else {
-        unsigned
-    };
+    let body = if negative { unsigned.get(1..)? } else { unsigned };
     let (whole, mut rest) = take_while(body, |c| c.is_ascii_digit());
     let mut number = whole.to_owned();
     if let Some(after) = rest.strip_prefix('.') {
@@ -94,14 +72,8 @@ fn split_number(text: &str) -> Option<(f64, &str)> {
             if fraction.is_empty() { "0" } else { fraction }
         );
         rest = next;
-    } else if let Some(octal) = whole
-        .strip_prefix('0')
-        .filter(|octal| !octal.is_empty() && !has_exponent(rest))
-    {
-        let octal = octal
-            .split(['8', '9'])
-            .next()
-            .filter(|digits| digits.len() == octal.len())?;
+    } else if let Some(octal) = whole.strip_prefix('0').filter(|octal| !octal.is_empty() && !has_exponent(rest)) {
+        let octal = octal.split(['8', '9']).next().filter(|digits| digits.len() == octal.len())?;
         return signed(i64::from_str_radix(octal, 8).ok()? as f64, negative, rest);
     }
     if let Some((exponent, next)) = exponent(rest).filter(|_| !number.is_empty()) {

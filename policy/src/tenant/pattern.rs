@@ -17,9 +17,7 @@ struct Glob {
 
 impl Glob {
     fn new(text: &str) -> Self {
-        Self {
-            pieces: text.split('*').map(Into::into).collect(),
-        }
+        Self { pieces: text.split('*').map(Into::into).collect() }
     }
 
     /// Where the shortest match that begins at the start of `text` ends.
@@ -64,10 +62,7 @@ impl Pattern {
     /// Compiles `worker-{tenant}-*`. The configuration has checked that `{tenant}` stands in it exactly once.
     pub(super) fn new(text: &str) -> Self {
         let (before, after) = text.split_once("{tenant}").unwrap_or((text, ""));
-        Self {
-            before: Glob::new(before),
-            after: Glob::new(after),
-        }
+        Self { before: Glob::new(before), after: Glob::new(after) }
     }
 
     /// The tenant in `name`: what stands between the shortest match of the part before it and the first place where
@@ -75,25 +70,16 @@ impl Pattern {
     pub(super) fn tenant_in<'a>(&self, name: &'a str) -> Option<&'a str> {
         let rest = name.get(self.before.shortest_prefix(name)?..)?;
         if !self.after.has_star() {
-            return rest
-                .strip_suffix(self.after.head())
-                .filter(|tenant| !tenant.is_empty());
+            return rest.strip_suffix(self.after.head()).filter(|tenant| !tenant.is_empty());
         }
         let head = self.after.head();
         if head.is_empty() {
             // `{tenant}*` has no mark where the name ends: it takes all that the rest of the pattern leaves.
-            return self
-                .after
-                .matches(rest)
-                .then_some(rest)
-                .filter(|tenant| !tenant.is_empty());
+            return self.after.matches(rest).then_some(rest).filter(|tenant| !tenant.is_empty());
         }
         // A tenant is at least one character, so the mark is looked for behind the first.
         let skip = rest.chars().next()?.len_utf8();
         let end = skip + rest.get(skip..)?.find(head)?;
-        self.after
-            .matches(rest.get(end..)?)
-            .then(|| rest.get(..end))
-            .flatten()
+        self.after.matches(rest.get(end..)?).then(|| rest.get(..end)).flatten()
     }
 }

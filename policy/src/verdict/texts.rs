@@ -9,9 +9,7 @@ pub(super) type Texts = (String, Option<String>, Option<String>);
 
 impl Refusal {
     pub(super) fn texts(&self) -> Texts {
-        self.limit_texts()
-            .or_else(|| self.server_texts())
-            .unwrap_or_else(|| self.client_texts())
+        self.limit_texts().or_else(|| self.server_texts()).unwrap_or_else(|| self.client_texts())
     }
 
     /// A limit of the proxy's was reached.
@@ -19,19 +17,10 @@ impl Refusal {
         Some(match self {
             Self::StatementTimeout { tenant, limit } => texts(
                 "canceling statement due to statement timeout",
-                format!(
-                    "The limit of tenant \"{tenant}\" is {} per statement.",
-                    show(*limit)
-                ),
+                format!("The limit of tenant \"{tenant}\" is {} per statement.", show(*limit)),
                 "Make the statement faster or let it do less; an operator can change statement_timeout for this tenant.",
             ),
-            Self::QueueTimeout {
-                database,
-                user,
-                waited,
-                size,
-                waiting,
-            } => texts(
+            Self::QueueTimeout { database, user, waited, size, waiting } => texts(
                 "no server connection became free in time",
                 format!(
                     "Pool \"{database}\" of user \"{user}\": waited {}, all {size} server connections are in use, {waiting} more clients are waiting.",
@@ -46,10 +35,7 @@ impl Refusal {
             ),
             Self::IdleInTransaction { limit } => texts(
                 "terminating connection due to idle-in-transaction timeout",
-                format!(
-                    "The transaction was open for {} without a statement; it has been rolled back.",
-                    show(*limit)
-                ),
+                format!("The transaction was open for {} without a statement; it has been rolled back.", show(*limit)),
                 "End transactions before waiting for anything else, or raise pool.idle_in_transaction_timeout.",
             ),
             Self::LoginTimeout { limit } => texts(
@@ -57,16 +43,10 @@ impl Refusal {
                 format!("The client did not log in within {}.", show(*limit)),
                 "Check the network between client and proxy, or raise auth.login_timeout.",
             ),
-            Self::RefusedSetting {
-                name,
-                tenant,
-                limit,
-            } => texts(
+            Self::RefusedSetting { name, tenant, limit } => texts(
                 format!("parameter \"{name}\" cannot be set to that value here"),
                 format!("The limit of tenant \"{tenant}\" is {}.", show(*limit)),
-                format!(
-                    "Set \"{name}\" to the limit or less; an operator can change the limit for this tenant."
-                ),
+                format!("Set \"{name}\" to the limit or less; an operator can change the limit for this tenant."),
             ),
             _ => return None,
         })
@@ -90,16 +70,10 @@ impl Refusal {
             ),
             Self::CannotConnect { database, failure } => texts(
                 "could not connect to the server",
-                format!(
-                    "The server of database \"{database}\": {}.",
-                    failure.words()
-                ),
+                format!("The server of database \"{database}\": {}.", failure.words()),
                 "Retry later. Operators find the address and the exact error in the proxy's log.",
             ),
-            Self::UpstreamLost {
-                database,
-                in_transaction,
-            } => texts(
+            Self::UpstreamLost { database, in_transaction } => texts(
                 "connection to the server was lost",
                 if *in_transaction {
                     format!(
@@ -121,9 +95,7 @@ impl Refusal {
         match self {
             Self::TransactionBlock { database } => texts(
                 "transaction blocks are not allowed in statement pooling mode",
-                format!(
-                    "The pool of database \"{database}\" gives its server connection back after each statement."
-                ),
+                format!("The pool of database \"{database}\" gives its server connection back after each statement."),
                 "Send single statements, or set mode = \"transaction\" for this database.",
             ),
             Self::CancelledInQueue => texts(

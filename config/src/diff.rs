@@ -1,0 +1,156 @@
+//! What a reload has to do: old settings against new ones, key by key.
+
+use std::collections::BTreeMap;
+
+use crate::schema::{self, Found, Reload};
+use crate::text::show_path;
+use crate::units::show_duration;
+use crate::*;
+
+/// Keys whose values differ, sorted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Hold from the next login, request or sweep on.
+    pub at_once: Vec<String>,
+    /// Hold only after a restart: until then the old values stay.
+    pub restart: Vec<String>,
+}
+
+impl Changes {
+    /// Compares two valid settings.
+    pub fn between(old: &Settings, new: &Settings) -> Self {
+        let (old, new) = (flat(old), flat(new));
+        let mut changes = Self::default();
+        for path in old.keys().chain(new.keys().filter(|path| !old.contains_key(*path))) {
+            if old.get(path) != new.get(path) {
+                let names: Vec<&str> = path.iter().map(String::as_str).collect();
+                match schema::find(&names) {
+                    Found::Leaf(row) if row.reload == Reload::Restart => changes.restart.push(show_path(path)),
+                    _ => changes.at_once.push(show_path(path)),
+                }
+            }
+        }
+        changes.at_once.sort();
+        changes.restart.sort();
+        changes
+    }
+
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.at_once.is_empty() && self.restart.is_empty()
+    }
+}
+
+impl Settings {
+    /// These settings with those of `running` where a change needs a restart: what a reload puts in force.
+    #[must_use]
+    pub fn without_restart(mut self, running: &Self) -> Self {
+        self.listen.clone_from(&running.listen);
+        self.workers = running.workers;
+        self.admin = match (&running.admin, self.admin.and_then(|admin| admin.token)) {
+            // A new listener is not opened, so a token that only its old place allowed to be absent may go.
+            (Some(old), token) if token.is_some() || old.listen.ip().is_loopback() => {
+                Some(Admin { listen: old.listen, token })
+            }
+            (old, _) => old.clone(),
+        };
+        self.observe.max_fingerprints = running.observe.max_fingerprints;
+        self.log.json = running.log.json;
+        self.log.file.clone_from(&running.log.file);
+        self
+    }
+}
+
+/// Key path → value as text. Secrets are in it: it never leaves this file but for comparison.
+type Flat = BTreeMap<Vec<String>, String>;
+
+fn flat(settings: &Settings) -> Flat {
+    let mut all = Flat::new();
+    let mut put = |path: &[&str], value: String| {
+        all.insert(path.iter().map(|segment| (*segment).to_owned()).collect(), value);
+    };
+    put(&["listen"], format!("{:?}", settings.listen));
+    put(&["workers"], settings.workers.to_string());
+    put(&["max_clients"], settings.max_clients.to_string());
+    put(&["admin", "listen"], settings.admin.as_ref().map_or("off".to_owned(), |admin| admin.listen.to_string()));
+    put(&["admin", "token"], shown_secret(settings.admin.as_ref().and_then(|admin| admin.token.as_ref())));
+    put(&["auth", "method"], format!("{:?}", settings.auth.method));
+    put(&["auth", "plaintext_network"], settings.auth.plaintext_network.to_string());
+    put(&["auth", "login_timeout"], show_duration(settings.auth.login_timeout));
+    put(&["observe", "statements"], settings.observe.statements.to_string());
+    put(&["observe", "n_plus_one"], settings.observe.n_plus_one.to_string());
+    put(&["observe", "profile"], format!("{:?}", settings.observe.profile));
+    put(&["observe", "max_fingerprints"], settings.observe.max_fingerprints.to_string());
+    put(&["observe", "samples"], settings.observe.samples.to_string());
+    put(&["slow_log", "threshold"], shown_limit(settings.slow_log.threshold));
+    put(&["slow_log", "per_minute"], settings.slow_log.per_minute.to_string());
+    put(&["shutdown", "drain_timeout"], show_duration(settings.shutdown.drain_timeout));
+    put(&["shutdown", "grace"], show_duration(settings.shutdown.grace));
+    put(&["log", "level"], format!("{:?}", settings.log.level));
+    put(&["log", "format"], settings.log.json.to_string());
+    put(&["log", "file"], format!("{:?}", settings.log.file));
+    for (name, user) in &settings.users {
+        let (kind, secret) = match &user.secret {
+            UserSecret::Plain(secret) => ("plain", Some(secret)),
+            UserSecret::Md5(secret) => ("md5", Some(secret)),
+            UserSecret::Scram(secret) => ("scram", Some(secret)),
+            UserSecret::None => ("none", None),
+        };
+        put(&["users", name, "password"], format!("{kind} {}", shown_secret(secret)));
+        put(&["users", name, "upstream_password"], shown_secret(user.upstream_password.as_ref()));
+    }
+    for (name, database) in &settings.databases {
+        put_database(&mut put, name, database);
+    }
+    if let Some(database) = &settings.wildcard {
+        put_database(&mut put, "*", database);
+    }
+    put_tenants(&mut put, &settings.tenants);
+    all
+}
+
+fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Database) {
+    let Upstream { host, port, database: there, user, password } = &database.upstream;
+    let password = shown_secret(password.as_ref());
+    put(&["databases", name, "upstream"], format!("{host:?} {port} {there:?} {user:?} {password}"));
+    let pool = &database.pool;
+    put(&["databases", name, "mode"], format!("{:?}", pool.mode));
+    put(&["databases", name, "size"], pool.size.to_string());
+    put(&["databases", name, "min_size"], pool.min_size.to_string());
+    put(&["databases", name, "max_prepared"], pool.max_prepared.to_string());
+    for (key, time) in [
+        ("queue_timeout", pool.queue_timeout),
+        ("connect_timeout", pool.connect_timeout),
+        ("connect_backoff", pool.connect_backoff),
+        ("connect_backoff_max", pool.connect_backoff_max),
+        ("idle_timeout", pool.idle_timeout),
+        ("lifetime", pool.lifetime),
+        ("health_check_after", pool.health_check_after),
+        ("idle_in_transaction_timeout", pool.idle_in_transaction_timeout),
+    ] {
+        put(&["databases", name, key], show_duration(time));
+    }
+}
+
+fn put_tenants(put: &mut dyn FnMut(&[&str], String), tenants: &Tenants) {
+    put(&["tenants", "default"], tenants.default.clone());
+    put(&["tenants", "max_tenants"], tenants.max_tenants.to_string());
+    put(&["tenants", "rule"], format!("{:?}", tenants.rules));
+    let mut limits = |path: &[&str], limits: &Limits| {
+        let mut at = |key: &'static str, value| put(&path.iter().copied().chain([key]).collect::<Vec<_>>(), value);
+        at("statement_timeout", shown_limit(limits.statement_timeout));
+        at("slow_threshold", shown_limit(limits.slow_threshold));
+    };
+    limits(&["tenants", "default_limits"], &tenants.default_limits);
+    for (name, own) in &tenants.limits {
+        limits(&["tenants", "limits", name], own);
+    }
+}
+
+fn shown_limit(limit: Option<std::time::Duration>) -> String {
+    limit.map_or_else(|| "none".to_owned(), show_duration)
+}
+
+fn shown_secret(secret: Option<&Secret>) -> String {
+    format!("{:?}", secret.map(Secret::reveal))
+}

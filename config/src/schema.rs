@@ -1,0 +1,123 @@
+//! Every key there is: one table that the parser, the reload and the reference are made of.
+//!
+//! The parser reads a key because it stands here, takes its type, range and default from here, and refuses what does
+//! not stand here; docs/configuration.md is printed from here.
+
+mod rows;
+
+pub(crate) use rows::{POOL, ROWS, SECTIONS};
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// Dotted path; `<…>` stands for a name that the operator picks, `[]` for an entry of a list of tables.
+    pub(crate) path: &'static str,
+    pub(crate) kind: Kind,
+    /// As it would be written in the file; `None`: not set.
+    pub(crate) default: Option<&'static str>,
+    pub(crate) reload: Reload,
+    /// What it does and why its default is what it is. Markdown.
+    pub(crate) meaning: &'static str,
+}
+
+/// The type of a key's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number in this range.
+    Count(u64, u64),
+    /// As `Count`, or `"auto"`: one for each core.
+    CountOrAuto(u64, u64),
+    /// A duration; zero only if the flag is set.
+    Time { zero: bool },
+    /// Any text but the empty one.
+    Text,
+    /// A text that no message shows.
+    Secret,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// `address:port`, or a list of such.
+    Addresses,
+    /// `address:port` or `off`.
+    AddressOrOff,
+    /// `postgres://…`; a secret, as it may hold a password.
+    Url,
+}
+
+/// What a reload does with a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reload {
+    AtOnce,
+    Restart,
+}
+
+/// What stands under a path.
+pub(crate) enum Found {
+    Leaf(&'static Row),
+    Section,
+    Unknown,
+}
+
+/// Looks a concrete path up: `["databases", "app", "size"]`. A database takes all keys of the pool.
+pub(crate) fn find(path: &[&str]) -> Found {
+    if let ["databases", _, key] = path
+        && let Some(row) = POOL.iter().find(|row| row.path.strip_prefix("pool.") == Some(*key))
+    {
+        return Found::Leaf(row);
+    }
+    let mut section = false;
+    for row in all() {
+        match compare(row.path, path) {
+            Some(0) => return Found::Leaf(row),
+            Some(_) => section = true,
+            None => {}
+        }
+    }
+    if section { Found::Section } else { Found::Unknown }
+}
+
+/// Whether a list of tables stands under this path.
+pub(crate) fn is_list(path: &[&str]) -> bool {
+    path == ["tenants", "rule"]
+}
+
+/// Every row, the pool's among them.
+pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(POOL)
+}
+
+/// Keys that may stand directly under a path.
+pub(crate) fn children(path: &[&str]) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for row in all() {
+        if compare(row.path, path).is_some_and(|left| left > 0)
+            && let Some(name) = row.path.split('.').nth(path.len())
+        {
+            names.push(name.trim_end_matches("[]"));
+        }
+    }
+    if let ["databases", _] = path {
+        names.extend(POOL.iter().filter_map(|row| row.path.strip_prefix("pool.")));
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| !name.starts_with('<'));
+    names
+}
+
+/// How many segments of `pattern` are left after `path` matched its beginning; `None`: no match.
+fn compare(pattern: &str, path: &[&str]) -> Option<usize> {
+    let mut segments = pattern.split('.').flat_map(|segment| match segment.strip_suffix("[]") {
+        Some(list) => [Some(list), Some("<entry>")],
+        None => [Some(segment), None],
+    });
+    let mut segments = std::iter::from_fn(|| segments.next()).flatten();
+    for name in path {
+        let expected = segments.next()?;
+        if expected != *name && !expected.starts_with('<') {
+            return None;
+        }
+    }
+    Some(segments.count())
+}

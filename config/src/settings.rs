@@ -1,0 +1,309 @@
+//! Checked values into [`Settings`]: what belongs together is checked together here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::mistake::{Mistake, Mistakes, Place};
+use crate::schema::{self, Found};
+use crate::text::{self, Given, Quoted, Value, Written, show_path};
+use crate::*;
+
+mod access;
+mod tenants;
+
+impl Settings {
+    /// Reads a configuration file's text; overrides win over it.
+    ///
+    /// # Errors
+    /// Every mistake in it at once. If the text is not TOML, only what is wrong with its syntax.
+    pub fn from_toml(text: &str, overrides: &Overrides, sources: &dyn Sources) -> Result<Self, Mistakes> {
+        let written = text::read(text, overrides, sources);
+        let broken = written.mistakes.iter().any(|mistake| mistake.key.is_empty());
+        let mut builder = Builder { written, sources };
+        let settings = (!broken).then(|| builder.settings(overrides));
+        match (Mistakes::from_list(builder.written.mistakes), settings) {
+            (None, Some(settings)) => Ok(settings),
+            (Some(mistakes), _) => Err(mistakes),
+            (None, None) => Self::from_toml("", overrides, sources),
+        }
+    }
+
+    /// The settings of a start with nothing but a server's URL: every database of that server, under its own name.
+    ///
+    /// The URL's user is known by the URL's password and logs in by SCRAM; so the application's own URL keeps working
+    /// with another host and port. Other users pass through: the server itself judges their passwords, and they are
+    /// themselves there too. The URL's user and password are never lent to anybody else.
+    ///
+    /// # Errors
+    /// What is wrong with the URL or the overrides.
+    pub fn from_upstream(url: &str, overrides: Overrides, sources: &dyn Sources) -> Result<Self, Mistakes> {
+        Self::from_toml("", &overrides.with_upstream(url, "upstream"), sources)
+    }
+
+    /// What is allowed and probably not meant, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let network = self.listen.iter().find(|address| !address.ip().is_loopback());
+        if let Some(address) = network.filter(|_| self.auth.method == AuthMethod::Trust) {
+            warnings.push(format!(
+                "auth.method: trust believes everybody who reaches {address}; use passthrough or scram-sha-256"
+            ));
+        }
+        for (name, user) in &self.users {
+            if self.auth.method == AuthMethod::ScramSha256 && matches!(user.secret, UserSecret::Md5(_)) {
+                warnings.push(format!("users.{name}: an md5 hash cannot serve SCRAM-SHA-256, so this user cannot log in; store a password or a verifier, or set auth.method = \"md5\""));
+            }
+        }
+        for (name, database) in self
+            .databases
+            .iter()
+            .map(|(name, database)| (name.as_str(), database))
+            .chain(self.wildcard.as_ref().map(|database| ("*", database)))
+        {
+            if database.pool.connect_timeout > database.pool.queue_timeout {
+                warnings.push(format!("databases.{name}: connect_timeout is longer than queue_timeout, so clients give up before a connection attempt does"));
+            }
+        }
+        warnings
+    }
+}
+
+/// Takes values by path, with the table's defaults, and collects mistakes.
+struct Builder<'a> {
+    written: Written,
+    sources: &'a dyn Sources,
+}
+
+impl Builder<'_> {
+    fn settings(&mut self, overrides: &Overrides) -> Settings {
+        let mut settings = Settings {
+            listen: self.addresses(&["listen"]),
+            admin: self.admin(),
+            workers: self.count(&["workers"]),
+            max_clients: self.count(&["max_clients"]),
+            auth: self.auth(),
+            users: self.users(),
+            databases: self.databases(),
+            wildcard: None,
+            tenants: self.tenants(),
+            observe: self.observe(),
+            slow_log: SlowLog {
+                threshold: self.limit(&["slow_log", "threshold"]),
+                per_minute: u32::try_from(self.count(&["slow_log", "per_minute"])).unwrap_or(u32::MAX),
+            },
+            shutdown: Shutdown {
+                drain_timeout: self.time(&["shutdown", "drain_timeout"]),
+                grace: self.time(&["shutdown", "grace"]),
+            },
+            log: self.log(),
+        };
+        settings.wildcard = settings.databases.remove("*");
+        if let Some((url, flag)) = &overrides.upstream {
+            self.add_upstream(&mut settings, url, flag);
+        }
+        self.check_whole(&settings);
+        settings
+    }
+
+    fn admin(&mut self) -> Option<Admin> {
+        let token = self.secret(&["admin"], "token");
+        let listen = self.addresses(&["admin", "listen"]).first().copied()?;
+        if token.is_none() && !listen.ip().is_loopback() {
+            self.wrong(&["admin", "listen"], "is reachable from the network and has no token; set admin.token or admin.token_file, or listen on 127.0.0.1");
+        }
+        Some(Admin { listen, token })
+    }
+
+    fn auth(&mut self) -> Auth {
+        let method = match self.word(&["auth", "method"]).as_str() {
+            "trust" => AuthMethod::Trust,
+            "md5" => AuthMethod::Md5,
+            "scram-sha-256" => AuthMethod::ScramSha256,
+            _ => AuthMethod::PassThrough,
+        };
+        Auth {
+            method,
+            plaintext_network: self.flag(&["auth", "plaintext_network"]),
+            login_timeout: self.time(&["auth", "login_timeout"]),
+        }
+    }
+
+    fn users(&mut self) -> BTreeMap<String, User> {
+        let mut users = BTreeMap::new();
+        for name in self.names_under(&["users"]) {
+            let path = ["users", name.as_str()];
+            let secret = match self.secret(&path, "password") {
+                Some(secret) => parse_secret(secret.reveal()).unwrap_or_else(|sentence| {
+                    self.wrong(&["users", &name, "password"], sentence);
+                    UserSecret::None
+                }),
+                None => UserSecret::None,
+            };
+            let upstream_password = self.secret(&path, "upstream_password");
+            users.insert(name, User { secret, upstream_password });
+        }
+        let path = ["auth", "userlist"];
+        let Some(file) = self.text(&path) else { return users };
+        match self.sources.read(&file).map(|text| parse_userlist(&text)) {
+            Err(why) => self.wrong(&path, &format!("cannot read {file}: {why}; correct the path or its permissions")),
+            Ok(Err(errors)) => {
+                for UserlistError { line, sentence } in errors {
+                    self.wrong(&path, &format!("{file}, line {line}: {sentence}"));
+                }
+            }
+            Ok(Ok(listed)) => {
+                for (name, secret) in listed {
+                    if users.contains_key(&name) {
+                        self.wrong(&["users", &name], &format!("stands in {file} too; remove it from one of the two"));
+                    }
+                    users.insert(name, User { secret, upstream_password: None });
+                }
+            }
+        }
+        users
+    }
+
+    /// All databases, the wildcard among them under its name `*`.
+    fn databases(&mut self) -> BTreeMap<String, Database> {
+        let mut databases = BTreeMap::new();
+        for name in self.names_under(&["databases"]) {
+            let pool = self.pool(&["databases", &name]);
+            let path = ["databases", name.as_str(), "upstream"];
+            let Some(url) = self.text(&path) else {
+                if !self.is_wrong(&path) {
+                    self.wrong(
+                        &["databases", &name],
+                        "has no upstream; add upstream = \"postgres://user:password@host:5432/database\"",
+                    );
+                }
+                continue;
+            };
+            match parse_url(&url) {
+                Ok(upstream) => {
+                    databases.insert(name, Database { upstream, pool });
+                }
+                Err(error) => self.wrong(&path, &error.to_string()),
+            }
+        }
+        // [pool] is checked even when every database has values of its own.
+        self.pool(&["pool"]);
+        databases
+    }
+
+    /// A pool's settings: the section's own keys, else those of `[pool]`, else the defaults.
+    fn pool(&mut self, section: &[&str]) -> Pool {
+        let at = |key: &'static str| -> Vec<String> {
+            let own: Vec<String> = section.iter().chain([&key]).map(|s| (*s).to_owned()).collect();
+            if self.written.values.contains_key(&own) { own } else { vec!["pool".to_owned(), key.to_owned()] }
+        };
+        let time = |key| self.time_at(&at(key));
+        let count = |key| self.count_at(&at(key));
+        let pool = Pool {
+            mode: match self.word_at(&at("mode")).as_str() {
+                "session" => PoolMode::Session,
+                "statement" => PoolMode::Statement,
+                _ => PoolMode::Transaction,
+            },
+            size: count("size"),
+            min_size: count("min_size"),
+            queue_timeout: time("queue_timeout"),
+            connect_timeout: time("connect_timeout"),
+            connect_backoff: time("connect_backoff"),
+            connect_backoff_max: time("connect_backoff_max"),
+            idle_timeout: time("idle_timeout"),
+            lifetime: time("lifetime"),
+            health_check_after: time("health_check_after"),
+            idle_in_transaction_timeout: time("idle_in_transaction_timeout"),
+            max_prepared: count("max_prepared"),
+        };
+        let (min_size, backoff) = (at("min_size"), at("connect_backoff"));
+        if pool.min_size > pool.size {
+            let sentence = format!("is {}, more than size = {}; lower it or raise size", pool.min_size, pool.size);
+            self.wrong_at(&min_size, sentence);
+        }
+        if pool.connect_backoff > pool.connect_backoff_max {
+            let sentence = "is longer than connect_backoff_max; lower it or raise connect_backoff_max";
+            self.wrong_at(&backoff, sentence.to_owned());
+        }
+        pool
+    }
+
+    fn observe(&mut self) -> Observe {
+        let statements = self.flag(&["observe", "statements"]);
+        let n_plus_one = self.flag(&["observe", "n_plus_one"]);
+        if n_plus_one && !statements && self.given(&["observe", "n_plus_one"]).is_some() {
+            self.wrong(&["observe", "n_plus_one"], "needs observe.statements; switch that on or this off");
+        }
+        let profile = match self.word(&["observe", "profile"]).as_str() {
+            "development" => Profile::Development,
+            _ => Profile::Production,
+        };
+        Observe {
+            statements,
+            n_plus_one: n_plus_one && statements,
+            profile,
+            max_fingerprints: self.count(&["observe", "max_fingerprints"]),
+            samples: self.flag(&["observe", "samples"]),
+        }
+    }
+
+    fn log(&mut self) -> Log {
+        let level = match self.word(&["log", "level"]).as_str() {
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "debug" => LogLevel::Debug,
+            _ => LogLevel::Info,
+        };
+        Log { level, json: self.word(&["log", "format"]) == "json", file: self.text(&["log", "file"]).map(Into::into) }
+    }
+
+    /// The zero-config start's part (see [`Settings::from_upstream`]).
+    fn add_upstream(&mut self, settings: &mut Settings, url: &str, flag: &str) {
+        let upstream = match parse_url(url) {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                let place = Place::Override(flag.to_owned());
+                return self.written.mistakes.push(Mistake {
+                    place,
+                    key: "upstream".to_owned(),
+                    sentence: error.to_string(),
+                });
+            }
+        };
+        let pool = self.pool(&["pool"]);
+        if let (Some(user), Some(password)) = (&upstream.user, &upstream.password) {
+            settings
+                .users
+                .entry(user.clone())
+                .or_insert_with(|| User { secret: UserSecret::Plain(password.clone()), upstream_password: None });
+        }
+        // Nobody borrows the URL's user: with its name here, every client that passes through would become it.
+        let every = Upstream { database: None, user: None, password: None, ..upstream.clone() };
+        if let Some(name) = upstream.database {
+            let named = Upstream { database: Some(name.clone()), ..every.clone() };
+            settings.databases.entry(name).or_insert_with(|| Database { upstream: named, pool: pool.clone() });
+        }
+        settings.wildcard = Some(Database { upstream: every, pool });
+    }
+
+    fn check_whole(&mut self, settings: &Settings) {
+        let none = settings.databases.is_empty() && settings.wildcard.is_none();
+        if none && self.written.mistakes.is_empty() {
+            self.written.mistakes.push(Mistake {
+                place: Place::Nowhere,
+                key: String::new(),
+                sentence: "no upstream is configured; add [databases.\"*\"] with upstream = \"postgres://…\", or start with --upstream URL".to_owned(),
+            });
+        }
+        let listed = matches!(settings.auth.method, AuthMethod::Md5 | AuthMethod::ScramSha256);
+        if listed && settings.users.is_empty() && self.written.mistakes.is_empty() {
+            self.wrong(&["auth", "method"], "lets only listed users in, and none is listed; add [users.NAME] or auth.userlist, or use \"passthrough\"");
+        }
+        let bound =
+            settings.admin.as_ref().filter(|admin| admin.listen.port() != 0 && settings.listen.contains(&admin.listen));
+        if bound.is_some() {
+            self.wrong(&["admin", "listen"], "is the same address as listen; give the admin port another port");
+        }
+    }
+}
