@@ -11,7 +11,7 @@ SOAK_SECONDS ?= 600
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test check demo bench soak fuzz image-check clean
+.PHONY: help setup build test check demo demo-stop bench soak fuzz image-check clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ demo: ## A workflow engine's traffic through pgweir, and a report (SECONDS=30, K
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin demo
 	@target/debug/demo --pgweir target/release/pgweir --seconds $(SECONDS) $(if $(KEEP),--keep)
+
+demo-stop: ## End what `make demo KEEP=1` left running
+	@target/debug/demo --stop
 
 bench: ## Cost per query: direct, pgweir, PgBouncer; writes docs/benchmarks.md (ROUNDS=3)
 	@.ci/setup bench

@@ -23,9 +23,11 @@
 )]
 
 pub mod backend;
+pub mod bench;
 pub mod child;
 pub mod client;
 pub mod cluster;
+pub mod demo;
 pub mod fake;
 pub mod frontend;
 pub mod http;

@@ -1,0 +1,192 @@
+//! The ways to the server: directly, through pgweir, through PgBouncer.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::machine::processor_time;
+use super::pgbench::{self, Server};
+use super::{Load, Mode, Outcome, Sample, UPSTREAMS};
+use crate::cluster::free_port;
+use crate::{Child, Cluster, RawClient, Scratch, Signal, within};
+
+/// The user of all ways: the poolers trust it, as the server does.
+const USER: &str = "bench";
+/// From this version on PgBouncer follows prepared statements in transaction mode.
+const FOLLOWS_PREPARED: (u32, u32) = (1, 21);
+
+/// A server with pgbench's tables.
+#[derive(Debug)]
+pub struct Bench {
+    cluster: Cluster,
+    database: String,
+}
+
+impl Bench {
+    /// Makes a cluster and fills it.
+    pub fn make() -> Outcome<Self> {
+        let cluster = Cluster::builder().setting("max_connections", "200").setting("shared_buffers", "512MB").start();
+        let database = cluster.fresh_database();
+        cluster.create_role(USER, None);
+        cluster.run(&database, &format!("GRANT ALL ON SCHEMA public TO {USER}"));
+        let bench = Self { cluster, database };
+        pgbench::initialise(&bench.pgbench(), &bench.server(bench.cluster.port()))?;
+        bench.cluster.run(&bench.database, "VACUUM ANALYZE");
+        Ok(bench)
+    }
+
+    /// The pgbench that came with the server.
+    pub fn pgbench(&self) -> PathBuf {
+        self.cluster.program("pgbench")
+    }
+
+    /// The server's own words about its version.
+    pub fn version(&self) -> String {
+        self.cluster.value("postgres", "SHOW server_version")
+    }
+
+    fn server(&self, port: u16) -> Server {
+        Server { port, database: self.database.clone(), user: USER }
+    }
+}
+
+/// One way, ready to be used.
+#[derive(Debug)]
+pub struct Way {
+    /// Its name in the table.
+    pub name: &'static str,
+    server: Server,
+    pooler: Option<Child>,
+    serves: Serves,
+    _folder: Option<Scratch>,
+}
+
+/// Which loads a way can carry at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    Everything,
+    /// Everything but prepared statements.
+    Unprepared,
+    /// Prepared statements of as many clients as there are upstreams: one each, for as long as they stay.
+    PreparedInSessions,
+}
+
+impl Way {
+    /// No pooler.
+    pub fn direct(bench: &Bench) -> Self {
+        let server = bench.server(bench.cluster.port());
+        Self { name: "direct", server, pooler: None, serves: Serves::Everything, _folder: None }
+    }
+
+    /// pgweir in transaction mode, every observation on, one worker: PgBouncer has one thread.
+    pub fn pgweir(binary: &Path, bench: &Bench) -> Outcome<Self> {
+        let folder = Scratch::new();
+        let port = free_port();
+        let upstream = format!("postgres://{USER}@127.0.0.1:{}/{}", bench.cluster.port(), bench.database);
+        let mut command = Command::new(binary);
+        command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--admin"]);
+        command.args([&format!("127.0.0.1:{}", free_port()), "--upstream", &upstream]);
+        command.args(["--pool-mode", "transaction", "--pool-size", &UPSTREAMS.to_string()]);
+        command.args(["--workers", "1", "--auth", "trust"]);
+        let pooler = start(&mut command, &folder, port)?;
+        let server = bench.server(port);
+        Ok(Self { name: "pgweir", server, pooler: Some(pooler), serves: Serves::Everything, _folder: Some(folder) })
+    }
+
+    /// PgBouncer in transaction mode; where its version cannot follow prepared statements there, a second one in
+    /// session mode carries those.
+    pub fn pgbouncer(bench: &Bench) -> Outcome<Vec<Self>> {
+        if pgbouncer_version()? >= FOLLOWS_PREPARED {
+            return Ok(vec![Self::pgbouncer_in("PgBouncer", "transaction", Serves::Everything, bench)?]);
+        }
+        Ok(vec![
+            Self::pgbouncer_in("PgBouncer", "transaction", Serves::Unprepared, bench)?,
+            Self::pgbouncer_in("PgBouncer, session mode", "session", Serves::PreparedInSessions, bench)?,
+        ])
+    }
+
+    fn pgbouncer_in(name: &'static str, mode: &str, serves: Serves, bench: &Bench) -> Outcome<Self> {
+        let folder = Scratch::new();
+        let port = free_port();
+        // It refuses to run as root, and changes to the user it is told.
+        let as_root = std::fs::metadata("/proc/self")?.uid() == 0;
+        let user = if as_root { "user = postgres\n" } else { "" };
+        let follow = if serves == Serves::Everything { "max_prepared_statements = 200\n" } else { "" };
+        let text = format!(
+            "[databases]\n{database} = host=127.0.0.1 port={upstream} dbname={database} user={USER}\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
+             default_pool_size = {UPSTREAMS}\nmax_client_conn = 200\n{user}{follow}",
+            database = bench.database,
+            upstream = bench.cluster.port(),
+        );
+        let settings = folder.file("pgbouncer.ini", &text);
+        let mut command = Command::new(pgbouncer_program());
+        // Read before it changes its user, so that its folder may stay closed to others.
+        command.arg(settings);
+        let pooler = start(&mut command, &folder, port)?;
+        Ok(Self { name, server: bench.server(port), pooler: Some(pooler), serves, _folder: Some(folder) })
+    }
+
+    /// Whether this way can carry a load.
+    pub fn carries(&self, load: Load) -> bool {
+        match self.serves {
+            Serves::Everything => true,
+            Serves::Unprepared => load.mode != Mode::Prepared,
+            Serves::PreparedInSessions => load.mode == Mode::Prepared && load.clients <= UPSTREAMS,
+        }
+    }
+
+    /// Runs a load over it.
+    pub fn measure(&self, pgbench: &Path, load: Load, seconds: u64) -> Outcome<Sample> {
+        let before = self.pooler_time();
+        let measured = pgbench::run(pgbench, &self.server, load, seconds)?;
+        let spent = self.pooler_time().saturating_sub(before);
+        Ok(Sample {
+            tps: measured.tps,
+            cpu_micros: spent.as_secs_f64() * 1e6 / measured.queries.max(1) as f64,
+            latency_micros: measured.latency_micros,
+        })
+    }
+
+    fn pooler_time(&self) -> Duration {
+        self.pooler.as_ref().map_or(Duration::ZERO, |pooler| processor_time(pooler.pid()))
+    }
+}
+
+fn start(command: &mut Command, folder: &Scratch, port: u16) -> Outcome<Child> {
+    let log = File::create(folder.path().join("log"))?;
+    command.stdout(log.try_clone()?).stderr(log);
+    let mut child = Child::spawn_with_farewell(command, Signal::Terminate);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let up = within(Duration::from_secs(10), || !child.is_running() || RawClient::try_connect(address).is_ok());
+    if up && child.is_running() {
+        return Ok(child);
+    }
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+    Err(format!("{command:?} does not serve: {log}").into())
+}
+
+/// Debian keeps it where only administrators have their PATH.
+fn pgbouncer_program() -> PathBuf {
+    let packaged = PathBuf::from("/usr/sbin/pgbouncer");
+    if packaged.is_file() { packaged } else { PathBuf::from("pgbouncer") }
+}
+
+/// As it prints it: `PgBouncer 1.18.0`.
+pub fn pgbouncer_name() -> Outcome<String> {
+    let output = Command::new(pgbouncer_program()).arg("--version").output()?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(printed.lines().next().unwrap_or_default().to_owned())
+}
+
+fn pgbouncer_version() -> Outcome<(u32, u32)> {
+    let name = pgbouncer_name()?;
+    let numbers = name.rsplit(' ').next().unwrap_or_default();
+    let mut numbers = numbers.split('.').map_while(|number| number.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => Ok((major, minor)),
+        _ => Err(format!("PgBouncer's version is not to be read from {name:?}").into()),
+    }
+}
