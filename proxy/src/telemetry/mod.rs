@@ -17,11 +17,15 @@ pub mod pool;
 pub mod process;
 pub mod registry;
 pub mod ring;
+pub mod snapshot;
 pub mod statement;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use policy::tenant::Directory;
 use serde::Serialize;
 
 pub use clock::Clock;
@@ -33,13 +37,19 @@ pub use worker::WorkerTelemetry;
 
 use worker::WorkerShared;
 
-/// A tenant's number. [`TenantId::OTHERS`] stands for all tenants beyond the bound.
+/// A tenant's number, as [`policy::tenant::Directory`] gave it, in a form that fits into a ring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(pub u32);
 
 impl TenantId {
     /// All tenants beyond `max_tenants`.
     pub const OTHERS: Self = Self(0);
+}
+
+impl From<policy::tenant::TenantId> for TenantId {
+    fn from(id: policy::tenant::TenantId) -> Self {
+        Self(u32::try_from(id.index()).unwrap_or(0))
+    }
 }
 
 /// A five-character SQLSTATE.
@@ -120,8 +130,6 @@ pub struct Column {
 pub struct Bounds {
     /// (statement, tenant) pairs per worker; further statements share one row per tenant.
     pub fingerprints: usize,
-    /// Tenants; further ones share one row.
-    pub tenants: usize,
     /// Pools; further ones share one row.
     pub pools: usize,
     /// Scopes in use at one time; further clients are not watched for repeated statements.
@@ -138,7 +146,6 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             fingerprints: 5_000,
-            tenants: 1_000,
             pools: 1_000,
             scopes: 50_000,
             routes: 10_000,
@@ -155,7 +162,7 @@ pub struct Telemetry {
     pub clock: Clock,
     pub(crate) bounds: Bounds,
     pub(crate) statements: Registry<u64, StatementText>,
-    pub(crate) tenants: Registry<Box<str>, Box<str>>,
+    pub(crate) tenants: Arc<Directory>,
     pub(crate) pools: Registry<PoolName, PoolName>,
     pub(crate) scopes: Registry<Scope, Scope>,
     pub(crate) routes: Registry<Box<str>, Box<str>>,
@@ -165,14 +172,14 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Empty telemetry.
-    pub fn new(clock: Clock, bounds: Bounds) -> Arc<Self> {
+    /// Empty telemetry. `tenants` bounds the tenants and knows their names.
+    pub fn new(clock: Clock, bounds: Bounds, tenants: Arc<Directory>) -> Arc<Self> {
         Arc::new(Self {
             clock,
             bounds,
             // Every worker may meet statements that the others do not.
             statements: Registry::lasting(bounds.fingerprints.saturating_mul(2)),
-            tenants: Registry::lasting(bounds.tenants),
+            tenants,
             pools: Registry::lasting(bounds.pools),
             scopes: Registry::sweeping(bounds.scopes),
             routes: Registry::lasting(bounds.routes),
@@ -195,16 +202,6 @@ impl Telemetry {
     /// The event rings that have come up since the last call. For the analyst.
     pub fn new_readers(&self) -> Vec<EventReader> {
         std::mem::take(&mut *lock(&self.new_readers))
-    }
-
-    /// The id of a tenant. Miss path: keep it.
-    pub fn tenant(&self, name: &str) -> TenantId {
-        TenantId(self.tenants.intern(name.into(), || name.into()).id)
-    }
-
-    /// A tenant's name; `None` for [`TenantId::OTHERS`].
-    pub fn tenant_name(&self, tenant: TenantId) -> Option<Arc<Box<str>>> {
-        self.tenants.by_id(tenant.0)
     }
 
     /// The id of a scope. Miss path: keep what it returns for as long as the id is used in events.

@@ -5,9 +5,11 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use policy::verdict::SessionState;
+
 use super::Interned;
 use super::cell::{Counter, Gauge};
-use super::histogram::Histogram;
+use super::histogram::{Distribution, Histogram};
 
 /// The names of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +105,21 @@ reasons! {
     }
 }
 
+impl From<SessionState> for PinReason {
+    fn from(state: SessionState) -> Self {
+        match state {
+            SessionState::Listen => Self::Listen,
+            SessionState::TemporaryObject => Self::TemporaryObject,
+            SessionState::AdvisoryLock => Self::AdvisoryLock,
+            SessionState::HeldCursor => Self::HeldCursor,
+            SessionState::SqlPrepare => Self::SqlPrepare,
+            SessionState::Load => Self::Load,
+            SessionState::Role => Self::Role,
+            SessionState::HiddenSetting => Self::HiddenSetting,
+        }
+    }
+}
+
 /// One counter for each reason of a closed set.
 #[derive(Debug)]
 pub struct ByReason<R> {
@@ -134,74 +151,118 @@ impl<R: Reason> ByReason<R> {
     }
 }
 
-/// Counters of one pool on one worker (or on the control thread). Reached through a [`PoolMeter`]; each field is
-/// written where the thing happens.
-#[derive(Debug, Default)]
-pub struct PoolCell {
-    /// Clients logged in to the pool.
-    pub clients: Gauge,
-    /// Of them, those that hold an upstream.
-    pub clients_active: Gauge,
-    /// Of them, those that wait for an upstream.
-    pub clients_waiting: Gauge,
-    /// Upstreams held by a client.
-    pub upstreams_active: Gauge,
-    /// Upstreams that anybody may take.
-    pub upstreams_idle: Gauge,
-    /// Upstreams being connected and logged in.
-    pub upstreams_dialling: Gauge,
-    /// Leases given.
-    pub checkouts: Counter,
-    /// How long each lease was waited for, in µs; 0 where an upstream was free.
-    pub waits: Histogram,
-    /// Requests refused because no upstream came free in time.
-    pub queue_timeouts: Counter,
-    /// Connection attempts.
-    pub dials: Counter,
-    /// Of them, those that failed.
-    pub dial_failures: Counter,
-    /// How long each successful attempt took, login included, in µs.
-    pub dial_times: Histogram,
-    /// Upstreams closed.
-    pub closes: ByReason<CloseReason>,
-    /// Upstreams reset (DISCARD ALL, ROLLBACK) before reuse.
-    pub resets: Counter,
-    /// Clients that kept their upstream.
-    pub pins: ByReason<PinReason>,
-    /// Upstreams kept by a client now.
-    pub pinned: Gauge,
-    /// Cancel requests that named a client of this pool.
-    pub cancels_requested: Counter,
-    /// Of them, those sent on to the server.
-    pub cancels_forwarded: Counter,
-    /// Of them, those that came when nothing was running.
-    pub cancels_ignored: Counter,
-    /// Bytes from clients.
-    pub bytes_in: Counter,
-    /// Bytes to clients.
-    pub bytes_out: Counter,
-    /// Transactions ended, implicit ones included.
-    pub transactions: Counter,
-    /// Time in transactions, in µs.
-    pub transaction_us: Counter,
-    /// Statements finished.
-    pub statements: Counter,
-    /// Of them, those that failed.
-    pub statement_errors: Counter,
-    /// How long each statement took, from its first byte to its last reply, in µs.
-    pub durations: Histogram,
-    /// Parse messages from clients.
-    pub parses: Counter,
-    /// Bind messages from clients.
-    pub binds: Counter,
-    /// Executions whose statement the upstream already had.
-    pub prepared_hits: Counter,
-    /// Parse messages added because the upstream did not have the statement.
-    pub prepared_injected: Counter,
-    /// Prepared statements closed on an upstream to make room.
-    pub prepared_evictions: Counter,
-    /// SET statements sent before a client's request to give it its settings.
-    pub settings_sent: Counter,
+/// Declares what is counted for a pool: the cells that a thread writes, the totals that a reader gets, and the sum.
+macro_rules! pool_cells {
+    (
+        gauges { $($(#[$gauge_doc:meta])* $gauge:ident,)+ }
+        counters { $($(#[$counter_doc:meta])* $counter:ident,)+ }
+        histograms { $($(#[$histogram_doc:meta])* $histogram:ident,)+ }
+        reasons { $($(#[$reason_doc:meta])* $reason:ident: $of:ty,)+ }
+    ) => {
+        /// Counters of one pool on one thread. Reached through a [`PoolMeter`]; each is written where the thing
+        /// happens.
+        #[derive(Debug, Default)]
+        pub struct PoolCell {
+            $($(#[$gauge_doc])* pub $gauge: Gauge,)+
+            $($(#[$counter_doc])* pub $counter: Counter,)+
+            $($(#[$histogram_doc])* pub $histogram: Histogram,)+
+            $($(#[$reason_doc])* pub $reason: ByReason<$of>,)+
+        }
+
+        /// The counters of one pool, added up over all threads.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct PoolTotals {
+            $($(#[$gauge_doc])* pub $gauge: i64,)+
+            $($(#[$counter_doc])* pub $counter: u64,)+
+            $($(#[$histogram_doc])* pub $histogram: Distribution,)+
+            $($(#[$reason_doc])* pub $reason: Vec<u64>,)+
+        }
+
+        impl PoolCell {
+            /// Adds what has been counted so far to `into`.
+            pub(super) fn merge_into(&self, into: &mut PoolTotals) {
+                $(into.$gauge += self.$gauge.value();)+
+                $(into.$counter = into.$counter.wrapping_add(self.$counter.value());)+
+                $(self.$histogram.merge_into(&mut into.$histogram);)+
+                $(self.$reason.merge_into(&mut into.$reason);)+
+            }
+        }
+    };
+}
+
+pool_cells! {
+    gauges {
+        /// Clients logged in to the pool.
+        clients,
+        /// Of them, those that hold an upstream.
+        clients_active,
+        /// Of them, those that wait for an upstream.
+        clients_waiting,
+        /// Upstreams held by a client.
+        upstreams_active,
+        /// Upstreams that anybody may take.
+        upstreams_idle,
+        /// Upstreams being connected and logged in.
+        upstreams_dialling,
+        /// Upstreams kept by a client beyond its transaction.
+        pinned,
+    }
+    counters {
+        /// Leases given.
+        checkouts,
+        /// Requests refused because no upstream came free in time.
+        queue_timeouts,
+        /// Connection attempts.
+        dials,
+        /// Of them, those that failed.
+        dial_failures,
+        /// Upstreams reset (DISCARD ALL, ROLLBACK) before reuse.
+        resets,
+        /// Cancel requests that named a client of this pool.
+        cancels_requested,
+        /// Of them, those sent on to the server.
+        cancels_forwarded,
+        /// Of them, those that came when nothing was running.
+        cancels_ignored,
+        /// Bytes from clients.
+        bytes_in,
+        /// Bytes to clients.
+        bytes_out,
+        /// Transactions ended, implicit ones included.
+        transactions,
+        /// Time in transactions, in µs.
+        transaction_us,
+        /// Statements finished.
+        statements,
+        /// Of them, those that failed.
+        statement_errors,
+        /// Parse messages from clients.
+        parses,
+        /// Bind messages from clients.
+        binds,
+        /// Executions whose statement the upstream already had.
+        prepared_hits,
+        /// Parse messages added because the upstream did not have the statement.
+        prepared_injected,
+        /// Prepared statements closed on an upstream to make room.
+        prepared_evictions,
+        /// Statements sent before a client's request to give it its settings.
+        settings_sent,
+    }
+    histograms {
+        /// How long each lease was waited for, in µs; 0 where an upstream was free.
+        waits,
+        /// How long each successful connection attempt took, login included, in µs.
+        dial_times,
+        /// How long each statement took, from its first byte to its last reply, in µs.
+        durations,
+    }
+    reasons {
+        /// Upstreams closed, by [`CloseReason`].
+        closes: CloseReason,
+        /// Clients that kept their upstream, by [`PinReason`].
+        pins: PinReason,
+    }
 }
 
 /// What a worker registers for a pool.

@@ -17,7 +17,7 @@ use super::{Interned, Sqlstate, Telemetry, TenantId, lock};
 /// together.
 const MAX_ERROR_ROWS: usize = 4_096;
 
-type Map<K, V> = HashMap<K, V, FxBuildHasher>;
+pub(super) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// One thread's telemetry. It cannot leave its thread: its counters have one writer.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ pub(crate) struct WorkerShared {
     pub(super) pools: Mutex<Vec<Arc<PoolEntry>>>,
     pub(super) errors: Mutex<ErrorTable<u64>>,
     pub(super) refusals: Mutex<ErrorTable<u32>>,
+    pub(super) timeouts: Mutex<Map<TenantId, u64>>,
 }
 
 /// What a thread counts of itself.
@@ -59,10 +60,8 @@ pub struct WorkerLoad {
     pub refused_connections: Counter,
     /// Connections closed because of bytes that are not the protocol.
     pub protocol_violations: Counter,
-    /// Upstreams handed over from another worker.
+    /// Upstreams taken over from another worker.
     pub stolen: Counter,
-    /// Statements refused or ended because of their tenant's statement timeout.
-    pub statement_timeouts: Counter,
 }
 
 /// Errors counted by what they struck, whose it was, and their SQLSTATE. Bounded.
@@ -101,6 +100,7 @@ impl WorkerShared {
             pools: Mutex::default(),
             errors: Mutex::default(),
             refusals: Mutex::default(),
+            timeouts: Mutex::default(),
         }
     }
 }
@@ -172,6 +172,11 @@ impl WorkerTelemetry {
         lock(&self.shared.errors).count(strict, statement.tenant(), sqlstate);
     }
 
+    /// Counts a statement that was ended because of its tenant's statement timeout. Slow path.
+    pub fn statement_timed_out(&self, tenant: TenantId) {
+        *lock(&self.shared.timeouts).entry(tenant).or_default() += 1;
+    }
+
     /// Counts a request or connection that the proxy itself refused or ended, by SQLSTATE. `pool` is `None` before the
     /// client has one. Slow path, as [`WorkerTelemetry::statement_failed`].
     pub fn refused(&self, pool: Option<&PoolMeter>, tenant: TenantId, sqlstate: Sqlstate) {
@@ -195,4 +200,91 @@ fn others() -> Interned<StatementText> {
 fn other_pools() -> (Interned<PoolName>, PoolName) {
     let name = PoolName { database: "(others)".into(), user: "(others)".into() };
     (Interned { id: 0, value: Arc::new(name.clone()) }, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{telemetry_with, tenants};
+    use super::super::{Bounds, Finished};
+    use super::*;
+
+    fn telemetry(fingerprints: usize) -> Arc<Telemetry> {
+        telemetry_with(Bounds { fingerprints, ..Bounds::default() }, tenants(2))
+    }
+
+    fn text(strict: u64) -> StatementText {
+        let text = format!("select {strict}").into();
+        StatementText { strict, family: strict, class: Class::Select, flags: Flags::NONE, text }
+    }
+
+    #[test]
+    fn beyond_the_bound_each_tenant_has_one_row_for_all_others() {
+        let telemetry = telemetry(3);
+        let worker = telemetry.worker("0");
+        let (acme, beta) = (TenantId::from(telemetry.tenants.id("acme")), TenantId::from(telemetry.tenants.id("beta")));
+        for strict in 1..=3 {
+            let meter = worker.statement(strict, acme, || text(strict));
+            meter.record(&Finished::default());
+            assert_ne!(meter.statement_id(), 0);
+        }
+        for strict in 4..=100 {
+            let meter = worker.statement(strict, acme, || text(strict));
+            meter.record(&Finished { end_us: 5, ..Finished::default() });
+            assert_eq!((meter.statement_id(), meter.tenant()), (0, acme));
+        }
+        worker.statement(4, beta, || text(4)).record(&Finished::default());
+        let rows = telemetry.statements();
+        assert_eq!(rows.len(), 5);
+        let others: Vec<_> = rows.iter().filter(|row| row.text.strict == 0).map(|row| row.calls).collect();
+        assert_eq!(others.iter().sum::<u64>(), 98);
+        assert_eq!(others.iter().max(), Some(&97));
+    }
+
+    #[test]
+    fn pools_beyond_the_bound_share_a_row() {
+        let telemetry = telemetry_with(Bounds { pools: 1, ..Bounds::default() }, tenants(1));
+        let worker = telemetry.worker("0");
+        worker.pool("one", "u").clients.up();
+        worker.pool("two", "u").clients.up();
+        worker.pool("three", "u").clients.up();
+        let clients: Vec<_> =
+            telemetry.pools().into_iter().map(|row| (row.name.database, row.totals.clients)).collect();
+        assert_eq!(clients, [("(others)".into(), 2), ("one".into(), 1)]);
+    }
+
+    #[test]
+    fn error_rows_are_bounded_and_nothing_is_lost() {
+        let mut table = ErrorTable::default();
+        for n in 0..MAX_ERROR_ROWS as u64 + 10 {
+            table.count(n, TenantId(1), Sqlstate::UNKNOWN);
+        }
+        table.count(0, TenantId(1), Sqlstate::UNKNOWN);
+        assert_eq!((table.rows.len(), table.others), (MAX_ERROR_ROWS, 10));
+        assert_eq!(table.rows.values().sum::<u64>(), MAX_ERROR_ROWS as u64 + 1);
+    }
+
+    #[test]
+    fn a_reader_sees_whole_numbers_while_a_worker_writes() {
+        const CALLS: u64 = 300_000;
+        let telemetry = telemetry(10);
+        let writing = Arc::clone(&telemetry);
+        let worker = std::thread::spawn(move || {
+            let worker = writing.worker("0");
+            let meter = worker.statement(1, TenantId::OTHERS, || text(1));
+            for _ in 0..CALLS {
+                meter.record(&Finished { end_us: 100, rows: 2, ..Finished::default() });
+            }
+        });
+        let mut last = 0;
+        while !worker.is_finished() {
+            for row in telemetry.statements() {
+                assert!(row.calls >= last && row.calls <= CALLS);
+                assert!(row.max_us <= 100);
+                last = row.calls;
+            }
+        }
+        worker.join().unwrap();
+        let row = telemetry.statements().remove(0);
+        assert_eq!((row.calls, row.rows, row.durations.count()), (CALLS, 2 * CALLS, CALLS));
+    }
 }

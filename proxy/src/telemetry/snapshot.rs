@@ -1,0 +1,345 @@
+//! Reading: what all threads have counted, added up. Numbers of one moment each, not all of the same moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::histogram::Distribution;
+use super::pool::{PoolName, PoolTotals};
+use super::statement::{StatementCell, StatementText};
+use super::worker::Map;
+use super::{Sqlstate, Telemetry, TenantId, lock};
+
+/// The name under which everything beyond a bound is shown.
+pub const OTHERS: &str = "(others)";
+
+/// One statement of one tenant. Times in µs, moments in µs since 1970.
+#[derive(Debug, Clone)]
+pub struct StatementRow {
+    /// What it is.
+    pub text: Arc<StatementText>,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Times run.
+    pub calls: u64,
+    /// Of them, by the extended protocol.
+    pub prepared_calls: u64,
+    /// Of them, failed.
+    pub errors: u64,
+    /// Rows returned or changed.
+    pub rows: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Time from first byte to last reply.
+    pub total_us: u64,
+    /// Of it, waiting for an upstream or a turn.
+    pub queue_us: u64,
+    /// Of it, in the server.
+    pub server_us: u64,
+    /// Of it, waiting for clients to take their rows.
+    pub back_pressure_us: u64,
+    /// Shortest run.
+    pub min_us: u64,
+    /// Longest run.
+    pub max_us: u64,
+    /// When the first run began.
+    pub first_seen_us: u64,
+    /// When the last one ended.
+    pub last_seen_us: u64,
+    /// How the runs are distributed.
+    pub durations: Distribution,
+}
+
+impl StatementRow {
+    /// The mean duration in µs; 0 when nothing ran.
+    pub fn mean_us(&self) -> f64 {
+        if self.calls == 0 { 0.0 } else { self.total_us as f64 / self.calls as f64 }
+    }
+
+    /// The duration in µs that a share `q` of the runs does not exceed, within 11.1 %.
+    pub fn percentile_us(&self, q: f64) -> f64 {
+        self.durations.percentile(q, self.min_us, self.max_us)
+    }
+
+    fn of(cell: &StatementCell) -> Self {
+        let mut row = Self {
+            text: Arc::clone(&cell.statement.value),
+            tenant: cell.tenant,
+            calls: 0,
+            prepared_calls: 0,
+            errors: 0,
+            rows: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            total_us: 0,
+            queue_us: 0,
+            server_us: 0,
+            back_pressure_us: 0,
+            min_us: u64::MAX,
+            max_us: 0,
+            first_seen_us: u64::MAX,
+            last_seen_us: 0,
+            durations: Distribution::default(),
+        };
+        row.add(cell);
+        row
+    }
+
+    fn add(&mut self, cell: &StatementCell) {
+        self.calls += cell.calls.value();
+        self.prepared_calls += cell.prepared_calls.value();
+        self.errors += cell.errors.value();
+        self.rows += cell.rows.value();
+        self.bytes_in += cell.bytes_in.value();
+        self.bytes_out += cell.bytes_out.value();
+        self.total_us += cell.total_us.value();
+        self.queue_us += cell.queue_us.value();
+        self.server_us += cell.server_us.value();
+        self.back_pressure_us += cell.back_pressure_us.value();
+        self.min_us = self.min_us.min(cell.min_us.value().unwrap_or(u64::MAX));
+        self.max_us = self.max_us.max(cell.max_us.value());
+        self.first_seen_us = self.first_seen_us.min(cell.first_seen_us.value().unwrap_or(u64::MAX));
+        self.last_seen_us = self.last_seen_us.max(cell.last_seen_us.value());
+        cell.durations.merge_into(&mut self.durations);
+    }
+}
+
+/// One pool.
+#[derive(Debug, Clone)]
+pub struct PoolRow {
+    /// Its names.
+    pub name: PoolName,
+    /// Its counters.
+    pub totals: PoolTotals,
+}
+
+/// One tenant: the sums over its statements. Times in µs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantRow {
+    /// Its name.
+    pub tenant: String,
+    /// Statements told apart.
+    pub fingerprints: u64,
+    /// Statements run.
+    pub calls: u64,
+    /// Of them, failed.
+    pub errors: u64,
+    /// Ended because of the tenant's statement timeout.
+    pub statement_timeouts: u64,
+    /// Refused or ended by the proxy itself, statement timeouts included.
+    pub refusals: u64,
+    /// Rows returned or changed.
+    pub rows: u64,
+    /// Bytes from its clients.
+    pub bytes_in: u64,
+    /// Bytes to its clients.
+    pub bytes_out: u64,
+    /// Time of its statements.
+    pub total_us: u64,
+    /// Of it, waiting for an upstream or a turn.
+    pub queue_us: u64,
+    /// Of it, in the server.
+    pub server_us: u64,
+    /// Of it, waiting for clients to take their rows.
+    pub back_pressure_us: u64,
+    /// Longest statement.
+    pub max_us: u64,
+    /// When its last statement ended, in µs since 1970; 0: never.
+    pub last_seen_us: u64,
+}
+
+/// One thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerRow {
+    /// `0`, `1`, … for workers, `control` for the control thread.
+    pub worker: String,
+    /// Clients served by it.
+    pub clients: i64,
+    /// Upstreams registered with it.
+    pub upstreams: i64,
+    /// Successful logins.
+    pub logins: u64,
+    /// Failed logins.
+    pub login_failures: u64,
+    /// Cancel requests with a key that nobody has.
+    pub cancels_unknown: u64,
+    /// Connections refused before login.
+    pub refused_connections: u64,
+    /// Connections closed because of bytes that are not the protocol.
+    pub protocol_violations: u64,
+    /// Upstreams taken over from another worker.
+    pub stolen: u64,
+    /// Events that found no room on their way to the analyst.
+    pub events_dropped: u64,
+}
+
+/// Errors of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusalRow {
+    /// The pool; `None` before there was one.
+    pub pool: Option<Arc<PoolName>>,
+    /// The code; `None` for what was beyond the bound.
+    pub sqlstate: Option<Sqlstate>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Tenants' names at one moment.
+#[derive(Debug, Clone)]
+pub struct TenantNames(Vec<Arc<str>>);
+
+impl TenantNames {
+    /// The name of a tenant; [`OTHERS`] if it has none.
+    pub fn name(&self, tenant: TenantId) -> &str {
+        match self.0.get(tenant.0 as usize) {
+            Some(name) if tenant != TenantId::OTHERS => name,
+            _ => OTHERS,
+        }
+    }
+}
+
+impl Telemetry {
+    /// Every statement of every tenant, in no order.
+    pub fn statements(&self) -> Vec<StatementRow> {
+        let mut rows: Map<(u64, TenantId), StatementRow> = Map::default();
+        self.each_cell(|cell| {
+            rows.entry((cell.statement.value.strict, cell.tenant))
+                .and_modify(|row| row.add(cell))
+                .or_insert_with(|| StatementRow::of(cell));
+        });
+        // A cell is registered a moment before its first call.
+        rows.into_values().filter(|row| row.calls > 0).collect()
+    }
+
+    /// Every pool, by name.
+    pub fn pools(&self) -> Vec<PoolRow> {
+        let mut rows: HashMap<PoolName, PoolTotals> = HashMap::new();
+        for worker in self.each_worker() {
+            for entry in lock(&worker.pools).iter() {
+                entry.cell.merge_into(rows.entry((*entry.name.value).clone()).or_default());
+            }
+        }
+        let mut rows: Vec<_> = rows.into_iter().map(|(name, totals)| PoolRow { name, totals }).collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows
+    }
+
+    /// Every tenant that has run a statement, by name.
+    pub fn tenants(&self) -> Vec<TenantRow> {
+        let mut rows: Map<TenantId, TenantRow> = Map::default();
+        self.each_cell(|cell| {
+            let row = rows.entry(cell.tenant).or_default();
+            row.fingerprints += u64::from(cell.statement.id != 0);
+            row.calls += cell.calls.value();
+            row.errors += cell.errors.value();
+            row.rows += cell.rows.value();
+            row.bytes_in += cell.bytes_in.value();
+            row.bytes_out += cell.bytes_out.value();
+            row.total_us += cell.total_us.value();
+            row.queue_us += cell.queue_us.value();
+            row.server_us += cell.server_us.value();
+            row.back_pressure_us += cell.back_pressure_us.value();
+            row.max_us = row.max_us.max(cell.max_us.value());
+            row.last_seen_us = row.last_seen_us.max(cell.last_seen_us.value());
+        });
+        self.add_slow_path(&mut rows);
+        let names = self.tenant_names();
+        let mut rows: Vec<_> =
+            rows.into_iter().map(|(id, row)| TenantRow { tenant: names.name(id).to_owned(), ..row }).collect();
+        rows.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        rows
+    }
+
+    fn add_slow_path(&self, rows: &mut Map<TenantId, TenantRow>) {
+        for worker in self.each_worker() {
+            for (tenant, count) in lock(&worker.timeouts).iter() {
+                rows.entry(*tenant).or_default().statement_timeouts += count;
+            }
+            for ((_, tenant, _), count) in &lock(&worker.refusals).rows {
+                rows.entry(*tenant).or_default().refusals += count;
+            }
+        }
+    }
+
+    /// The names of all tenants, by id.
+    pub fn tenant_names(&self) -> TenantNames {
+        TenantNames(self.tenants.names())
+    }
+
+    /// Every thread, in the order in which they started.
+    pub fn workers(&self) -> Vec<WorkerRow> {
+        let row = |worker: &Arc<super::worker::WorkerShared>| WorkerRow {
+            worker: worker.name.to_string(),
+            clients: worker.load.clients.value(),
+            upstreams: worker.load.upstreams.value(),
+            logins: worker.load.logins.value(),
+            login_failures: worker.load.login_failures.value(),
+            cancels_unknown: worker.load.cancels_unknown.value(),
+            refused_connections: worker.load.refused_connections.value(),
+            protocol_violations: worker.load.protocol_violations.value(),
+            stolen: worker.load.stolen.value(),
+            events_dropped: worker.dropped.count(),
+        };
+        self.each_worker().iter().map(row).collect()
+    }
+
+    /// Errors that statements ended in: (strict fingerprint, tenant) → codes. What was beyond the bound is under
+    /// (0, [`TenantId::OTHERS`]) and [`Sqlstate::UNKNOWN`].
+    pub fn statement_errors(&self) -> HashMap<(u64, TenantId), Vec<(Sqlstate, u64)>> {
+        let mut sums: Map<(u64, TenantId, Sqlstate), u64> = Map::default();
+        for worker in self.each_worker() {
+            let table = lock(&worker.errors);
+            for (key, count) in &table.rows {
+                *sums.entry(*key).or_default() += count;
+            }
+            if table.others > 0 {
+                *sums.entry((0, TenantId::OTHERS, Sqlstate::UNKNOWN)).or_default() += table.others;
+            }
+        }
+        let mut errors: HashMap<_, Vec<_>> = HashMap::new();
+        for ((strict, tenant, sqlstate), count) in sums {
+            errors.entry((strict, tenant)).or_default().push((sqlstate, count));
+        }
+        errors.values_mut().for_each(|codes| codes.sort_by_key(|(code, _)| *code));
+        errors
+    }
+
+    /// What the proxy itself refused or ended, by pool and code.
+    pub fn refusals(&self) -> Vec<RefusalRow> {
+        let mut sums: Map<(u32, Option<Sqlstate>), u64> = Map::default();
+        for worker in self.each_worker() {
+            let table = lock(&worker.refusals);
+            for ((pool, _, sqlstate), count) in &table.rows {
+                *sums.entry((*pool, Some(*sqlstate))).or_default() += count;
+            }
+            if table.others > 0 {
+                *sums.entry((0, None)).or_default() += table.others;
+            }
+        }
+        let mut rows: Vec<_> = sums.into_iter().collect();
+        rows.sort_unstable();
+        rows.into_iter()
+            .map(|((pool, sqlstate), count)| RefusalRow { pool: self.pools.by_id(pool), sqlstate, count })
+            .collect()
+    }
+
+    /// The tables with a bound: (name, entries, things turned away).
+    pub fn tables(&self) -> [(&'static str, usize, u64); 5] {
+        [
+            ("statements", self.statements.len(), self.statements.turned_away()),
+            ("pools", self.pools.len(), self.pools.turned_away()),
+            ("scopes", self.scopes.len(), self.scopes.turned_away()),
+            ("routes", self.routes.len(), self.routes.turned_away()),
+            ("descriptions", self.descriptions.len(), self.descriptions.turned_away()),
+        ]
+    }
+
+    fn each_cell(&self, mut each: impl FnMut(&StatementCell)) {
+        for worker in self.each_worker() {
+            // Only the list is copied under the lock: a worker that meets a new statement must not wait for a reader.
+            let cells = lock(&worker.statements).clone();
+            cells.iter().for_each(|cell| each(cell));
+        }
+    }
+}
