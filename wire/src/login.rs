@@ -25,8 +25,7 @@ pub(crate) const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 /// The SASL mechanism with channel binding.
 pub(crate) const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
-/// Longest body of a client's message during login, in bytes: hand it to [`frame::next`](crate::frame::next). It is
-/// `PG_MAX_AUTH_TOKEN_LENGTH`, PostgreSQL's limit for passwords; SASL messages are held to [`MAX_SASL`].
+/// Longest body of a client's message during login, in bytes. It is `PG_MAX_AUTH_TOKEN_LENGTH`, PostgreSQL's limit for passwords; SASL messages are held to [`MAX_SASL`].
 pub const MAX_CLIENT_BODY: usize = 65_535;
 
 /// Longest body of an upstream's message during login, in bytes. PostgreSQL sends nothing longer than an error text.
@@ -34,3 +33,6 @@ pub const MAX_SERVER_BODY: usize = 65_536;
 
 /// Longest SASL message accepted from either side, in bytes (`PG_MAX_SASL_MESSAGE_LENGTH`).
 pub const MAX_SASL: usize = 1_024;
+
+#[cfg(test)]
+mod tests;

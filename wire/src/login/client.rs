@@ -19,7 +19,7 @@ use super::{MAX_SERVER_BODY, Md5Secret, SCRAM_SHA_256, ScramKeys};
 use crate::encode::backend::authentication;
 use crate::encode::frontend as say;
 use crate::error::{Error, ErrorFields, Peer, Result};
-use crate::frame::Frame;
+use crate::frame::{self, Frame};
 use crate::startup::ProtocolVersion;
 use crate::tag::{Backend, TransactionStatus};
 
@@ -28,6 +28,15 @@ pub const MAX_MESSAGES: usize = 512;
 
 /// Bytes of parameters kept of one login.
 const MAX_PARAMETER_BYTES: usize = 65_536;
+
+/// Takes one whole message of an upstream that we are logging in to from the front of `bytes`; `None`: it is not all
+/// there yet.
+///
+/// # Errors
+/// The server's: a body over [`MAX_SERVER_BODY`].
+pub fn next_message<'a>(bytes: &mut &'a [u8]) -> Result<Option<Frame<'a>>> {
+    frame::next(bytes, MAX_SERVER_BODY).map_err(|cause| Peer::Server.sent_bad_length(cause))
+}
 
 /// What we can prove to an upstream.
 pub enum ClientSecret {

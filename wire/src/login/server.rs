@@ -18,7 +18,7 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Md5Secret, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramKeys, ScramVerifier};
+use super::{MAX_CLIENT_BODY, Md5Secret, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramKeys, ScramVerifier};
 use crate::encode::backend as say;
 use crate::error::{Error, Peer, Result};
 use crate::frame::{self, Frame};
@@ -31,6 +31,20 @@ pub use super::server_scram::{AwaitSaslFinal, AwaitSaslInitial};
 const ENCRYPTION_REFUSED: &[u8] = b"N";
 /// Said before a TLS handshake.
 const TLS_ACCEPTED: &[u8] = b"S";
+
+/// Takes one whole message of a client that is logging in from the front of `bytes`; `None`: it is not all there yet.
+/// Only messages of the password type can come, so another one is refused by its head, without waiting for its end.
+///
+/// # Errors
+/// The client's: another message, or a body over [`MAX_CLIENT_BODY`].
+pub fn next_message<'a>(bytes: &mut &'a [u8]) -> Result<Option<Frame<'a>>> {
+    match bytes.first() {
+        Some(&tag) if tag != Frontend::Password.byte() => {
+            Err(Error::Unexpected { by: Peer::Client, tag, awaited: "a PasswordMessage" })
+        }
+        _ => frame::next(bytes, MAX_CLIENT_BODY).map_err(|cause| Peer::Client.sent_bad_length(cause)),
+    }
+}
 
 /// Waits for an opening packet.
 #[derive(Debug, Default)]
