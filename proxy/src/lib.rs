@@ -1,4 +1,6 @@
 //! The proxy: sockets, workers, pools, admin port. The only asynchronous crate.
 
 pub mod admin;
+pub mod cli;
+pub mod source;
 pub mod telemetry;

@@ -1,0 +1,164 @@
+//! The command line: arguments in, exit code out. What a command does lives elsewhere.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use config::{Overrides, Settings};
+
+use crate::source::Source;
+
+mod health;
+mod statements;
+mod summary;
+
+/// A PostgreSQL proxy that pools, understands every statement and holds tenants to their limits.
+#[derive(Debug, Parser)]
+#[command(name = "pgweir", version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients until SIGTERM; SIGHUP reads the configuration again
+    Serve(Box<Serve>),
+    /// Check a configuration file: what it means, or every mistake in it
+    Check {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", env = "PGWEIR_CONFIG")]
+        config: PathBuf,
+    },
+    /// Read statements as JSON strings, one a line; print strict id, family id and normalised text of each
+    Fingerprint,
+    /// Print the reference of all configuration keys (docs/configuration.md)
+    ConfigReference,
+    /// Print the version
+    Version,
+    /// Ask a running pgweir whether it is ready; exit code 0 if so
+    Health {
+        /// Its admin address
+        #[arg(long, value_name = "ADDRESS", env = "PGWEIR_ADMIN", default_value = "127.0.0.1:6433")]
+        admin: String,
+    },
+}
+
+/// Each flag wins over its variable, and both over the file.
+#[derive(Debug, Args)]
+struct Serve {
+    /// The configuration file; without one, --upstream is enough
+    #[arg(long, value_name = "FILE", env = "PGWEIR_CONFIG")]
+    config: Option<PathBuf>,
+    /// Serve every database of this server: postgres://user:password@host:5432/database
+    #[arg(long, value_name = "URL", env = "PGWEIR_UPSTREAM", hide_env_values = true)]
+    upstream: Option<String>,
+    /// Where clients connect, several separated by commas [default: 127.0.0.1:6432]
+    #[arg(long, value_name = "ADDRESS", env = "PGWEIR_LISTEN")]
+    listen: Option<String>,
+    /// The HTTP port for operators, or off [default: 127.0.0.1:6433]
+    #[arg(long, value_name = "ADDRESS", env = "PGWEIR_ADMIN")]
+    admin: Option<String>,
+    /// Bearer token of the admin port; needed where it is not on loopback. Other users see flags: prefer the variable
+    #[arg(long, value_name = "TOKEN", env = "PGWEIR_ADMIN_TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
+    /// When a server connection is given back: transaction, session or statement [default: transaction]
+    #[arg(long, value_name = "MODE", env = "PGWEIR_POOL_MODE")]
+    pool_mode: Option<String>,
+    /// Server connections for each database and user [default: 20]
+    #[arg(long, value_name = "N", env = "PGWEIR_POOL_SIZE")]
+    pool_size: Option<String>,
+    /// Worker threads, or auto: one for each core [default: auto]
+    #[arg(long, value_name = "N", env = "PGWEIR_WORKERS")]
+    workers: Option<String>,
+    /// How clients log in: passthrough, scram-sha-256, md5 or trust [default: passthrough]
+    #[arg(long, value_name = "METHOD", env = "PGWEIR_AUTH")]
+    auth: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT", env = "PGWEIR_LOG_FORMAT")]
+    log_format: Option<String>,
+    /// error, warn, info or debug [default: info]
+    #[arg(long, value_name = "LEVEL", env = "PGWEIR_LOG_LEVEL")]
+    log_level: Option<String>,
+}
+
+impl Serve {
+    fn source(self) -> Source {
+        let mut overrides = Overrides::default();
+        for (key, value, flag) in [
+            ("listen", self.listen, "--listen"),
+            ("admin.listen", self.admin, "--admin"),
+            ("admin.token", self.admin_token, "--admin-token"),
+            ("pool.mode", self.pool_mode, "--pool-mode"),
+            ("pool.size", self.pool_size, "--pool-size"),
+            ("workers", self.workers, "--workers"),
+            ("auth.method", self.auth, "--auth"),
+            ("log.format", self.log_format, "--log-format"),
+            ("log.level", self.log_level, "--log-level"),
+        ] {
+            if let Some(value) = value {
+                overrides = overrides.with_flag(key, value, flag);
+            }
+        }
+        if let Some(url) = self.upstream {
+            overrides = overrides.with_upstream(url, "--upstream");
+        }
+        Source { file: self.config, overrides }
+    }
+}
+
+/// Why a command failed. Each is one line, or a line for each mistake, on standard error.
+type Failure = Box<dyn Error>;
+
+/// Reads the arguments and does what they say. `run` serves until it is told to stop.
+///
+/// Exit codes: 0, done; 1, it failed and standard error says why; 2, the arguments are wrong.
+pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E>) -> ExitCode {
+    let result = match CommandLine::parse().command {
+        Command::Serve(serve) => serve_with(serve.source(), run),
+        Command::Check { config } => check(config),
+        Command::Fingerprint => statements::fingerprint(&mut io::stdin().lock(), &mut io::stdout().lock()),
+        Command::ConfigReference => print(&config::reference()),
+        Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Health { admin } => health::ask(&admin),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads us has what it wanted: `pgweir config-reference | head` did not fail.
+        Err(failure) if is_broken_pipe(failure.as_ref()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to tell if standard error is closed too.
+            let _ = writeln!(io::stderr(), "{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve_with<E: Into<Failure>>(
+    source: Source,
+    run: impl FnOnce(Settings, Source) -> Result<(), E>,
+) -> Result<(), Failure> {
+    let settings = source.load()?;
+    for warning in settings.warnings() {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+    run(settings, source).map_err(Into::into)
+}
+
+fn check(file: PathBuf) -> Result<(), Failure> {
+    let source = Source { file: Some(file), overrides: Overrides::default() };
+    let settings = source.load()?;
+    print(&summary::summary(&source.name(), &settings))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn is_broken_pipe(failure: &(dyn Error + 'static)) -> bool {
+    failure.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,79 @@
+//! What `pgweir check` says about a valid configuration.
+
+use std::fmt::Write as _;
+
+use config::units::show_duration;
+use config::{AuthMethod, Database, PoolMode, Settings, TenantRule};
+
+/// A few lines for people: what would be served, how, and what is probably not meant. No secrets.
+pub(super) fn summary(file: &str, settings: &Settings) -> String {
+    let mut text = String::new();
+    let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
+    let admin = settings.admin.as_ref().map_or_else(
+        || "off".to_owned(),
+        |admin| {
+            format!("{} ({})", admin.listen, if admin.token.is_some() { "with a token" } else { "without a token" })
+        },
+    );
+    let method = match settings.auth.method {
+        AuthMethod::Trust => "trust",
+        AuthMethod::Md5 => "md5",
+        AuthMethod::ScramSha256 => "scram-sha-256",
+        AuthMethod::PassThrough => "passthrough",
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{file}: valid");
+    let _ = writeln!(text, "listen     {}, at most {} clients", listen.join(", "), settings.max_clients);
+    let _ = writeln!(text, "admin      {admin}");
+    let _ = writeln!(text, "workers    {}", settings.workers);
+    let _ = writeln!(text, "login      {method}, {} users listed", settings.users.len());
+    for (name, database) in &settings.databases {
+        let _ = writeln!(text, "database   {}", line(name, database));
+    }
+    if let Some(database) = &settings.wildcard {
+        let _ = writeln!(text, "database   {}", line("*", database));
+    }
+    let _ = writeln!(text, "tenants    {}", tenants(settings));
+    for warning in settings.warnings() {
+        let _ = writeln!(text, "warning    {warning}");
+    }
+    text
+}
+
+fn line(name: &str, database: &Database) -> String {
+    let upstream = &database.upstream;
+    let mode = match database.pool.mode {
+        PoolMode::Session => "session",
+        PoolMode::Transaction => "transaction",
+        PoolMode::Statement => "statement",
+    };
+    let there = upstream.database.as_deref().unwrap_or("(same name)");
+    let user = upstream.user.as_deref().unwrap_or("(the client's user)");
+    let size = database.pool.size;
+    format!(
+        "{name} -> {user} at {}:{}/{there}, {mode} mode, {size} connections for each user",
+        upstream.host, upstream.port
+    )
+}
+
+fn tenants(settings: &Settings) -> String {
+    let rules: Vec<String> = settings
+        .tenants
+        .rules
+        .iter()
+        .map(|rule| match rule {
+            TenantRule::User => "user".to_owned(),
+            TenantRule::Database => "database".to_owned(),
+            TenantRule::ApplicationName(pattern) => format!("application_name {pattern}"),
+            TenantRule::StartupOption(name) => format!("startup option {name}"),
+            TenantRule::Setting(name) => format!("setting {name}"),
+        })
+        .collect();
+    let by = if rules.is_empty() { "no rules".to_owned() } else { format!("by {}", rules.join(", then ")) };
+    let limit = settings.tenants.default_limits.statement_timeout.map_or_else(|| "none".to_owned(), show_duration);
+    format!(
+        "{by}, else \"{}\"; statement timeout {limit}, {} tenants with their own limits",
+        settings.tenants.default,
+        settings.tenants.limits.len()
+    )
+}
