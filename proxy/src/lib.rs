@@ -1,6 +1,7 @@
 //! The proxy: sockets, workers, pools, admin port. The only asynchronous crate.
 
 pub mod admin;
+pub mod analyst;
 pub mod cli;
 pub mod source;
 pub mod telemetry;

@@ -1,7 +1,42 @@
 //! The admin port: what operators and their tools read over HTTP.
 //!
-//! It reads telemetry and asks a [`StateSource`] for what telemetry does not hold; it changes nothing.
+//! It reads telemetry and asks a [`StateSource`] for what telemetry does not hold; it changes nothing. Paths and
+//! fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
 
+mod api;
+mod exposition;
+pub mod metrics;
+mod problem;
+mod redacted;
+mod server;
 pub mod source;
+#[cfg(test)]
+mod tests;
 
+use std::sync::Arc;
+
+use config::Secret;
+
+pub use server::serve;
 pub use source::{ClientState, Readiness, StateFuture, StateSource, UpstreamState};
+
+use crate::analyst::FindingsStore;
+use crate::telemetry::Telemetry;
+
+/// What the admin port reads from.
+pub struct AdminContext {
+    /// What is counted.
+    pub telemetry: Arc<Telemetry>,
+    /// What the analyst found.
+    pub findings: Arc<FindingsStore>,
+    /// What only the rest of the proxy knows.
+    pub state: Arc<dyn StateSource>,
+    /// The token that a request must carry.
+    pub token: Option<Secret>,
+}
+
+impl std::fmt::Debug for AdminContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminContext").field("token", &self.token).finish_non_exhaustive()
+    }
+}

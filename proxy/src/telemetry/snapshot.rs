@@ -48,7 +48,7 @@ pub struct StatementRow {
     /// When the last one ended.
     pub last_seen_us: u64,
     /// How the runs are distributed.
-    pub durations: Distribution,
+    pub durations: Box<Distribution>,
 }
 
 impl StatementRow {
@@ -80,7 +80,7 @@ impl StatementRow {
             max_us: 0,
             first_seen_us: u64::MAX,
             last_seen_us: 0,
-            durations: Distribution::default(),
+            durations: Box::default(),
         };
         row.add(cell);
         row
@@ -204,7 +204,7 @@ impl Telemetry {
     pub fn statements(&self) -> Vec<StatementRow> {
         let mut rows: Map<(u64, TenantId), StatementRow> = Map::default();
         self.each_cell(|cell| {
-            rows.entry((cell.statement.value.strict, cell.tenant))
+            rows.entry((cell.statement.value.facts.strict, cell.tenant))
                 .and_modify(|row| row.add(cell))
                 .or_insert_with(|| StatementRow::of(cell));
         });

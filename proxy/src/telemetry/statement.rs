@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use policy::statement::{Class, Flags};
+use policy::observe::ShapeFacts;
+use policy::statement::Class;
 
 use super::cell::{Counter, Maximum, Minimum};
 use super::histogram::CompactHistogram;
@@ -13,17 +14,25 @@ use super::{Interned, TenantId};
 /// What a strict fingerprint stands for. Described once, when the fingerprint is first met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementText {
-    /// The strict fingerprint; 0 is the row that stands for all statements beyond the bound.
-    pub strict: u64,
-    /// The family fingerprint.
-    pub family: u64,
     /// What kind of statement it is.
     pub class: Class,
-    /// What is true of it.
-    pub flags: Flags,
+    /// Its fingerprints and what detection wants to know. A strict fingerprint of 0 is the row that stands for all
+    /// statements beyond the bound.
+    pub facts: ShapeFacts,
     /// The normalised text, without literals.
     pub text: Box<str>,
 }
+
+/// Facts of the row that stands for all statements beyond the bound: detection passes over it.
+pub(super) const NO_FACTS: ShapeFacts = ShapeFacts {
+    strict: 0,
+    family: 0,
+    class: policy::observe::Class::Skip,
+    batched: false,
+    has_limit: false,
+    has_offset: false,
+    skip_locked: false,
+};
 
 /// One finished statement, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use policy::statement::{Class, Flags};
+use policy::statement::Class;
 use rustc_hash::FxBuildHasher;
 
 use super::cell::{Counter, Gauge};
 use super::pool::{PoolEntry, PoolMeter, PoolName};
 use super::ring::{Dropped, EventWriter};
-use super::statement::{StatementCell, StatementMeter, StatementText};
+use super::statement::{NO_FACTS, StatementCell, StatementMeter, StatementText};
 use super::{Interned, Sqlstate, Telemetry, TenantId, lock};
 
 /// Distinct (statement, tenant, SQLSTATE) and (pool, tenant, SQLSTATE) rows kept per thread; further ones are counted
@@ -168,7 +168,7 @@ impl WorkerTelemetry {
     /// Counts an error that a statement ended in, by SQLSTATE. Slow path: takes a lock that only the admin port
     /// shares. [`StatementMeter::record`] counts the failed call itself.
     pub fn statement_failed(&self, statement: &StatementMeter, sqlstate: Sqlstate) {
-        let strict = statement.statement().strict;
+        let strict = statement.statement().facts.strict;
         lock(&self.shared.errors).count(strict, statement.tenant(), sqlstate);
     }
 
@@ -186,13 +186,7 @@ impl WorkerTelemetry {
 
 /// The statement that stands for all beyond the bound.
 fn others() -> Interned<StatementText> {
-    let text = StatementText {
-        strict: 0,
-        family: 0,
-        class: Class::Other,
-        flags: Flags::NONE,
-        text: "(all other statements)".into(),
-    };
+    let text = StatementText { class: Class::Other, facts: NO_FACTS, text: "(all other statements)".into() };
     Interned { id: 0, value: Arc::new(text) }
 }
 
@@ -204,7 +198,7 @@ fn other_pools() -> (Interned<PoolName>, PoolName) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{telemetry_with, tenants};
+    use super::super::testing::{telemetry_with, tenants, unknown_facts};
     use super::super::{Bounds, Finished};
     use super::*;
 
@@ -214,7 +208,7 @@ mod tests {
 
     fn text(strict: u64) -> StatementText {
         let text = format!("select {strict}").into();
-        StatementText { strict, family: strict, class: Class::Select, flags: Flags::NONE, text }
+        StatementText { class: Class::Select, facts: unknown_facts(strict), text }
     }
 
     #[test]
@@ -235,7 +229,7 @@ mod tests {
         worker.statement(4, beta, || text(4)).record(&Finished::default());
         let rows = telemetry.statements();
         assert_eq!(rows.len(), 5);
-        let others: Vec<_> = rows.iter().filter(|row| row.text.strict == 0).map(|row| row.calls).collect();
+        let others: Vec<_> = rows.iter().filter(|row| row.text.facts.strict == 0).map(|row| row.calls).collect();
         assert_eq!(others.iter().sum::<u64>(), 98);
         assert_eq!(others.iter().max(), Some(&97));
     }

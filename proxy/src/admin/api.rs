@@ -1,0 +1,390 @@
+//! `/api/v1/…`: what operators and scripts read, as JSON. Every field is described in `docs/admin-api.md`.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use config::{Limits, Pool, PoolMode, Settings};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::AdminContext;
+use super::problem::Problem;
+use crate::telemetry::clock::rfc3339_us;
+use crate::telemetry::histogram::Distribution;
+use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
+use crate::telemetry::snapshot::{PoolRow, StatementRow, TenantRow};
+
+/// Rows in a list unless the request says otherwise.
+const DEFAULT_LIMIT: usize = 50;
+/// Most rows in a list.
+const MAX_LIMIT: usize = 1_000;
+/// How long workers may take to tell their state.
+const STATE_PATIENCE: Duration = Duration::from_secs(2);
+
+type Context = State<Arc<AdminContext>>;
+type Answer = Result<Json<Value>, Problem>;
+
+/// What a list request may ask for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    tenant: Option<String>,
+    kind: Option<String>,
+    sort: Option<String>,
+    limit: Option<usize>,
+}
+
+type Asked = Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>;
+
+impl ListQuery {
+    /// Checks that only these parameters, out of those that some list knows, are there, and the limit.
+    fn checked(asked: Asked, allowed: &[&str]) -> Result<(Self, usize), Problem> {
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+        let Query(query) = asked.map_err(|rejection| bad(rejection.body_text()))?;
+        let given =
+            [("tenant", query.tenant.is_some()), ("kind", query.kind.is_some()), ("sort", query.sort.is_some())];
+        if let Some((name, _)) = given.iter().find(|(name, given)| *given && !allowed.contains(name)) {
+            return Err(bad(format!("`{name}` is not a parameter of this list")));
+        }
+        match query.limit.unwrap_or(DEFAULT_LIMIT) {
+            limit @ 1..=MAX_LIMIT => Ok((query, limit)),
+            limit => Err(bad(format!("`limit` must be between 1 and {MAX_LIMIT}, not {limit}"))),
+        }
+    }
+
+    fn wants_tenant(&self, tenant: &str) -> bool {
+        self.tenant.as_deref().is_none_or(|wanted| wanted == tenant)
+    }
+}
+
+/// `/api/v1/version`.
+pub(super) async fn version(State(context): Context) -> Json<Value> {
+    let clock = context.telemetry.clock;
+    let uptime_us = clock.micros(Instant::now()) - clock.start_us();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": rfc3339_us(clock.start_us()),
+        "uptime_seconds": uptime_us / 1_000_000,
+        "workers": context.state.settings().workers,
+    }))
+}
+
+/// `/api/v1/pools`.
+pub(super) async fn pools(State(context): Context) -> Json<Value> {
+    let settings = context.state.settings();
+    let pools: Vec<_> = context.telemetry.pools().iter().map(|row| pool(row, &settings)).collect();
+    Json(json!({"pools": pools}))
+}
+
+fn pool(row: &PoolRow, settings: &Settings) -> Value {
+    let totals = &row.totals;
+    let database = settings.databases.get(&*row.name.database).or(settings.wildcard.as_ref());
+    let mut object = json!({
+        "database": row.name.database,
+        "user": row.name.user,
+        "clients": {
+            "total": totals.clients.max(0),
+            "active": totals.clients_active.max(0),
+            "waiting": totals.clients_waiting.max(0),
+            "idle": (totals.clients - totals.clients_active - totals.clients_waiting).max(0),
+        },
+        "upstreams": {
+            "active": totals.upstreams_active.max(0),
+            "idle": totals.upstreams_idle.max(0),
+            "dialling": totals.upstreams_dialling.max(0),
+            "pinned": totals.pinned.max(0),
+        },
+    });
+    if let (Some(object), Some(database)) = (object.as_object_mut(), database) {
+        object.insert("settings".into(), pool_settings(&database.pool));
+    }
+    if let Some(object) = object.as_object_mut() {
+        object.append(&mut pool_counters(totals));
+    }
+    object
+}
+
+fn pool_settings(pool: &Pool) -> Value {
+    let mode = match pool.mode {
+        PoolMode::Session => "session",
+        PoolMode::Transaction => "transaction",
+        PoolMode::Statement => "statement",
+    };
+    json!({
+        "mode": mode,
+        "size": pool.size,
+        "min_size": pool.min_size,
+        "queue_timeout_ms": millis(pool.queue_timeout),
+    })
+}
+
+fn pool_counters(totals: &PoolTotals) -> Map<String, Value> {
+    let counters = json!({
+        "checkouts": totals.checkouts,
+        "queue_timeouts": totals.queue_timeouts,
+        "wait_ms": spread(&totals.waits),
+        "dials": totals.dials,
+        "dial_failures": totals.dial_failures,
+        "dial_ms": spread(&totals.dial_times),
+        "closes": reasons::<CloseReason>(&totals.closes),
+        "resets": totals.resets,
+        "pins": reasons::<PinReason>(&totals.pins),
+        "cancels": {
+            "requested": totals.cancels_requested,
+            "forwarded": totals.cancels_forwarded,
+            "ignored": totals.cancels_ignored,
+        },
+        "bytes_in": totals.bytes_in,
+        "bytes_out": totals.bytes_out,
+        "transactions": totals.transactions,
+        "transaction_ms": totals.transaction_us as f64 / 1e3,
+        "statements": totals.statements,
+        "statement_errors": totals.statement_errors,
+        "statement_ms": spread(&totals.durations),
+        "prepared": {
+            "parses": totals.parses,
+            "binds": totals.binds,
+            "hits": totals.prepared_hits,
+            "injected": totals.prepared_injected,
+            "evictions": totals.prepared_evictions,
+        },
+        "settings_sent": totals.settings_sent,
+    });
+    match counters {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Only the reasons that have happened.
+fn reasons<R: Reason>(counts: &[u64]) -> Map<String, Value> {
+    let happened = R::all().iter().zip(counts).filter(|(_, count)| **count > 0);
+    happened.map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect()
+}
+
+/// Sum and percentiles in ms.
+fn spread(durations: &Distribution) -> Value {
+    let percentile = |q| round(durations.percentile(q, 0, u64::MAX) / 1e3);
+    json!({
+        "total": durations.sum_us as f64 / 1e3,
+        "p50": percentile(0.50),
+        "p95": percentile(0.95),
+        "p99": percentile(0.99),
+    })
+}
+
+/// Milliseconds to the µs.
+fn round(ms: f64) -> f64 {
+    (ms * 1e3).round() / 1e3
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+/// `/api/v1/queries`.
+pub(super) async fn queries(State(context): Context, asked: Asked) -> Answer {
+    let (query, limit) = ListQuery::checked(asked, &["tenant", "sort"])?;
+    let sort = Sort::named(query.sort.as_deref().unwrap_or("total_time"))?;
+    let names = context.telemetry.tenant_names();
+    let mut rows = context.telemetry.statements();
+    rows.retain(|row| query.wants_tenant(names.name(row.tenant)));
+    let total = rows.len();
+    sort.apply(&mut rows);
+    rows.truncate(limit);
+    let errors = context.telemetry.statement_errors();
+    let queries: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let codes = errors.get(&(row.text.facts.strict, row.tenant)).map(Vec::as_slice).unwrap_or_default();
+            let codes: BTreeMap<_, _> = codes.iter().map(|(code, count)| (code.as_str(), *count)).collect();
+            QueryRow::of(row, names.name(row.tenant), codes)
+        })
+        .collect();
+    Ok(Json(json!({"total": total, "queries": queries})))
+}
+
+/// An order of `/api/v1/queries`: the largest first.
+struct Sort(fn(&StatementRow) -> f64);
+
+impl Sort {
+    const ORDERS: [(&'static str, fn(&StatementRow) -> f64); 11] = [
+        ("total_time", |row| row.total_us as f64),
+        ("calls", |row| row.calls as f64),
+        ("mean_time", StatementRow::mean_us),
+        ("max_time", |row| row.max_us as f64),
+        ("p95_time", |row| row.percentile_us(0.95)),
+        ("p99_time", |row| row.percentile_us(0.99)),
+        ("server_time", |row| row.server_us as f64),
+        ("queue_time", |row| row.queue_us as f64),
+        ("rows", |row| row.rows as f64),
+        ("errors", |row| row.errors as f64),
+        ("last_seen", |row| row.last_seen_us as f64),
+    ];
+
+    fn named(name: &str) -> Result<Self, Problem> {
+        let known = Self::ORDERS.iter().find(|(known, _)| *known == name);
+        known.map(|(_, key)| Self(*key)).ok_or_else(|| {
+            let names: Vec<_> = Self::ORDERS.iter().map(|(name, _)| *name).collect();
+            Problem::new(StatusCode::BAD_REQUEST, format!("`sort` must be one of {}", names.join(", ")))
+        })
+    }
+
+    /// Equal rows in the order of fingerprint and tenant, so that pages repeat.
+    fn apply(&self, rows: &mut Vec<StatementRow>) {
+        let mut keyed: Vec<_> = rows.drain(..).map(|row| ((self.0)(&row), row)).collect();
+        keyed.sort_by(|(a, one), (b, other)| {
+            let largest_first = b.partial_cmp(a).unwrap_or(Ordering::Equal);
+            largest_first
+                .then_with(|| (one.text.facts.strict, one.tenant).cmp(&(other.text.facts.strict, other.tenant)))
+        });
+        rows.extend(keyed.into_iter().map(|(_, row)| row));
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct QueryRow<'a> {
+    fingerprint: String,
+    family: String,
+    class: &'static str,
+    text: &'a str,
+    tenant: &'a str,
+    calls: u64,
+    prepared_calls: u64,
+    errors: u64,
+    errors_by_sqlstate: BTreeMap<&'a str, u64>,
+    rows: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    total_ms: f64,
+    queue_ms: f64,
+    server_ms: f64,
+    back_pressure_ms: f64,
+    mean_ms: f64,
+    min_ms: f64,
+    max_ms: f64,
+    p50_ms: f64,
+    p95_ms: f64,
+    p99_ms: f64,
+    first_seen: String,
+    last_seen: String,
+}
+
+impl<'a> QueryRow<'a> {
+    fn of(row: &'a StatementRow, tenant: &'a str, errors_by_sqlstate: BTreeMap<&'a str, u64>) -> Self {
+        let ms = |us: u64| us as f64 / 1e3;
+        let percentile = |q| round(row.percentile_us(q) / 1e3);
+        Self {
+            fingerprint: format!("{:016x}", row.text.facts.strict),
+            family: format!("{:016x}", row.text.facts.family),
+            class: row.text.class.name(),
+            text: &row.text.text,
+            tenant,
+            calls: row.calls,
+            prepared_calls: row.prepared_calls,
+            errors: row.errors,
+            errors_by_sqlstate,
+            rows: row.rows,
+            bytes_in: row.bytes_in,
+            bytes_out: row.bytes_out,
+            total_ms: ms(row.total_us),
+            queue_ms: ms(row.queue_us),
+            server_ms: ms(row.server_us),
+            back_pressure_ms: ms(row.back_pressure_us),
+            mean_ms: round(row.mean_us() / 1e3),
+            min_ms: ms(row.min_us),
+            max_ms: ms(row.max_us),
+            p50_ms: percentile(0.50),
+            p95_ms: percentile(0.95),
+            p99_ms: percentile(0.99),
+            first_seen: rfc3339_us(row.first_seen_us),
+            last_seen: rfc3339_us(row.last_seen_us),
+        }
+    }
+}
+
+/// `/api/v1/findings`.
+pub(super) async fn findings(State(context): Context, asked: Asked) -> Answer {
+    let (query, limit) = ListQuery::checked(asked, &["tenant", "kind"])?;
+    let kind = query.kind.as_deref();
+    let mut findings = context
+        .findings
+        .list(|finding| query.wants_tenant(&finding.tenant) && kind.is_none_or(|kind| kind == finding.kind.name()));
+    let total = findings.len();
+    findings.truncate(limit);
+    Ok(Json(json!({"total": total, "findings": findings})))
+}
+
+/// `/api/v1/tenants`.
+pub(super) async fn tenants(State(context): Context) -> Json<Value> {
+    let settings = context.state.settings();
+    let tenants: Vec<_> = context.telemetry.tenants().iter().map(|row| tenant(row, &settings)).collect();
+    Json(json!({"tenants": tenants}))
+}
+
+fn tenant(row: &TenantRow, settings: &Settings) -> Value {
+    let limits: &Limits = settings.tenants.limits.get(&row.tenant).unwrap_or(&settings.tenants.default_limits);
+    let ms = |us: u64| us as f64 / 1e3;
+    let seen = (row.last_seen_us > 0).then(|| rfc3339_us(row.last_seen_us));
+    json!({
+        "tenant": row.tenant,
+        "fingerprints": row.fingerprints,
+        "statements": row.calls,
+        "errors": row.errors,
+        "statement_timeouts": row.statement_timeouts,
+        "refusals": row.refusals,
+        "rows": row.rows,
+        "bytes_in": row.bytes_in,
+        "bytes_out": row.bytes_out,
+        "total_ms": ms(row.total_us),
+        "queue_ms": ms(row.queue_us),
+        "server_ms": ms(row.server_us),
+        "back_pressure_ms": ms(row.back_pressure_us),
+        "max_ms": ms(row.max_us),
+        "last_seen": seen,
+        "limits": {
+            "statement_timeout_ms": limits.statement_timeout.map(millis),
+            "slow_threshold_ms": limits.slow_threshold.or(settings.slow_log.threshold).map(millis),
+        },
+    })
+}
+
+/// `/api/v1/clients`.
+pub(super) async fn clients(State(context): Context, asked: Asked) -> Answer {
+    let (query, limit) = ListQuery::checked(asked, &["tenant"])?;
+    let mut clients = patiently(context.state.clients(MAX_LIMIT)).await?;
+    clients.retain(|client| query.wants_tenant(&client.tenant));
+    clients.truncate(limit);
+    let shown: Vec<_> =
+        clients.iter().map(|client| with_times(client, client.connected_us, client.state_since_us)).collect();
+    Ok(Json(json!({"clients": shown})))
+}
+
+/// `/api/v1/upstreams`.
+pub(super) async fn upstreams(State(context): Context, asked: Asked) -> Answer {
+    let (_, limit) = ListQuery::checked(asked, &[])?;
+    let upstreams = patiently(context.state.upstreams(limit)).await?;
+    let shown: Vec<_> =
+        upstreams.iter().map(|upstream| with_times(upstream, upstream.connected_us, upstream.state_since_us)).collect();
+    Ok(Json(json!({"upstreams": shown})))
+}
+
+async fn patiently<T>(state: super::StateFuture<T>) -> Result<T, Problem> {
+    tokio::time::timeout(STATE_PATIENCE, state).await.map_err(|_| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a worker did not answer within 2 seconds; try again")
+    })
+}
+
+fn with_times(state: &impl Serialize, connected_us: u64, since_us: u64) -> Value {
+    let mut shown = serde_json::to_value(state).unwrap_or_default();
+    if let Some(object) = shown.as_object_mut() {
+        object.insert("connected".into(), rfc3339_us(connected_us).into());
+        object.insert("state_since".into(), rfc3339_us(since_us).into());
+    }
+    shown
+}

@@ -1,0 +1,320 @@
+//! `/metrics`: the table of all families, and where their numbers come from.
+//!
+//! Cardinality is bounded: labels are pools, tenants, workers, error codes and closed sets of reasons, each of which
+//! telemetry bounds. No statement and no client is a label.
+
+use super::exposition::{Exposition, Kind, Samples};
+use crate::telemetry::histogram::Distribution;
+use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
+use crate::telemetry::process::{Process, process};
+use crate::telemetry::snapshot::{OTHERS, PoolRow, RefusalRow, TenantRow, WorkerRow};
+use crate::telemetry::{Sqlstate, Telemetry};
+
+/// One family of metrics.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// What kind it is.
+    pub kind: Kind,
+    /// What it says.
+    pub help: &'static str,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    source: Source,
+}
+
+/// Where a family's samples come from.
+#[derive(Debug)]
+enum Source {
+    Pool(fn(&PoolTotals) -> f64),
+    PoolStates(fn(&PoolTotals) -> Vec<(&'static str, f64)>),
+    PoolHistogram(fn(&PoolTotals) -> &Distribution),
+    Tenant(fn(&TenantRow) -> f64),
+    Worker(fn(&WorkerRow) -> f64),
+    WorkerStates(fn(&WorkerRow) -> Vec<(&'static str, f64)>),
+    Process(fn(&Process) -> Option<f64>),
+    Facts(fn(&Facts, &mut Samples<'_>)),
+}
+
+/// Everything that one scrape reads.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) ready: bool,
+    pub(super) findings: Vec<(&'static str, u64)>,
+    pub(super) findings_turned_away: u64,
+    start_seconds: f64,
+    process: Process,
+    pools: Vec<PoolRow>,
+    tenants: Vec<TenantRow>,
+    workers: Vec<WorkerRow>,
+    errors: Vec<(Sqlstate, u64)>,
+    refusals: Vec<RefusalRow>,
+    tables: Vec<(&'static str, usize, u64)>,
+}
+
+impl Facts {
+    /// Reads telemetry.
+    pub(super) fn read(
+        telemetry: &Telemetry,
+        ready: bool,
+        findings: Vec<(&'static str, u64)>,
+        findings_turned_away: u64,
+    ) -> Self {
+        let mut errors = std::collections::BTreeMap::<Sqlstate, u64>::new();
+        for (code, count) in telemetry.statement_errors().into_values().flatten() {
+            *errors.entry(code).or_default() += count;
+        }
+        Self {
+            ready,
+            findings,
+            findings_turned_away,
+            start_seconds: telemetry.clock.start_us() as f64 / 1e6,
+            process: process(),
+            pools: telemetry.pools(),
+            tenants: telemetry.tenants(),
+            workers: telemetry.workers(),
+            errors: errors.into_iter().collect(),
+            refusals: telemetry.refusals(),
+            tables: telemetry.tables().to_vec(),
+        }
+    }
+}
+
+/// The whole exposition.
+pub(super) fn render(facts: &Facts) -> String {
+    let mut text = Exposition::default();
+    for family in FAMILIES {
+        let mut samples = text.family(family.name, family.kind, family.help, family.labels);
+        family.source.collect(facts, &mut samples);
+    }
+    text.finish()
+}
+
+impl Source {
+    fn collect(&self, facts: &Facts, samples: &mut Samples<'_>) {
+        match self {
+            Self::Pool(read) => {
+                each_pool(facts, |names, totals| samples.put(&names, read(totals)));
+            }
+            Self::PoolStates(read) => each_pool(facts, |[database, user], totals| {
+                for (state, number) in read(totals) {
+                    samples.put(&[database, user, state], number);
+                }
+            }),
+            Self::PoolHistogram(read) => {
+                each_pool(facts, |names, totals| samples.put_histogram(&names, read(totals)));
+            }
+            Self::Tenant(read) => {
+                facts.tenants.iter().for_each(|row| samples.put(&[&row.tenant], read(row)));
+            }
+            Self::Worker(read) => {
+                facts.workers.iter().for_each(|row| samples.put(&[&row.worker], read(row)));
+            }
+            Self::WorkerStates(read) => {
+                for row in &facts.workers {
+                    read(row).into_iter().for_each(|(state, number)| samples.put(&[&row.worker, state], number));
+                }
+            }
+            Self::Process(read) => {
+                if let Some(number) = read(&facts.process) {
+                    samples.put(&[], number);
+                }
+            }
+            Self::Facts(collect) => collect(facts, samples),
+        }
+    }
+}
+
+fn each_pool<'a>(facts: &'a Facts, mut each: impl FnMut([&'a str; 2], &'a PoolTotals)) {
+    for row in &facts.pools {
+        each([&row.name.database, &row.name.user], &row.totals);
+    }
+}
+
+/// A gauge that is a sum of parts read at different moments can be below zero for a moment.
+fn level(parts: i64) -> f64 {
+    parts.max(0) as f64
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+fn reasons<R: Reason>(counts: &[u64]) -> Vec<(&'static str, f64)> {
+    R::all().iter().zip(counts).map(|(reason, count)| (reason.label(), *count as f64)).collect()
+}
+
+const POOL: &[&str] = &["database", "user"];
+const POOL_STATE: &[&str] = &["database", "user", "state"];
+const POOL_REASON: &[&str] = &["database", "user", "reason"];
+const POOL_OUTCOME: &[&str] = &["database", "user", "outcome"];
+const TENANT: &[&str] = &["tenant"];
+const WORKER: &[&str] = &["worker"];
+
+const fn family(
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    labels: &'static [&'static str],
+    source: Source,
+) -> Family {
+    Family { name, kind, help, labels, source }
+}
+
+use Kind::{Counter, Gauge, Histogram};
+use Source as S;
+
+/// Every family, in the order in which they are written. `docs/metrics.md` lists the same.
+#[rustfmt::skip]
+pub const FAMILIES: &[Family] = &[
+    family("pgweir_build_info", Gauge, "1; the version is a label.", &["version"],
+        S::Facts(|_, samples| samples.put(&[env!("CARGO_PKG_VERSION")], 1.0))),
+    family("pgweir_ready", Gauge, "1 when /readyz is green, else 0.", &[],
+        S::Facts(|facts, samples| samples.put(&[], f64::from(u8::from(facts.ready))))),
+
+    family("pgweir_pool_clients", Gauge, "Clients logged in, by what they do.", POOL_STATE,
+        S::PoolStates(|pool| vec![
+            ("active", level(pool.clients_active)),
+            ("waiting", level(pool.clients_waiting)),
+            ("idle", level(pool.clients - pool.clients_active - pool.clients_waiting)),
+        ])),
+    family("pgweir_pool_upstreams", Gauge, "Connections to the server, by what they do.", POOL_STATE,
+        S::PoolStates(|pool| vec![
+            ("active", level(pool.upstreams_active)),
+            ("idle", level(pool.upstreams_idle)),
+            ("dialling", level(pool.upstreams_dialling)),
+        ])),
+    family("pgweir_pool_upstreams_pinned", Gauge, "Upstreams kept by a client beyond its transaction.", POOL,
+        S::Pool(|pool| level(pool.pinned))),
+    family("pgweir_pool_pins_total", Counter, "Clients that began to keep their upstream, by why.", POOL_REASON,
+        S::PoolStates(|pool| reasons::<PinReason>(&pool.pins))),
+    family("pgweir_pool_checkouts_total", Counter, "Upstreams handed to a client.", POOL,
+        S::Pool(|pool| pool.checkouts as f64)),
+    family("pgweir_pool_wait_seconds", Histogram, "Time that clients waited for an upstream.", POOL,
+        S::PoolHistogram(|pool| &pool.waits)),
+    family("pgweir_pool_queue_timeouts_total", Counter, "Requests refused because no upstream came free in time.", POOL,
+        S::Pool(|pool| pool.queue_timeouts as f64)),
+    family("pgweir_pool_dials_total", Counter, "Attempts to connect to the server.", POOL,
+        S::Pool(|pool| pool.dials as f64)),
+    family("pgweir_pool_dial_failures_total", Counter, "Attempts to connect to the server that failed.", POOL,
+        S::Pool(|pool| pool.dial_failures as f64)),
+    family("pgweir_pool_dial_seconds", Histogram, "Time of successful attempts to connect, login included.", POOL,
+        S::PoolHistogram(|pool| &pool.dial_times)),
+    family("pgweir_pool_closes_total", Counter, "Upstreams closed, by why.", POOL_REASON,
+        S::PoolStates(|pool| reasons::<CloseReason>(&pool.closes))),
+    family("pgweir_pool_resets_total", Counter, "Upstreams cleaned (ROLLBACK, DISCARD ALL) before reuse.", POOL,
+        S::Pool(|pool| pool.resets as f64)),
+    family("pgweir_pool_cancels_total", Counter, "Cancel requests, by what became of them.", POOL_OUTCOME,
+        S::PoolStates(|pool| vec![
+            ("requested", pool.cancels_requested as f64),
+            ("forwarded", pool.cancels_forwarded as f64),
+            ("ignored", pool.cancels_ignored as f64),
+        ])),
+    family("pgweir_pool_received_bytes_total", Counter, "Bytes from clients.", POOL,
+        S::Pool(|pool| pool.bytes_in as f64)),
+    family("pgweir_pool_sent_bytes_total", Counter, "Bytes to clients.", POOL,
+        S::Pool(|pool| pool.bytes_out as f64)),
+    family("pgweir_pool_transactions_total", Counter, "Transactions ended, implicit ones included.", POOL,
+        S::Pool(|pool| pool.transactions as f64)),
+    family("pgweir_pool_transaction_seconds_total", Counter, "Time spent in transactions.", POOL,
+        S::Pool(|pool| seconds(pool.transaction_us))),
+    family("pgweir_pool_statements_total", Counter, "Statements finished.", POOL,
+        S::Pool(|pool| pool.statements as f64)),
+    family("pgweir_pool_statement_errors_total", Counter, "Statements that ended in an error.", POOL,
+        S::Pool(|pool| pool.statement_errors as f64)),
+    family("pgweir_pool_statement_seconds", Histogram, "Time of statements, from first byte to last reply.", POOL,
+        S::PoolHistogram(|pool| &pool.durations)),
+    family("pgweir_pool_parses_total", Counter, "Parse messages from clients.", POOL,
+        S::Pool(|pool| pool.parses as f64)),
+    family("pgweir_pool_binds_total", Counter, "Bind messages from clients.", POOL,
+        S::Pool(|pool| pool.binds as f64)),
+    family("pgweir_pool_prepared_total", Counter, "Prepared statements on upstreams, by what was done.", POOL_OUTCOME,
+        S::PoolStates(|pool| vec![
+            ("hit", pool.prepared_hits as f64),
+            ("injected", pool.prepared_injected as f64),
+            ("evicted", pool.prepared_evictions as f64),
+        ])),
+    family("pgweir_pool_settings_sent_total", Counter, "Statements sent to give a client its settings.", POOL,
+        S::Pool(|pool| pool.settings_sent as f64)),
+
+    family("pgweir_tenant_statements_total", Counter, "Statements finished.", TENANT,
+        S::Tenant(|tenant| tenant.calls as f64)),
+    family("pgweir_tenant_statement_errors_total", Counter, "Statements that ended in an error.", TENANT,
+        S::Tenant(|tenant| tenant.errors as f64)),
+    family("pgweir_tenant_statement_seconds_total", Counter, "Time of statements, from first byte to last reply.", TENANT,
+        S::Tenant(|tenant| seconds(tenant.total_us))),
+    family("pgweir_tenant_queue_seconds_total", Counter, "Of that, waiting for an upstream or a turn.", TENANT,
+        S::Tenant(|tenant| seconds(tenant.queue_us))),
+    family("pgweir_tenant_server_seconds_total", Counter, "Of that, in the server.", TENANT,
+        S::Tenant(|tenant| seconds(tenant.server_us))),
+    family("pgweir_tenant_rows_total", Counter, "Rows returned or changed.", TENANT,
+        S::Tenant(|tenant| tenant.rows as f64)),
+    family("pgweir_tenant_statement_timeouts_total", Counter, "Statements ended by the tenant's statement timeout.", TENANT,
+        S::Tenant(|tenant| tenant.statement_timeouts as f64)),
+    family("pgweir_tenant_refusals_total", Counter, "Requests that the proxy itself refused or ended.", TENANT,
+        S::Tenant(|tenant| tenant.refusals as f64)),
+
+    family("pgweir_statement_errors_total", Counter, "Statements that ended in an error, by SQLSTATE.", &["sqlstate"],
+        S::Facts(|facts, samples| {
+            facts.errors.iter().for_each(|(code, count)| samples.put(&[code.as_str()], *count as f64));
+        })),
+    family("pgweir_refusals_total", Counter, "Errors that the proxy itself raised, by SQLSTATE.", &["database", "user", "sqlstate"],
+        S::Facts(|facts, samples| {
+            for row in &facts.refusals {
+                let (database, user) = row.pool.as_ref().map_or(("", ""), |pool| (&pool.database, &pool.user));
+                let code = row.sqlstate.as_ref().map_or(OTHERS, Sqlstate::as_str);
+                samples.put(&[database, user, code], row.count as f64);
+            }
+        })),
+
+    family("pgweir_worker_clients", Gauge, "Clients served by a thread.", WORKER,
+        S::Worker(|worker| level(worker.clients))),
+    family("pgweir_worker_upstreams", Gauge, "Upstreams registered with a thread.", WORKER,
+        S::Worker(|worker| level(worker.upstreams))),
+    family("pgweir_logins_total", Counter, "Logins, by result.", &["worker", "result"],
+        S::WorkerStates(|worker| vec![
+            ("ok", worker.logins as f64),
+            ("failed", worker.login_failures as f64),
+        ])),
+    family("pgweir_refused_connections_total", Counter, "Connections refused before login.", WORKER,
+        S::Worker(|worker| worker.refused_connections as f64)),
+    family("pgweir_protocol_violations_total", Counter, "Connections closed because of bytes that are not the protocol.", WORKER,
+        S::Worker(|worker| worker.protocol_violations as f64)),
+    family("pgweir_cancels_unknown_total", Counter, "Cancel requests with a key that nobody has.", WORKER,
+        S::Worker(|worker| worker.cancels_unknown as f64)),
+    family("pgweir_upstreams_stolen_total", Counter, "Upstreams taken over from another worker.", WORKER,
+        S::Worker(|worker| worker.stolen as f64)),
+    family("pgweir_events_dropped_total", Counter, "Events that found no room on their way to the analyst.", WORKER,
+        S::Worker(|worker| worker.events_dropped as f64)),
+
+    family("pgweir_findings", Gauge, "Findings kept, by kind.", &["kind"],
+        S::Facts(|facts, samples| {
+            facts.findings.iter().for_each(|(kind, count)| samples.put(&[kind], *count as f64));
+        })),
+    family("pgweir_findings_dropped_total", Counter, "Findings that found the store full of newer ones.", &[],
+        S::Facts(|facts, samples| samples.put(&[], facts.findings_turned_away as f64))),
+    family("pgweir_table_entries", Gauge, "Entries in the tables that telemetry keeps.", &["table"],
+        S::Facts(|facts, samples| {
+            facts.tables.iter().for_each(|(table, entries, _)| samples.put(&[table], *entries as f64));
+        })),
+    family("pgweir_table_overflows_total", Counter, "Things that found such a table full.", &["table"],
+        S::Facts(|facts, samples| {
+            facts.tables.iter().for_each(|(table, _, refused)| samples.put(&[table], *refused as f64));
+        })),
+
+    family("process_start_time_seconds", Gauge, "Start of the process, in seconds since 1970.", &[],
+        S::Facts(|facts, samples| samples.put(&[], facts.start_seconds))),
+    family("process_cpu_seconds_total", Counter, "Processor time in user and system mode.", &[],
+        S::Process(|process| process.cpu_seconds)),
+    family("process_resident_memory_bytes", Gauge, "Memory in use.", &[],
+        S::Process(|process| process.resident_bytes.map(|n| n as f64))),
+    family("process_virtual_memory_bytes", Gauge, "Address space.", &[],
+        S::Process(|process| process.virtual_bytes.map(|n| n as f64))),
+    family("process_open_fds", Gauge, "Open file descriptors.", &[],
+        S::Process(|process| process.open_fds.map(|n| n as f64))),
+    family("process_max_fds", Gauge, "Most file descriptors that may be open.", &[],
+        S::Process(|process| process.max_fds.map(|n| n as f64))),
+    family("process_threads", Gauge, "Threads.", &[],
+        S::Process(|process| process.threads.map(|n| n as f64))),
+];

@@ -1,0 +1,150 @@
+//! `/api/v1/config`: the settings in force, without a secret in them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use config::{AuthMethod, Database, Limits, LogLevel, Pool, PoolMode, Profile, Settings, TenantRule, UserSecret};
+use serde_json::{Map, Value, json};
+
+use super::AdminContext;
+
+/// `/api/v1/config`. Built field by field: a setting that is added later does not show by itself.
+pub(super) async fn config(State(context): State<Arc<AdminContext>>) -> Json<Value> {
+    Json(settings(&context.state.settings()))
+}
+
+fn settings(settings: &Settings) -> Value {
+    json!({
+        "listen": settings.listen,
+        "admin": settings.admin.as_ref().map(|admin| json!({
+            "listen": admin.listen,
+            "token": admin.token.is_some(),
+        })),
+        "workers": settings.workers,
+        "max_clients": settings.max_clients,
+        "auth": {
+            "method": match settings.auth.method {
+                AuthMethod::Trust => "trust",
+                AuthMethod::Md5 => "md5",
+                AuthMethod::ScramSha256 => "scram-sha-256",
+                AuthMethod::PassThrough => "passthrough",
+            },
+            "plaintext_network": settings.auth.plaintext_network,
+            "login_timeout_ms": ms(settings.auth.login_timeout),
+        },
+        "users": users(settings),
+        "databases": databases(settings),
+        "wildcard": settings.wildcard.as_ref().map(database),
+        "tenants": tenants(settings),
+        "observe": {
+            "statements": settings.observe.statements,
+            "n_plus_one": settings.observe.n_plus_one,
+            "profile": match settings.observe.profile {
+                Profile::Development => "development",
+                Profile::Production => "production",
+            },
+            "max_fingerprints": settings.observe.max_fingerprints,
+            "samples": settings.observe.samples,
+        },
+        "slow_log": {
+            "threshold_ms": settings.slow_log.threshold.map(ms),
+            "per_minute": settings.slow_log.per_minute,
+        },
+        "shutdown": {
+            "drain_timeout_ms": ms(settings.shutdown.drain_timeout),
+            "grace_ms": ms(settings.shutdown.grace),
+        },
+        "log": {
+            "level": match settings.log.level {
+                LogLevel::Error => "error",
+                LogLevel::Warn => "warn",
+                LogLevel::Info => "info",
+                LogLevel::Debug => "debug",
+            },
+            "json": settings.log.json,
+            "file": settings.log.file,
+        },
+    })
+}
+
+fn ms(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+/// Only what kind of secret is stored.
+fn users(settings: &Settings) -> Map<String, Value> {
+    let kind = |secret: &UserSecret| match secret {
+        UserSecret::Plain(_) => "password",
+        UserSecret::Md5(_) => "md5",
+        UserSecret::Scram(_) => "scram-sha-256",
+        UserSecret::None => "none",
+    };
+    let users = settings.users.iter();
+    users.map(|(name, user)| (name.clone(), json!({"secret": kind(&user.secret)}))).collect()
+}
+
+fn databases(settings: &Settings) -> Map<String, Value> {
+    settings.databases.iter().map(|(name, known)| (name.clone(), database(known))).collect()
+}
+
+fn database(database: &Database) -> Value {
+    let upstream = &database.upstream;
+    json!({
+        "upstream": {
+            "host": upstream.host,
+            "port": upstream.port,
+            "database": upstream.database,
+            "user": upstream.user,
+            "password": upstream.password.is_some(),
+        },
+        "pool": pool(&database.pool),
+    })
+}
+
+fn pool(pool: &Pool) -> Value {
+    json!({
+        "mode": match pool.mode {
+            PoolMode::Session => "session",
+            PoolMode::Transaction => "transaction",
+            PoolMode::Statement => "statement",
+        },
+        "size": pool.size,
+        "min_size": pool.min_size,
+        "queue_timeout_ms": ms(pool.queue_timeout),
+        "connect_timeout_ms": ms(pool.connect_timeout),
+        "connect_backoff_ms": ms(pool.connect_backoff),
+        "connect_backoff_max_ms": ms(pool.connect_backoff_max),
+        "idle_timeout_ms": ms(pool.idle_timeout),
+        "lifetime_ms": ms(pool.lifetime),
+        "health_check_after_ms": ms(pool.health_check_after),
+        "idle_in_transaction_timeout_ms": ms(pool.idle_in_transaction_timeout),
+        "max_prepared": pool.max_prepared,
+    })
+}
+
+fn tenants(settings: &Settings) -> Value {
+    let rules = settings.tenants.rules.iter().map(|rule| match rule {
+        TenantRule::User => json!({"by": "user"}),
+        TenantRule::Database => json!({"by": "database"}),
+        TenantRule::ApplicationName(pattern) => json!({"by": "application_name", "pattern": pattern}),
+        TenantRule::StartupOption(name) => json!({"by": "startup_option", "name": name}),
+        TenantRule::Setting(name) => json!({"by": "setting", "name": name}),
+    });
+    let limits = |limits: &Limits| {
+        json!({
+            "statement_timeout_ms": limits.statement_timeout.map(ms),
+            "slow_threshold_ms": limits.slow_threshold.map(ms),
+        })
+    };
+    let by_tenant: Map<_, _> =
+        settings.tenants.limits.iter().map(|(name, known)| (name.clone(), limits(known))).collect();
+    json!({
+        "rules": rules.collect::<Vec<_>>(),
+        "default": settings.tenants.default,
+        "max_tenants": settings.tenants.max_tenants,
+        "default_limits": limits(&settings.tenants.default_limits),
+        "limits": by_tenant,
+    })
+}

@@ -1,0 +1,209 @@
+//! The HTTP server of the admin port: few connections, short patience, hardened answers.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::HttpBody as _;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use subtle::ConstantTimeEq as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::metrics::{self, Facts};
+use super::problem::Problem;
+use super::{AdminContext, Readiness, api};
+
+/// Connections served at once; the next one is closed at once.
+const MAX_CONNECTIONS: usize = 64;
+/// A request's head must be there within this, a silent keep-alive included.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// No connection lives longer, however slowly its client reads.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+/// How long a connection may take to end once told to.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Longest head of a request, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+/// Pause after accept failed, as when no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the admin port until `stop` is ready; requests that run then are answered.
+///
+/// Needs a tokio runtime with I/O and time; spawns a task for each connection on it.
+pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl Future<Output = ()>) {
+    let router = router(context);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Full: dropping the stream closes it.
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                    let (router, stopped) = (router.clone(), stopped.clone());
+                    tokio::spawn(async move {
+                        converse(stream, router, stopped).await;
+                        drop(place);
+                    });
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin port could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    _ = stopping.send(true);
+    // Every connection gives its place back when it ends.
+    _ = tokio::time::timeout(FAREWELL, places.acquire_many(MAX_CONNECTIONS as u32)).await;
+}
+
+/// Serves one connection.
+async fn converse(stream: TcpStream, router: Router, mut stopped: tokio::sync::watch::Receiver<bool>) {
+    _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // A client that breaks off or talks nonsense is its own problem: nothing to log.
+        _ = connection.as_mut() => return,
+        () = tokio::time::sleep(CONNECTION_LIFETIME) => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    _ = tokio::time::timeout(FAREWELL, connection).await;
+}
+
+/// Every path. Those in the first group are open to anybody who reaches the port.
+fn router(context: Arc<AdminContext>) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/api/v1/version", get(api::version))
+        .route("/api/v1/config", get(super::redacted::config))
+        .route("/api/v1/pools", get(api::pools))
+        .route("/api/v1/queries", get(api::queries))
+        .route("/api/v1/findings", get(api::findings))
+        .route("/api/v1/tenants", get(api::tenants))
+        .route("/api/v1/clients", get(api::clients))
+        .route("/api/v1/upstreams", get(api::upstreams))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; docs/admin-api.md lists them"))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&context), admit));
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::clone(&context))
+        .fallback_service(guarded.with_state(context))
+        .layer(middleware::from_fn(harden))
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD")
+}
+
+/// Alive: this thread answers.
+async fn livez() -> Json<serde_json::Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// Ready: new clients are welcome.
+async fn readyz(State(context): State<Arc<AdminContext>>) -> Response {
+    match context.state.readiness() {
+        Readiness::Ready => Json(json!({"status": "ready", "reasons": []})).into_response(),
+        Readiness::NotReady(reasons) => {
+            let body = Json(json!({"status": "not_ready", "reasons": reasons}));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}
+
+async fn metrics(State(context): State<Arc<AdminContext>>) -> Response {
+    let ready = context.state.readiness() == Readiness::Ready;
+    let facts = Facts::read(&context.telemetry, ready, context.findings.counts(), context.findings.dropped());
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], metrics::render(&facts)).into_response()
+}
+
+/// Lets a request in that carries the token. Without a token the port is bound to loopback, where a browser on the
+/// same machine could be led to it by a foreign page whose host name resolves to loopback: such a name is refused.
+async fn admit(State(context): State<Arc<AdminContext>>, request: Request, next: Next) -> Response {
+    match &context.token {
+        Some(token) if !carries(request.headers(), token.reveal()) => {
+            Problem::new(StatusCode::UNAUTHORIZED, "send the admin port's token as `Authorization: Bearer …`")
+                .into_response()
+        }
+        None if !names_this_machine(request.headers()) => {
+            Problem::new(StatusCode::MISDIRECTED_REQUEST, "without a token, ask for localhost or an address")
+                .into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
+/// Whether the request carries this bearer token. The comparison takes the same time for every wrong token of the same
+/// length.
+fn carries(headers: &HeaderMap, token: &str) -> bool {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (given.next(), given.next()) else {
+        return false;
+    };
+    let Some((scheme, given)) = value.as_bytes().split_first_chunk::<7>() else {
+        return false;
+    };
+    scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(given.ct_eq(token.as_bytes()))
+}
+
+/// Whether the Host header is `localhost` or an address, with or without a port.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else {
+        return false;
+    };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => host.split(':').next(),
+    };
+    name.is_some_and(|name| name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
+}
+
+/// Refuses bodies, and gives every answer the headers that keep it out of caches and pages.
+async fn harden(request: Request, next: Next) -> Response {
+    let mut response = if request.body().is_end_stream() {
+        next.run(request).await
+    } else {
+        let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "no request here has a body");
+        let mut response = problem.into_response();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+}

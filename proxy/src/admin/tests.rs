@@ -1,0 +1,575 @@
+//! The admin port over a real socket.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use config::{Secret, Settings};
+use policy::statement::Class;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::metrics::FAMILIES;
+use super::*;
+use crate::analyst::finding;
+use crate::telemetry::testing::{telemetry_with, tenants, unknown_facts};
+use crate::telemetry::{Bounds, Finished, PinReason, Sqlstate, StatementText, TenantId};
+
+/// A proxy that only has a state.
+struct Proxy {
+    draining: AtomicBool,
+    settings: Arc<Settings>,
+    clients: Mutex<Vec<ClientState>>,
+}
+
+impl StateSource for Proxy {
+    fn readiness(&self) -> Readiness {
+        if self.draining.load(Ordering::Relaxed) {
+            Readiness::NotReady(vec!["draining".into()])
+        } else {
+            Readiness::Ready
+        }
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings)
+    }
+
+    fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {
+        let mut clients = self.clients.lock().unwrap().clone();
+        clients.truncate(limit);
+        Box::pin(async move { clients })
+    }
+
+    fn upstreams(&self, _limit: usize) -> StateFuture<Vec<UpstreamState>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// A running admin port.
+struct Port {
+    address: SocketAddr,
+    proxy: Arc<Proxy>,
+    telemetry: Arc<crate::telemetry::Telemetry>,
+    findings: Arc<FindingsStore>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+/// An answer: status, head in lower case, body.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+impl Port {
+    async fn start(token: Option<&str>, bounds: Bounds) -> Self {
+        let telemetry = telemetry_with(bounds, tenants(1_000));
+        let findings = Arc::new(FindingsStore::new(100));
+        let proxy = Arc::new(Proxy {
+            draining: AtomicBool::new(false),
+            settings: Arc::new(settings()),
+            clients: Mutex::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let context = AdminContext {
+            telemetry: Arc::clone(&telemetry),
+            findings: Arc::clone(&findings),
+            state: Arc::clone(&proxy) as Arc<dyn StateSource>,
+            token: token.map(Secret::new),
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let served = tokio::spawn(serve(listener, Arc::new(context), async move { drop(stopped.await) }));
+        Self { address, proxy, telemetry, findings, stop: Some(stop), served }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
+    }
+
+    async fn send(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head: head.to_lowercase(), body: body.into() }
+    }
+
+    /// Traffic of two tenants on two workers.
+    fn traffic(&self) {
+        let names = tenants_of(&self.telemetry);
+        for worker in ["0", "1"] {
+            let worker = self.telemetry.worker(worker);
+            let pool = worker.pool("app", "al\"i\\ce\n");
+            pool.clients.add(3);
+            pool.clients_active.up();
+            pool.upstreams_idle.add(2);
+            pool.pins.increment(PinReason::Listen);
+            pool.waits.record(70);
+            worker.load().logins.add(3);
+            for (strict, tenant, us) in [(1, names[0], 1_000), (2, names[0], 50_000), (1, names[1], 3_000)] {
+                let meter = worker.statement(strict, tenant, || text(strict));
+                for n in 0..10 {
+                    let start_us = self.telemetry.clock.start_us();
+                    let failed = n == 9;
+                    meter.record(&Finished {
+                        start_us,
+                        end_us: start_us + us,
+                        server_us: us / 2,
+                        rows: 3,
+                        failed,
+                        ..Finished::default()
+                    });
+                    pool.durations.record(us);
+                }
+                worker.statement_failed(&meter, Sqlstate::new(b"57014"));
+            }
+            worker.statement_timed_out(names[0]);
+            worker.refused(Some(&pool), names[0], Sqlstate::new(b"53300"));
+        }
+    }
+}
+
+fn tenants_of(telemetry: &crate::telemetry::Telemetry) -> [TenantId; 2] {
+    ["acme", "beta"].map(|name| telemetry.tenants.id(name).into())
+}
+
+fn text(strict: u64) -> StatementText {
+    let text = format!("select {strict} from t where a = ?").into();
+    StatementText { class: Class::Select, facts: unknown_facts(strict), text }
+}
+
+fn settings() -> Settings {
+    let database = config::Database {
+        upstream: config::Upstream {
+            host: "db.internal".into(),
+            port: 5432,
+            database: None,
+            user: None,
+            password: Some(Secret::new("hunter2")),
+        },
+        pool: config::Pool {
+            mode: config::PoolMode::Transaction,
+            size: 20,
+            min_size: 0,
+            queue_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            connect_backoff: Duration::from_millis(100),
+            connect_backoff_max: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            lifetime: Duration::from_secs(3_600),
+            health_check_after: Duration::from_secs(30),
+            idle_in_transaction_timeout: Duration::ZERO,
+            max_prepared: 200,
+        },
+    };
+    let limits = config::Limits { statement_timeout: Some(Duration::from_millis(250)), slow_threshold: None };
+    let user = config::User { secret: config::UserSecret::Plain(Secret::new("hunter3")), upstream_password: None };
+    Settings {
+        listen: vec!["127.0.0.1:6432".parse().unwrap()],
+        admin: Some(config::Admin { listen: "127.0.0.1:6433".parse().unwrap(), token: Some(Secret::new("hunter4")) }),
+        workers: 2,
+        max_clients: 1_000,
+        auth: config::Auth {
+            method: config::AuthMethod::Trust,
+            plaintext_network: false,
+            login_timeout: Duration::from_secs(5),
+        },
+        users: [("app".to_owned(), user)].into(),
+        databases: [("app".to_owned(), database)].into(),
+        wildcard: None,
+        tenants: config::Tenants {
+            rules: vec![config::TenantRule::Setting("app.tenant_id".into())],
+            default: "default".into(),
+            max_tenants: 1_000,
+            default_limits: config::Limits::default(),
+            limits: [("acme".to_owned(), limits)].into(),
+        },
+        observe: config::Observe {
+            statements: true,
+            n_plus_one: true,
+            profile: config::Profile::Production,
+            max_fingerprints: 5_000,
+            samples: false,
+        },
+        slow_log: config::SlowLog { threshold: Some(Duration::from_millis(100)), per_minute: 6 },
+        shutdown: config::Shutdown { drain_timeout: Duration::from_secs(30), grace: Duration::from_secs(1) },
+        log: config::Log { level: config::LogLevel::Info, json: true, file: None },
+    }
+}
+
+#[tokio::test]
+async fn readiness_turns_red_with_its_reasons_while_alive_stays_green() {
+    let port = Port::start(Some("t0ken"), Bounds::default()).await;
+    assert_eq!(port.get("/readyz").await.status, 200);
+    port.proxy.draining.store(true, Ordering::Relaxed);
+    let red = port.get("/readyz").await;
+    assert_eq!(red.status, 503);
+    assert_eq!(red.json(), serde_json::json!({"status": "not_ready", "reasons": ["draining"]}));
+    assert_eq!(port.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_token_opens_everything_but_the_probes_which_are_open() {
+    let port = Port::start(Some("t0ken"), Bounds::default()).await;
+    let ask = async |path: &str, authorization: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\n{authorization}\r\n");
+        port.send(&request).await
+    };
+    for path in ["/metrics", "/api/v1/pools", "/api/v1/config", "/api/v1/findings", "/nowhere"] {
+        for wrong in [
+            "",
+            "Authorization: Bearer \r\n",
+            "Authorization: Bearer t0ke\r\n",
+            "Authorization: Bearer t0kens\r\n",
+            "Authorization: Basic t0ken\r\n",
+            "Authorization: t0ken\r\n",
+            "Authorization: Bearer t0ken\r\nAuthorization: Bearer t0ken\r\n",
+        ] {
+            let answer = ask(path, wrong).await;
+            assert_eq!(answer.status, 401, "{path} {wrong}");
+            assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);
+            assert!(answer.head.contains("content-type: application/problem+json"), "{}", answer.head);
+        }
+    }
+    assert_eq!(ask("/metrics", "Authorization: Bearer t0ken\r\n").await.status, 200);
+    assert_eq!(ask("/metrics", "authorization: bearer t0ken\r\n").await.status, 200);
+    assert_eq!(ask("/nowhere", "Authorization: Bearer t0ken\r\n").await.status, 404);
+    assert_eq!(ask("/livez", "").await.status, 200);
+    assert_eq!(ask("/readyz", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_token_a_foreign_host_name_is_refused() {
+    let port = Port::start(None, Bounds::default()).await;
+    for (host, status) in [
+        ("localhost", 200),
+        ("LOCALHOST:6433", 200),
+        ("127.0.0.1:6433", 200),
+        ("[::1]:6433", 200),
+        ("[::1]", 200),
+        ("evil.example:6433", 421),
+        ("localhost.evil.example", 421),
+        ("", 421),
+    ] {
+        let request = format!("GET /api/v1/pools HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        assert_eq!(port.send(&request).await.status, status, "{host}");
+    }
+    let request = "GET /livez HTTP/1.1\r\nHost: pod.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(port.send(request).await.status, 200);
+}
+
+#[tokio::test]
+async fn methods_paths_bodies_and_headers_are_answered_as_http_wants() {
+    let port = Port::start(None, Bounds::default()).await;
+    let head = port.send("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert!(!head.head.contains("content-length: 0"), "{}", head.head);
+    for path in ["/livez", "/readyz", "/metrics", "/api/v1/queries"] {
+        for method in ["DELETE", "PUT", "OPTIONS"] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let answer = port.send(&request).await;
+            assert_eq!(answer.status, 405, "{method} {path}");
+            assert!(answer.head.contains("allow: get, head"), "{}", answer.head);
+        }
+    }
+    let body = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(port.send(body).await.status, 413);
+    let missing = port.get("/api/v2").await;
+    assert_eq!((missing.status, &missing.json()["status"]), (404, &404.into()));
+    for answer in [port.get("/livez").await, port.get("/api/v1/pools").await, missing] {
+        for line in ["cache-control: no-store", "x-content-type-options: nosniff", "x-frame-options: deny"] {
+            assert!(answer.head.contains(line), "{line} in {}", answer.head);
+        }
+        assert!(!answer.head.contains("access-control"), "{}", answer.head);
+    }
+    assert_eq!(port.send("nonsense\r\n\r\n").await.status, 400);
+}
+
+#[tokio::test]
+async fn queries_come_sorted_filtered_and_merged_over_workers() {
+    let port = Port::start(None, Bounds::default()).await;
+    port.traffic();
+    let all = port.get("/api/v1/queries").await.json();
+    assert_eq!(all["total"], 3);
+    let first = &all["queries"][0];
+    assert_eq!(first["fingerprint"], "0000000000000002");
+    assert_eq!(first["text"], "select 2 from t where a = ?");
+    assert_eq!((&first["calls"], &first["errors"], &first["rows"]), (&20.into(), &2.into(), &60.into()));
+    assert_eq!(first["errors_by_sqlstate"], serde_json::json!({"57014": 2}));
+    assert_eq!((&first["total_ms"], &first["mean_ms"]), (&1_000.0.into(), &50.0.into()));
+    assert_eq!(first["server_ms"], 500.0);
+    assert_eq!(first["first_seen"], "2026-01-01T00:00:00.000Z");
+    assert_eq!(first["last_seen"], "2026-01-01T00:00:00.050Z");
+    for percentile in ["p50_ms", "p95_ms", "p99_ms"] {
+        assert_eq!(first[percentile], 50.0, "clamped to the extremes");
+    }
+    let beta = port.get("/api/v1/queries?tenant=beta&sort=calls&limit=1").await.json();
+    assert_eq!((&beta["total"], &beta["queries"][0]["tenant"]), (&1.into(), &"beta".into()));
+    assert_eq!(port.get("/api/v1/queries?limit=2").await.json()["queries"].as_array().unwrap().len(), 2);
+    for bad in ["limit=0", "limit=1001", "limit=x", "sort=name", "kind=n_plus_one", "colour=red"] {
+        let answer = port.get(&format!("/api/v1/queries?{bad}")).await;
+        assert_eq!(answer.status, 400, "{bad}");
+        assert!(answer.json()["detail"].as_str().unwrap().len() > 10, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn pools_tenants_findings_and_clients_show_what_was_counted() {
+    let port = Port::start(None, Bounds::default()).await;
+    port.traffic();
+    let pools = port.get("/api/v1/pools").await.json();
+    let pool = &pools["pools"][0];
+    assert_eq!((&pool["database"], &pool["user"]), (&"app".into(), &"al\"i\\ce\n".into()));
+    assert_eq!(pool["clients"], serde_json::json!({"total": 6, "active": 2, "waiting": 0, "idle": 4}));
+    assert_eq!((&pool["settings"]["mode"], &pool["settings"]["size"]), (&"transaction".into(), &20.into()));
+    assert_eq!(pool["pins"], serde_json::json!({"listen": 2}));
+
+    let tenants = port.get("/api/v1/tenants").await.json();
+    let acme = &tenants["tenants"][0];
+    assert_eq!((&acme["tenant"], &acme["statements"]), (&"acme".into(), &40.into()));
+    assert_eq!((&acme["statement_timeouts"], &acme["refusals"]), (&2.into(), &2.into()));
+    let limits = serde_json::json!({"statement_timeout_ms": 250, "slow_threshold_ms": 100});
+    assert_eq!(acme["limits"], limits);
+
+    port.findings.insert(finding("a", "acme", 1));
+    port.findings.insert(finding("b", "beta", 2));
+    let findings = port.get("/api/v1/findings?tenant=acme&kind=n_plus_one").await.json();
+    assert_eq!((&findings["total"], &findings["findings"][0]["id"]), (&1.into(), &"a".into()));
+    assert_eq!(findings["findings"][0]["child"]["parameter"], 1);
+    assert_eq!(port.get("/api/v1/findings?kind=duplicate").await.json()["total"], 0);
+
+    let client = ClientState { id: 7, tenant: "acme".into(), connected_us: 1_000_000, ..ClientState::default() };
+    port.proxy.clients.lock().unwrap().push(client);
+    let clients = port.get("/api/v1/clients").await.json();
+    assert_eq!(clients["clients"][0]["connected"], "1970-01-01T00:00:01.000Z");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_does_not_answer_is_a_503_and_not_a_hang() {
+    let port = Port::start(None, Bounds::default()).await;
+    assert_eq!(port.get("/api/v1/upstreams").await.status, 503);
+}
+
+#[tokio::test]
+async fn no_secret_is_in_the_configuration_shown() {
+    let port = Port::start(None, Bounds::default()).await;
+    let answer = port.get("/api/v1/config").await;
+    assert_eq!(answer.status, 200);
+    assert!(!answer.body.contains("hunter"), "{}", answer.body);
+    let shown = answer.json();
+    assert_eq!(shown["databases"]["app"]["upstream"]["password"], true);
+    assert_eq!(shown["users"]["app"], serde_json::json!({"secret": "password"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_dawdles_is_cut_off() {
+    let port = Port::start(None, Bounds::default()).await;
+    let mut slow = TcpStream::connect(port.address).await.unwrap();
+    slow.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+    let started = tokio::time::Instant::now();
+    let mut bytes = Vec::new();
+    _ = slow.read_to_end(&mut bytes).await;
+    assert!(started.elapsed() <= Duration::from_secs(11), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_places_come_back() {
+    let port = Port::start(None, Bounds::default()).await;
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(port.address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).await.unwrap();
+        held.push(stream);
+    }
+    let mut refused = TcpStream::connect(port.address).await.unwrap();
+    assert_eq!(refused.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    held.clear();
+    let patience = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut stream = TcpStream::connect(port.address).await.unwrap();
+        let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        _ = stream.write_all(request).await;
+        let mut bytes = Vec::new();
+        if stream.read_to_end(&mut bytes).await.is_ok() && bytes.starts_with(b"HTTP/1.1 200") {
+            break;
+        }
+        assert!(Instant::now() < patience, "no place came back");
+    }
+}
+
+#[tokio::test]
+async fn stopping_closes_the_listener_and_idle_connections() {
+    let mut port = Port::start(None, Bounds::default()).await;
+    let mut idle = TcpStream::connect(port.address).await.unwrap();
+    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut first = [0; 15];
+    idle.read_exact(&mut first).await.unwrap();
+    drop(port.stop.take());
+    tokio::time::timeout(Duration::from_secs(5), port.served).await.unwrap().unwrap();
+    assert!(TcpStream::connect(port.address).await.is_err());
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+}
+
+#[tokio::test]
+async fn metrics_are_valid_and_hold_what_was_counted() {
+    let port = Port::start(None, Bounds::default()).await;
+    port.traffic();
+    let answer = port.get("/metrics").await;
+    assert!(answer.head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{}", answer.head);
+    check(&answer.body);
+    for line in [
+        "pgweir_ready 1",
+        "pgweir_pool_clients{database=\"app\",user=\"al\\\"i\\\\ce\\n\",state=\"idle\"} 4",
+        "pgweir_pool_wait_seconds_bucket{database=\"app\",user=\"al\\\"i\\\\ce\\n\",le=\"0.000064\"} 0",
+        "pgweir_pool_wait_seconds_bucket{database=\"app\",user=\"al\\\"i\\\\ce\\n\",le=\"0.000128\"} 2",
+        "pgweir_pool_statement_seconds_count{database=\"app\",user=\"al\\\"i\\\\ce\\n\"} 60",
+        "pgweir_tenant_statements_total{tenant=\"acme\"} 40",
+        "pgweir_tenant_statement_timeouts_total{tenant=\"acme\"} 2",
+        "pgweir_statement_errors_total{sqlstate=\"57014\"} 6",
+        "pgweir_refusals_total{database=\"app\",user=\"al\\\"i\\\\ce\\n\",sqlstate=\"53300\"} 2",
+        "pgweir_logins_total{worker=\"1\",result=\"ok\"} 3",
+        "pgweir_findings{kind=\"n_plus_one\"} 0",
+    ] {
+        assert!(answer.body.lines().any(|known| known == line), "{line}\nin\n{}", answer.body);
+    }
+}
+
+/// What the text format demands: HELP and TYPE before a family's samples, families in one piece, labels escaped,
+/// numbers that are numbers, histograms cumulative with +Inf equal to their count, no series twice.
+fn check(text: &str) {
+    let mut seen = std::collections::HashSet::<String>::new();
+    let mut families = std::collections::HashSet::new();
+    let (mut family, mut kind) = (String::new(), String::new());
+    let mut histogram: Option<(String, f64)> = None;
+    assert!(text.ends_with('\n'));
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            family = help.split(' ').next().unwrap().into();
+            assert!(families.insert(family.clone()), "{family} comes twice");
+            kind.clear();
+            continue;
+        }
+        if let Some(of_type) = line.strip_prefix("# TYPE ") {
+            let (name, named_kind) = of_type.split_once(' ').unwrap();
+            assert_eq!(name, family);
+            kind = named_kind.into();
+            continue;
+        }
+        let (series, number) = line.rsplit_once(' ').unwrap();
+        let number: f64 = number.parse().unwrap();
+        assert!(number >= 0.0, "{line}");
+        assert!(seen.insert(series.into()), "{series} comes twice");
+        let (name, labels) = split_labels(series);
+        if kind != "histogram" {
+            assert_eq!(name, family, "{line}");
+            assert_eq!(kind == "counter", family.ends_with("_total"), "{line}");
+            continue;
+        }
+        let suffix = name.strip_prefix(&family).unwrap();
+        let without_le: String = labels
+            .iter()
+            .filter(|(label, _)| label != "le")
+            .map(|(label, value)| format!("{label}={value};"))
+            .collect();
+        match (suffix, labels.last()) {
+            ("_bucket", Some((label, _))) => {
+                assert_eq!(label, "le");
+                let before = histogram.take().filter(|(of, _)| *of == without_le).map_or(0.0, |(_, count)| count);
+                assert!(number >= before, "{line} is not cumulative");
+                histogram = Some((without_le, number));
+            }
+            ("_count", _) => assert_eq!(histogram.take(), Some((without_le, number)), "{line}"),
+            (suffix, _) => assert_eq!(suffix, "_sum", "{line}"),
+        }
+    }
+    for known in FAMILIES {
+        assert!(families.contains(known.name), "{} is missing", known.name);
+    }
+}
+
+/// A series' name and its labels, unescaped.
+fn split_labels(series: &str) -> (&str, Vec<(String, String)>) {
+    let Some((name, labels)) = series.split_once('{') else {
+        return (series, Vec::new());
+    };
+    let mut labels = labels.strip_suffix('}').unwrap();
+    let mut parsed = Vec::new();
+    while !labels.is_empty() {
+        let (label, rest) = labels.split_once("=\"").unwrap();
+        assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{series}");
+        let mut value = String::new();
+        let mut chars = rest.char_indices();
+        let end = loop {
+            match chars.next().unwrap() {
+                (end, '"') => break end,
+                (_, '\\') => value.push(match chars.next().unwrap().1 {
+                    'n' => '\n',
+                    escaped @ ('\\' | '"') => escaped,
+                    other => panic!("\\{other} in {series}"),
+                }),
+                (_, c) => value.push(c),
+            }
+        };
+        parsed.push((label.into(), value));
+        labels = rest[end + 1..].strip_prefix(',').unwrap_or(&rest[end + 1..]);
+    }
+    (name, parsed)
+}
+
+#[test]
+fn the_documentation_lists_exactly_the_metrics_of_the_code() {
+    let documented = include_str!("../../../docs/metrics.md");
+    let rows: Vec<_> = documented.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected: Vec<_> = FAMILIES
+        .iter()
+        .map(|family| {
+            let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(" ") };
+            format!("| `{}` | {} | {labels} | {} |", family.name, family.kind.name(), family.help)
+        })
+        .collect();
+    for (row, expected) in rows.iter().zip(&expected) {
+        assert_eq!(row, expected);
+    }
+    assert_eq!(rows.len(), expected.len(), "the whole table should be:\n{}", expected.join("\n"));
+}
+
+#[tokio::test]
+async fn a_scrape_of_many_statements_of_many_tenants_stays_quick() {
+    let bounds = Bounds { fingerprints: 25_000, ..Bounds::default() };
+    let port = Port::start(None, bounds).await;
+    let tenants: Vec<TenantId> = (0..5).map(|n| port.telemetry.tenants.id(&format!("t{n}")).into()).collect();
+    for worker in ["0", "1"] {
+        let worker = port.telemetry.worker(worker);
+        for strict in 1..=5_000 {
+            for tenant in &tenants {
+                let meter = worker.statement(strict, *tenant, || text(strict));
+                meter.record(&Finished { end_us: strict, ..Finished::default() });
+            }
+        }
+    }
+    for path in ["/metrics", "/api/v1/queries?sort=p95_time", "/api/v1/tenants"] {
+        let started = Instant::now();
+        assert_eq!(port.get(path).await.status, 200);
+        let took = started.elapsed();
+        println!("{path}: {took:?}");
+        assert!(took < Duration::from_secs(5), "{path} took {took:?}");
+    }
+}
