@@ -1,6 +1,15 @@
 //! Fingerprints: which statements are the same one, and the text under which an operator sees them.
 
-use crate::statement::Analysis;
+mod sink;
+mod walk;
+
+use crate::lexer::decode::Arena;
+use crate::lexer::{self, Kind, Token, Word, symbol};
+use crate::statement::extract::{Extract, is_call_list};
+use crate::statement::verb::{Verb, classify};
+use crate::statement::{Analysis, Class, Flags, MAX_ANALYSED, Part, Span};
+use sink::{Form, Ids, Text};
+use walk::{Buffers, Frame, Noticed, Walk};
 
 /// The version of the rules behind the ids; it is hashed into every id, and changes when their grouping does.
 pub const SCHEME: u32 = 1;
@@ -32,19 +41,47 @@ impl Compat {
     }
 }
 
+/// Buffers of more entries than this are given back after the text that needed them.
+const KEPT: usize = 8 * 1024;
+
 /// Turns texts into analyses; one per worker, reused for every statement.
 ///
 /// Linear in the bytes looked at, bounded in memory, never panics, and allocates only while its buffers grow.
-#[derive(Debug, Default)]
+///
+/// ```
+/// use policy::fingerprint::{Analyser, Compat};
+///
+/// let mut analyser = Analyser::new(Compat::V15);
+/// let one = analyser.analyse(b"SELECT * FROM events WHERE id = 7 -- x").strict;
+/// assert_eq!(one, analyser.analyse(b"select * from events where id=8").strict);
+/// ```
+#[derive(Debug)]
 pub struct Analyser {
     compat: Compat,
+    standard_strings: bool,
     analysis: Analysis,
+    tokens: Vec<Token>,
+    frames: Vec<Frame>,
+    ids: Ids,
+}
+
+impl Default for Analyser {
+    fn default() -> Self {
+        Self::new(Compat::default())
+    }
 }
 
 impl Analyser {
     /// An analyser whose strict ids group as `compat` says.
     pub fn new(compat: Compat) -> Self {
-        Self { compat, ..Self::default() }
+        Self {
+            compat,
+            standard_strings: true,
+            analysis: Analysis::default(),
+            tokens: Vec::new(),
+            frames: Vec::new(),
+            ids: Ids::default(),
+        }
     }
 
     /// The grouping of its strict ids.
@@ -52,22 +89,185 @@ impl Analyser {
         self.compat
     }
 
+    /// How a plain string reads a backslash: set this to what the session's `standard_conforming_strings` says, which
+    /// the server reports. Off, a backslash takes the next byte with it. Memos must not be shared between the two.
+    pub fn set_standard_strings(&mut self, on: bool) {
+        self.standard_strings = on;
+    }
+
     /// What `sql` is; the result is valid until the next call.
-    pub fn analyse(&mut self, _sql: &[u8]) -> &Analysis {
-        self.analysis.clear();
+    pub fn analyse(&mut self, sql: &[u8]) -> &Analysis {
+        self.reset();
+        let seen = sql.get(..MAX_ANALYSED).unwrap_or(sql);
+        let oversize = seen.len() < sql.len();
+        let scan = lexer::scan(seen, self.standard_strings, &mut self.tokens);
+        let mut at = 0;
+        while let Some(next) = statement_at(&self.tokens, at) {
+            self.part(seen, next.0, next.1);
+            at = next.1;
+        }
+        self.combine();
+        let flags = &mut self.analysis.flags;
+        flags.set(Flags::OVERSIZE, oversize);
+        flags.set(Flags::UNTERMINATED, scan.unterminated && !oversize);
+        if oversize {
+            flags.set(Flags::READ_ONLY, false);
+            self.analysis.body.end = sql.len() as u32;
+        }
         &self.analysis
     }
+
+    fn reset(&mut self) {
+        self.analysis.clear();
+        if self.tokens.capacity() > KEPT {
+            self.tokens.clear();
+            self.tokens.shrink_to(KEPT);
+            self.frames.clear();
+            self.frames.shrink_to(KEPT);
+            self.ids.shrink(8 * KEPT);
+        }
+    }
+
+    /// The statement of the tokens `from..to`.
+    fn part(&mut self, sql: &[u8], from: usize, to: usize) {
+        let tokens = self.tokens.get(from..to).unwrap_or_default();
+        let analysis = &mut self.analysis;
+        let verb = classify(tokens);
+        let literals = analysis.literals.len() as u32;
+        let effects = analysis.effects.len() as u32;
+        self.ids.clear();
+        let buffers = Buffers { sink: &mut self.ids, frames: &mut self.frames, literals: &mut analysis.literals };
+        let noticed = Walk::new(sql, tokens, verb.class, self.compat, buffers).run(verb.value);
+        let literal_free = analysis.literals.len() as u32 == literals;
+        let flags = flags_of(verb, noticed, tokens, literal_free);
+        if noticed.session_call || flags.contains(Flags::SELECT_INTO) || !verb.class.is_planned() {
+            let arena = Arena(&mut analysis.arena);
+            Extract { sql, tokens, effects: &mut analysis.effects, arena }.run(verb, flags);
+        }
+        let (strict, family) = self.ids.finish();
+        analysis.parameters = analysis.parameters.max(noticed.parameters);
+        analysis.parts.push(Part {
+            strict,
+            family,
+            class: verb.class,
+            flags,
+            span: span_of(tokens),
+            effects: Span { start: effects, end: analysis.effects.len() as u32 },
+            literals: Span { start: literals, end: analysis.literals.len() as u32 },
+        });
+    }
+
+    /// What is true of all parts together.
+    fn combine(&mut self) {
+        let analysis = &mut self.analysis;
+        let (Some(first), Some(last)) = (analysis.parts.first().copied(), analysis.parts.last().copied()) else {
+            self.ids.clear();
+            (analysis.strict, analysis.family) = self.ids.finish();
+            analysis.flags = Flags::LITERAL_FREE | Flags::READ_ONLY;
+            return;
+        };
+        analysis.body = Span { start: first.span.start, end: last.span.end };
+        if analysis.parts.len() == 1 {
+            (analysis.strict, analysis.family) = (first.strict, first.family);
+            analysis.class = first.class;
+            analysis.flags = first.flags;
+            return;
+        }
+        let all = Flags::LITERAL_FREE | Flags::READ_ONLY;
+        let mut common = all;
+        let mut any = Flags::MULTI;
+        self.ids.clear();
+        for part in &analysis.parts {
+            common = common.intersection(part.flags);
+            any |= part.flags;
+            self.ids.part(part.strict, part.family);
+        }
+        any.set(all, false);
+        analysis.flags = any | common;
+        (analysis.strict, analysis.family) = self.ids.finish();
+        let main = analysis.parts.iter().find(|part| !part.class.is_transaction_control());
+        analysis.class = main.unwrap_or(&first).class;
+    }
+}
+
+fn span_of(tokens: &[Token]) -> Span {
+    match (tokens.first(), tokens.last()) {
+        (Some(first), Some(last)) => Span { start: first.start, end: last.end },
+        _ => Span::default(),
+    }
+}
+
+fn flags_of(verb: Verb, noticed: Noticed, tokens: &[Token], literal_free: bool) -> Flags {
+    let mut flags = noticed.flags;
+    let class = verb.class;
+    flags.set(Flags::LITERAL_FREE, literal_free);
+    let calls = class == Class::Select && !flags.contains(Flags::HAS_FROM) && is_call_list(tokens);
+    flags.set(Flags::FUNCTION_ONLY, calls);
+    let reads = match verb.explained {
+        Some((_, false)) => true,
+        Some((from, true)) => tokens.get(from..).is_some_and(|inner| classify(inner).class.reads_only()),
+        None => class.reads_only(),
+    };
+    let writes = Flags::CTE_WRITES | Flags::SELECT_INTO | Flags::LOCKS_ROWS;
+    let pure = reads && flags.intersection(writes) == Flags::NONE && !noticed.session_call;
+    flags.set(Flags::READ_ONLY, pure);
+    flags.set(Flags::EXECUTES, matches!(verb.explained, Some((_, true))));
+    flags
+}
+
+/// The next run of tokens from `at` on that is a statement: up to a semicolon outside of parentheses, and outside of
+/// the body of a function that is written as `BEGIN ATOMIC … END`.
+fn statement_at(tokens: &[Token], at: usize) -> Option<(usize, usize)> {
+    let semicolon = symbol(";");
+    let from = at + tokens.get(at..)?.iter().position(|token| !token.is(semicolon))?;
+    let creates = tokens.get(from).is_some_and(|token| token.word == Word::Create);
+    let mut depth = 0usize;
+    let mut blocks = 0usize;
+    for (index, token) in tokens.iter().enumerate().skip(from) {
+        match token.kind {
+            Kind::Symbol if token.is(symbol("(")) => depth += 1,
+            Kind::Symbol if token.is(symbol(")")) => depth = depth.saturating_sub(1),
+            Kind::Symbol if depth + blocks == 0 && token.is(semicolon) => return Some((from, index)),
+            Kind::Word if creates => match token.word {
+                Word::Atomic => blocks += 1,
+                Word::Case if blocks > 0 => blocks += 1,
+                Word::End => blocks = blocks.saturating_sub(1),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    Some((from, tokens.len()))
 }
 
 /// The text under which a strict id is shown: constants as `?`, keywords and unquoted names in lower case, single
 /// spaces, no comments. No constant survives.
-pub fn normalise(_sql: &[u8], _compat: Compat) -> String {
-    String::new()
+pub fn normalise(sql: &[u8], compat: Compat) -> String {
+    render(sql, compat, Form::Strict)
 }
 
-/// The text under which a family is shown: as [`normalise`], with lists squashed.
-pub fn normalise_family(_sql: &[u8]) -> String {
-    String::new()
+/// The text under which a family is shown: as [`normalise`], with parameters as `?` and lists as `...`.
+pub fn normalise_family(sql: &[u8]) -> String {
+    render(sql, Compat::default(), Form::Family)
+}
+
+fn render(sql: &[u8], compat: Compat, form: Form) -> String {
+    let sql = sql.get(..MAX_ANALYSED).unwrap_or(sql);
+    let (mut tokens, mut frames, mut literals) = (Vec::new(), Vec::new(), Vec::new());
+    lexer::scan(sql, true, &mut tokens);
+    let mut text = Text::new(form);
+    let mut at = 0;
+    while let Some((from, to)) = statement_at(&tokens, at) {
+        if at > 0 {
+            text.separate();
+        }
+        let part = tokens.get(from..to).unwrap_or_default();
+        let verb = classify(part);
+        let buffers = Buffers { sink: &mut text, frames: &mut frames, literals: &mut literals };
+        Walk::new(sql, part, verb.class, compat, buffers).run(verb.value);
+        at = to;
+    }
+    text.finish()
 }
 
 /// What the command line prints for one statement: strict id and family id in 16 hexadecimal digits, and the

@@ -7,6 +7,7 @@ pub mod comment;
 pub mod finding;
 pub mod fingerprint;
 pub mod limits;
+mod lexer;
 pub mod memo;
 pub mod observe;
 pub mod statement;

@@ -4,7 +4,7 @@
 //! into one small arena stand for everything that would otherwise be a string of its own, so that a known shape of
 //! statement costs no allocation.
 //!
-//! ```no_run
+//! ```
 //! use policy::fingerprint::{Analyser, Compat};
 //! use policy::statement::{Class, Effect};
 //!
@@ -17,6 +17,9 @@
 
 mod class;
 mod effect;
+pub(crate) mod extract;
+mod settings;
+pub(crate) mod verb;
 
 use std::ops::{BitOr, BitOrAssign, Range};
 
@@ -98,6 +101,10 @@ impl Analysis {
 /// One statement of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Part {
+    /// Its own strict id.
+    pub strict: u64,
+    /// Its own family id.
+    pub family: u64,
     /// What it is.
     pub class: Class,
     /// What is true of this statement alone.

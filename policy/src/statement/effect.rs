@@ -36,6 +36,9 @@ pub enum Effect {
         value: Operand,
         /// Whether until the end of the transaction only.
         local: Operand,
+        /// The call runs exactly once when the statement succeeds: it stands in the list of a SELECT without FROM or
+        /// any other clause. Otherwise it may run never or often, and the state is not known afterwards.
+        certain: bool,
     },
     /// SET TRANSACTION …: characteristics of the current transaction; gone with it.
     SetTransaction,

@@ -1,0 +1,589 @@
+//! The walk over one statement's tokens: what is kept, what is a constant, what is noticed on the way.
+
+use super::Compat;
+use super::sink::{Form, Sink};
+use crate::lexer::{Kind, Token, Word, symbol};
+use crate::statement::{Class, Flags, Literal, LiteralKind, Span};
+
+/// What a walk noticed besides the canonical items.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Noticed {
+    /// Facts about the statement.
+    pub(crate) flags: Flags,
+    /// The highest parameter.
+    pub(crate) parameters: u16,
+    /// A name of a function that changes the session was seen: worth a second look.
+    pub(crate) session_call: bool,
+}
+
+/// One pair of parentheses or brackets, or the statement itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Frame {
+    clause: Clause,
+    /// A SELECT stands in it.
+    query: bool,
+    /// It begins with WITH.
+    with: bool,
+    /// It is the list of an IN.
+    members: bool,
+    /// It is a row of VALUES that the family does not see.
+    muted_row: bool,
+    commas: u32,
+}
+
+/// Which clause of its query the walk is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Clause {
+    #[default]
+    Start,
+    /// A list of expressions with names: SELECT, RETURNING.
+    Target,
+    From,
+    /// ORDER BY, GROUP BY.
+    By,
+    Values,
+    Other,
+}
+
+/// The walk itself. It stops at a semicolon outside of parentheses.
+pub(crate) struct Walk<'a, S> {
+    pub(crate) sql: &'a [u8],
+    pub(crate) tokens: &'a [Token],
+    pub(crate) sink: &'a mut S,
+    pub(crate) frames: &'a mut Vec<Frame>,
+    pub(crate) literals: &'a mut Vec<Literal>,
+    pub(crate) compat: Compat,
+    pub(crate) class: Class,
+    frame: Frame,
+    at: usize,
+    muted: bool,
+    noticed: Noticed,
+}
+
+const MINUS: u64 = symbol("-");
+const COMMA: u64 = symbol(",");
+const OPEN: u64 = symbol("(");
+const CLOSE: u64 = symbol(")");
+const OPEN_BRACKET: u64 = symbol("[");
+const CLOSE_BRACKET: u64 = symbol("]");
+const CAST: u64 = symbol("::");
+const EQUAL: u64 = symbol("=");
+const DOT: u64 = symbol(".");
+
+/// The parts of a walk that outlive it.
+pub(crate) struct Buffers<'a, S> {
+    pub(crate) sink: &'a mut S,
+    pub(crate) frames: &'a mut Vec<Frame>,
+    pub(crate) literals: &'a mut Vec<Literal>,
+}
+
+impl<'a, S: Sink> Walk<'a, S> {
+    /// A walk over `tokens`, which are one statement of `sql`.
+    pub(crate) fn new(
+        sql: &'a [u8],
+        tokens: &'a [Token],
+        class: Class,
+        compat: Compat,
+        buffers: Buffers<'a, S>,
+    ) -> Self {
+        let Buffers { sink, frames, literals } = buffers;
+        frames.clear();
+        Self {
+            sql,
+            tokens,
+            sink,
+            frames,
+            literals,
+            compat,
+            class,
+            frame: Frame::default(),
+            at: 0,
+            muted: false,
+            noticed: Noticed::default(),
+        }
+    }
+
+    /// Walks to the end. From the token `value` on, everything is one constant: the value of a SET, a savepoint's name.
+    pub(crate) fn run(mut self, value: Option<usize>) -> Noticed {
+        let end = value.unwrap_or(self.tokens.len()).min(self.tokens.len());
+        while let Some(token) = self.tokens.get(self.at).copied().filter(|_| self.at < end) {
+            match token.kind {
+                Kind::Word if token.word == Word::None => self.name(token),
+                Kind::Word => self.keyword(token),
+                Kind::Symbol => self.symbol(token),
+                Kind::Number | Kind::String | Kind::Bits => self.constant(token),
+                Kind::Parameter => self.parameter(token),
+                Kind::Quoted => self.quoted(token),
+            }
+            self.at += 1;
+        }
+        if end < self.tokens.len() {
+            self.value(end);
+        }
+        self.noticed
+    }
+
+    #[inline]
+    fn form(&self) -> Form {
+        if self.muted { Form::Strict } else { Form::Both }
+    }
+
+    #[inline]
+    fn keep(&mut self, token: Token) {
+        let form = self.form();
+        self.sink.token(self.sql, token, form);
+    }
+
+    fn peek(&self, ahead: usize) -> Option<Token> {
+        self.tokens.get(self.at + ahead).copied()
+    }
+
+    fn previous(&self) -> Option<Token> {
+        self.tokens.get(self.at.checked_sub(1)?).copied()
+    }
+
+    fn previous_word(&self) -> Word {
+        self.previous().map_or(Word::None, |token| token.word)
+    }
+
+    fn next_word(&self) -> Word {
+        self.peek(1).map_or(Word::None, |token| token.word)
+    }
+
+    fn next_is(&self, symbol: u64) -> bool {
+        self.peek(1).is_some_and(|token| token.is(symbol))
+    }
+
+    fn note(&mut self, flags: Flags) {
+        self.noticed.flags |= flags;
+    }
+
+    /// Whether this is the statement's own level and not inside of parentheses.
+    fn outermost(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    #[inline]
+    fn name(&mut self, token: Token) {
+        if self.is_typed_string() { self.typed_string(token) } else { self.keep(token) }
+    }
+
+    /// Whether a type's name stands before a string: `date '2026-01-01'`.
+    #[inline]
+    fn is_typed_string(&self) -> bool {
+        self.peek(1).is_some_and(|next| next.kind == Kind::String)
+    }
+
+    /// `date '…'` is another spelling of `'…'::date`.
+    #[cold]
+    fn typed_string(&mut self, name: Token) {
+        if self.previous().is_some_and(|token| token.is(DOT)) {
+            return self.keep(name);
+        }
+        self.at += 1;
+        if let Some(string) = self.tokens.get(self.at).copied() {
+            self.constant(string);
+            self.keep(Token { key: CAST, kind: Kind::Symbol, ..name });
+            self.keep(name);
+        }
+    }
+
+    fn keyword(&mut self, token: Token) {
+        match token.word {
+            Word::True | Word::False | Word::Null => return self.word_constant(token),
+            Word::Select => {
+                self.frame.query = true;
+                self.frame.clause = Clause::Target;
+            }
+            Word::Returning => {
+                self.frame.clause = Clause::Target;
+                self.note(Flags::HAS_RETURNING);
+            }
+            Word::From => self.from(),
+            Word::As if self.frame.clause == Clause::Target && self.names_a_column() => {
+                self.at += 1;
+                return;
+            }
+            Word::As if self.frame.clause == Clause::From && self.names_a_column() => return,
+            Word::Asc | Word::Outer => return,
+            Word::Inner if self.next_word() == Word::Join => return,
+            Word::Interval | Word::Time if self.is_typed_string() => return self.typed_string(token),
+            Word::Order | Word::Group if self.next_word() == Word::By => {
+                let positions = self.frame.query || self.outermost();
+                self.frame.clause = if positions { Clause::By } else { Clause::Other };
+            }
+            Word::Values => self.frame.clause = Clause::Values,
+            Word::Where | Word::Having | Word::Window | Word::Union | Word::Except | Word::Intersect => {
+                self.frame.clause = Clause::Other;
+            }
+            Word::Any | Word::Some => self.any(),
+            _ => self.rare_keyword(token),
+        }
+        self.keep(token);
+    }
+
+    fn rare_keyword(&mut self, token: Token) {
+        match token.word {
+            Word::Limit => self.ends_clause(Flags::HAS_LIMIT),
+            Word::Fetch if self.at > 0 => self.ends_clause(Flags::HAS_LIMIT),
+            Word::Offset => self.ends_clause(Flags::HAS_OFFSET),
+            Word::For if matches!(self.next_word(), Word::Update | Word::Share | Word::No | Word::Key) => {
+                self.ends_clause(Flags::LOCKS_ROWS);
+            }
+            Word::Skip if self.next_word() == Word::Locked => self.note(Flags::SKIP_LOCKED),
+            Word::Join => self.note(Flags::JOINS),
+            Word::Into if self.class == Class::Select && self.frame.clause == Clause::Target => {
+                self.ends_clause(if self.outermost() { Flags::SELECT_INTO } else { Flags::NONE });
+            }
+            Word::With => self.frame.with = true,
+            Word::Insert | Word::Update | Word::Delete | Word::Merge => {
+                let first = self.previous().is_some_and(|token| token.is(OPEN));
+                if !self.outermost() && (first || self.frame.with) {
+                    self.note(Flags::CTE_WRITES);
+                }
+            }
+            Word::Unnest if self.next_is(OPEN) && self.peek(2).is_some_and(|token| token.kind == Kind::Parameter) => {
+                self.note(Flags::BATCHED);
+            }
+            Word::SetConfig | Word::AdvisoryCall => self.noticed.session_call = true,
+            _ => {}
+        }
+    }
+
+    fn ends_clause(&mut self, flags: Flags) {
+        self.frame.clause = Clause::Other;
+        self.note(flags);
+    }
+
+    /// FROM begins a clause in a query and in DELETE; in `IS DISTINCT FROM` and `extract(year FROM x)` it does not.
+    fn from(&mut self) {
+        if self.previous_word() == Word::Distinct || !(self.frame.query || self.outermost()) {
+            return;
+        }
+        self.frame.clause = Clause::From;
+        // An arm of a set operation may stand in parentheses; a subquery of the list does not count.
+        if self.outermost() || self.frames.iter().all(|frame| matches!(frame.clause, Clause::Start | Clause::Other)) {
+            self.note(Flags::HAS_FROM);
+        }
+    }
+
+    fn names_a_column(&self) -> bool {
+        self.peek(1).is_some_and(|token| matches!(token.kind, Kind::Word | Kind::Quoted))
+    }
+
+    /// `= ANY (…)` of anything but a subquery asks for many keys at once.
+    fn any(&mut self) {
+        let equal = self.previous().is_some_and(|token| token.is(EQUAL));
+        let inner = self.peek(2).map_or(Word::None, |token| token.word);
+        if equal && self.next_is(OPEN) && !matches!(inner, Word::Select | Word::With | Word::Values | Word::Table) {
+            self.note(Flags::BATCHED);
+        }
+    }
+
+    /// TRUE, FALSE and NULL are constants, but not in `IS NULL` or in a definition's NOT NULL and SET NULL.
+    fn word_constant(&mut self, token: Token) {
+        let previous = self.previous_word();
+        if matches!(previous, Word::Is | Word::Set) || (previous == Word::Not && self.not_is_part()) {
+            return self.keep(token);
+        }
+        let kind = if token.word == Word::Null { LiteralKind::Null } else { LiteralKind::Bool };
+        self.literal(token.start, token.end, kind);
+    }
+
+    /// Whether the NOT before this word belongs to IS NOT or NOT NULL.
+    fn not_is_part(&self) -> bool {
+        let before = self.at.checked_sub(2).and_then(|at| self.tokens.get(at));
+        before.is_some_and(|token| token.word == Word::Is) || !self.class.is_planned()
+    }
+
+    fn literal(&mut self, start: u32, end: u32, kind: LiteralKind) {
+        self.literals.push(Literal { span: Span { start, end }, kind });
+        let form = self.form();
+        self.sink.constant(form);
+    }
+
+    fn constant(&mut self, token: Token) {
+        if token.kind == Kind::Number && self.frame.clause == Clause::By && self.is_position(token) {
+            return self.keep(token);
+        }
+        self.typed(token);
+        self.literal(token.start, token.end, kind_of(token));
+    }
+
+    /// A constant that stands alone in the list decides which function or operator is meant (`x -> 1`, `x -> 'a'`);
+    /// elsewhere a column's type decides, and the constant is converted to it.
+    fn typed(&mut self, token: Token) {
+        if self.frame.clause == Clause::Target && self.class == Class::Select {
+            let whole = token.of(self.sql).iter().all(u8::is_ascii_digit);
+            self.sink.typed(match token.kind {
+                Kind::Number if whole => 1,
+                Kind::Number => 2,
+                _ => 3,
+            });
+        }
+    }
+
+    /// A bare integer in ORDER BY or GROUP BY names a column of the list.
+    fn is_position(&self, token: Token) -> bool {
+        let begins = self.previous_word() == Word::By || self.previous().is_some_and(|token| token.is(COMMA));
+        let ends = self.peek(1).is_none_or(|next| match next.kind {
+            Kind::Word => true,
+            Kind::Symbol => next.is(COMMA) || next.is(CLOSE),
+            _ => false,
+        });
+        begins && ends && token.of(self.sql).iter().all(u8::is_ascii_digit)
+    }
+
+    fn parameter(&mut self, token: Token) {
+        let digits = token.of(self.sql).get(1..).unwrap_or_default();
+        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+        self.noticed.parameters = self.noticed.parameters.max(number);
+        let form = self.form();
+        self.sink.parameter(self.sql, token, form);
+    }
+
+    fn quoted(&mut self, token: Token) {
+        // A quoted function name may be one of those that change the session.
+        self.noticed.session_call |= self.next_is(OPEN);
+        self.keep(token);
+    }
+
+    #[inline]
+    fn symbol(&mut self, token: Token) {
+        match token.key {
+            COMMA => {
+                self.frame.commas += 1;
+                if self.frame.clause == Clause::From && self.frame.query {
+                    self.note(Flags::JOINS);
+                }
+            }
+            OPEN | OPEN_BRACKET => return self.open(token),
+            CLOSE | CLOSE_BRACKET => return self.close(token),
+            MINUS if self.is_sign() => return self.signed(token),
+            _ => {}
+        }
+        self.keep(token);
+    }
+
+    /// A minus before a number that follows no operand belongs to the number; not so before a cast, which binds
+    /// tighter than the sign.
+    fn is_sign(&self) -> bool {
+        let number = self.peek(1).is_some_and(|token| token.kind == Kind::Number);
+        number && !self.peek(2).is_some_and(|token| token.is(CAST)) && !self.previous().is_some_and(is_operand)
+    }
+
+    fn signed(&mut self, minus: Token) {
+        self.at += 1;
+        if let Some(number) = self.tokens.get(self.at).copied() {
+            self.literal(minus.start, number.end, LiteralKind::Number);
+        }
+    }
+
+    fn open(&mut self, token: Token) {
+        let before = self.previous_word();
+        let list = before == Word::In || (before == Word::Array && token.is(OPEN_BRACKET));
+        if list && self.squash(token) {
+            return;
+        }
+        if self.wraps_a_constant() {
+            self.at += 1;
+            match self.tokens.get(self.at).copied() {
+                Some(minus) if minus.is(MINUS) => self.signed(minus),
+                Some(constant) => self.constant(constant),
+                None => {}
+            }
+            self.at += 1;
+            return;
+        }
+        self.keep(token);
+        if before == Word::Extract && self.peek(2).is_some_and(|token| token.word == Word::From) {
+            // The field of EXTRACT is an argument like any other: the server makes a string of it.
+            self.at += 1;
+            let form = self.form();
+            self.sink.constant(form);
+        }
+        let inner = Frame { members: before == Word::In, ..Frame::default() };
+        self.frames.push(std::mem::replace(&mut self.frame, inner));
+    }
+
+    /// Whether these parentheses hold nothing but a constant and call nothing: `2 * (3)`.
+    fn wraps_a_constant(&self) -> bool {
+        let sign = usize::from(self.next_is(MINUS));
+        let inner = self.peek(1 + sign).is_some_and(is_constant);
+        if !inner || !self.peek(2 + sign).is_some_and(|token| token.is(CLOSE)) {
+            return false;
+        }
+        self.previous().is_some_and(|token| match token.kind {
+            Kind::Symbol => !is_operand(token) && !token.is(COMMA),
+            Kind::Word => matches!(token.word, Word::Select | Word::And | Word::Or | Word::Not | Word::Where),
+            _ => false,
+        })
+    }
+
+    fn close(&mut self, token: Token) {
+        if self.frame.members && !self.frame.query && self.frame.commas >= 2 {
+            self.note(Flags::BATCHED);
+        }
+        self.keep(token);
+        let muted_row = self.frame.muted_row;
+        if let Some(outer) = self.frames.pop() {
+            self.frame = outer;
+        }
+        if muted_row || self.frame.clause == Clause::Values {
+            self.next_row(muted_row);
+        }
+    }
+
+    /// Behind a row of VALUES: the family sees the first row only.
+    fn next_row(&mut self, was_muted: bool) {
+        let more = self.frame.clause == Clause::Values
+            && self.next_is(COMMA)
+            && self.peek(2).is_some_and(|token| token.is(OPEN));
+        if more && (was_muted || !self.muted) {
+            self.muted = true;
+            for _ in 0..2 {
+                self.at += 1;
+                if let Some(token) = self.tokens.get(self.at).copied() {
+                    self.keep(token);
+                }
+            }
+            let inner = Frame { muted_row: true, ..Frame::default() };
+            self.frames.push(std::mem::replace(&mut self.frame, inner));
+        } else if was_muted {
+            self.muted = false;
+        }
+    }
+
+    /// Takes a list of nothing but constants and parameters at once, if it is one; the family, and the strict form of
+    /// 18 from two members on, do not count them.
+    fn squash(&mut self, open: Token) -> bool {
+        let Some((close, members)) = self.plain_list() else { return false };
+        if members >= 3 && open.is(OPEN) {
+            self.note(Flags::BATCHED);
+        }
+        self.keep(open);
+        if self.compat == Compat::V18 && members >= 2 {
+            let form = self.form();
+            self.sink.list(form);
+            self.record(close);
+        } else {
+            self.members_of_list(close);
+        }
+        self.at = close;
+        if let Some(token) = self.tokens.get(close).copied() {
+            self.keep(token);
+        }
+        true
+    }
+
+    fn members_of_list(&mut self, close: usize) {
+        let muted = std::mem::replace(&mut self.muted, true);
+        if !muted {
+            self.sink.list(Form::Family);
+        }
+        self.at += 1;
+        while self.at < close {
+            match self.tokens.get(self.at).copied() {
+                Some(token) if is_constant(token) => match token.kind {
+                    Kind::Word => self.word_constant(token),
+                    _ => self.literal(token.start, token.end, kind_of(token)),
+                },
+                Some(token) if token.kind == Kind::Parameter => self.parameter(token),
+                Some(token) if token.is(MINUS) && self.is_sign() => self.signed(token),
+                Some(token) => self.keep(token),
+                None => break,
+            }
+            self.at += 1;
+        }
+        self.muted = muted;
+    }
+
+    /// Records the constants and parameters up to the token `end` without keeping them.
+    fn record(&mut self, end: usize) {
+        for index in self.at..end {
+            let Some(token) = self.tokens.get(index).copied() else { return };
+            if is_constant(token) {
+                let minus = self.tokens.get(index.wrapping_sub(1)).copied().filter(|token| token.is(MINUS));
+                let start = minus.map_or(token.start, |minus| minus.start);
+                self.literals.push(Literal { span: Span { start, end: token.end }, kind: kind_of(token) });
+            } else if token.kind == Kind::Parameter {
+                let digits = token.of(self.sql).get(1..).unwrap_or_default();
+                let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+                self.noticed.parameters = self.noticed.parameters.max(number);
+            }
+        }
+    }
+
+    /// The list that opens here, if all of its members are `[-] constant [:: type]` or `$n [:: type]`: the token that
+    /// closes it and the number of members.
+    fn plain_list(&self) -> Option<(usize, u32)> {
+        let mut at = self.at + 1;
+        let mut members = 0;
+        loop {
+            if self.tokens.get(at)?.is(MINUS) {
+                at += 1;
+            }
+            let value = self.tokens.get(at)?;
+            if !is_constant(*value) && value.kind != Kind::Parameter {
+                return None;
+            }
+            members += 1;
+            at += 1;
+            while self.tokens.get(at)?.is(CAST) {
+                at += 1;
+                at = self.type_end(at)?;
+            }
+            match self.tokens.get(at)? {
+                next if next.is(COMMA) => at += 1,
+                next if next.is(CLOSE) || next.is(CLOSE_BRACKET) => return Some((at, members)),
+                _ => return None,
+            }
+        }
+    }
+
+    /// The token behind a type's name `a.b[]` at `at`.
+    fn type_end(&self, mut at: usize) -> Option<usize> {
+        while matches!(self.tokens.get(at)?.kind, Kind::Word | Kind::Quoted) {
+            at += 1;
+            if self.tokens.get(at)?.is(DOT) {
+                at += 1;
+            }
+        }
+        if self.tokens.get(at)?.is(OPEN_BRACKET) && self.tokens.get(at + 1)?.is(CLOSE_BRACKET) {
+            at += 2;
+        }
+        Some(at)
+    }
+
+    /// The rest of the statement from `from` on is a value.
+    fn value(&mut self, from: usize) {
+        self.at = from;
+        self.record(self.tokens.len());
+        let form = self.form();
+        self.sink.constant(form);
+    }
+}
+
+fn is_constant(token: Token) -> bool {
+    matches!(token.kind, Kind::Number | Kind::String | Kind::Bits)
+        || matches!(token.word, Word::True | Word::False | Word::Null)
+}
+
+fn kind_of(token: Token) -> LiteralKind {
+    match token.kind {
+        Kind::Number => LiteralKind::Number,
+        Kind::Bits => LiteralKind::Bits,
+        Kind::Word if token.word == Word::Null => LiteralKind::Null,
+        Kind::Word => LiteralKind::Bool,
+        _ => LiteralKind::String,
+    }
+}
+
+/// Whether a minus behind `token` subtracts.
+fn is_operand(token: Token) -> bool {
+    match token.kind {
+        Kind::Word => matches!(token.word, Word::None | Word::End | Word::True | Word::False | Word::Null | Word::Key),
+        Kind::Symbol => token.is(CLOSE) || token.is(CLOSE_BRACKET),
+        _ => true,
+    }
+}

@@ -1,0 +1,322 @@
+//! What a statement leaves behind, told by its tokens.
+
+use super::settings;
+use super::verb::Verb;
+use super::{Access, Class, DiscardWhat, Effect, Flags, Text};
+use crate::lexer::decode::Arena;
+use crate::lexer::{Kind, Token, Word, symbol};
+
+const OPEN: u64 = symbol("(");
+const CLOSE: u64 = symbol(")");
+const DOT: u64 = symbol(".");
+const COMMA: u64 = symbol(",");
+
+/// Reads effects off one statement at a time.
+pub(crate) struct Extract<'a> {
+    pub(crate) sql: &'a [u8],
+    pub(crate) tokens: &'a [Token],
+    pub(crate) effects: &'a mut Vec<Effect>,
+    pub(crate) arena: Arena<'a>,
+}
+
+impl Extract<'_> {
+    /// The effects of a statement of this class. `flags` are what the walk noticed.
+    pub(crate) fn run(mut self, verb: Verb, flags: Flags) {
+        match verb.class {
+            Class::Explain => self.explain(verb),
+            Class::Prepare => self.named(1, Effect::SqlPrepare),
+            class => self.executed(class, flags),
+        }
+    }
+
+    fn executed(&mut self, class: Class, flags: Flags) {
+        if !self.control(class) {
+            self.state(class);
+        }
+        if class == Class::Ddl {
+            self.create();
+        }
+        if flags.contains(Flags::SELECT_INTO) {
+            self.select_into();
+        }
+        self.calls(flags.contains(Flags::FUNCTION_ONLY));
+    }
+
+    fn explain(&mut self, verb: Verb) {
+        let Some((from, runs)) = verb.explained else { return };
+        if self.word(from) == Word::Execute {
+            self.named(from + 1, Effect::SqlExecute);
+        }
+        if runs {
+            self.create();
+            self.calls(false);
+        }
+    }
+
+    /// Transaction control; false when it is something else.
+    fn control(&mut self, class: Class) -> bool {
+        let effect = match class {
+            Class::Begin => Effect::Begin { access: self.access() },
+            Class::Commit if self.word(1) == Word::Prepared => Effect::CommitPrepared,
+            Class::Commit => Effect::Commit { chain: self.chains() },
+            Class::Rollback if self.word(1) == Word::Prepared => Effect::RollbackPrepared,
+            Class::Rollback => Effect::Rollback { chain: self.chains() },
+            Class::PrepareTransaction => Effect::PrepareTransaction,
+            Class::Savepoint => Effect::Savepoint(self.last_name()),
+            Class::RollbackTo => Effect::RollbackTo(self.last_name()),
+            Class::Release => Effect::Release(self.last_name()),
+            _ => return false,
+        };
+        self.effects.push(effect);
+        true
+    }
+
+    /// What outlives the statement in the session.
+    fn state(&mut self, class: Class) {
+        let effect = match class {
+            Class::Set => settings::set_effect(self.sql, self.tokens, &mut self.arena),
+            Class::Reset => settings::reset_effect(self.sql, self.tokens, &mut self.arena),
+            Class::Execute => Effect::SqlExecute(self.name(1)),
+            Class::Deallocate if self.last_word() == Word::All => Effect::DeallocateAll,
+            Class::Deallocate => Effect::Deallocate(self.last_name()),
+            Class::Listen => Effect::Listen(self.name(1)),
+            Class::Unlisten if self.tokens.get(1).is_some_and(|token| token.is(symbol("*"))) => Effect::UnlistenAll,
+            Class::Unlisten => Effect::Unlisten(self.name(1)),
+            Class::Discard => Effect::Discard(self.discarded()),
+            Class::Declare if self.holds() => Effect::DeclareWithHold(self.name(1)),
+            Class::Close if self.word(1) == Word::All => Effect::CloseAll,
+            Class::Close => Effect::CloseCursor(self.name(1)),
+            Class::Load => Effect::Load,
+            Class::Do => Effect::DoBlock,
+            Class::Call => Effect::Call,
+            Class::CopyIn if self.has(Word::Stdin) => Effect::CopyIn,
+            Class::CopyOut if self.has(Word::Stdout) => Effect::CopyOut,
+            _ => return,
+        };
+        self.effects.push(effect);
+    }
+
+    fn word(&self, at: usize) -> Word {
+        self.tokens.get(at).map_or(Word::None, |token| token.word)
+    }
+
+    fn last_word(&self) -> Word {
+        self.tokens.last().map_or(Word::None, |token| token.word)
+    }
+
+    fn has(&self, word: Word) -> bool {
+        self.tokens.iter().any(|token| token.word == word)
+    }
+
+    fn pair(&self, first: Word, second: Word) -> bool {
+        self.tokens.windows(2).any(|pair| matches!(pair, [a, b] if a.word == first && b.word == second))
+    }
+
+    fn name(&mut self, at: usize) -> Text {
+        match self.tokens.get(at) {
+            Some(token) => self.arena.name(self.sql, *token),
+            None => Text::default(),
+        }
+    }
+
+    fn last_name(&mut self) -> Text {
+        self.name(self.tokens.len().saturating_sub(1))
+    }
+
+    fn named(&mut self, at: usize, effect: impl FnOnce(Text) -> Effect) {
+        let name = self.name(at);
+        self.effects.push(effect(name));
+    }
+
+    /// The last mode counts, as in the server.
+    fn access(&self) -> Option<Access> {
+        let access = |pair: &[Token]| match pair {
+            [first, second] if first.word == Word::Read => match second.key {
+                key if key == symbol("only") => Some(Access::ReadOnly),
+                key if key == symbol("write") => Some(Access::ReadWrite),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.tokens.windows(2).rev().find_map(access)
+    }
+
+    fn chains(&self) -> bool {
+        self.pair(Word::And, Word::Chain)
+    }
+
+    fn holds(&self) -> bool {
+        let head = self.tokens.iter().take_while(|token| token.word != Word::For);
+        let mut before = Word::None;
+        for token in head {
+            if before == Word::With && token.word == Word::Hold {
+                return true;
+            }
+            before = token.word;
+        }
+        false
+    }
+
+    fn discarded(&self) -> DiscardWhat {
+        match self.word(1) {
+            Word::Plans => DiscardWhat::Plans,
+            Word::Sequences => DiscardWhat::Sequences,
+            Word::Temp | Word::Temporary => DiscardWhat::Temp,
+            _ => DiscardWhat::All,
+        }
+    }
+
+    /// CREATE TEMPORARY …, CREATE … pg_temp.…, CREATE TABLE … AS EXECUTE.
+    fn create(&mut self) {
+        let Some(at) = self.tokens.iter().position(|token| token.word == Word::Create) else { return };
+        let words = self.tokens.get(at..).unwrap_or_default();
+        let marked = words.iter().take(5).any(|token| matches!(token.word, Word::Temp | Word::Temporary));
+        let mut pairs = words.windows(2);
+        let schema = pairs.any(|pair| matches!(pair, [name, dot] if dot.is(DOT) && self.says(*name, b"pg_temp")));
+        if marked || schema {
+            let until_commit = self.pair(Word::Commit, Word::Drop);
+            self.effects.push(Effect::TempObject { until_commit });
+        }
+        let execute = self
+            .tokens
+            .windows(2)
+            .position(|pair| matches!(pair, [first, second] if first.word == Word::As && second.word == Word::Execute));
+        if let Some(at) = execute {
+            self.named(at + 2, Effect::SqlExecute);
+        }
+    }
+
+    fn select_into(&mut self) {
+        let into = self.tokens.iter().position(|token| token.word == Word::Into).unwrap_or(0);
+        let words = self.tokens.get(into..).unwrap_or_default();
+        let marked = words.iter().take(3).any(|token| matches!(token.word, Word::Temp | Word::Temporary));
+        if marked || words.get(1).is_some_and(|name| self.says(*name, b"pg_temp")) {
+            self.effects.push(Effect::TempObject { until_commit: false });
+        }
+    }
+
+    /// Whether this token is the name `name`, quoted or not.
+    fn says(&self, token: Token, name: &[u8]) -> bool {
+        let bytes = token.of(self.sql);
+        match token.kind {
+            Kind::Word => bytes.eq_ignore_ascii_case(name),
+            Kind::Quoted => bytes.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) == Some(name),
+            _ => false,
+        }
+    }
+
+    /// Calls of functions that change the session. `listed`: the statement is nothing but a list of calls.
+    fn calls(&mut self, listed: bool) {
+        let mut depth = 0usize;
+        for at in 0..self.tokens.len() {
+            let Some(token) = self.tokens.get(at).copied() else { return };
+            match token.kind {
+                Kind::Symbol if token.is(OPEN) => depth += 1,
+                Kind::Symbol if token.is(CLOSE) => depth = depth.saturating_sub(1),
+                Kind::Word | Kind::Quoted => self.call(at, token, listed && depth == 0),
+                _ => {}
+            }
+        }
+    }
+
+    fn call(&mut self, at: usize, token: Token, certain: bool) {
+        let suspect = matches!(token.word, Word::SetConfig | Word::AdvisoryCall) || token.kind == Kind::Quoted;
+        let called = self.tokens.get(at + 1).is_some_and(|next| next.is(OPEN));
+        if !suspect || !called || !self.unqualified_or_catalog(at) {
+            return;
+        }
+        let mut name = [0u8; 64];
+        let Some(name) = folded(token, self.sql, &mut name) else { return };
+        let advisory = name.strip_prefix(b"pg_try_").or_else(|| name.strip_prefix(b"pg_"));
+        let effect = match (name, advisory) {
+            (b"set_config", _) => settings::set_config_effect(self.sql, self.tokens, at + 1, certain, &mut self.arena),
+            (_, Some(b"advisory_lock" | b"advisory_lock_shared")) => Effect::SessionAdvisoryLock,
+            (_, Some(b"advisory_unlock" | b"advisory_unlock_shared")) => Effect::AdvisoryUnlock,
+            (_, Some(b"advisory_unlock_all")) => Effect::AdvisoryUnlockAll,
+            _ => return,
+        };
+        self.effects.push(effect);
+    }
+
+    /// A function of that name in another schema is somebody else's.
+    fn unqualified_or_catalog(&self, at: usize) -> bool {
+        let before = |back: usize| at.checked_sub(back).and_then(|at| self.tokens.get(at)).copied();
+        match before(1) {
+            Some(dot) if dot.is(DOT) => before(2).is_some_and(|schema| self.says(schema, b"pg_catalog")),
+            _ => true,
+        }
+    }
+}
+
+/// A short function name as the server looks it up.
+fn folded<'b>(token: Token, sql: &[u8], buffer: &'b mut [u8; 64]) -> Option<&'b [u8]> {
+    let bytes = token.of(sql);
+    let name = match token.kind {
+        Kind::Quoted => bytes.strip_prefix(b"\"")?.strip_suffix(b"\"")?,
+        _ => bytes,
+    };
+    let target = buffer.get_mut(..name.len())?;
+    target.copy_from_slice(name);
+    if token.kind == Kind::Word {
+        target.make_ascii_lowercase();
+    }
+    Some(target)
+}
+
+/// Whether a SELECT is a list of function calls with nothing behind it: `select f(…), g(…)::text as x`.
+pub(crate) fn is_call_list(tokens: &[Token]) -> bool {
+    let mut at = 1;
+    loop {
+        let Some(end) = call_end(tokens, at) else { return false };
+        match tokens.get(end) {
+            None => return true,
+            Some(next) if next.is(COMMA) => at = end + 1,
+            Some(_) => return false,
+        }
+    }
+}
+
+/// The token behind the call at `at`, its casts and its alias.
+fn call_end(tokens: &[Token], mut at: usize) -> Option<usize> {
+    let is_name = |at: usize| {
+        let named = |token: &Token| token.kind == Kind::Quoted || (token.kind == Kind::Word && callable(token.word));
+        tokens.get(at).is_some_and(named)
+    };
+    let is = |at: usize, key| tokens.get(at).is_some_and(|token| token.is(key));
+    while is_name(at) && is(at + 1, DOT) {
+        at += 2;
+    }
+    if !is_name(at) || !is(at + 1, OPEN) {
+        return None;
+    }
+    at = closing(tokens, at + 1)? + 1;
+    while is(at, symbol("::")) {
+        at += 2;
+    }
+    if tokens.get(at).is_some_and(|token| token.word == Word::As) {
+        at += 2;
+    } else if is_name(at) {
+        at += 1;
+    }
+    Some(at)
+}
+
+fn callable(word: Word) -> bool {
+    matches!(word, Word::None | Word::SetConfig | Word::AdvisoryCall | Word::PgCatalog | Word::Unnest | Word::Like)
+}
+
+/// The parenthesis that closes the one at `open`.
+fn closing(tokens: &[Token], open: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate().skip(open) {
+        if token.is(OPEN) {
+            depth += 1;
+        } else if token.is(CLOSE) {
+            depth -= 1;
+            if depth == 0 {
+                return Some(at);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,211 @@
+//! SET, RESET and `set_config`: which parameter, which value, for how long.
+
+use super::{Effect, Operand, Span, Text};
+use crate::lexer::decode::Arena;
+use crate::lexer::{Kind, Token, Word, symbol};
+
+const DOT: u64 = symbol(".");
+const COMMA: u64 = symbol(",");
+const OPEN: u64 = symbol("(");
+const CLOSE: u64 = symbol(")");
+const CAST: u64 = symbol("::");
+
+/// What kind of SET a statement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SetForm {
+    /// `SET [SESSION|LOCAL] a.b TO value`: the tokens of the name and where the value begins.
+    Parameter { local: bool, clause: usize, name: (usize, usize), value: usize },
+    /// A form with words of its own: the parameter that it stands for.
+    Special { local: bool, clause: usize, name: &'static str, value: usize },
+    /// SET TRANSACTION.
+    Transaction,
+    /// SET SESSION CHARACTERISTICS.
+    Characteristics { clause: usize },
+    /// SET CONSTRAINTS.
+    Constraints,
+    /// FROM CURRENT, or not understood.
+    Unknown,
+}
+
+fn word(tokens: &[Token], at: usize) -> Word {
+    tokens.get(at).map_or(Word::None, |token| token.word)
+}
+
+/// Which form of SET `tokens` are; the first is SET.
+pub(crate) fn set_form(tokens: &[Token]) -> SetForm {
+    let names_session = tokens.get(2).is_some_and(|token| token.is(DOT) || is_assignment(token));
+    let (local, clause) = match (word(tokens, 1), word(tokens, 2)) {
+        _ if names_session => (false, 1),
+        (Word::Local, _) => (true, 2),
+        (Word::Session, Word::Authorization | Word::Characteristics) => (false, 1),
+        (Word::Session, _) => (false, 2),
+        _ => (false, 1),
+    };
+    let special = |name, value| SetForm::Special { local, clause, name, value };
+    let assigned = tokens.get(clause + 1).is_some_and(is_assignment);
+    match (word(tokens, clause), word(tokens, clause + 1)) {
+        _ if assigned => parameter(tokens, local, clause),
+        (Word::Transaction, _) => SetForm::Transaction,
+        (Word::Constraints, _) => SetForm::Constraints,
+        (Word::Session, Word::Characteristics) => SetForm::Characteristics { clause },
+        (Word::Session, Word::Authorization) => special("session_authorization", clause + 2),
+        (Word::Time, Word::Zone) => special("timezone", clause + 2),
+        (Word::Role, _) => special("role", clause + 1),
+        (Word::Names, _) => special("client_encoding", clause + 1),
+        (Word::Schema, _) => special("search_path", clause + 1),
+        (Word::Xml, Word::Option) => special("xmloption", clause + 2),
+        _ if tokens.get(clause).is_some_and(|token| token.key == symbol("seed")) => special("seed", clause + 1),
+        _ => parameter(tokens, local, clause),
+    }
+}
+
+fn is_assignment(token: &Token) -> bool {
+    token.word == Word::To || token.is(symbol("="))
+}
+
+fn parameter(tokens: &[Token], local: bool, clause: usize) -> SetForm {
+    let end = name_end(tokens, clause);
+    if end > clause && tokens.get(end).is_some_and(is_assignment) && tokens.len() > end + 1 {
+        return SetForm::Parameter { local, clause, name: (clause, end), value: end + 1 };
+    }
+    SetForm::Unknown
+}
+
+/// The token behind the dotted name at `at`.
+fn name_end(tokens: &[Token], mut at: usize) -> usize {
+    while tokens.get(at).is_some_and(|token| matches!(token.kind, Kind::Word | Kind::Quoted)) {
+        at += 1;
+        if !tokens.get(at).is_some_and(|token| token.is(DOT)) {
+            return at;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// The effect of a SET.
+pub(crate) fn set_effect(sql: &[u8], tokens: &[Token], arena: &mut Arena<'_>) -> Effect {
+    let form = set_form(tokens);
+    let end = tokens.last().map_or(0, |token| token.end);
+    let clause_at = |clause: usize| Span { start: tokens.get(clause).map_or(end, |token| token.start), end };
+    let (local, clause, name, value) = match form {
+        SetForm::Transaction => return Effect::SetTransaction,
+        SetForm::Constraints => return Effect::SetConstraints,
+        SetForm::Characteristics { clause } => return Effect::SetCharacteristics { clause: clause_at(clause) },
+        SetForm::Unknown => return Effect::SetUnknown,
+        SetForm::Special { local, clause, name, value } => (local, clause, arena.copy(name.as_bytes()), value),
+        SetForm::Parameter { local, clause, name: (from, to), value } => {
+            (local, clause, arena.setting(sql, tokens.get(from..to).unwrap_or_default()), value)
+        }
+    };
+    if ends_with_transaction(arena.bytes(name)) {
+        return Effect::SetTransaction;
+    }
+    if is_default(arena.bytes(name), tokens.get(value..).unwrap_or_default()) {
+        return Effect::Reset { name, local };
+    }
+    Effect::Set { name, local, clause: clause_at(clause) }
+}
+
+/// Parameters that describe the current transaction and end with it.
+fn ends_with_transaction(name: &[u8]) -> bool {
+    matches!(name, b"transaction_isolation" | b"transaction_read_only" | b"transaction_deferrable")
+}
+
+/// DEFAULT; SET TIME ZONE LOCAL and SET NAMES with nothing behind mean the same.
+fn is_default(name: &[u8], value: &[Token]) -> bool {
+    match value {
+        [] => name == b"client_encoding",
+        [only] => only.word == Word::Default || (only.word == Word::Local && name == b"timezone"),
+        _ => false,
+    }
+}
+
+/// The effect of a RESET.
+pub(crate) fn reset_effect(sql: &[u8], tokens: &[Token], arena: &mut Arena<'_>) -> Effect {
+    let name = match (word(tokens, 1), word(tokens, 2)) {
+        (Word::All, _) => return Effect::ResetAll,
+        (Word::Time, Word::Zone) => arena.copy(b"timezone"),
+        (Word::Session, Word::Authorization) => arena.copy(b"session_authorization"),
+        (Word::Transaction, _) => return Effect::SetTransaction,
+        _ => match tokens.get(1..name_end(tokens, 1)) {
+            Some(name) if !name.is_empty() => arena.setting(sql, name),
+            _ => return Effect::SetUnknown,
+        },
+    };
+    Effect::Reset { name, local: false }
+}
+
+/// The effect of the call of `set_config` whose opening parenthesis is at `open`. `certain`: it runs exactly once.
+pub(crate) fn set_config_effect(
+    sql: &[u8],
+    tokens: &[Token],
+    open: usize,
+    certain: bool,
+    arena: &mut Arena<'_>,
+) -> Effect {
+    let mut at = open + 1;
+    let mut operands = [Operand::Unknown; 3];
+    let mut named = false;
+    for operand in &mut operands {
+        let end = argument_end(tokens, at);
+        let argument = tokens.get(at..end).unwrap_or_default();
+        named |= argument.iter().any(|token| token.is(symbol("=>")) || token.is(symbol(":=")));
+        *operand = operand_of(sql, argument, arena);
+        at = end + 1;
+    }
+    if named {
+        operands = [Operand::Unknown; 3];
+    }
+    let [name, value, local] = operands;
+    if let Operand::Literal(text) = name {
+        arena.fold(text);
+    }
+    Effect::SetConfig { name, value, local, certain }
+}
+
+/// The token that ends the argument at `at`: the comma or the parenthesis.
+fn argument_end(tokens: &[Token], mut at: usize) -> usize {
+    let mut depth = 0usize;
+    while let Some(token) = tokens.get(at) {
+        match token.key {
+            _ if token.kind != Kind::Symbol => {}
+            OPEN => depth += 1,
+            CLOSE | COMMA if depth == 0 => return at,
+            CLOSE => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    at
+}
+
+/// A constant or a parameter, with casts that do not change how it reads.
+fn operand_of(sql: &[u8], argument: &[Token], arena: &mut Arena<'_>) -> Operand {
+    let Some((first, casts)) = argument.split_first() else { return Operand::Unknown };
+    let harmless = |cast: &[Token]| match cast {
+        [sign, name] => sign.is(CAST) && is_text_or_bool(*name),
+        _ => false,
+    };
+    if !casts.chunks(2).all(harmless) {
+        return Operand::Unknown;
+    }
+    match (first.kind, first.word) {
+        (Kind::String, _) => Operand::Literal(arena.string(sql, *first)),
+        (Kind::Parameter, _) => {
+            let digits = first.of(sql).get(1..).and_then(|digits| std::str::from_utf8(digits).ok());
+            digits.and_then(|digits| digits.parse().ok()).map_or(Operand::Unknown, Operand::Parameter)
+        }
+        (_, Word::Null) => Operand::Null,
+        (Kind::Number, _) | (_, Word::True | Word::False) => {
+            let text: Text = arena.copy(first.of(sql));
+            arena.fold(text);
+            Operand::Literal(text)
+        }
+        _ => Operand::Unknown,
+    }
+}
+
+fn is_text_or_bool(name: Token) -> bool {
+    [symbol("text"), symbol("varchar"), symbol("bool"), symbol("boolean")].contains(&name.key)
+}
