@@ -1,6 +1,6 @@
 //! What a client says first: an encryption request, a cancel request or a StartupMessage.
 //!
-//! [`parse`] turns one opening packet of [`frame::opening`](crate::frame::opening) into a value whose rules have been
+//! [`parse`] turns one opening packet of [`frame::opening`] into a value whose rules have been
 //! checked. Nothing in here was proven by anybody yet, so everything is bounded: the packet by its 10,000 bytes, its
 //! settings by [`MAX_SETTINGS`].
 

@@ -8,7 +8,7 @@
 //!
 //! [`ClientLogin::receive`] takes one frame and gives the machine back, or what came of it. An ErrorResponse ends the
 //! login from any state; notices are passed over. A server is not trusted either: what it may send is bounded in
-//! length ([`MAX_SERVER_BODY`](super::MAX_SERVER_BODY)), in number ([`MAX_MESSAGES`]) and in order.
+//! length ([`MAX_SERVER_BODY`]), in number ([`MAX_MESSAGES`]) and in order.
 
 use std::fmt;
 

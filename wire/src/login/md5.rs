@@ -115,6 +115,13 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_that_the_server_stores_is_read() {
+        // Written by PostgreSQL 15 for the user "md5u" with the password "pencil".
+        let stored = Md5Secret::parse("md5e7a97d395fb22b42266826188b3f53e0").expect("a stored hash");
+        assert!(stored.matches(b"md5u", b"pencil") && !stored.matches(b"md5u", b"Pencil"));
+    }
+
+    #[test]
     fn a_mock_refuses_even_its_own_answer() {
         let mock = Md5Secret::mock();
         assert!(!mock.accepts(&mock.response([1, 2, 3, 4]), [1, 2, 3, 4]));
