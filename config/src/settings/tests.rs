@@ -1,0 +1,235 @@
+use super::*;
+use crate::schema::{Kind, Reload, Row};
+
+/// Every file holds a userlist line, which serves as a password too.
+struct Files;
+
+impl Sources for Files {
+    fn env(&self, name: &str) -> Option<String> {
+        name.starts_with("PGWEIR_TEST_").then(|| format!("value of {name}")).or_else(|| {
+            ["PGWEIR_ADMIN_TOKEN", "REPORTING_PASSWORD", "REPORTING_UPSTREAM_PASSWORD"]
+                .contains(&name)
+                .then(|| "secret".to_owned())
+        })
+    }
+
+    fn read(&self, _path: &str) -> Result<String, String> {
+        Ok("\"listed\" \"secret\"\n".to_owned())
+    }
+
+    fn cores(&self) -> usize {
+        3
+    }
+}
+
+const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenants.limits.acme]\n";
+
+fn read(text: &str) -> Settings {
+    Settings::from_toml(text, &Overrides::default(), &Files).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))
+}
+
+/// A value other than the default, as TOML.
+fn other_value(row: &Row) -> String {
+    match row.kind {
+        Kind::Flag => (row.default == Some("false")).to_string(),
+        Kind::Count(low, _) | Kind::CountOrAuto(low, _) => (low + 1).to_string(),
+        Kind::Time { .. } => "'3s'".to_owned(),
+        Kind::Text | Kind::Secret => "'other'".to_owned(),
+        Kind::Word(words) => format!("'{}'", words.last().unwrap()),
+        Kind::Addresses | Kind::AddressOrOff => "'127.0.0.1:7000'".to_owned(),
+        Kind::Url => "'postgres://u:p@elsewhere:1/d'".to_owned(),
+    }
+}
+
+fn concrete(path: &str) -> String {
+    path.replace("users.<name>", "users.anna").replace("databases.<name>", "databases.app").replace("<tenant>", "acme")
+}
+
+/// Puts a key into the base text: it replaces the one that stands there.
+fn with_key(path: &str, value: &str) -> String {
+    let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let line = format!("{key} = {value}\n");
+    if section.is_empty() {
+        return format!("{line}{BASE}");
+    }
+    let header = format!("[{section}]\n");
+    match BASE.split_once(&header) {
+        Some((before, after)) => {
+            let after = if key == "upstream" { after.split_once('\n').unwrap().1 } else { after };
+            format!("{before}{header}{line}{after}")
+        }
+        None => format!("{BASE}{header}{line}"),
+    }
+}
+
+/// Where a key shows up in the settings, when it is not under its own name.
+fn expected_key(path: &str) -> String {
+    match path {
+        "auth.userlist" => "users.listed.password".to_owned(),
+        _ => path.trim_end_matches("_file").replace("pool.", "databases.app."),
+    }
+}
+
+#[test]
+fn every_default_is_valid_and_every_key_arrives() {
+    let base = read(BASE);
+    for row in schema::all().filter(|row| !row.path.starts_with("tenants.rule")) {
+        if let Some(default) = row.default {
+            let parsed = text::parse(row, default, Quoted::Either, &Files);
+            assert!(parsed.is_ok(), "{}: {parsed:?}", row.path);
+        }
+        let path = concrete(row.path);
+        let changed = read(&with_key(&path, &other_value(row)));
+        let changes = Changes::between(&base, &changed);
+        let key = expected_key(&path);
+        let (there, elsewhere) = match row.reload {
+            Reload::Restart => (&changes.restart, &changes.at_once),
+            Reload::AtOnce => (&changes.at_once, &changes.restart),
+        };
+        assert!(there.contains(&key) && elsewhere.is_empty(), "{path}: {changes:?}");
+    }
+}
+
+#[test]
+fn a_database_takes_every_key_of_the_pool() {
+    let base = read(BASE);
+    for row in schema::POOL {
+        let path = row.path.replace("pool.", "databases.app.");
+        let changes = Changes::between(&base, &read(&with_key(&path, &other_value(row))));
+        assert_eq!(changes.at_once, [path]);
+    }
+}
+
+#[test]
+fn each_kind_of_rule_arrives_in_order() {
+    let text = format!(
+        "{BASE}{}",
+        (0..11).map(|n| format!("[[tenants.rule]]\nfrom = 'setting'\nname = 'app.t{n}'\n")).collect::<String>()
+            + "[[tenants.rule]]\nfrom = 'startup_option'\nname = 'tenant'\n[[tenants.rule]]\nfrom = 'application_name'\npattern = '{tenant}'\n[[tenants.rule]]\nfrom = 'database'\n[[tenants.rule]]\nfrom = 'user'\n"
+    );
+    let mut expected: Vec<TenantRule> = (0..11).map(|n| TenantRule::Setting(format!("app.t{n}"))).collect();
+    expected.extend([
+        TenantRule::StartupOption("tenant".to_owned()),
+        TenantRule::ApplicationName("{tenant}".to_owned()),
+        TenantRule::Database,
+        TenantRule::User,
+    ]);
+    assert_eq!(read(&text).tenants.rules, expected);
+}
+
+#[test]
+fn limits_are_inherited_and_zero_lifts_them() {
+    let tenants = read("[databases.a]\nupstream = 'postgres://h'\n[tenants.default_limits]\nstatement_timeout = '5s'\nslow_threshold = '1s'\n[tenants.limits.a]\nstatement_timeout = 0\n[tenants.limits.b]\nslow_threshold = '2s'\n").tenants;
+    let seconds = |n| Some(Duration::from_secs(n));
+    assert_eq!(tenants.limits["a"], Limits { statement_timeout: None, slow_threshold: seconds(1) });
+    assert_eq!(tenants.limits["b"], Limits { statement_timeout: seconds(5), slow_threshold: seconds(2) });
+}
+
+#[test]
+fn the_zero_config_start_lends_its_password_to_nobody_else() {
+    let settings = Settings::from_upstream("postgres://app:pw@h:6000/db", Overrides::default(), &Files).unwrap();
+    let every = settings.wildcard.unwrap().upstream;
+    assert_eq!((every.host.as_str(), every.port), ("h", 6000));
+    assert_eq!((every.database, every.user, every.password), (None, None, None));
+    assert_eq!(settings.users["app"].secret, UserSecret::Plain(Secret::new("pw")));
+    assert_eq!(settings.databases["db"].upstream.database.as_deref(), Some("db"));
+    assert_eq!(settings.databases["db"].upstream.password, None);
+    assert_eq!(settings.auth.method, AuthMethod::PassThrough);
+    assert_eq!(settings.workers, 3);
+}
+
+#[test]
+fn overrides_win_and_are_checked_alike() {
+    let overrides =
+        Overrides::default().with_flag("pool.size", "7", "--pool-size").with("listen", "127.0.0.1:1, [::1]:2");
+    let settings = Settings::from_toml(&format!("{BASE}[pool]\nsize = 5\n"), &overrides, &Files).unwrap();
+    assert_eq!((settings.databases["app"].pool.size, settings.listen.len()), (7, 2));
+    let wrong = Overrides::default().with_flag("pool.size", "0", "--pool-size").with("pool.sise", "1");
+    let mistakes = Settings::from_toml(BASE, &wrong, &Files).unwrap_err();
+    let shown: Vec<String> = mistakes.iter().map(|mistake| mistake.show("f")).collect();
+    assert_eq!(shown.len(), 2);
+    assert!(shown[0].starts_with("--pool-size: pool.size: is not possible"), "{shown:?}");
+    assert!(shown[1].starts_with("pool.sise: pool.sise: there is no such key"), "{shown:?}");
+}
+
+#[test]
+fn a_reload_keeps_what_needs_a_restart() {
+    let running = read(BASE);
+    let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenants.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n";
+    let new = read(text);
+    assert_eq!(Changes::between(&running, &new).restart, ["admin.listen", "listen", "log.format", "workers"]);
+    let in_force = new.without_restart(&running);
+    let changes = Changes::between(&running, &in_force);
+    assert_eq!((changes.at_once, changes.restart), (vec!["log.level".to_owned(), "max_clients".to_owned()], vec![]));
+    assert!(Changes::between(&running, &running.clone()).is_empty());
+}
+
+#[test]
+fn a_reload_never_opens_a_public_admin_port() {
+    let public = read(&format!("{BASE}[admin]\nlisten = '0.0.0.0:1'\ntoken = 't'\n"));
+    let in_force = read(&format!("{BASE}[admin]\nlisten = '127.0.0.1:1'\n")).without_restart(&public);
+    assert_eq!(in_force.admin, public.admin);
+}
+
+#[test]
+fn changes_of_databases_users_and_tenants_are_named() {
+    let changes = Changes::between(&read(BASE), &read("[databases.\"a.b\"]\nupstream = 'postgres://h/app'\n"));
+    for key in [
+        "databases.\"a.b\".upstream",
+        "databases.app.upstream",
+        "users.anna.password",
+        "tenants.limits.acme.statement_timeout",
+    ] {
+        assert!(changes.at_once.iter().any(|change| change == key), "{key}: {changes:?}");
+    }
+    let secret = |password: &str| read(&format!("{BASE}[users.bob]\npassword = '{password}'\n"));
+    assert_eq!(Changes::between(&secret("a"), &secret("b")).at_once, ["users.bob.password"]);
+}
+
+#[test]
+fn what_is_probably_not_meant_is_said() {
+    let text = format!("listen = '0.0.0.0:1'\n{BASE}connect = 1\n")
+        .replace("connect = 1\n", "[auth]\nmethod = 'trust'\n[pool]\nqueue_timeout = '1s'\n");
+    let warnings = read(&text).warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].starts_with("auth.method: trust") && warnings[1].starts_with("databases.app: connect_timeout"));
+    let md5 = read(&format!(
+        "{BASE}[users.bob]\npassword = 'md50123456789abcdef0123456789abcdef'\n[auth]\nmethod = 'scram-sha-256'\n"
+    ));
+    assert_eq!(md5.warnings().len(), 1);
+    assert!(read(BASE).warnings().is_empty());
+}
+
+#[test]
+fn the_example_is_valid_and_names_every_key() {
+    let example = include_str!("../../../docs/pgweir.toml");
+    let settings = read(example);
+    assert_eq!(settings.databases.len(), 2);
+    assert!(settings.wildcard.is_some() && settings.tenants.rules.len() == 4);
+    for row in schema::all() {
+        let key = row.path.rsplit('.').next().unwrap();
+        assert!(example.contains(&format!("{key} = ")), "{}", row.path);
+    }
+}
+
+#[test]
+fn the_reference_on_file_is_up_to_date() {
+    assert_eq!(crate::reference(), include_str!("../../../docs/configuration.md"), "run `make docs`");
+    for row in schema::all() {
+        assert!(crate::reference().contains(row.meaning), "{} stands in no section", row.path);
+    }
+}
+
+#[test]
+fn secrets_do_not_show_in_debug() {
+    let settings = Settings::from_upstream(
+        "postgres://app:geheim@h/db",
+        Overrides::default().with("admin.token", "geheim"),
+        &Files,
+    );
+    assert!(!format!("{settings:?}").contains("geheim"));
+    assert!(
+        !format!("{:?}", Overrides::default().with("admin.token", "geheim").with_upstream("geheim", "x"))
+            .contains("geheim")
+    );
+}

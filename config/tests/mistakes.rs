@@ -1,0 +1,284 @@
+//! Every mistake is told with its line, its key and what to do; all of them at once.
+
+use std::collections::HashMap;
+
+use config::{Mistakes, Overrides, Place, Settings, Sources};
+
+#[derive(Default)]
+struct World {
+    variables: HashMap<&'static str, &'static str>,
+    files: HashMap<&'static str, &'static str>,
+}
+
+impl Sources for World {
+    fn env(&self, name: &str) -> Option<String> {
+        self.variables.get(name).map(|value| (*value).to_owned())
+    }
+
+    fn read(&self, path: &str) -> Result<String, String> {
+        self.files.get(path).map(|text| (*text).to_owned()).ok_or_else(|| "no such file".to_owned())
+    }
+}
+
+fn read(text: &str) -> Result<Settings, Mistakes> {
+    let world = World {
+        variables: HashMap::from([("SET", "value"), ("EMPTY", ""), ("SECRET", "geheim"), ("NESTED", "${SECRET}")]),
+        files: HashMap::from([
+            ("secret", "geheim\n"),
+            ("blank", " \n"),
+            ("users", "\"anna\" \"x\"\n"),
+            ("broken", "\"anna\" \"x\"\nbob\n\"carl\n"),
+        ]),
+    };
+    Settings::from_toml(text, &Overrides::default(), &world)
+}
+
+/// The mistakes of `text`, where a database stands behind it so that only `text` is to blame.
+fn told(text: &str) -> Vec<String> {
+    let whole = format!("{text}\n[databases.ok]\nupstream = \"postgres://h/d\"\n");
+    match read(&whole) {
+        Ok(_) => Vec::new(),
+        Err(mistakes) => mistakes.iter().map(|mistake| mistake.show("f")).collect(),
+    }
+}
+
+#[test]
+fn one_mistake_one_sentence() {
+    for (text, expected) in [
+        ("lisen = '127.0.0.1:1'", "f:1: lisen: there is no such key; did you mean listen?"),
+        ("\n\n  pool_mode = 'session'", "f:3: pool_mode: there is no such key; here it is called pool.mode"),
+        ("[pool]\nsise = 5", "f:2: pool.sise: there is no such key; did you mean size?"),
+        ("[poool]\nsize = 5", "f:1: poool: there is no such key; did you mean pool?"),
+        ("pool = 5", "f:1: pool: is a table; write [pool] with its keys below"),
+        (
+            "[listen]\nx = 1",
+            "f:1: listen: is a table; write an address with its port, such as \"127.0.0.1:6432\", or a list of them",
+        ),
+        ("workers = 0", "f:1: workers: is not possible; write a whole number from 1 to 256, or \"auto\""),
+        ("workers = -1", "f:1: workers: is not possible; write a whole number from 1 to 256, or \"auto\""),
+        ("workers = 2.5", "f:1: workers: is a number with a fraction; write a whole number from 1 to 256, or \"auto\""),
+        ("max_clients = '5'", "f:1: max_clients: is text; write a whole number from 1 to 1000000, without quotes"),
+        (
+            "max_clients = 99999999999999999999",
+            "f:1: max_clients: is not possible; write a whole number from 1 to 1000000, without quotes",
+        ),
+        (
+            "max_clients = true",
+            "f:1: max_clients: is not possible; write a whole number from 1 to 1000000, without quotes",
+        ),
+        ("listen = []", "f:1: listen: is empty; name at least one address"),
+        (
+            "listen = '6432'",
+            "f:1: listen: \"6432\" is not an address with a port; write 127.0.0.1:6432, 0.0.0.0:6432 or [::1]:6432",
+        ),
+        (
+            "listen = ['[::1]:1', 5]",
+            "f:1: listen: holds something that is not text; write [\"127.0.0.1:6432\", \"[::1]:6432\"]",
+        ),
+        (
+            "pool.queue_timeout = 5",
+            "f:1: pool.queue_timeout: \"5\" has no unit; write it as 500ms, 10s, 5m, 1h or 2d (only 0 may stand alone)",
+        ),
+        ("pool.queue_timeout = 0", "f:1: pool.queue_timeout: cannot be 0; write a duration such as 500ms or 10s"),
+        (
+            "pool.queue_timeout = 'soon'",
+            "f:1: pool.queue_timeout: \"soon\" is not a duration; write it as 500ms, 10s, 5m, 1h30m or 2d",
+        ),
+        (
+            "pool.mode = 'transactoin'",
+            "f:1: pool.mode: \"transactoin\" is not one of transaction, session, statement; did you mean transaction?",
+        ),
+        ("observe.samples = 'yes'", "f:1: observe.samples: is text; write true or false, without quotes"),
+        ("log.level = 3", "f:1: log.level: is a bare value; write one of error, warn, info, debug, in quotes"),
+        ("log.file = ''", "f:1: log.file: is empty; give it a value or leave it out"),
+        ("log.file = 2020-01-01", "f:1: log.file: is a date; write text in quotes"),
+        ("[pool]\nmin_size = 21", "f:2: pool.min_size: is 21, more than size = 20; lower it or raise size"),
+        (
+            "[pool]\nconnect_backoff = '1m'",
+            "f:2: pool.connect_backoff: is longer than connect_backoff_max; lower it or raise connect_backoff_max",
+        ),
+        (
+            "[databases.\"a.b\"]\nsize = 0\nupstream = 'postgres://h'",
+            "f:2: databases.\"a.b\".size: is not possible; write a whole number from 1 to 10000, without quotes",
+        ),
+        (
+            "[databases.a]",
+            "f:1: databases.a: has no upstream; add upstream = \"postgres://user:password@host:5432/database\"",
+        ),
+        (
+            "[databases.a]\nupstream = 'mysql://u:geheim@h'",
+            "f:2: databases.a.upstream: is not a database URL; write postgres://user:password@host:5432/database",
+        ),
+        (
+            "[admin]\nlisten = '0.0.0.0:6433'",
+            "f:2: admin.listen: is reachable from the network and has no token; set admin.token or admin.token_file, or listen on 127.0.0.1",
+        ),
+        (
+            "[admin]\nlisten = '127.0.0.1:6432'",
+            "f:2: admin.listen: is the same address as listen; give the admin port another port",
+        ),
+        (
+            "[admin]\ntoken = 'a'\ntoken_file = 'secret'",
+            "f:3: admin.token_file: stands beside token; leave one of the two out",
+        ),
+        (
+            "[admin]\ntoken_file = 'nowhere'",
+            "f:2: admin.token_file: cannot read nowhere: no such file; correct the path or its permissions",
+        ),
+        (
+            "[admin]\ntoken_file = 'blank'",
+            "f:2: admin.token_file: names blank, which is empty; write the secret into it",
+        ),
+        (
+            "[admin]\ntoken = '${NONE}'",
+            "f:2: admin.token: uses ${NONE}, which is not set; set the variable NONE where the proxy is started",
+        ),
+        ("[admin]\ntoken = '${EMPTY}'", "f:2: admin.token: is empty; give it a value or leave it out"),
+        (
+            "[admin]\ntoken = 'x${SET'",
+            "f:2: admin.token: has a ${ without its }; write ${NAME}, or $${ for the characters themselves",
+        ),
+        (
+            "[admin]\ntoken = '${a b}'",
+            "f:2: admin.token: has a ${…} that names no variable; write ${NAME} with letters, digits and _",
+        ),
+        (
+            "[admin]\ntoken = \"a\\u0000b\"",
+            "f:2: admin.token: holds a NUL character, which no name or password can; remove it",
+        ),
+        (
+            "[auth]\nmethod = 'md5'",
+            "f:2: auth.method: lets only listed users in, and none is listed; add [users.NAME] or auth.userlist, or use \"passthrough\"",
+        ),
+        (
+            "[auth]\nuserlist = 'nowhere'",
+            "f:2: auth.userlist: cannot read nowhere: no such file; correct the path or its permissions",
+        ),
+        (
+            "[auth]\nuserlist = 'users'\n[users.anna]",
+            "f:3: users.anna: stands in users too; remove it from one of the two",
+        ),
+        (
+            "[users.a]\npassword = 'SCRAM-SHA-256$x'",
+            "f:2: users.a.password: has a broken SCRAM-SHA-256 verifier; copy rolpassword of pg_authid whole: SCRAM-SHA-256$iterations:salt$stored:server",
+        ),
+        (
+            "[tenants.rule]\nfrom = 'user'",
+            "f:1: tenants.rule: is a list of tables; write [[tenants.rule]] for each entry",
+        ),
+        (
+            "[[tenants.rule]]",
+            "f:1: tenants.rule[1]: has no from; add from = \"user\", \"database\", \"application_name\", \"startup_option\" or \"setting\"",
+        ),
+        (
+            "[[tenants.rule]]\nfrom = 'user'\n[[tenants.rule]]\nfrom = 'setting'",
+            "f:3: tenants.rule[2]: has no name; add name = \"app.tenant_id\"",
+        ),
+        (
+            "[[tenants.rule]]\nfrom = 'user'\nname = 'x'",
+            "f:3: tenants.rule[1].name: has no meaning with from = \"user\"; remove it",
+        ),
+        (
+            "[[tenants.rule]]\nfrom = 'setting'\nname = 'a b'",
+            "f:3: tenants.rule[1].name: is not the name of a setting; use letters, digits, _ and dots, as app.tenant_id",
+        ),
+        (
+            "[[tenants.rule]]\nfrom = 'application_name'\npattern = 'x-*'",
+            "f:3: tenants.rule[1].pattern: must hold {tenant} exactly once and no other braces, as worker-{tenant}-*",
+        ),
+        (
+            "[tenants.limits.acme]\nstatement_timeuot = '5s'",
+            "f:2: tenants.limits.acme.statement_timeuot: there is no such key; did you mean statement_timeout?",
+        ),
+        (
+            "[observe]\nstatements = false\nn_plus_one = true",
+            "f:3: observe.n_plus_one: needs observe.statements; switch that on or this off",
+        ),
+        ("a = 1\na = 2", "f:2: this is not TOML: duplicate key; put it right, the rest of the file is checked then"),
+    ] {
+        assert_eq!(told(text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn all_at_once_in_the_order_of_the_file() {
+    let text = "workers = 0\n[pool]\nsise = 1\nmode = 'x'\n[databases.a]\n[auth]\nuserlist = 'broken'\n";
+    let lines: Vec<String> =
+        told(text).iter().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        lines,
+        ["f:1 workers", "f:3 pool.sise", "f:4 pool.mode", "f:5 databases.a", "f:7 auth.userlist", "f:7 auth.userlist"]
+    );
+}
+
+#[test]
+fn columns_count_characters() {
+    let mistakes = read("pool = { \"ü\" = 1 , sise = 2 }\n[databases.a]\nupstream='postgres://h'").unwrap_err();
+    let places: Vec<Place> = mistakes.iter().map(|mistake| mistake.place.clone()).collect();
+    assert_eq!(places, [Place::File(1, 10), Place::File(1, 20)]);
+}
+
+#[test]
+fn nothing_at_all_asks_for_an_upstream() {
+    for text in ["", "# only a comment\n", "[pool]\n"] {
+        let mistakes = read(text).unwrap_err();
+        assert_eq!(mistakes.count(), 1);
+        assert!(mistakes.to_string().contains("no upstream is configured"), "{mistakes}");
+    }
+}
+
+#[test]
+fn no_message_holds_a_secret() {
+    for text in [
+        "[admin]\ntoken = '${SECRET}'\ntoken_file = 'secret'",
+        "[users.a]\npassword = 'geheim'\npassword_file = 'secret'",
+        "[databases.a]\nupstream = 'postgres://u:${SECRET}@h:99999/d'",
+        "[databases.a]\nupstream = 'postgres://u:geheim@h/d?x=1'",
+        "[users.a]\npassword = 'SCRAM-SHA-256$geheim'",
+        "[users.a]\npassword = ['geheim']",
+    ] {
+        let told = told(text);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(!told[0].contains("geheim"), "{told:?}");
+    }
+}
+
+#[test]
+fn variables_are_put_in_once_and_not_looked_into() {
+    for (text, expected) in [
+        ("${SET}", "value"),
+        ("a${SET}b${SET}c", "avaluebvaluec"),
+        ("$${SET}", "${SET}"),
+        ("${NESTED}", "${SECRET}"),
+        ("$5{}", "$5{}"),
+        ("cost$", "cost$"),
+    ] {
+        let settings = read(&format!("[admin]\ntoken = '{text}'\n[databases.a]\nupstream = 'postgres://h'")).unwrap();
+        assert_eq!(settings.admin.unwrap().token.unwrap().reveal(), expected, "{text}");
+    }
+}
+
+#[test]
+fn hostile_text_is_refused_quickly_and_without_a_panic() {
+    let megabyte = 1 << 20;
+    for text in [
+        "[".repeat(megabyte),
+        "{".repeat(megabyte),
+        format!("a = {}", "[".repeat(megabyte)),
+        format!("a = {}", "{a=".repeat(megabyte / 3)),
+        "a.".repeat(megabyte / 2),
+        "\"".repeat(megabyte),
+        format!("{} = 1", "x".repeat(megabyte)),
+        "\0".repeat(1000),
+        format!("listen = '{}'", "9".repeat(megabyte)),
+        format!("workers = {}", "9".repeat(megabyte)),
+        format!("[admin]\ntoken = '{}'", "${".repeat(megabyte / 2)),
+        "\u{feff}[pool]\nsise = 1".to_owned(),
+        "[[tenants.rule]]\n".repeat(10_000),
+    ] {
+        let started = std::time::Instant::now();
+        let mistakes = read(&text).unwrap_err();
+        assert!(mistakes.to_string().len() < 4 << 20);
+        assert!(started.elapsed().as_secs() < 20, "{}", &text[..20.min(text.len())]);
+    }
+}
