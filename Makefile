@@ -44,6 +44,10 @@ bench: ## Cost per query: direct, pgweir, PgBouncer; writes docs/benchmarks.md (
 	$(CARGO) build --package integration-tests --bin bench
 	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --write docs/benchmarks.md
 
+docs: ## Print docs/configuration.md anew from the table of keys
+	$(CARGO) build --package pgweir
+	target/debug/pgweir config-reference > docs/configuration.md
+
 soak: setup ## The long versions of the randomised tests (SOAK_SECONDS=600)
 	$(CARGO) build --workspace --bins
 	PGWEIR_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --workspace -- --ignored soak

@@ -59,7 +59,7 @@ pub fn statement_timeout(wish: Option<Duration>, limit: Option<Duration>) -> Opt
 /// The same as PostgreSQL's value in milliseconds. A limit below 1 ms becomes 1: 0 would mean none.
 pub fn server_value(timeout: Option<Duration>) -> u32 {
     timeout.filter(|value| !value.is_zero()).map_or(0, |value| {
-        let millis = value.as_micros().div_ceil(1000).min(i32::MAX as u128);
+        let millis = value.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128);
         u32::try_from(millis).unwrap_or(i32::MAX as u32)
     })
 }
@@ -140,3 +140,6 @@ pub fn clamp(value: &str, limit: Option<Duration>) -> Clamp {
         _ => Clamp::Pass,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,3 +260,6 @@ impl Memo {
         id
     }
 }
+
+#[cfg(test)]
+mod tests;

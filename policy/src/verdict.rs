@@ -292,3 +292,6 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,13 +52,12 @@ fn in_millis(number: f64, unit: &str) -> Result<f64, BadTime> {
 
 /// The number at the start, as strtol with base 0 or strtod would read it, and what follows.
 fn split_number(text: &str) -> Option<(f64, &str)> {
-    let unsigned = text.strip_prefix('+').unwrap_or(text);
-    if let Some(hex) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
-        let (digits, rest) = take_while(hex, |c| c.is_ascii_hexdigit());
-        return Some((i64::from_str_radix(digits, 16).ok()? as f64, rest));
+    let negative = text.starts_with('-');
+    let body = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if let Some(hex) = body.strip_prefix("0x").or_else(|| body.strip_prefix("0X")) {
+        let (value, rest) = hexadecimal(hex)?;
+        return signed(value, negative, rest);
     }
-    let negative = unsigned.len() == text.len() && unsigned.starts_with('-');
-    let body = if negative { unsigned.get(1..)? } else { unsigned };
     let (whole, mut rest) = take_while(body, |c| c.is_ascii_digit());
     let mut number = whole.to_owned();
     if let Some(after) = rest.strip_prefix('.') {
@@ -82,6 +81,32 @@ fn split_number(text: &str) -> Option<(f64, &str)> {
         rest = next;
     }
     signed(number.parse().ok()?, negative, rest)
+}
+
+/// `1F`, and strtod's `1F.8p3`: a client that knows it must not get past its limit with it.
+fn hexadecimal(text: &str) -> Option<(f64, &str)> {
+    let is_hex = |c: char| c.is_ascii_hexdigit();
+    let (whole, rest) = take_while(text, is_hex);
+    let value = i64::from_str_radix(whole, 16).ok()? as f64;
+    let Some(after) = rest.strip_prefix('.') else { return Some((value, rest)) };
+    let (fraction, mut rest) = take_while(after, is_hex);
+    let mut place = 1.0;
+    let mut tail = 0.0;
+    for digit in fraction.chars().filter_map(|c| c.to_digit(16)).take(16) {
+        place /= 16.0;
+        tail += f64::from(digit) * place;
+    }
+    let mut power = 0;
+    if let Some(after) = rest.strip_prefix(['p', 'P']) {
+        let sign = usize::from(after.starts_with(['+', '-']));
+        let (digits, _) = take_while(after.get(sign..)?, |c| c.is_ascii_digit());
+        if !digits.is_empty() {
+            let (exponent, next) = after.split_at(sign + digits.len());
+            power = exponent.parse::<i32>().ok()?;
+            rest = next;
+        }
+    }
+    Some(((value + tail) * 2.0_f64.powi(power), rest))
 }
 
 fn signed(value: f64, negative: bool, rest: &str) -> Option<(f64, &str)> {

@@ -1,0 +1,177 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn tenants(limits: &[(&str, u64)]) -> Tenants {
+    let of = |seconds: u64| Limits { statement_timeout: Some(SECOND * seconds as u32), slow_threshold: None };
+    Tenants {
+        rules: Vec::new(),
+        default: "default".to_owned(),
+        max_tenants: 2,
+        default_limits: of(30),
+        limits: limits.iter().map(|(name, seconds)| ((*name).to_owned(), of(*seconds))).collect::<BTreeMap<_, _>>(),
+    }
+}
+
+#[test]
+fn each_tenant_has_its_own_limits_and_strangers_the_default() {
+    let settings = tenants(&[("acme", 5), ("batch", 60)]);
+    let directory = Directory::new(&settings);
+    let table = LimitTable::new(&settings, &directory);
+    for (name, seconds) in [("acme", 5), ("batch", 60), ("default", 30), ("new", 30), ("newer", 30), ("too many", 30)] {
+        assert_eq!(table.of(directory.id(name)).statement_timeout, Some(SECOND * seconds), "{name}");
+    }
+    assert_eq!(table.of(TenantId::OTHER).statement_timeout, Some(SECOND * 30));
+}
+
+#[test]
+fn a_reload_gives_limits_to_a_tenant_that_was_met_before() {
+    let directory = Directory::new(&tenants(&[]));
+    let id = directory.id("acme");
+    let settings = tenants(&[("acme", 5)]);
+    directory.reload(&settings);
+    assert_eq!(directory.id("acme"), id);
+    assert_eq!(LimitTable::new(&settings, &directory).of(id).statement_timeout, Some(SECOND * 5));
+}
+
+#[test]
+fn the_lower_of_wish_and_limit_wins_and_zero_is_none() {
+    let zero = Some(Duration::ZERO);
+    for (wish, limit, effective) in [
+        (None, None, None),
+        (None, Some(SECOND), Some(SECOND)),
+        (Some(SECOND), None, Some(SECOND)),
+        (Some(SECOND), Some(SECOND * 2), Some(SECOND)),
+        (Some(SECOND * 3), Some(SECOND * 2), Some(SECOND * 2)),
+        (zero, Some(SECOND), Some(SECOND)),
+        (Some(SECOND), zero, Some(SECOND)),
+        (zero, zero, None),
+    ] {
+        assert_eq!(statement_timeout(wish, limit), effective, "{wish:?} {limit:?}");
+    }
+}
+
+#[test]
+fn the_servers_value_is_never_an_accidental_zero() {
+    for (timeout, millis) in [
+        (None, 0),
+        (Some(Duration::ZERO), 0),
+        (Some(Duration::from_nanos(1)), 1),
+        (Some(Duration::from_micros(1)), 1),
+        (Some(Duration::from_micros(1500)), 2),
+        (Some(SECOND), 1000),
+        (Some(Duration::MAX), i32::MAX as u32),
+    ] {
+        assert_eq!(server_value(timeout), millis, "{timeout:?}");
+    }
+}
+
+#[test]
+fn a_deadline_cancels_once_the_server_had_its_chance_and_closes_later() {
+    let now = Instant::now();
+    let deadline = Deadline::new(Some(SECOND), now).unwrap();
+    assert_eq!(deadline.limit(), SECOND);
+    for (millis, due) in [
+        (0, Due::Nothing),
+        (1000, Due::Nothing),
+        (1249, Due::Nothing),
+        (1250, Due::Cancel),
+        (2999, Due::Cancel),
+        (3000, Due::Close),
+        (99_999, Due::Close),
+    ] {
+        assert_eq!(deadline.due(now + Duration::from_millis(millis)), due, "{millis}");
+    }
+    assert_eq!(Deadline::new(None, now), None);
+    assert_eq!(Deadline::new(Some(Duration::ZERO), now), None);
+    assert_eq!(Deadline::new(Some(Duration::MAX), now), None);
+}
+
+#[test]
+fn clients_may_lower_their_timeout_and_never_raise_it() {
+    let limit = Some(SECOND * 5);
+    for (value, limit, verdict) in [
+        ("3s", limit, Clamp::Pass),
+        ("5000", limit, Clamp::Pass),
+        ("5001", limit, Clamp::Lower(SECOND * 5)),
+        ("1h", limit, Clamp::Lower(SECOND * 5)),
+        ("0", limit, Clamp::Lower(SECOND * 5)),
+        ("0.4", limit, Clamp::Lower(SECOND * 5)),
+        ("0x1388", limit, Clamp::Pass),
+        ("-0x0", limit, Clamp::Lower(SECOND * 5)),
+        ("0x1.8p30", limit, Clamp::Lower(SECOND * 5)),
+        ("-1", limit, Clamp::Invalid),
+        ("soon", limit, Clamp::Invalid),
+        ("1h", None, Clamp::Pass),
+        ("0", None, Clamp::Pass),
+        ("0", Some(Duration::ZERO), Clamp::Pass),
+    ] {
+        assert_eq!(clamp(value, limit), verdict, "{value} {limit:?}");
+    }
+}
+
+/// Each of these was put to PostgreSQL 15's `SET statement_timeout` and read back from pg_settings.
+#[test]
+fn times_read_as_the_server_does() {
+    for (text, millis) in [
+        ("0", 0),
+        ("500", 500),
+        ("+5", 5),
+        ("-0", 0),
+        (" 500 ", 500),
+        ("5s", 5_000),
+        ("5 s", 5_000),
+        ("1min", 60_000),
+        ("2h", 7_200_000),
+        ("1d", 86_400_000),
+        ("1500us", 2),
+        ("2500us", 2),
+        ("499us", 0),
+        ("1.5s", 1_500),
+        (".5s", 500),
+        ("5.s", 5_000),
+        ("1.4", 1),
+        ("0.11min", 7_000),
+        ("1e3", 1_000),
+        ("1e-3s", 1),
+        ("0x10", 16),
+        ("-0x0", 0),
+        ("-00", 0),
+        ("0x10.8", 16),
+        ("0x1.8p3s", 12_000),
+        ("0x10.p1", 32),
+        ("0x10 s", 16_000),
+        ("010", 8),
+        ("010.5s", 10_500),
+        ("2147483647", 2_147_483_647),
+    ] {
+        assert_eq!(parse_guc_time(text), Ok(Duration::from_millis(millis)), "{text:?}");
+    }
+    for text in [
+        "",
+        " ",
+        "s",
+        "-1",
+        "-5s",
+        "5S",
+        "5 minutes",
+        "5m",
+        "1h30m",
+        "2147483648",
+        "25d",
+        "1e400",
+        "nan",
+        "inf",
+        "0x",
+        "5 5",
+        "08",
+        ".",
+        "'5s'",
+        "5\u{a0}s",
+        "1_000",
+    ] {
+        assert_eq!(parse_guc_time(text), Err(BadTime), "{text:?}");
+    }
+}

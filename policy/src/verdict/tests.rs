@@ -1,0 +1,82 @@
+use super::*;
+
+/// One of each variant, with its SQLSTATE.
+fn all() -> Vec<(&'static str, Severity, Refusal)> {
+    let name = |text: &str| Box::<str>::from(text);
+    let limit = Duration::from_secs(5);
+    vec![
+        ("0A000", Severity::Error, Refusal::TransactionBlock { database: name("shop") }),
+        ("57014", Severity::Error, Refusal::StatementTimeout { tenant: name("acme"), limit }),
+        ("57014", Severity::Error, Refusal::CancelledInQueue),
+        (
+            "53300",
+            Severity::Error,
+            Refusal::QueueTimeout { database: name("shop"), user: name("anna"), waited: limit, size: 20, waiting: 7 },
+        ),
+        ("53300", Severity::Fatal, Refusal::TooManyClients { limit: 100 }),
+        ("25P03", Severity::Fatal, Refusal::IdleInTransaction { limit }),
+        ("57P01", Severity::Fatal, Refusal::ShuttingDown),
+        ("57P03", Severity::Error, Refusal::Unavailable { database: name("shop"), retry_in: limit }),
+        ("08001", Severity::Error, Refusal::CannotConnect { database: name("shop"), failure: ConnectFailure::Refused }),
+        ("08006", Severity::Error, Refusal::UpstreamLost { database: name("shop"), in_transaction: false }),
+        ("08006", Severity::Fatal, Refusal::UpstreamLost { database: name("shop"), in_transaction: true }),
+        ("28P01", Severity::Fatal, Refusal::PasswordFailed { user: name("anna") }),
+        ("28000", Severity::Fatal, Refusal::PlaintextRefused { user: name("anna") }),
+        ("28000", Severity::Fatal, Refusal::NoUser),
+        ("57014", Severity::Fatal, Refusal::LoginTimeout { limit }),
+        ("3D000", Severity::Fatal, Refusal::UnknownDatabase { database: name("shop") }),
+        (
+            "22023",
+            Severity::Error,
+            Refusal::RefusedSetting { name: name("statement_timeout"), tenant: name("acme"), limit },
+        ),
+        ("0A000", Severity::Error, Refusal::NotInThisMode { state: SessionState::Listen, mode: PoolMode::Transaction }),
+        ("08P01", Severity::Fatal, Refusal::ProtocolViolation { what: name("a message is longer than it says") }),
+    ]
+}
+
+#[test]
+fn codes_and_severities_are_those_that_clients_act_on() {
+    for (code, severity, refusal) in all() {
+        let report = refusal.report();
+        assert_eq!((report.code, report.severity), (code, severity), "{refusal:?}");
+    }
+}
+
+#[test]
+fn every_refusal_has_words_of_its_own() {
+    let mut messages = std::collections::BTreeSet::new();
+    for (_, _, refusal) in all() {
+        let report = refusal.report();
+        assert_ne!(report.message, "request refused", "{refusal:?} fell through the catalogue");
+        assert!(!report.message.ends_with('.'), "{}", report.message);
+        for text in report.detail.iter().chain(&report.hint) {
+            assert!(text.ends_with('.') && text.starts_with(char::is_uppercase) || refusal.code() == "08P01", "{text}");
+        }
+        assert!(report.detail.is_some() || report.hint.is_some(), "{refusal:?}");
+        messages.insert((report.message, report.detail));
+    }
+    assert_eq!(messages.len(), all().len());
+}
+
+#[test]
+fn details_name_whom_it_concerns_and_the_figures() {
+    let detail = |refusal: &Refusal| refusal.report().detail.unwrap();
+    let limit = Duration::from_millis(1500);
+    assert_eq!(
+        detail(&Refusal::StatementTimeout { tenant: "acme".into(), limit }),
+        "The limit of tenant \"acme\" is 1s500ms per statement."
+    );
+    let waited = Duration::from_secs(10);
+    assert_eq!(
+        detail(&Refusal::QueueTimeout { database: "shop".into(), user: "anna".into(), waited, size: 20, waiting: 7 }),
+        "Pool \"shop\" of user \"anna\": waited 10s, all 20 server connections are in use, 7 more clients are waiting."
+    );
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_user_look_the_same() {
+    let report = Refusal::PasswordFailed { user: "anna".into() }.report();
+    assert_eq!(report.message, "password authentication failed for user \"anna\"");
+    assert_eq!(report.detail, None);
+}
