@@ -209,18 +209,28 @@ impl Cluster {
 
     /// Starts a stopped server on its port, and waits until it answers.
     pub fn start(&self) {
-        for _ in 0..5 {
+        let started = within(PATIENCE, || {
             if self.port() == 0 {
                 self.port.store(u32::from(free_port()), Ordering::Relaxed);
             }
-            if self.try_start() {
-                return;
+            let started = self.try_start();
+            if !started {
+                self.judge_failed_start();
             }
-            // Somebody took the port between our look and the server's.
-            assert!(self.log().contains("could not bind"), "PostgreSQL did not start: {}", self.log());
+            started
+        });
+        assert!(started, "PostgreSQL did not start: {}", self.log());
+    }
+
+    /// Two reasons are worth another try: somebody took the port between our look and the server's, and what was
+    /// left of a crashed server has not noticed yet.
+    fn judge_failed_start(&self) {
+        let log = self.log();
+        if log.contains("could not bind") || log.contains("could not create any TCP/IP sockets") {
             self.port.store(0, Ordering::Relaxed);
+        } else {
+            assert!(log.contains("pre-existing shared memory"), "PostgreSQL did not start: {log}");
         }
-        panic!("no free port for PostgreSQL in five tries: {}", self.log());
     }
 
     /// The server's log so far.

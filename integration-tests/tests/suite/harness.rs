@@ -1,7 +1,7 @@
 //! The harness itself, against PostgreSQL without a proxy.
 
 use integration_tests::cluster::Stop;
-use integration_tests::{Cluster, Hba, RawClient};
+use integration_tests::{Cluster, Hba, RawClient, eventually};
 
 #[test]
 fn a_cluster_answers_and_counts_its_backends() {
@@ -17,7 +17,7 @@ fn a_cluster_comes_back_after_a_crash_on_the_same_port() {
     let cluster = Cluster::builder().start();
     let address = cluster.address();
     cluster.stop(Stop::Crash);
-    assert!(RawClient::try_connect(address).is_err());
+    eventually("nobody listens there", || RawClient::try_connect(address).is_err());
     cluster.start();
     assert_eq!(cluster.address(), address);
     assert_eq!(cluster.value("postgres", "select 1"), "1");
