@@ -11,7 +11,7 @@ SOAK_SECONDS ?= 600
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test check demo demo-stop bench soak fuzz image-check clean
+.PHONY: help setup build test check docs demo demo-stop bench soak fuzz image-check clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,10 @@ test: setup ## Run every test, end to end against a PostgreSQL of their own
 
 check: ## What has to hold before a change lands: tests, format, lints, documentation
 	@.ci/run
+
+docs: ## Print the reference of the configuration anew: docs/configuration.md
+	$(CARGO) run --quiet --package pgweir --bin pgweir -- config-reference > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
 
 demo: ## A workflow engine's traffic through pgweir, and a report (SECONDS=30, KEEP=1 leaves it running)
 	@.ci/setup demo
