@@ -52,8 +52,8 @@ async fn play(options: &Options, style: Style) -> Outcome<ExitCode> {
     let before = proxy.cpu_time();
     let through = run(&database, proxy.target(), Some(proxy.pid()), options.traffic, style).await?;
     let proxy_cpu = proxy.cpu_time().saturating_sub(before);
-    let findings = proxy.list("/api/v1/findings", "findings")?;
-    let queries = proxy.list("/api/v1/queries?sort=mean&limit=10", "queries")?;
+    let findings = proxy.list("/api/v1/findings?limit=1000", "findings")?;
+    let queries = proxy.list("/api/v1/queries?sort=mean_time&limit=200", "queries")?;
 
     let shorter = options.traffic / 3;
     said(&format!("Directly, the same traffic: {CLIENTS} clients for {} s", shorter.as_secs()));

@@ -115,43 +115,38 @@ fn bursts(page: &mut String, evidence: &Evidence, style: Style) {
 fn burst(page: &mut String, alike: &[&Value], style: Style) {
     let Some(finding) = alike.first() else { return };
     let tenants: BTreeSet<String> = alike.iter().map(|finding| text(finding, "/tenant")).collect();
-    let total: u64 = alike.iter().map(|finding| number(finding, "count")).sum();
-    let connections = alike.iter().map(|finding| number(finding, "connections")).max().unwrap_or(0);
-    let wasted: f64 = alike.iter().filter_map(|finding| finding.get("wasted_ms")?.as_f64()).sum();
-    let head = format!("{} child queries", grouped(total));
-    line!(
-        page,
-        "  {} on up to {connections} client connections, {wasted:.0} ms wasted  {}",
-        style.strong(&head),
-        style.dim(&tenants.into_iter().collect::<Vec<_>>().join(", "))
-    );
+    let sum = |key| alike.iter().map(|finding| number(finding, key)).sum::<u64>();
+    let most = |key| alike.iter().map(|finding| number(finding, key)).max().unwrap_or(0);
+    let wasted = alike.iter().filter_map(|finding| finding.get("wasted_ms")?.as_f64()).fold(0.0, f64::max);
+    let head = format!("{} child queries in {} bursts", grouped(sum("statements")), grouped(sum("occurrences")));
+    line!(page, "  {}  {}", style.strong(&head), style.dim(&tenants.into_iter().collect::<Vec<_>>().join(", ")));
     let room = WIDTH - 13;
     line!(page, "    parent   {}", style.code(&cut(&text(finding, "/parent/text"), room)));
     line!(page, "    child    {}", style.code(&cut(&text(finding, "/child/text"), room)));
+    line!(page, "    proof    {}", style.strong(&text(finding, "/evidence")));
     line!(
         page,
-        "    proof    ${} of the child takes its values from {} (it is {})",
-        finding.pointer("/child/parameter").and_then(Value::as_u64).unwrap_or(0),
-        style.strong(&text(finding, "/parent/column")),
-        text(finding, "/child/column")
+        "    largest  {} children of {} parent over {} connections, {wasted:.0} ms lost",
+        most("count"),
+        number(finding, "parent_executions"),
+        most("connections")
     );
     line!(page, "    rewrite  {}\n", style.good(&cut(&text(finding, "/rewrite"), room)));
 }
 
 fn slowest(page: &mut String, evidence: &Evidence, style: Style) {
     page.push_str(&style.heading("Slowest statements"));
-    let header = format!("  {:>9}{:>9}{:>9}{:>9}  statement", "calls", "mean ms", "p95 ms", "total s");
+    let header = format!("  {:>9}{:>9}{:>9}{:>9}  statement", "calls", "mean ms", "max ms", "total s");
     line!(page, "{}", style.dim(&header));
-    for query in evidence.queries.iter().take(6) {
-        let float = |key| query.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+    for statement in evidence.slowest().iter().take(6) {
         line!(
             page,
             "  {:>9}{:>9.1}{:>9.1}{:>9.2}  {}",
-            grouped(number(query, "calls")),
-            float("mean_ms"),
-            float("p95_ms"),
-            float("total_ms") / 1e3,
-            style.code(&cut(&text(query, "/text"), WIDTH - 42))
+            grouped(statement.calls),
+            statement.mean_ms(),
+            statement.max_ms,
+            statement.total_ms / 1e3,
+            style.code(&cut(&statement.text, WIDTH - 42))
         );
     }
 }
