@@ -29,11 +29,7 @@ test: setup ## Run every test, end to end against a PostgreSQL of their own
 check: ## What has to hold before a change lands: tests, format, lints, documentation
 	@.ci/run
 
-docs: ## Print the reference of the configuration anew: docs/configuration.md
-	$(CARGO) run --quiet --package pgweir --bin pgweir -- config-reference > docs/configuration.md.new
-	mv docs/configuration.md.new docs/configuration.md
-
-demo: ## A workflow engine's traffic through pgweir, and a report (SECONDS=30, KEEP=1 leaves it running)
+demo: ## A workflow engine's traffic and a report (SECONDS=30; KEEP=1 leaves it running)
 	@.ci/setup demo
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin demo
@@ -42,7 +38,7 @@ demo: ## A workflow engine's traffic through pgweir, and a report (SECONDS=30, K
 demo-stop: ## End what `make demo KEEP=1` left running
 	@target/debug/demo --stop
 
-bench: ## Cost per query: direct, pgweir, PgBouncer; writes docs/benchmarks.md (ROUNDS=3)
+bench: ## Cost of a query: direct, pgweir, PgBouncer; into docs/benchmarks.md (ROUNDS=3)
 	@.ci/setup bench
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin bench
@@ -52,11 +48,10 @@ docs: ## Print docs/configuration.md anew from the table of keys
 	$(CARGO) build --package pgweir
 	target/debug/pgweir config-reference > docs/configuration.md
 
-soak: setup ## The long versions of the randomised tests (SOAK_SECONDS=600)
-	$(CARGO) build --workspace --bins
-	PGWEIR_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --workspace -- --ignored soak
+soak: ## The demo's traffic for long; every promise has to hold to the end (SOAK_SECONDS=600)
+	@$(MAKE) --no-print-directory demo SECONDS=$(SOAK_SECONDS)
 
-fuzz: ## Fuzz the framer and the login (needs a nightly toolchain and cargo-fuzz; FUZZ_SECONDS=600 each)
+fuzz: ## Run each fuzz target (needs cargo-fuzz; FUZZ_SECONDS=600)
 	@.ci/fuzz $(FUZZ_SECONDS)
 
 image-check: ## Build the Dockerfile without a daemon and run what came out against a PostgreSQL
