@@ -22,7 +22,8 @@ pub struct Settings {
     pub users: BTreeMap<String, User>,
     /// Databases by the name that clients ask for.
     pub databases: BTreeMap<String, Database>,
-    /// Serves every database name that is not in `databases`, under that same name upstream.
+    /// Serves every database name that is not in `databases`: under that same name, unless its upstream names a
+    /// database, which then serves them all.
     pub wildcard: Option<Database>,
     /// Whose statement is this: the rules, in order.
     pub tenants: Tenants,
@@ -132,7 +133,7 @@ pub struct Upstream {
     pub port: u16,
     /// Database there; `None`: the name that the client asked for.
     pub database: Option<String>,
-    /// User there; `None`: the client's own.
+    /// User there, for every client: the zero-config start never sets it. `None`: the client's own.
     pub user: Option<String>,
     /// Password for `user`, or for every user without one of its own.
     pub password: Option<Secret>,

@@ -60,19 +60,24 @@ pub(crate) fn read(text: &str, overrides: &Overrides, sources: &dyn Sources) -> 
     walk.written
 }
 
-/// A path as a person writes it: `databases."a.b".size`, `tenants.rule[1].from`.
+/// A path as a person writes it: `databases."a.b".size`, `tenants.rule[1].from`. A name longer than any that works is
+/// cut.
 pub(crate) fn show_path(path: &[String]) -> String {
+    let is_list = matches!(path, [first, second, ..] if first == "tenants" && second == "rule");
     let mut shown = String::new();
     for (depth, segment) in path.iter().enumerate() {
-        let list =
-            depth == 2 && path.first().is_some_and(|s| s == "tenants") && path.get(1).is_some_and(|s| s == "rule");
+        if is_list && depth == 2 {
+            shown.push_str(&format!("[{segment}]"));
+            continue;
+        }
+        if depth > 0 {
+            shown.push('.');
+        }
         let bare = !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        match (list, bare) {
-            (true, _) => shown.push_str(&format!("[{segment}]")),
-            (false, true) => shown.push_str(&format!("{}{segment}", if depth > 0 { "." } else { "" })),
-            (false, false) => {
-                shown.push_str(&format!("{}\"{}\"", if depth > 0 { "." } else { "" }, segment.escape_debug()))
-            }
+        let name: String = segment.chars().take(100).collect();
+        match bare {
+            true => shown.push_str(&name),
+            false => shown.push_str(&format!("\"{}\"", name.escape_debug())),
         }
     }
     shown

@@ -278,7 +278,7 @@ fn hostile_text_is_refused_quickly_and_without_a_panic() {
     ] {
         let started = std::time::Instant::now();
         let mistakes = read(&text).unwrap_err();
-        assert!(mistakes.to_string().len() < 4 << 20);
+        assert!(mistakes.iter().all(|mistake| mistake.show("f").len() < 1000), "a message grows with the input");
         assert!(started.elapsed().as_secs() < 20, "{}", &text[..20.min(text.len())]);
     }
 }

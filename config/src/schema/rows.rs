@@ -111,7 +111,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("shutdown.grace", Time { zero: true }, Some("0"), AtOnce,
         "How long `/readyz` is red before the port closes. Behind a load balancer: a little more than the time between its probes."),
     row("log.level", Word(&["error", "warn", "info", "debug"]), Some("info"), AtOnce,
-        "Least severe level that is written."),
+        "Least severe level that is written. `debug` is compiled out of release builds, which write what `info` does."),
     row("log.format", Word(&["text", "json"]), Some("text"), Restart,
         "Text for people, or JSON lines for machines."),
     row("log.file", Text, None, Restart,
