@@ -138,7 +138,7 @@ impl Analyser {
         self.ids.clear();
         let buffers = Buffers { sink: &mut self.ids, frames: &mut self.frames, literals: &mut analysis.literals };
         let noticed = Walk::new(sql, tokens, verb.class, self.compat, buffers).run(verb.value);
-        let literal_free = analysis.literals.len() as u32 == literals;
+        let literal_free = analysis.literals.len() as u32 == literals && verb.value.is_none();
         let flags = flags_of(verb, noticed, tokens, literal_free);
         if noticed.session_call || flags.contains(Flags::SELECT_INTO) || !verb.class.is_planned() {
             let arena = Arena(&mut analysis.arena);
@@ -237,7 +237,10 @@ fn statement_at(tokens: &[Token], at: usize) -> Option<(usize, usize)> {
             _ => {}
         }
     }
-    Some((from, tokens.len()))
+    // Without an end of its own, because a parenthesis is missing: semicolons at the end of the text still are none of
+    // its tokens, so that cutting them off beforehand changes nothing.
+    let trailing = tokens.iter().rev().take_while(|token| token.is(semicolon)).count();
+    Some((from, tokens.len() - trailing))
 }
 
 /// The text under which a strict id is shown: constants as `?`, keywords and unquoted names in lower case, single

@@ -6,8 +6,8 @@
 pub mod comment;
 pub mod finding;
 pub mod fingerprint;
-pub mod limits;
 mod lexer;
+pub mod limits;
 pub mod memo;
 pub mod observe;
 pub mod statement;

@@ -26,6 +26,8 @@ pub(crate) struct Frame {
     with: bool,
     /// It is the list of an IN.
     members: bool,
+    /// Its parentheses are not kept: they are around a whole query.
+    hidden: bool,
     /// It is a row of VALUES that the family does not see.
     muted_row: bool,
     commas: u32,
@@ -69,6 +71,15 @@ const CLOSE_BRACKET: u64 = symbol("]");
 const CAST: u64 = symbol("::");
 const EQUAL: u64 = symbol("=");
 const DOT: u64 = symbol(".");
+
+const TIMESTAMP: u64 = symbol("timestam");
+const OVERRIDING: u64 = symbol("overridi");
+const VALUE: u64 = symbol("value");
+const EXCLUDE: u64 = symbol("exclude");
+const OTHERS: u64 = symbol("others");
+
+/// Words that stand before a string without naming its type: UESCAPE, PASSING, PATH, DOUBLE PRECISION.
+const NOT_TYPES: [u64; 4] = [symbol("uescape"), symbol("passing"), symbol("path"), symbol("precisio")];
 
 /// The parts of a walk that outlive it.
 pub(crate) struct Buffers<'a, S> {
@@ -165,26 +176,67 @@ impl<'a, S: Sink> Walk<'a, S> {
 
     #[inline]
     fn name(&mut self, token: Token) {
-        if self.is_typed_string() { self.typed_string(token) } else { self.keep(token) }
+        match token.key {
+            _ if self.is_typed_string() => self.typed_string(token),
+            TIMESTAMP | OVERRIDING | EXCLUDE => self.spelling(token),
+            _ => self.keep(token),
+        }
+    }
+
+    /// Words that only spell out what is meant anyway, or that have a shorter spelling.
+    #[cold]
+    fn spelling(&mut self, token: Token) {
+        let word = |ahead| self.peek(ahead).map_or((0, Word::None), |token| (token.key, token.word));
+        match (token.key, word(1), word(2)) {
+            // Which of the two values wins shows in nothing that is planned.
+            (OVERRIDING, _, (VALUE, _)) => self.at += 2,
+            (EXCLUDE, (_, Word::No), (OTHERS, _)) => self.at += 2,
+            (TIMESTAMP, (_, Word::With), (_, Word::Time)) if self.is_zoned_string() => self.zoned_string(token),
+            (TIMESTAMP, _, _) if token.len() == "timestamptz".len() => self.zoned(token),
+            _ => self.keep(token),
+        }
+    }
+
+    /// Whether `timestamp with time zone '…'` stands here.
+    fn is_zoned_string(&self) -> bool {
+        self.peek(3).is_some_and(|token| token.word == Word::Zone)
+            && self.peek(4).is_some_and(|token| token.kind == Kind::String)
+    }
+
+    fn zoned_string(&mut self, name: Token) {
+        self.at += 4;
+        if let Some(string) = self.tokens.get(self.at).copied() {
+            self.constant(string);
+            self.keep(Token { key: CAST, kind: Kind::Symbol, ..name });
+            self.zoned(name);
+        }
+    }
+
+    /// `timestamptz` in full.
+    fn zoned(&mut self, name: Token) {
+        self.keep(Token { end: name.start + "timestamp".len() as u32, ..name });
+        for (key, word) in [(symbol("with"), Word::With), (symbol("time"), Word::Time), (symbol("zone"), Word::Zone)] {
+            self.keep(Token { key, word, kind: Kind::Word, start: name.start, end: name.start + 4 });
+        }
     }
 
     /// Whether a type's name stands before a string: `date '2026-01-01'`.
     #[inline]
     fn is_typed_string(&self) -> bool {
-        self.peek(1).is_some_and(|next| next.kind == Kind::String)
+        self.peek(1).is_some_and(|next| next.kind == Kind::String) && self.class.is_planned()
     }
 
     /// `date '…'` is another spelling of `'…'::date`.
     #[cold]
     fn typed_string(&mut self, name: Token) {
-        if self.previous().is_some_and(|token| token.is(DOT)) {
+        if self.previous().is_some_and(|token| token.is(DOT)) || NOT_TYPES.contains(&name.key) {
             return self.keep(name);
         }
         self.at += 1;
         if let Some(string) = self.tokens.get(self.at).copied() {
             self.constant(string);
             self.keep(Token { key: CAST, kind: Kind::Symbol, ..name });
-            self.keep(name);
+            if name.key == TIMESTAMP { self.spelling(name) } else { self.keep(name) }
         }
     }
 
@@ -375,11 +427,17 @@ impl<'a, S: Sink> Walk<'a, S> {
     fn signed(&mut self, minus: Token) {
         self.at += 1;
         if let Some(number) = self.tokens.get(self.at).copied() {
+            self.typed(number);
             self.literal(minus.start, number.end, LiteralKind::Number);
         }
     }
 
     fn open(&mut self, token: Token) {
+        if self.wraps_a_query() {
+            let inner = Frame { hidden: true, ..Frame::default() };
+            self.frames.push(std::mem::replace(&mut self.frame, inner));
+            return;
+        }
         let before = self.previous_word();
         let list = before == Word::In || (before == Word::Array && token.is(OPEN_BRACKET));
         if list && self.squash(token) {
@@ -406,6 +464,15 @@ impl<'a, S: Sink> Walk<'a, S> {
         self.frames.push(std::mem::replace(&mut self.frame, inner));
     }
 
+    /// Whether these parentheses are around the statement or an arm of a set operation.
+    fn wraps_a_query(&self) -> bool {
+        match self.previous() {
+            None => true,
+            Some(token) if token.is(OPEN) => self.frame.hidden,
+            Some(token) => matches!(token.word, Word::Union | Word::Except | Word::Intersect),
+        }
+    }
+
     /// Whether these parentheses hold nothing but a constant and call nothing: `2 * (3)`.
     fn wraps_a_constant(&self) -> bool {
         let sign = usize::from(self.next_is(MINUS));
@@ -424,7 +491,9 @@ impl<'a, S: Sink> Walk<'a, S> {
         if self.frame.members && !self.frame.query && self.frame.commas >= 2 {
             self.note(Flags::BATCHED);
         }
-        self.keep(token);
+        if !self.frame.hidden {
+            self.keep(token);
+        }
         let muted_row = self.frame.muted_row;
         if let Some(outer) = self.frames.pop() {
             self.frame = outer;

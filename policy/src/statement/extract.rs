@@ -170,7 +170,12 @@ impl Extract<'_> {
     fn create(&mut self) {
         let Some(at) = self.tokens.iter().position(|token| token.word == Word::Create) else { return };
         let words = self.tokens.get(at..).unwrap_or_default();
-        let marked = words.iter().take(5).any(|token| matches!(token.word, Word::Temp | Word::Temporary));
+        let before_kind = |token: &&Token| {
+            matches!(token.word, Word::Create | Word::Or | Word::Replace | Word::Local | Word::Temp | Word::Temporary)
+                || token.key == symbol("global")
+        };
+        let mut modifiers = words.iter().take_while(before_kind);
+        let marked = modifiers.any(|token| matches!(token.word, Word::Temp | Word::Temporary));
         let mut pairs = words.windows(2);
         let schema = pairs.any(|pair| matches!(pair, [name, dot] if dot.is(DOT) && self.says(*name, b"pg_temp")));
         if marked || schema {
