@@ -3,5 +3,6 @@
 pub mod admin;
 pub mod analyst;
 pub mod cli;
+pub mod offline;
 pub mod source;
 pub mod telemetry;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::text;
 use super::value::Value;
+use crate::statement::{self, Analysis, Flags};
 
 /// Who sent it: database, user, application name and client host, interned by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +85,52 @@ pub struct ShapeFacts {
     pub has_offset: bool,
     /// SKIP LOCKED: the mark of a queue.
     pub skip_locked: bool,
+}
+
+impl ShapeFacts {
+    /// Of a text that nothing is known about: it is skipped.
+    pub const UNKNOWN: Self = Self {
+        strict: 0,
+        family: 0,
+        class: Class::Skip,
+        batched: false,
+        has_limit: false,
+        has_offset: false,
+        skip_locked: false,
+    };
+
+    /// The facts of an analysed text; `normalised` is its normalised text, read for what the analysis does not tell.
+    pub fn new(analysis: &Analysis, normalised: &str) -> Self {
+        let flag = |flag| analysis.flags.contains(flag);
+        let (many_rows, unnests) = text::batch_marks(normalised);
+        Self {
+            strict: analysis.strict,
+            family: analysis.family,
+            class: class_of(analysis.class, analysis.flags),
+            batched: flag(Flags::BATCHED) || many_rows || unnests,
+            has_limit: flag(Flags::HAS_LIMIT),
+            has_offset: flag(Flags::HAS_OFFSET),
+            skip_locked: flag(Flags::SKIP_LOCKED),
+        }
+    }
+}
+
+/// Several statements in one text are skipped: their rows and parameters cannot be told apart.
+fn class_of(class: statement::Class, flags: Flags) -> Class {
+    use statement::Class as Verb;
+    if flags.contains(Flags::MULTI) {
+        return Class::Skip;
+    }
+    match class {
+        Verb::Select if flags.contains(Flags::CTE_WRITES) => Class::Write,
+        Verb::Select if flags.contains(Flags::HAS_FROM) && !flags.contains(Flags::SELECT_INTO) => Class::Read,
+        Verb::Insert => Class::Insert,
+        Verb::Update | Verb::Delete | Verb::Merge => Class::Write,
+        Verb::Begin => Class::Begin,
+        Verb::Commit | Verb::Rollback | Verb::PrepareTransaction => Class::End,
+        Verb::Ddl | Verb::Maintenance => Class::Ddl,
+        _ => Class::Skip,
+    }
 }
 
 /// One column of a result, as RowDescription told it.

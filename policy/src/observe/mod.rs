@@ -1,7 +1,34 @@
 //! Pure folds over finished statements: what the traffic reveals.
+//!
+//! ```text
+//! workers ── Event ──► Detector ─┬─ connections   transactions, retries
+//!                                ├─ burst         runs of one family in one scope
+//!                                ├─ samples       rows of recent results, raw, 64 KiB a scope
+//!                  tick ───────► ├─ judge         the rules, first match wins
+//!                                │   └─ causality   whose rows hold the values
+//!                                ├─ report        judged burst → Finding, with its rewrite
+//!                  drain ◄────── └─ ledger        one row per cause, counters, cool-down
+//! ```
+//!
+//! The unit is the client's identity and not its connection: an application's own pool spreads the children of one
+//! request over all of its connections. What is kept of a value is a number behind a key that no one else has.
+
+mod burst;
+mod causality;
+mod connections;
+mod detector;
 mod event;
+mod judge;
+mod ledger;
+mod names;
+mod report;
+mod rewrite;
+mod samples;
+mod scope;
+mod text;
 mod value;
 
+pub use detector::{Counters, Detector, Thresholds};
 pub use event::{
     Class, Column, ColumnName, Directory, Event, MAX_PARAMETER_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, RouteId,
     RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId,

@@ -1,0 +1,78 @@
+//! One row per cause, however often it is seen.
+
+use rustc_hash::FxHashMap;
+
+use crate::finding::Finding;
+
+/// A finding is told again after this, if it was seen again.
+const COOL_DOWN_US: u64 = 60_000_000;
+
+/// The findings kept.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    rows: FxHashMap<String, Row>,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Row {
+    finding: Finding,
+    /// Seen since it was last told.
+    news: bool,
+    /// When it was last told, in event time.
+    told_us: Option<u64>,
+    /// Children per parent execution as last told.
+    told_ratio: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { rows: FxHashMap::default(), capacity: capacity.max(1) }
+    }
+
+    /// Takes one burst's finding in; the largest burst gives the figures, all of them the counters.
+    pub(super) fn record(&mut self, seen: Finding) {
+        if let Some(row) = self.rows.get_mut(&seen.id) {
+            row.merge(seen);
+            return;
+        }
+        if self.rows.len() >= self.capacity {
+            let oldest = self.rows.iter().min_by_key(|(_, row)| row.finding.last_seen).map(|(id, _)| id.clone());
+            oldest.map(|id| self.rows.remove(&id));
+        }
+        self.rows.insert(seen.id.clone(), Row { finding: seen, news: true, told_us: None, told_ratio: 0 });
+    }
+
+    /// What is due to be told.
+    pub(super) fn drain(&mut self, now_us: u64) -> impl Iterator<Item = Finding> + '_ {
+        self.rows.values_mut().filter_map(move |row| {
+            let ratio = row.finding.count / row.finding.parent_executions.max(1);
+            let cool = row.told_us.is_none_or(|told| now_us >= told.saturating_add(COOL_DOWN_US));
+            if !row.news || !(cool || ratio >= row.told_ratio.saturating_mul(2)) {
+                return None;
+            }
+            (row.news, row.told_us, row.told_ratio) = (false, Some(now_us), ratio.max(1));
+            Some(row.finding.clone())
+        })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Finding> {
+        self.rows.values().map(|row| &row.finding)
+    }
+}
+
+impl Row {
+    fn merge(&mut self, seen: Finding) {
+        let kept = &mut self.finding;
+        let same_minute = kept.last_seen.0 / 60_000_000 == seen.last_seen.0 / 60_000_000;
+        let (occurrences, statements) = (kept.occurrences + 1, kept.statements + seen.count);
+        let per_minute = if same_minute { kept.per_minute + 1 } else { 1 };
+        let (first_seen, last_seen) = (kept.first_seen.min(seen.first_seen), kept.last_seen.max(seen.last_seen));
+        if seen.count > kept.count {
+            *kept = seen;
+        }
+        (kept.occurrences, kept.statements, kept.per_minute) = (occurrences, statements, per_minute);
+        (kept.first_seen, kept.last_seen) = (first_seen, last_seen);
+        self.news = true;
+    }
+}

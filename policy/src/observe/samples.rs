@@ -1,0 +1,204 @@
+//! The rows of recent results of one scope: where the keys of a burst may have come from.
+//!
+//! Rows lie raw in one ring of bytes and are looked at only when a burst is judged. Bytes are overwritten with zeros
+//! when they expire.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::event::{Column, Event, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, ShapeId, TenantId, TraceId};
+use super::value::{Cell, HashKey, Value};
+
+/// Bytes of rows kept per scope.
+pub(super) const RING_BYTES: usize = 64 * 1024;
+/// Results kept per scope.
+const MAX_SAMPLES: usize = 512;
+
+/// One result, without its bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    /// Counts up per scope; names this execution while the sample lives.
+    pub(super) serial: u64,
+    pub(super) shape: ShapeId,
+    pub(super) strict: u64,
+    pub(super) family: u64,
+    pub(super) tenant: TenantId,
+    pub(super) trace: Option<TraceId>,
+    pub(super) end_us: u64,
+    pub(super) row_count: u64,
+    pub(super) columns: Arc<[Column]>,
+    /// The family of the children that were found to come from it: from then on no time limit applies to them.
+    pub(super) cause_of: Option<u64>,
+    /// Its bytes: offset in the ring, bytes of the first rows, bytes of the last row.
+    offset: usize,
+    rows: usize,
+    last: usize,
+}
+
+/// The results of one scope, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    headers: VecDeque<Sample>,
+    /// Grows once to [`RING_BYTES`]; empty in a scope that never returned rows.
+    ring: Vec<u8>,
+    /// Where the next bytes go.
+    head: usize,
+    serial: u64,
+}
+
+impl Samples {
+    /// Copies an event's rows, over the oldest if need be.
+    pub(super) fn push(&mut self, event: &Event<'_>, columns: &Arc<[Column]>) {
+        let rows = whole_rows(event.rows, columns.len());
+        let last = if event.last_row.len() <= MAX_SAMPLE_BYTES { event.last_row } else { &[] };
+        if rows.is_empty() && last.is_empty() {
+            return;
+        }
+        if self.ring.is_empty() {
+            self.ring.resize(RING_BYTES, 0);
+        }
+        let length = rows.len() + last.len();
+        if self.head + length > self.ring.len() {
+            let end = self.ring.len();
+            self.free(self.head, end);
+            self.head = 0;
+        }
+        self.free(self.head, self.head + length);
+        if self.headers.len() >= MAX_SAMPLES {
+            self.drop_oldest();
+        }
+        for (bytes, offset) in [(rows, self.head), (last, self.head + rows.len())] {
+            if let Some(place) = self.ring.get_mut(offset..offset + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+        }
+        self.serial += 1;
+        self.headers.push_back(Sample {
+            serial: self.serial,
+            shape: event.shape,
+            strict: event.facts.strict,
+            family: event.facts.family,
+            tenant: event.tenant,
+            trace: event.trace,
+            end_us: event.end_us,
+            row_count: event.row_count,
+            columns: Arc::clone(columns),
+            cause_of: None,
+            offset: self.head,
+            rows: rows.len(),
+            last: last.len(),
+        });
+        self.head += length;
+    }
+
+    /// Forgets and zeroes what ended before `oldest_us`.
+    pub(super) fn expire(&mut self, oldest_us: u64) {
+        while self.headers.front().is_some_and(|sample| sample.end_us < oldest_us) {
+            self.drop_oldest();
+        }
+        if self.headers.is_empty() {
+            self.ring = Vec::new();
+            self.head = 0;
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Sample> {
+        self.headers.iter()
+    }
+
+    pub(super) fn mark_cause(&mut self, serial: u64, of: u64) {
+        if let Some(first) = self.headers.front().map(|sample| sample.serial)
+            && let Some(sample) = serial.checked_sub(first).and_then(|n| self.headers.get_mut(usize::try_from(n).ok()?))
+        {
+            sample.cause_of = Some(of);
+        }
+    }
+
+    /// Calls `visit(row, column, cell)` for the values of the first rows of a sample.
+    pub(super) fn visit_rows(&self, sample: &Sample, key: HashKey, visit: impl FnMut(usize, usize, Cell)) {
+        let bytes = self.ring.get(sample.offset..sample.offset + sample.rows).unwrap_or_default();
+        visit_values(bytes, &sample.columns, key, visit);
+    }
+
+    /// The values of the last row, if it is known.
+    pub(super) fn last_row(&self, sample: &Sample, key: HashKey) -> Option<Vec<Cell>> {
+        let mut cells = vec![Cell::default(); sample.columns.len()];
+        let mut seen = 0;
+        let mut put = |row: usize, column: usize, cell| {
+            seen = row as u64 + 1;
+            if let Some(place) = cells.get_mut(column) {
+                *place = cell;
+            }
+        };
+        if sample.last > 0 {
+            let start = sample.offset + sample.rows;
+            visit_values(self.ring.get(start..start + sample.last)?, &sample.columns, key, put);
+            return Some(cells);
+        }
+        self.visit_rows(sample, key, &mut put);
+        (seen == sample.row_count && seen > 0).then_some(cells)
+    }
+
+    /// Drops the samples whose bytes overlap a range of the ring. They are the oldest: the ring goes round.
+    fn free(&mut self, start: usize, end: usize) {
+        let overlaps = |sample: &Sample| sample.offset < end && sample.offset + sample.rows + sample.last > start;
+        while self.headers.iter().take(64).any(overlaps) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(sample) = self.headers.pop_front()
+            && let Some(bytes) = self.ring.get_mut(sample.offset..sample.offset + sample.rows + sample.last)
+        {
+            bytes.fill(0);
+        }
+    }
+}
+
+/// The longest run of whole rows within the bounds of a sample.
+fn whole_rows(bytes: &[u8], columns: usize) -> &[u8] {
+    if columns == 0 {
+        return &[];
+    }
+    let (mut end, mut rest, mut rows) = (0, bytes, 0);
+    while rows < MAX_SAMPLE_ROWS && !rest.is_empty() {
+        let before = rest.len();
+        for _ in 0..columns {
+            match next_value(rest) {
+                Some((_, after)) => rest = after,
+                None => return bytes.get(..end).unwrap_or_default(),
+            }
+        }
+        if end + before - rest.len() > MAX_SAMPLE_BYTES {
+            break;
+        }
+        end += before - rest.len();
+        rows += 1;
+    }
+    bytes.get(..end).unwrap_or_default()
+}
+
+/// One value off the front: `None` inside for NULL, `None` outside when the bytes end within it.
+fn next_value(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    match usize::try_from(i32::from_be_bytes(*length)) {
+        Ok(length) => rest.split_at_checked(length).map(|(value, rest)| (Some(value), rest)),
+        Err(_) => Some((None, rest)),
+    }
+}
+
+fn visit_values(mut bytes: &[u8], columns: &[Column], key: HashKey, mut visit: impl FnMut(usize, usize, Cell)) {
+    for row in 0..MAX_SAMPLE_ROWS {
+        for (index, column) in columns.iter().enumerate() {
+            let Some((value, rest)) = next_value(bytes) else { return };
+            bytes = rest;
+            let value = match value {
+                None => Value::Null,
+                Some(bytes) if column.binary => Value::Binary { type_oid: column.type_oid, bytes },
+                Some(bytes) => Value::Text { type_oid: column.type_oid, bytes },
+            };
+            visit(row, index, Cell::of(value, key));
+        }
+    }
+}

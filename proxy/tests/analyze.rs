@@ -1,0 +1,64 @@
+//! The labelled event streams give exactly the findings that their labels say.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics is a test that fails")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use config::Profile;
+use pgweir::offline::analyze;
+use serde_json::Value;
+
+/// Kind → how many.
+type Counts = BTreeMap<String, u64>;
+
+fn run(input: &str, profile: Profile) -> Vec<Value> {
+    let mut output = Vec::new();
+    analyze(input.as_bytes(), &mut output, profile).unwrap();
+    output
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+fn counts(findings: &Value) -> Counts {
+    let mut counts = Counts::new();
+    for finding in findings.as_array().unwrap() {
+        *counts.entry(finding["kind"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+/// Runs every case of a file; gives how many there were.
+fn check(path: &Path) -> usize {
+    let text = std::fs::read_to_string(path).unwrap();
+    let reports = run(&text, Profile::Development);
+    let mut wrong = Vec::new();
+    for (case, report) in text.lines().zip(&reports) {
+        let case: Value = serde_json::from_str(case).unwrap();
+        assert_eq!(case["id"], report["id"]);
+        let expected: Counts = serde_json::from_value(case["expect"].clone()).unwrap();
+        let found = counts(&report["findings"]);
+        if found != expected {
+            wrong.push(format!("{} {}: expected {expected:?}, found {found:?}", case["id"], case["title"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    reports.len()
+}
+
+#[test]
+fn every_committed_case_is_judged_as_labelled() {
+    let cases = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/tests/fixtures/nplusone.jsonl"));
+    assert!(cases >= 12);
+}
+
+#[test]
+fn every_shared_case_is_judged_as_labelled() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/nplusone-cases.jsonl");
+    if !shared.exists() {
+        eprintln!("skipped: {} is not there; the committed fixture was checked", shared.display());
+        return;
+    }
+    assert_eq!(check(&shared), 34);
+}
