@@ -4,5 +4,6 @@ pub mod admin;
 pub mod analyst;
 pub mod cli;
 pub mod offline;
+pub mod slow_log;
 pub mod source;
 pub mod telemetry;

@@ -210,10 +210,13 @@ pub(super) async fn queries(State(context): Context, asked: Asked) -> Answer {
 }
 
 /// An order of `/api/v1/queries`: the largest first.
-struct Sort(fn(&StatementRow) -> f64);
+struct Sort(Key);
+
+/// What a statement is sorted by.
+type Key = fn(&StatementRow) -> f64;
 
 impl Sort {
-    const ORDERS: [(&'static str, fn(&StatementRow) -> f64); 11] = [
+    const ORDERS: [(&'static str, Key); 11] = [
         ("total_time", |row| row.total_us as f64),
         ("calls", |row| row.calls as f64),
         ("mean_time", StatementRow::mean_us),

@@ -341,6 +341,7 @@ async fn pools_tenants_findings_and_clients_show_what_was_counted() {
     let tenants = port.get("/api/v1/tenants").await.json();
     let acme = &tenants["tenants"][0];
     assert_eq!((&acme["tenant"], &acme["statements"]), (&"acme".into(), &40.into()));
+    assert_eq!(acme["fingerprints"], 2, "the same on both workers");
     assert_eq!((&acme["statement_timeouts"], &acme["refusals"]), (&2.into(), &2.into()));
     let limits = serde_json::json!({"statement_timeout_ms": 250, "slow_threshold_ms": 100});
     assert_eq!(acme["limits"], limits);

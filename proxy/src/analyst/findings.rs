@@ -41,6 +41,19 @@ impl FindingsStore {
         inner.by_id.insert(finding.id.clone(), finding).is_none()
     }
 
+    /// Takes over the counters of findings that are in here, from those that have moved on. New ones are left to
+    /// [`FindingsStore::insert`].
+    pub fn refresh<'a>(&self, findings: impl Iterator<Item = &'a Finding>) {
+        let mut inner = lock(&self.inner);
+        for finding in findings {
+            if let Some(known) = inner.by_id.get_mut(&finding.id)
+                && known.last_seen < finding.last_seen
+            {
+                finding.clone_into(known);
+            }
+        }
+    }
+
     /// The findings that `wanted` picks: the gravest first, of those the latest first.
     pub fn list(&self, wanted: impl Fn(&Finding) -> bool) -> Vec<Finding> {
         let mut list: Vec<_> = lock(&self.inner).by_id.values().filter(|finding| wanted(finding)).cloned().collect();

@@ -74,6 +74,11 @@ impl Sqlstate {
         std::str::from_utf8(&self.0).unwrap_or("XX000")
     }
 
+    /// The code's five bytes.
+    pub fn bytes(self) -> [u8; 5] {
+        self.0
+    }
+
     /// Never 0.
     fn to_word(self) -> u64 {
         let [a, b, c, d, e] = self.0;

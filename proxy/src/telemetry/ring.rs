@@ -460,7 +460,7 @@ mod tests {
     }
 
     fn row(size: usize) -> Vec<u8> {
-        let mut row = vec![b'D'];
+        let mut row = vec![wire::tag::Backend::DataRow.byte()];
         row.extend((size as u32 + 4).to_be_bytes());
         row.extend(vec![1; size]);
         row

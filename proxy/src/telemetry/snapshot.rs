@@ -1,7 +1,9 @@
 //! Reading: what all threads have counted, added up. Numbers of one moment each, not all of the same moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use rustc_hash::FxBuildHasher;
 
 use super::histogram::Distribution;
 use super::pool::{PoolName, PoolTotals};
@@ -228,9 +230,12 @@ impl Telemetry {
     /// Every tenant that has run a statement, by name.
     pub fn tenants(&self) -> Vec<TenantRow> {
         let mut rows: Map<TenantId, TenantRow> = Map::default();
+        // Two workers may have met the same statement.
+        let mut seen: HashSet<(u32, TenantId), FxBuildHasher> = HashSet::default();
         self.each_cell(|cell| {
             let row = rows.entry(cell.tenant).or_default();
-            row.fingerprints += u64::from(cell.statement.id != 0);
+            let is_new = cell.statement.id != 0 && seen.insert((cell.statement.id, cell.tenant));
+            row.fingerprints += u64::from(is_new);
             row.calls += cell.calls.value();
             row.errors += cell.errors.value();
             row.rows += cell.rows.value();
