@@ -1,7 +1,257 @@
-//! The analyst: one thread that reads what the workers saw.
+//! The analyst: one thread that reads what the workers saw, and keeps what is worth telling.
+//!
+//! ```text
+//!   worker 0 ─ ring ─┐   by time    ┌─► slow log
+//!   worker 1 ─ ring ─┼─► one batch ─┤
+//!   control  ─ ring ─┘              └─► detector ─► findings ─► admin port
+//! ```
+//!
+//! It sleeps between looks: 20 ms while there is traffic, up to 250 ms while there is none, and a burst that half fills
+//! a ring wakes it. When it cannot keep up the rings drop and count: analysis is shed before traffic is.
 
+mod batch;
 mod findings;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use config::{Profile, Settings};
+use policy::observe::{Detector, HashKey, Thresholds};
 
 pub use findings::FindingsStore;
 #[cfg(test)]
 pub(crate) use findings::tests::finding;
+
+use crate::slow_log::SlowLog;
+use crate::telemetry::{Event, EventFlags, EventReader, Telemetry, lock};
+use batch::Batch;
+use tables::Tables;
+
+/// Between two looks while there is traffic.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks while there is none.
+const IDLE_PAUSE: Duration = Duration::from_millis(250);
+/// Events taken from one ring at a time, so that none starves.
+const TURN: usize = 8_192;
+/// How often the counters of known findings are carried over to the store.
+const REFRESH_US: u64 = 1_000_000;
+
+/// What the analyst is told to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnalystSettings {
+    /// Look for N+1 and its kin, with these thresholds; `None`: do not.
+    pub profile: Option<Profile>,
+    /// Slow log lines per statement, tenant and minute; `None`: no slow log.
+    pub slow_per_minute: Option<u32>,
+}
+
+impl From<&Settings> for AnalystSettings {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            profile: settings.observe.n_plus_one.then_some(settings.observe.profile),
+            slow_per_minute: Some(settings.slow_log.per_minute),
+        }
+    }
+}
+
+/// The running analyst. Dropping it leaves the thread running; [`Analyst::stop`] ends it.
+#[derive(Debug)]
+pub struct Analyst {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    new_settings: Mutex<Option<AnalystSettings>>,
+}
+
+impl Analyst {
+    /// Starts the thread. `random` hides bind values in memory: draw it once per process. Findings go to `findings`.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(
+        telemetry: Arc<Telemetry>,
+        findings: Arc<FindingsStore>,
+        settings: AnalystSettings,
+        random: u64,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let mut desk = Desk::new(telemetry, findings, settings, HashKey::new(random));
+        let thread_shared = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("analyst".into()).spawn(move || desk.work(&thread_shared))?;
+        Ok(Self { shared, thread })
+    }
+
+    /// Takes other settings; with another profile, detection begins anew.
+    pub fn reload(&self, settings: AnalystSettings) {
+        *lock(&self.shared.new_settings) = Some(settings);
+        self.thread.thread().unpark();
+    }
+
+    /// Reads what is left, judges it, and ends the thread. Waits for it.
+    pub fn stop(self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        if self.thread.join().is_err() {
+            tracing::error!("the analyst's thread had panicked");
+        }
+    }
+}
+
+/// What the thread works with.
+struct Desk {
+    telemetry: Arc<Telemetry>,
+    findings: Arc<FindingsStore>,
+    settings: AnalystSettings,
+    key: HashKey,
+    readers: Vec<EventReader>,
+    batch: Batch,
+    analysis: Analysis,
+    refreshed_us: u64,
+}
+
+/// Where events go. Apart from the batch, so that one can be read while the other is written.
+struct Analysis {
+    tables: Tables,
+    detector: Option<Detector>,
+    slow_log: Option<SlowLog>,
+    rows: Vec<u8>,
+}
+
+impl Desk {
+    fn new(telemetry: Arc<Telemetry>, findings: Arc<FindingsStore>, settings: AnalystSettings, key: HashKey) -> Self {
+        let analysis = Analysis {
+            tables: Tables::new(Arc::clone(&telemetry)),
+            detector: detector(&settings, key),
+            slow_log: settings.slow_per_minute.map(SlowLog::new),
+            rows: Vec::new(),
+        };
+        let (readers, batch) = (Vec::new(), Batch::default());
+        Self { telemetry, findings, settings, key, readers, batch, analysis, refreshed_us: 0 }
+    }
+
+    /// The thread's life.
+    fn work(&mut self, shared: &Shared) {
+        let mut pause = BUSY_PAUSE;
+        loop {
+            // Read before the rings are: what came before the stop is still analysed.
+            let stop = shared.stop.load(Ordering::Acquire);
+            if let Some(settings) = lock(&shared.new_settings).take() {
+                self.change(settings);
+            }
+            match self.look(self.telemetry.clock.micros(Instant::now())) {
+                Seen::More => continue,
+                Seen::Some => pause = BUSY_PAUSE,
+                Seen::Nothing => pause = (pause * 2).min(IDLE_PAUSE),
+            }
+            if stop {
+                return self.finish();
+            }
+            std::thread::park_timeout(pause);
+        }
+    }
+
+    fn change(&mut self, settings: AnalystSettings) {
+        if settings.profile != self.settings.profile {
+            self.analysis.detector = detector(&settings, self.key);
+        }
+        match (settings.slow_per_minute, &mut self.analysis.slow_log) {
+            (Some(per_minute), Some(log)) => log.set_per_minute(per_minute),
+            (per_minute, log) => *log = per_minute.map(SlowLog::new),
+        }
+        self.settings = settings;
+    }
+
+    /// One look at every ring. `now_us` was read before: whatever ended by then is in a ring.
+    fn look(&mut self, now_us: u64) -> Seen {
+        for reader in self.telemetry.new_readers() {
+            reader.wakes(std::thread::current());
+            self.readers.push(reader);
+        }
+        let mut seen = Seen::Nothing;
+        for reader in &mut self.readers {
+            match reader.drain(TURN, |event| self.batch.push(event)) {
+                0 => {}
+                TURN => seen = Seen::More,
+                _ => seen = seen.max(Seen::Some),
+            }
+        }
+        self.readers.retain(|reader| !reader.is_finished());
+        self.batch.each_by_time(|event| self.analysis.take(event));
+        if seen != Seen::More
+            && let Some(detector) = &mut self.analysis.detector
+        {
+            detector.tick(now_us, &self.analysis.tables);
+            self.report(now_us);
+        }
+        seen
+    }
+
+    fn finish(&mut self) {
+        if let Some(detector) = &mut self.analysis.detector {
+            detector.finish(&self.analysis.tables);
+            self.report(u64::MAX);
+        }
+    }
+
+    /// Logs new findings, and now and then carries over the counters of all.
+    fn report(&mut self, now_us: u64) {
+        let Some(detector) = &mut self.analysis.detector else { return };
+        for finding in detector.drain() {
+            tracing::info!(
+                target: "finding",
+                id = finding.id,
+                kind = finding.kind.name(),
+                tenant = finding.tenant,
+                count = finding.count,
+                child = finding.child.text,
+                evidence = finding.evidence,
+                "finding"
+            );
+            self.findings.insert(finding);
+        }
+        if now_us.saturating_sub(self.refreshed_us) >= REFRESH_US {
+            self.refreshed_us = now_us;
+            self.findings.refresh(detector.findings());
+        }
+    }
+}
+
+/// What a look has found, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    /// The rings were empty.
+    Nothing,
+    /// They are empty now.
+    Some,
+    /// One holds more.
+    More,
+}
+
+impl Analysis {
+    fn take(&mut self, event: &Event<'_>) {
+        self.tables.learn(&event.header);
+        if event.header.flags.contains(EventFlags::SLOW)
+            && let Some(log) = &mut self.slow_log
+            && let Some(statement) = self.tables.statement(event.header.statement)
+        {
+            log.take(&event.header, statement, self.tables.known_scope(event.header.scope));
+        }
+        if let Some(detector) = &mut self.detector {
+            translate::translate(event, &self.tables, &mut self.rows, |event| detector.observe(event));
+        }
+    }
+}
+
+fn detector(settings: &AnalystSettings, key: HashKey) -> Option<Detector> {
+    settings.profile.map(|profile| Detector::new(Thresholds::from(profile), key))
+}
