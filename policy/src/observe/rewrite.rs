@@ -82,9 +82,17 @@ impl<'a, 'b> Draft<'a, 'b> {
         let end = self.text.tokens.get(key.to_token)?.span.end;
         let number = self.number(key.index);
         let with = with(number);
-        // `id=$1` has no space before its operator; a word needs one.
         self.replace(start..end, with);
         Some(())
+    }
+
+    /// Puts `with` wherever a placeholder stands.
+    fn replace_uses(&mut self, index: usize, with: &str) {
+        for used in self.text.placeholders.iter().filter(|placeholder| placeholder.index == index) {
+            if let Some(token) = self.text.tokens.get(used.token) {
+                self.edits.push((token.span.clone(), with.to_owned()));
+            }
+        }
     }
 
     /// The number that a placeholder has in the draft; constants get theirs now.
@@ -223,11 +231,9 @@ fn lateral(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder) -> Option<String
     if !matches!(text.word(0), "select" | "with") {
         return None;
     }
-    // The array stands first in the text but keeps the key's own number.
     let mut draft = Draft::new(text, 0);
-    let span = text.tokens.get(key.token)?.span.clone();
     let number = draft.number(key.index);
-    draft.replace(span, format!("{KEYS}.key"));
+    draft.replace_uses(key.index, &format!("{KEYS}.key"));
     let type_name = keys.type_name;
     Some(format!(
         "select {KEYS}.key, c.* from unnest(${number}::{type_name}[]) as {KEYS}(key) cross join lateral ({}) as c;",
@@ -242,12 +248,10 @@ fn join(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder) -> Option<String> {
     if !plain {
         return None;
     }
-    let mut outer = Draft::new(&parent, 0);
+    let outer = Draft::new(&parent, 0);
     let constants = parent.tokens.iter().filter(|token| matches!(token.kind, TokenKind::Constant(_))).count();
-    outer.offset = 0;
     let mut inner = Draft::new(text, parent.parameters + constants);
-    let span = text.tokens.get(key.token)?.span.clone();
-    inner.replace(span, format!("p.{}", quoted(column)));
+    inner.replace_uses(key.index, &format!("p.{}", quoted(column)));
     close_gap(&mut inner, key);
     Some(format!("select c.* from ({}) as p join lateral ({}) as c on true", outer.finish(), inner.finish()))
 }
@@ -271,12 +275,15 @@ fn close_gap(draft: &mut Draft<'_, '_>, key: &Placeholder) {
 /// UPDATE from arrays; DELETE, and an UPDATE of equal values, by one array.
 fn write(text: &Text<'_>, keys: &Keys<'_>, parameter: usize) -> Option<String> {
     let key = text.placeholder(parameter)?;
-    let column = text.text.get(key.column.clone()?)?;
-    if key.context != Context::Equal || key.from_token == key.token || !is_at_top(text, key) {
+    let named = key.column.is_some() && key.from_token != key.token;
+    if key.context != Context::Equal || !named || !is_at_top(text, key) {
         return None;
     }
     let assigned: Vec<&(usize, &str)> = keys.varying.iter().filter(|(varying, _)| *varying != parameter).collect();
     if assigned.is_empty() {
+        if uses(text, key) > 1 {
+            return None;
+        }
         let mut draft = Draft::new(text, 0);
         draft.replace_key(key, |number| format!(" = ANY(${number}::{}[])", keys.type_name))?;
         return Some(format!("{};", tidy(draft.finish())));
@@ -290,14 +297,11 @@ fn write(text: &Text<'_>, keys: &Keys<'_>, parameter: usize) -> Option<String> {
         let number = draft.number(*index);
         let name = format!("v{}", names.len() + 1);
         arrays.push(format!("${number}::{type_name}[]"));
-        for placeholder in text.placeholders.iter().filter(|placeholder| placeholder.index == *index) {
-            draft.replace(text.tokens.get(placeholder.token)?.span.clone(), format!("v.{name}"));
-        }
+        draft.replace_uses(*index, &format!("v.{name}"));
         names.push(name);
     }
     let place = text.tokens.get(text.top_level("where")?)?.span.start;
     draft.replace(place..place, format!("from unnest({}) as v({}) ", arrays.join(", "), names.join(", ")));
-    let _unused = column;
     Some(format!("{};", draft.finish()))
 }
 
@@ -343,10 +347,9 @@ fn recursive(text: &Text<'_>, keys: &Keys<'_>) -> Option<String> {
     if text.word(0) != "select" {
         return None;
     }
-    let span = text.tokens.get(key.token)?.span.clone();
     let start = Draft::new(text, 0).finish();
     let mut step = Draft::new(text, 0);
-    step.replace(span, format!("walk.{}", quoted(column)));
+    step.replace_uses(key.index, &format!("walk.{}", quoted(column)));
     Some(format!(
         "with recursive walk as (({start}) union all select c.* from walk cross join lateral ({}) as c) select * from walk;",
         step.finish()
@@ -364,6 +367,11 @@ fn is_at_top(text: &Text<'_>, key: &Placeholder) -> bool {
         }
     }
     !stack.contains(&"select")
+}
+
+/// How often the key's parameter stands in the text: one array cannot serve a second use.
+fn uses(text: &Text<'_>, key: &Placeholder) -> usize {
+    text.placeholders.iter().filter(|placeholder| placeholder.index == key.index).count()
 }
 
 /// Whether the select list is aggregates and nothing else.

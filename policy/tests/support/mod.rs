@@ -1,4 +1,5 @@
 //! Streams of statements, built by hand, and a detector to run them through.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

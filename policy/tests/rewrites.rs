@@ -1,0 +1,148 @@
+//! What a finding tells to send instead, and that it is SQL.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics is a test that fails")]
+
+mod support;
+
+use policy::finding::Finding;
+use policy::fingerprint::{Analyser, Compat};
+use policy::observe::Thresholds;
+use policy::statement::{Class, Flags};
+use support::{Stream, run, text};
+
+const PARENT: &str = "select id, title from posts where blog_id = $1";
+
+fn finding(child: &str, more: &[&str]) -> Finding {
+    let mut stream = Stream::default();
+    let rows = (0..8).map(|row| vec![text(1_000 + 7 * row), text("t")]).collect();
+    stream.send(PARENT, vec![text(7)]).returns(&["id", "title"], rows);
+    for row in 0..8 {
+        let mut parameters: Vec<_> = vec![text(1_000 + 7 * row)];
+        parameters.extend(more.iter().map(|value| text(value.replace("{}", &row.to_string()))));
+        stream.send(child, parameters).returns(&["x"], vec![vec![text(row)]]);
+    }
+    let findings = run(&stream.statements, &Thresholds::from(config::Profile::Production));
+    assert_eq!(findings.len(), 1, "{child}");
+    findings.into_iter().next().unwrap()
+}
+
+/// Every statement of a rewrite is one that the lexer knows, ends where it should, and holds balanced parentheses.
+fn assert_sensible(rewrite: &str) {
+    let mut analyser = Analyser::new(Compat::default());
+    let analysis = analyser.analyse(rewrite.as_bytes());
+    assert!(!analysis.flags.contains(Flags::UNTERMINATED), "{rewrite}");
+    for part in &analysis.parts {
+        assert!(!matches!(part.class, Class::Other | Class::Empty), "{:?} in {rewrite}", part.class);
+    }
+    assert_eq!(rewrite.matches('(').count(), rewrite.matches(')').count(), "{rewrite}");
+    assert!(!rewrite.contains('?'), "a constant that nobody can fill in: {rewrite}");
+    assert!(rewrite.ends_with(';'), "{rewrite}");
+}
+
+#[test]
+fn each_shape_has_its_rewrite() {
+    let table: [(&str, &[&str], &str); 12] = [
+        (
+            "select * from comments where post_id = $1",
+            &[],
+            "select * from comments where post_id = ANY($1::int8[]);\n-- or together with the parent:\nselect c.* from (select id, title from posts where blog_id = $1) as p join lateral (select * from comments where post_id = p.id) as c on true;",
+        ),
+        (
+            "select body from comments c where c.post_id=$1 and lang = 'en'",
+            &[],
+            "select c.post_id, body from comments c where c.post_id = ANY($1::int8[]) and lang = $2;\n-- or together with the parent:\nselect c.* from (select id, title from posts where blog_id = $1) as p join lateral (select body from comments c where c.post_id = p.id and lang = $2) as c on true;",
+        ),
+        (
+            "select count(*) from comments where post_id = $1",
+            &[],
+            "select post_id, count(*) from comments where post_id = ANY($1::int8[]) group by post_id;",
+        ),
+        (
+            "select body from comments where post_id = $1 order by created_at desc limit 1",
+            &[],
+            "select distinct on (post_id) post_id, body from comments where post_id = ANY($1::int8[]) order by post_id, created_at desc;",
+        ),
+        (
+            "select * from comments where post_id = $1 limit 1",
+            &[],
+            "select distinct on (post_id) * from comments where post_id = ANY($1::int8[]) order by post_id;",
+        ),
+        (
+            "select body from comments where post_id = $1 order by created_at desc limit 3",
+            &[],
+            "select k.key, c.* from unnest($1::int8[]) as k(key) cross join lateral (select body from comments where post_id = k.key order by created_at desc limit $2) as c;",
+        ),
+        (
+            "select * from comments where post_id in ($1)",
+            &[],
+            "select * from comments where post_id = ANY($1::int8[]);\n-- or together with the parent:\nselect c.* from (select id, title from posts where blog_id = $1) as p join lateral (select * from comments where post_id in (p.id)) as c on true;",
+        ),
+        ("delete from comments where post_id = $1", &[], "delete from comments where post_id = ANY($1::int8[]);"),
+        (
+            "update posts set seen = now() where id = $1",
+            &[],
+            "update posts set seen = now() where id = ANY($1::int8[]);",
+        ),
+        (
+            "update posts set title = $2 where id = $1",
+            &["title {}"],
+            "update posts set title = v.v1 from unnest($2::text[], $1::int8[]) as v(v1, v2) where id = v.v2;",
+        ),
+        (
+            "update posts set title = $2, blog_id = $3 where id = $1",
+            &["title {}", "9"],
+            "update posts set title = v.v1, blog_id = $3 from unnest($2::text[], $1::int8[]) as v(v1, v2) where id = v.v2;",
+        ),
+        (
+            "select * from comments where post_id = $1 union select * from old_comments where post_id = $1",
+            &[],
+            "select k.key, c.* from unnest($1::int8[]) as k(key) cross join lateral (select * from comments where post_id = k.key union select * from old_comments where post_id = k.key) as c;",
+        ),
+    ];
+    for (child, more, expected) in table {
+        let found = finding(child, more);
+        let rewrite = found.rewrite.unwrap_or_default();
+        assert_sensible(&rewrite);
+        assert_eq!(rewrite, expected, "{child}");
+    }
+}
+
+#[test]
+fn a_finding_proves_itself() {
+    let found = finding("select * from comments where post_id = $1", &[]);
+    assert_eq!(found.evidence.as_deref(), Some("posts.id → comments.post_id = $1"));
+    assert_eq!(found.parent.as_ref().and_then(|parent| parent.column.as_deref()), Some("posts.id"));
+    assert_eq!((found.child.column.as_deref(), found.child.parameter), (Some("comments.post_id"), Some(1)));
+    assert_eq!((found.count, found.parent_executions, found.connections), (8, 1, 1));
+    assert!((found.wasted_ms - 7.0 * 0.4).abs() < 1e-9);
+    assert_eq!(found.id.len(), 16);
+}
+
+#[test]
+fn loops_have_rewrites_too() {
+    let insert = |count: u64, sql: &str| {
+        let mut stream = Stream::default();
+        for row in 0..count {
+            stream.send(sql, vec![text("k"), text(row)]);
+        }
+        let findings = run(&stream.statements, &Thresholds::from(config::Profile::Production));
+        assert_eq!(findings.len(), 1);
+        findings[0].rewrite.clone().unwrap()
+    };
+    let few = insert(12, "insert into events (kind, payload) values ($1, $2)");
+    assert_sensible(&few);
+    assert!(few.ends_with("insert into events(kind, payload) values ($1, $2), ($3, $4);"), "{few}");
+    let many = insert(1_200, "insert into events (kind, payload) values ($1, $2)");
+    assert!(many.ends_with("copy events(kind, payload) from stdin;"), "{many}");
+
+    let mut stream = Stream::default();
+    for node in 1..14 {
+        let children = (0..3).map(|child| vec![text(3 * node + child - 1)]).collect();
+        stream.send("select id from nodes where parent_id = $1", vec![text(node)]).returns(&["id"], children);
+    }
+    let findings = run(&stream.statements, &Thresholds::from(config::Profile::Production));
+    assert_eq!(findings[0].kind.name(), "recursive_walk");
+    let walk = findings[0].rewrite.clone().unwrap();
+    assert_sensible(&walk);
+    assert!(walk.starts_with("with recursive walk as ("), "{walk}");
+}
