@@ -97,6 +97,7 @@ impl Samples {
             self.drop_oldest();
         }
         if self.headers.is_empty() {
+            // Every byte that was used has been zeroed with its sample.
             self.ring = Vec::new();
             self.head = 0;
         }
@@ -139,10 +140,11 @@ impl Samples {
         (seen == sample.row_count && seen > 0).then_some(cells)
     }
 
-    /// Drops the samples whose bytes overlap a range of the ring. They are the oldest: the ring goes round.
+    /// Drops the samples whose bytes overlap a range of the ring. They are the oldest, one after the other: bytes are
+    /// given out in order, and the range begins where the last ones ended.
     fn free(&mut self, start: usize, end: usize) {
         let overlaps = |sample: &Sample| sample.offset < end && sample.offset + sample.rows + sample.last > start;
-        while self.headers.iter().take(64).any(overlaps) {
+        while self.headers.front().is_some_and(overlaps) {
             self.drop_oldest();
         }
     }
@@ -200,5 +202,71 @@ fn visit_values(mut bytes: &[u8], columns: &[Column], key: HashKey, mut visit: i
             };
             visit(row, index, Cell::of(value, key));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{RowBytes, ScopeId, ShapeFacts};
+    use super::*;
+
+    #[test]
+    fn the_ring_goes_round_without_mixing_rows() {
+        let key = HashKey::new(3);
+        let column = Column { name: "id".into(), table_oid: 0, attribute: 0, type_oid: 0, binary: false };
+        let columns: Arc<[Column]> = vec![column].into();
+        let mut samples = Samples::default();
+        for turn in 0..5_000_u64 {
+            let mut rows = RowBytes::default();
+            for row in 0..1 + turn * 7919 % 150 {
+                rows.push(Some(format!("{}", turn * 1_000 + row).as_bytes()));
+            }
+            let event = Event {
+                start_us: turn,
+                end_us: turn,
+                connection: 1,
+                scope: ScopeId(0),
+                tenant: TenantId(0),
+                trace: None,
+                route: None,
+                shape: ShapeId(0),
+                facts: ShapeFacts::UNKNOWN,
+                parameters: &[],
+                literals: &[],
+                columns: Some(&columns),
+                row_count: 1 + turn * 7919 % 150,
+                rows: rows.as_bytes(),
+                last_row: &[],
+                error: None,
+            };
+            samples.push(&event, &columns);
+            assert!(samples.ring.len() <= RING_BYTES && samples.headers.len() <= MAX_SAMPLES);
+            if turn % 97 != 0 {
+                continue;
+            }
+            let mut kept = 0;
+            for sample in samples.iter() {
+                kept += sample.rows;
+                samples.visit_rows(sample, key, |row, _, cell| {
+                    assert_eq!(cell.integer(key), Some((sample.end_us * 1_000 + row as u64) as i64));
+                });
+            }
+            assert!(turn < 300 || kept > RING_BYTES / 2, "the ring is used: {kept}");
+        }
+        samples.expire(u64::MAX);
+        assert!(samples.ring.is_empty(), "nothing stays when everything has expired");
+    }
+
+    #[test]
+    fn rows_that_end_within_a_value_are_left_out() {
+        let mut rows = RowBytes::default();
+        rows.push(Some(b"abc"));
+        rows.push(None);
+        let whole = rows.as_bytes();
+        for end in 0..whole.len() {
+            assert!(whole_rows(&whole[..end], 2).is_empty());
+        }
+        assert_eq!(whole_rows(whole, 2), whole);
+        assert_eq!(whole_rows(&[127, 255, 255, 255, 1], 1), b"");
     }
 }
