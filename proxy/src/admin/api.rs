@@ -191,6 +191,10 @@ fn millis(duration: Duration) -> u64 {
 pub(super) async fn queries(State(context): Context, asked: Asked) -> Answer {
     let (query, limit) = ListQuery::checked(asked, &["tenant", "sort"])?;
     let sort = Sort::named(query.sort.as_deref().unwrap_or("total_time"))?;
+    super::server::aside(move || Json(list_queries(&context, &query, &sort, limit))).await
+}
+
+fn list_queries(context: &AdminContext, query: &ListQuery, sort: &Sort, limit: usize) -> Value {
     let names = context.telemetry.tenant_names();
     let mut rows = context.telemetry.statements();
     rows.retain(|row| query.wants_tenant(names.name(row.tenant)));
@@ -206,7 +210,7 @@ pub(super) async fn queries(State(context): Context, asked: Asked) -> Answer {
             QueryRow::of(row, names.name(row.tenant), codes)
         })
         .collect();
-    Ok(Json(json!({"total": total, "queries": queries})))
+    json!({"total": total, "queries": queries})
 }
 
 /// An order of `/api/v1/queries`: the largest first.

@@ -136,11 +136,21 @@ async fn readyz(State(context): State<Arc<AdminContext>>) -> Response {
     }
 }
 
-async fn metrics(State(context): State<Arc<AdminContext>>) -> Response {
+async fn metrics(State(context): State<Arc<AdminContext>>) -> Result<Response, Problem> {
     let ready = context.state.readiness() == Readiness::Ready;
-    let facts = Facts::read(&context.telemetry, ready, context.findings.counts(), context.findings.dropped());
+    let text = aside(move || {
+        let findings = &context.findings;
+        metrics::render(&Facts::read(&context.telemetry, ready, findings.counts(), findings.dropped()))
+    });
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, kind)], metrics::render(&facts)).into_response()
+    Ok(([(header::CONTENT_TYPE, kind)], text.await?).into_response())
+}
+
+/// Does work on a thread of its own: adding up tens of thousands of statements must not hold up the thread that also
+/// logs clients in and dials upstreams.
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the proxy could not add its numbers up"))
 }
 
 /// Lets a request in that carries the token. Without a token the port is bound to loopback, where a browser on the
