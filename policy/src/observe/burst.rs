@@ -204,14 +204,14 @@ impl Burst {
         window
     }
 
-    /// Takes the storage out, emptied and zeroed.
-    pub(super) fn recycle(mut self) -> Storage {
+    /// Takes the storage out, emptied and zeroed; what is left is to be overwritten.
+    pub(super) fn take_storage(&mut self) -> Storage {
         for record in &mut self.records {
             record.numbers = [0; MAX_PARAMETERS];
         }
         self.records.clear();
         self.connections.clear();
-        Storage { records: self.records, connections: self.connections }
+        Storage { records: std::mem::take(&mut self.records), connections: std::mem::take(&mut self.connections) }
     }
 }
 

@@ -213,6 +213,12 @@ impl Detector {
                 count
             }
             place => {
+                // A place whose burst came to nothing is reused as it is: no allocation.
+                if let Some(old) = place.as_mut().filter(|old| !old.queued) {
+                    let storage = old.take_storage();
+                    **old = Burst::new(event, record, storage);
+                    return 1;
+                }
                 if let Some(old) = place.take() {
                     self.retire(event.scope, old);
                 }
@@ -262,8 +268,8 @@ impl Detector {
     }
 
     /// Storage that grew goes to the next burst, up to as many as may live.
-    fn recycle(&mut self, burst: Burst) {
-        let storage = burst.recycle();
+    fn recycle(&mut self, mut burst: Burst) {
+        let storage = burst.take_storage();
         if self.spare.len() < 256 {
             self.spare.push(storage);
         }
