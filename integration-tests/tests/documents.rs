@@ -1,0 +1,138 @@
+//! What the documents say is there, is there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::PoolMode;
+use policy::verdict::{ConnectFailure, Refusal, SessionState};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// README.md and every page of docs/.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut paths = vec![root().join("README.md")];
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    paths.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    paths.into_iter().map(|path| (path.clone(), read(&path))).collect()
+}
+
+/// The targets of Markdown links: what stands in `](…)`.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    page.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
+}
+
+#[test]
+fn every_link_between_the_documents_leads_somewhere() {
+    let mut checked = 0;
+    for (path, page) in pages() {
+        for target in links(&page).filter(|target| !target.contains("://")) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(file.exists(), "{} links to {target}, which is not there", path.display());
+            let headings: BTreeSet<String> = read(&file).lines().filter_map(anchor_of).collect();
+            assert!(anchor.is_empty() || headings.contains(anchor), "{}: no heading for {target}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 10, "only {checked} links found");
+}
+
+/// The anchor that a heading gets: lower case, blanks as hyphens, without punctuation.
+fn anchor_of(line: &str) -> Option<String> {
+    let text = line.strip_prefix('#')?.trim_start_matches('#').trim();
+    let kept = text.to_lowercase().replace(' ', "-");
+    Some(kept.chars().filter(|letter| letter.is_alphanumeric() || "-_".contains(*letter)).collect())
+}
+
+#[test]
+fn every_make_target_in_the_documents_exists() {
+    let makefile = read(&root().join("Makefile"));
+    let targets: BTreeSet<&str> =
+        makefile.lines().filter_map(|line| line.split_once(':').map(|(name, _)| name)).collect();
+    let mut seen = BTreeSet::new();
+    for (path, page) in pages() {
+        for rest in page.split(['`', '\n']).map(str::trim_start).filter_map(|piece| piece.strip_prefix("make ")) {
+            let target = rest.split([' ', ',', ';']).next().unwrap_or_default();
+            assert!(targets.contains(target), "{} names `make {target}`", path.display());
+            seen.insert(target.to_owned());
+        }
+    }
+    assert!(seen.contains("demo") && seen.contains("test"), "{seen:?}");
+}
+
+/// One of each kind. The match makes a new kind fail to compile here until it is in the list, and so in the document.
+fn refusals() -> Vec<Refusal> {
+    let (name, time): (Box<str>, Duration) = ("x".into(), Duration::from_secs(1));
+    let all = vec![
+        Refusal::TransactionBlock { database: name.clone() },
+        Refusal::StatementTimeout { tenant: name.clone(), limit: time },
+        Refusal::CancelledInQueue,
+        Refusal::QueueTimeout { database: name.clone(), user: name.clone(), waited: time, size: 1, waiting: 1 },
+        Refusal::TooManyClients { limit: 1 },
+        Refusal::IdleInTransaction { limit: time },
+        Refusal::ShuttingDown,
+        Refusal::Unavailable { database: name.clone(), retry_in: time },
+        Refusal::CannotConnect { database: name.clone(), failure: ConnectFailure::Refused },
+        Refusal::UpstreamLost { database: name.clone(), in_transaction: true },
+        Refusal::PasswordFailed { user: name.clone() },
+        Refusal::PlaintextRefused { user: name.clone() },
+        Refusal::NoUser,
+        Refusal::LoginTimeout { limit: time },
+        Refusal::UnknownDatabase { database: name.clone() },
+        Refusal::RefusedSetting { name: name.clone(), tenant: name.clone(), limit: time },
+        Refusal::NotInThisMode { state: SessionState::Listen, mode: PoolMode::Transaction },
+        Refusal::ProtocolViolation { what: name },
+    ];
+    for refusal in &all {
+        match refusal {
+            Refusal::TransactionBlock { .. }
+            | Refusal::StatementTimeout { .. }
+            | Refusal::CancelledInQueue
+            | Refusal::QueueTimeout { .. }
+            | Refusal::TooManyClients { .. }
+            | Refusal::IdleInTransaction { .. }
+            | Refusal::ShuttingDown
+            | Refusal::Unavailable { .. }
+            | Refusal::CannotConnect { .. }
+            | Refusal::UpstreamLost { .. }
+            | Refusal::PasswordFailed { .. }
+            | Refusal::PlaintextRefused { .. }
+            | Refusal::NoUser
+            | Refusal::LoginTimeout { .. }
+            | Refusal::UnknownDatabase { .. }
+            | Refusal::RefusedSetting { .. }
+            | Refusal::NotInThisMode { .. }
+            | Refusal::ProtocolViolation { .. } => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn every_error_of_our_own_is_in_the_troubleshooting_table_with_its_code_and_words() {
+    let page = read(&root().join("docs/troubleshooting.md"));
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').map(str::trim).skip(1).collect())
+        .collect();
+    for refusal in refusals() {
+        let report = refusal.report();
+        // Names in a message and the kinds of session state are an ellipsis in the table.
+        let message =
+            report.message.replace("\"x\"", "\"…\"").replace("LISTEN", "…").replace("transaction pooling", "… pooling");
+        let code = format!("`{}`", report.code);
+        let row = rows.iter().find(|row| row.first() == Some(&code.as_str()) && row.get(1) == Some(&message.as_str()));
+        let row = row.unwrap_or_else(|| panic!("docs/troubleshooting.md lacks {code} {message}"));
+        let fatal = row.get(2).is_some_and(|cell| *cell != "no");
+        assert_eq!(fatal, refusal.is_fatal(), "{code} {message}: fatal or not");
+    }
+}
