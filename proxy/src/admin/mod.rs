@@ -7,8 +7,6 @@ mod api;
 mod exposition;
 pub mod metrics;
 mod problem;
-#[cfg(test)]
-mod promtext;
 mod redacted;
 mod server;
 pub mod source;

@@ -1,5 +1,7 @@
 //! The admin port over a real socket.
 
+mod promtext;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,11 +14,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::metrics::FAMILIES;
-use super::promtext::check;
 use super::*;
 use crate::analyst::finding;
 use crate::telemetry::testing::{telemetry_with, tenants, unknown_facts};
 use crate::telemetry::{Bounds, Finished, PinReason, Sqlstate, StatementText, TenantId};
+use promtext::check;
 
 /// A proxy that only has a state.
 struct Proxy {

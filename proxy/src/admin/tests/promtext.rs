@@ -1,6 +1,6 @@
 //! A checker of the Prometheus text format, for tests.
 
-use super::metrics::FAMILIES;
+use crate::admin::metrics::FAMILIES;
 
 /// What the text format demands: HELP and TYPE before a family's samples, families in one piece, labels escaped,
 /// numbers that are numbers, histograms cumulative with +Inf equal to their count, no series twice.
