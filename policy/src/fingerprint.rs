@@ -101,10 +101,19 @@ impl Analyser {
         let seen = sql.get(..MAX_ANALYSED).unwrap_or(sql);
         let oversize = seen.len() < sql.len();
         let scan = lexer::scan(seen, self.standard_strings, &mut self.tokens);
-        let mut at = 0;
-        while let Some(next) = statement_at(&self.tokens, at) {
-            self.part(seen, next.0, next.1);
-            at = next.1;
+        let trailing = self.tokens.iter().rev().take_while(|token| token.is(symbol(";"))).count();
+        if trailing == scan.semicolons as usize {
+            // The usual case needs no look for where statements end.
+            let end = self.tokens.len() - trailing;
+            if end > 0 {
+                self.part(seen, 0, end);
+            }
+        } else {
+            let mut at = 0;
+            while let Some(next) = statement_at(&self.tokens, at) {
+                self.part(seen, next.0, next.1);
+                at = next.1;
+            }
         }
         self.combine();
         let flags = &mut self.analysis.flags;

@@ -71,6 +71,8 @@ pub(crate) const fn symbol(text: &str) -> u64 {
 pub(crate) struct Scan {
     /// A quote or a comment had no end; it was taken to reach to the end of the text.
     pub(crate) unterminated: bool,
+    /// How many semicolons there are.
+    pub(crate) semicolons: u32,
 }
 
 /// What the first byte of a token says about it.
@@ -146,6 +148,11 @@ pub(crate) fn scan(sql: &[u8], standard_strings: bool, tokens: &mut Vec<Token>) 
     tokens.clear();
     let mut lexer = Lexer { sql, at: 0, standard_strings, scan: Scan::default() };
     while let Some(token) = lexer.next_token() {
+        if token.kind == Kind::String
+            && let Some(before) = tokens.last_mut().filter(|before| before.kind == Kind::Word)
+        {
+            before.word = before.word.before_a_string();
+        }
         tokens.push(token);
     }
     lexer.scan
@@ -171,161 +178,122 @@ impl<'a> Lexer<'a> {
     }
 
     /// The next token; whitespace and comments before it are skipped. None at the end.
-    #[inline]
+    ///
+    /// Inlined, and its helpers answer with a kind alone: a token that travels through memory is written in pieces and
+    /// read as a whole, which stalls the processor for longer than the rest of the work takes.
+    #[inline(always)]
     pub(crate) fn next_token(&mut self) -> Option<Token> {
         loop {
             let start = self.at;
             let first = *self.sql.get(start)?;
-            match LEADS.get(first as usize).copied().unwrap_or(Lead::Other) {
-                Lead::Space => self.at += 1,
-                Lead::Letter => return Some(self.word(first)),
-                Lead::Single => return Some(self.symbol(1)),
-                Lead::Digit => return Some(self.number()),
-                Lead::Operator => {
-                    if let Some(token) = self.operator(first) {
-                        return Some(token);
+            let (kind, key, word) = match LEADS.get(first as usize).copied().unwrap_or(Lead::Other) {
+                Lead::Space => {
+                    self.at = start + 1;
+                    continue;
+                }
+                Lead::Letter => {
+                    let (key, length) = swar::word_at(self.sql, start);
+                    self.at = start + length;
+                    if length == 1 && matches!(self.byte(start + 1), Some(b'\'' | b'&')) {
+                        match self.prefixed(first) {
+                            Kind::Word => (Kind::Word, key, Word::None),
+                            kind => (kind, 0, Word::None),
+                        }
+                    } else {
+                        (Kind::Word, key, Word::of(self.sql, start, key, length))
                     }
                 }
-                lead => return Some(self.rare(lead)),
-            }
+                Lead::Single => {
+                    self.at = start + 1;
+                    self.scan.semicolons += u32::from(first == b';');
+                    (Kind::Symbol, u64::from(first), Word::None)
+                }
+                lead => match self.other(lead, first) {
+                    Some(Kind::Symbol) => (Kind::Symbol, self.symbol_key(start), Word::None),
+                    Some(kind) => (kind, 0, Word::None),
+                    None => continue,
+                },
+            };
+            // Texts are cut at 256 KiB before they come here: positions fit.
+            return Some(Token { key, start: start as u32, end: self.at as u32, kind, word });
         }
     }
 
     #[inline]
-    fn word(&mut self, first: u8) -> Token {
-        let start = self.at;
-        let (key, length) = swar::word_at(self.sql, start);
-        if length == 1
-            && matches!(self.byte(start + length), Some(b'\'' | b'&'))
-            && let Some(token) = self.prefixed(first)
-        {
-            return token;
+    fn symbol_key(&self, start: usize) -> u64 {
+        match swar::keep(swar::load(self.sql, start), self.at - start) {
+            NOT_EQUAL_C => symbol("<>"),
+            key => key,
         }
-        self.at = start + length;
-        self.token(Kind::Word, start, key, Word::of(self.sql, start, key, length))
     }
 
-    /// A string or name whose prefix is a letter: `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`, `U&"…"`.
+    /// A string or name whose prefix is a letter: `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`, `U&"…"`; a word otherwise.
     #[cold]
-    fn prefixed(&mut self, first: u8) -> Option<Token> {
-        let start = self.at;
-        let (kind, open) = match (first | 0x20, self.byte(start + 1)?, self.byte(start + 2)) {
-            (b'e', b'\'', _) => {
-                self.at = self.string_end(start + 1, true);
-                return Some(self.token(Kind::String, start, 0, Word::None));
-            }
-            (b'b' | b'x', b'\'', _) => (Kind::Bits, start + 1),
-            (b'n', b'\'', _) => (Kind::String, start + 1),
-            (b'u', b'&', Some(b'\'')) => (Kind::String, start + 2),
-            (b'u', b'&', Some(b'"')) => {
-                self.at = self.name_end(start + 2);
-                return Some(self.token(Kind::Quoted, start, 0, Word::None));
-            }
-            _ => return None,
+    fn prefixed(&mut self, first: u8) -> Kind {
+        let open = self.at;
+        let (kind, end) = match (first | 0x20, self.byte(open), self.byte(open + 1)) {
+            (b'e', Some(b'\''), _) => (Kind::String, self.string_end(open, true)),
+            (b'b' | b'x', Some(b'\''), _) => (Kind::Bits, self.string_end(open, false)),
+            (b'n', Some(b'\''), _) => (Kind::String, self.string_end(open, false)),
+            (b'u', Some(b'&'), Some(b'\'')) => (Kind::String, self.string_end(open + 1, false)),
+            (b'u', Some(b'&'), Some(b'"')) => (Kind::Quoted, self.name_end(open + 1)),
+            _ => (Kind::Word, open),
         };
-        self.at = self.string_end(open, false);
-        Some(self.token(kind, start, 0, Word::None))
+        self.at = end;
+        kind
     }
 
-    fn rare(&mut self, lead: Lead) -> Token {
+    /// Everything but words and single marks; None when it was a comment, which is then skipped.
+    fn other(&mut self, lead: Lead, first: u8) -> Option<Kind> {
         let start = self.at;
-        match lead {
-            Lead::Quote => {
-                self.at = self.string_end(start, !self.standard_strings);
-                self.token(Kind::String, start, 0, Word::None)
+        let next = self.byte(start + 1);
+        let (kind, end) = match lead {
+            Lead::Operator => {
+                let (end, comment) = self.operator_end(first, next);
+                self.at = end;
+                return (!comment).then_some(Kind::Symbol);
             }
-            Lead::DoubleQuote => {
-                self.at = self.name_end(start);
-                self.token(Kind::Quoted, start, 0, Word::None)
-            }
+            Lead::Quote => (Kind::String, self.string_end(start, !self.standard_strings)),
+            Lead::DoubleQuote => (Kind::Quoted, self.name_end(start)),
+            Lead::Digit => (Kind::Number, start + quote::number_length(self.rest(start))),
             Lead::Dollar => self.dollar(),
-            Lead::Dot if self.byte(start + 1).is_some_and(|next| next.is_ascii_digit()) => self.number(),
-            Lead::Dot => self.symbol(1 + usize::from(self.byte(start + 1) == Some(b'.'))),
-            Lead::Colon => self.symbol(1 + usize::from(matches!(self.byte(start + 1), Some(b':' | b'=')))),
-            _ => self.symbol(1),
-        }
+            Lead::Dot if next.is_some_and(|next| next.is_ascii_digit()) => {
+                (Kind::Number, start + quote::number_length(self.rest(start)))
+            }
+            Lead::Dot => (Kind::Symbol, start + 1 + usize::from(next == Some(b'.'))),
+            Lead::Colon => (Kind::Symbol, start + 1 + usize::from(matches!(next, Some(b':' | b'=')))),
+            _ => (Kind::Symbol, start + 1),
+        };
+        self.at = end;
+        Some(kind)
     }
 
-    fn dollar(&mut self) -> Token {
+    fn dollar(&mut self) -> (Kind, usize) {
         let start = self.at;
         if self.byte(start + 1).is_some_and(|next| next.is_ascii_digit()) {
             let digits = self.rest(start + 1).iter().take_while(|byte| byte.is_ascii_digit()).count();
-            self.at = start + 1 + digits;
-            return self.token(Kind::Parameter, start, 0, Word::None);
+            return (Kind::Parameter, start + 1 + digits);
         }
         match quote::dollar_end(self.rest(start)) {
-            quote::End::NotOne => self.symbol(1),
-            quote::End::At(length) => {
-                self.at = start + length;
-                self.token(Kind::String, start, 0, Word::None)
-            }
-            quote::End::Missing => {
-                self.scan.unterminated = true;
-                self.at = self.sql.len();
-                self.token(Kind::String, start, 0, Word::None)
-            }
+            quote::End::NotOne => (Kind::Symbol, start + 1),
+            quote::End::At(length) => (Kind::String, start + length),
+            quote::End::Missing => (Kind::String, self.unterminated()),
         }
     }
 
-    /// An operator, or None when it was a comment, which is then skipped.
+    /// The end of an operator, or of a comment, and whether it was one.
     #[inline]
-    fn operator(&mut self, first: u8) -> Option<Token> {
+    fn operator_end(&mut self, first: u8, second: Option<u8>) -> (usize, bool) {
         let start = self.at;
-        let second = self.byte(start + 1);
         match (first, second) {
-            (b'-', Some(b'-')) => {
-                self.at = quote::line_end(self.sql, start);
-                None
-            }
-            (b'/', Some(b'*')) => {
-                self.at = match quote::block_end(self.rest(start)) {
-                    Some(length) => start + length,
-                    None => self.unterminated(),
-                };
-                None
-            }
-            (_, Some(second)) if is_operator(second) => Some(self.long_operator(start)),
-            _ => Some(self.symbol(1)),
-        }
-    }
-
-    /// An operator of several bytes. It ends before a comment, and a last `+` or `-` belongs to it only when one of
-    /// the bytes that no standard operator has stands before it: PostgreSQL's rule, so that `1=-1` works.
-    fn long_operator(&mut self, start: usize) -> Token {
-        let rest = self.rest(start);
-        let mut length = rest.iter().take_while(|byte| is_operator(**byte)).count();
-        let run = rest.get(..length).unwrap_or_default();
-        let comment = run.windows(2).skip(1).position(|pair| pair == b"--" || pair == b"/*");
-        if let Some(at) = comment {
-            length = at + 1;
-        }
-        let run = run.get(..length).unwrap_or_default();
-        let special = |byte: &u8| matches!(byte, b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%');
-        if !run.iter().any(special) {
-            let signs = run.iter().rev().take_while(|byte| matches!(byte, b'+' | b'-')).count();
-            length = length.saturating_sub(signs).max(1);
-        }
-        self.symbol(length)
-    }
-
-    fn number(&mut self) -> Token {
-        let start = self.at;
-        self.at = start + quote::number_length(self.rest(start));
-        self.token(Kind::Number, start, 0, Word::None)
-    }
-
-    #[inline]
-    fn symbol(&mut self, length: usize) -> Token {
-        let start = self.at;
-        self.at = start + length;
-        let key = match length {
-            1 => u64::from(self.byte(start).unwrap_or(0)),
-            _ => match swar::key(self.sql.get(start..self.at).unwrap_or_default()) {
-                NOT_EQUAL_C => symbol("<>"),
-                key => key,
+            (b'-', Some(b'-')) => (quote::line_end(self.sql, start), true),
+            (b'/', Some(b'*')) => match quote::block_end(self.rest(start)) {
+                Some(length) => (start + length, true),
+                None => (self.unterminated(), true),
             },
-        };
-        self.token(Kind::Symbol, start, key, Word::None)
+            (_, Some(second)) if is_operator(second) => (start + long_operator(self.rest(start)), false),
+            _ => (start + 1, false),
+        }
     }
 
     fn string_end(&mut self, open: usize, escapes: bool) -> usize {
@@ -348,12 +316,6 @@ impl<'a> Lexer<'a> {
     }
 
     #[inline]
-    fn token(&self, kind: Kind, start: usize, key: u64, word: Word) -> Token {
-        // Texts are cut at 256 KiB before they come here: positions fit.
-        Token { key, start: start as u32, end: self.at as u32, kind, word }
-    }
-
-    #[inline]
     fn byte(&self, at: usize) -> Option<u8> {
         self.sql.get(at).copied()
     }
@@ -362,6 +324,24 @@ impl<'a> Lexer<'a> {
     fn rest(&self, at: usize) -> &'a [u8] {
         self.sql.get(at..).unwrap_or_default()
     }
+}
+
+/// The length of an operator of several bytes. It ends before a comment, and a last `+` or `-` belongs to it only when
+/// one of the bytes that no standard operator has stands before it: PostgreSQL's rule, so that `1=-1` works.
+fn long_operator(rest: &[u8]) -> usize {
+    let mut length = rest.iter().take_while(|byte| is_operator(**byte)).count();
+    let run = rest.get(..length).unwrap_or_default();
+    let comment = run.windows(2).skip(1).position(|pair| pair == b"--" || pair == b"/*");
+    if let Some(at) = comment {
+        length = at + 1;
+    }
+    let run = run.get(..length).unwrap_or_default();
+    let special = |byte: &u8| matches!(byte, b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%');
+    if !run.iter().any(special) {
+        let signs = run.iter().rev().take_while(|byte| matches!(byte, b'+' | b'-')).count();
+        length = length.saturating_sub(signs).max(1);
+    }
+    length
 }
 
 /// `!=`, which PostgreSQL turns into `<>` before anybody sees it.

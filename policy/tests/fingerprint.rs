@@ -51,6 +51,8 @@ fn constants_do_not_count() {
         ("select * from t where a = 1", "select * from t where a=- 1", SAME),
         ("select a-1 from t", "select a - 5 from t", SAME),
         ("select a-1 from t", "select a from t", DIFFERENT),
+        ("select position-1 from t", "select position - 2 from t", SAME),
+        ("select a from t where b between -1 and -2", "select a from t where b between 1 and 2", SAME),
         ("select a from t limit 1", "select a from t limit 50", SAME),
         ("select * from t where a = 'x'", "select * from t where a = 'it''s'", SAME),
         ("select * from t where a = 'x'", "select * from t where a = $tag$it's$tag$", SAME),
@@ -195,7 +197,7 @@ fn the_shown_text_holds_no_constant() {
 fn ids_are_the_same_in_every_run_and_release() {
     let (strict, family, text) = line("SELECT abalance FROM pgbench_accounts WHERE aid = $1", Compat::V15);
     assert_eq!(text, "select abalance from pgbench_accounts where aid = $1");
-    assert_eq!((strict.as_str(), family.as_str()), ("7d2af3a43b648ae7", "728feb12464535e2"));
+    assert_eq!((strict.as_str(), family.as_str()), ("5e3ba886a2000f07", "1d37ae566c32cab9"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::SCHEME;
-use crate::lexer::{Kind, Token, Word, swar, symbol};
+use crate::lexer::{Kind, Token, Word, swar};
 
 /// Which of the two forms of a statement an item belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum Form {
 
 /// Takes the canonical items of one statement, in order.
 pub(crate) trait Sink {
+    /// A word or a symbol of at most seven bytes: most of a statement.
+    fn short(&mut self, token: Token, form: Form);
     /// A word, a symbol or a number that is not a constant, as it is.
     fn token(&mut self, sql: &[u8], token: Token, form: Form);
     /// A constant.
@@ -30,18 +32,18 @@ pub(crate) trait Sink {
     fn list(&mut self, form: Form);
 }
 
-/// The chunk that stands for a constant.
-const CONSTANT: u64 = symbol("?");
-/// The chunk that stands for a squashed list.
-const LIST: u64 = symbol("...");
-/// The chunk before a quoted name that is not the same as any unquoted one.
-const QUOTED: u64 = symbol("\"");
+/// What stands for a constant: a byte that no token begins with, and the end of an item.
+const CONSTANT: u64 = 1;
+/// What stands for a squashed list.
+const LIST: u64 = 2;
+/// What stands before a quoted name that is not the same as any unquoted one.
+const QUOTED: u64 = 3;
 
 /// Builds the two streams that are hashed into ids.
 ///
-/// A stream is a run of eight-byte chunks, little-endian. A word is its folded bytes cut into chunks, of which the
-/// last has a zero at its end (so `abcdefgh ij` is not `abcdefghij`); a symbol is one chunk. The streams differ only in
-/// statements with parameters or lists, so the second one is begun at the first difference.
+/// A stream is a run of items that each end with a zero byte: a word is its folded bytes, a symbol its bytes, a constant
+/// the byte 1. The streams differ only in statements with parameters or lists, so the second one is begun at the first
+/// difference.
 #[derive(Debug, Default)]
 pub(crate) struct Ids {
     strict: Vec<u8>,
@@ -82,23 +84,24 @@ impl Ids {
     /// Takes the ids of one statement of several.
     pub(crate) fn part(&mut self, strict: u64, family: u64) {
         if strict == family {
-            self.chunk(strict, Form::Both);
+            self.chunk(strict, 8, Form::Both);
         } else {
-            self.chunk(strict, Form::Strict);
-            self.chunk(family, Form::Family);
+            self.chunk(strict, 8, Form::Strict);
+            self.chunk(family, 8, Form::Family);
         }
     }
 
+    /// The lowest `length` bytes of `chunk`, at most eight.
     #[inline]
-    fn chunk(&mut self, chunk: u64, form: Form) {
+    fn chunk(&mut self, chunk: u64, length: usize, form: Form) {
         if form != Form::Both && !self.forked {
             self.fork();
         }
         if form != Form::Family {
-            self.strict.extend_from_slice(&chunk.to_le_bytes());
+            append(&mut self.strict, chunk, length);
         }
         if self.forked && form != Form::Strict {
-            self.family.extend_from_slice(&chunk.to_le_bytes());
+            append(&mut self.family, chunk, length);
         }
     }
 
@@ -109,46 +112,57 @@ impl Ids {
         self.family.extend_from_slice(&self.strict);
     }
 
-    /// The chunks of a word behind its first.
-    #[cold]
-    fn long_word(&mut self, word: &[u8], form: Form) {
-        let mut at = 8;
+    /// A word, in the lexer's folded form.
+    fn word(&mut self, word: &[u8], form: Form) {
+        let mut at = 0;
         loop {
             let left = word.len().saturating_sub(at).min(8);
-            self.chunk(swar::keep(swar::fold(swar::load(word, at)).0, left), form);
+            let chunk = swar::keep(swar::fold(swar::load(word, at)).0, left);
             if left < 8 {
-                return;
+                return self.chunk(chunk, left + 1, form);
             }
+            self.chunk(chunk, 8, form);
             at += 8;
         }
     }
 
     /// Bytes that are not folded: the inside of a quoted name, a number that is kept.
-    #[cold]
     fn raw(&mut self, bytes: &[u8], form: Form) {
         let (chunks, rest) = bytes.as_chunks::<8>();
         for chunk in chunks {
-            self.chunk(u64::from_le_bytes(*chunk), form);
+            self.chunk(u64::from_le_bytes(*chunk), 8, form);
         }
-        self.chunk(swar::key(rest), form);
+        self.chunk(swar::key(rest), rest.len() + 1, form);
     }
 }
 
+/// Appends a fixed eight bytes and takes the surplus back: cheaper than a copy of a length that is not known.
+#[inline]
+fn append(stream: &mut Vec<u8>, chunk: u64, length: usize) {
+    stream.extend_from_slice(&chunk.to_le_bytes());
+    stream.truncate(stream.len() - 8 + length.min(8));
+}
+
 impl Sink for Ids {
+    #[inline(always)]
+    fn short(&mut self, token: Token, form: Form) {
+        let length = token.len() + 1;
+        if form == Form::Both && !self.forked {
+            append(&mut self.strict, token.key, length);
+        } else {
+            self.chunk(token.key, length, form);
+        }
+    }
+
     #[inline]
     fn token(&mut self, sql: &[u8], token: Token, form: Form) {
         match token.kind {
-            Kind::Symbol => self.chunk(token.key, form),
-            Kind::Word => {
-                self.chunk(token.key, form);
-                if token.len() >= 8 {
-                    self.long_word(token.of(sql), form);
-                }
-            }
+            Kind::Symbol => self.chunk(token.key, token.len() + 1, form),
+            Kind::Word => self.word(token.of(sql), form),
             Kind::Quoted => match simple_name(token.of(sql)) {
-                Some(name) => self.raw(name, form),
+                Some(name) => self.word(name, form),
                 None => {
-                    self.chunk(QUOTED, form);
+                    self.chunk(QUOTED, 1, form);
                     self.raw(token.of(sql), form);
                 }
             },
@@ -158,17 +172,17 @@ impl Sink for Ids {
 
     #[inline]
     fn constant(&mut self, form: Form) {
-        self.chunk(CONSTANT, form);
+        self.chunk(CONSTANT, 2, form);
     }
 
     fn parameter(&mut self, sql: &[u8], token: Token, form: Form) {
         match form {
             Form::Both => {
                 self.raw(token.of(sql), Form::Strict);
-                self.chunk(CONSTANT, Form::Family);
+                self.chunk(CONSTANT, 2, Form::Family);
             }
             Form::Strict => self.raw(token.of(sql), Form::Strict),
-            Form::Family => self.chunk(CONSTANT, Form::Family),
+            Form::Family => self.chunk(CONSTANT, 2, Form::Family),
         }
     }
 
@@ -178,7 +192,7 @@ impl Sink for Ids {
     }
 
     fn list(&mut self, form: Form) {
-        self.chunk(LIST, form);
+        self.chunk(LIST, 2, form);
     }
 }
 
@@ -257,6 +271,20 @@ impl Text {
 }
 
 impl Sink for Text {
+    fn short(&mut self, token: Token, form: Form) {
+        if !self.shown(form) {
+            return;
+        }
+        if token.kind == Kind::Symbol {
+            return self.symbol(token.key);
+        }
+        let last = if token.word.is_name() { Last::Name } else { Last::Other };
+        let mut bytes = token.key.to_le_bytes();
+        // The lexer's own form of an underscore.
+        bytes.iter_mut().filter(|byte| **byte == 0x7f).for_each(|byte| *byte = b'_');
+        self.put(bytes.get(..token.len()).unwrap_or_default(), last);
+    }
+
     fn token(&mut self, sql: &[u8], token: Token, form: Form) {
         if !self.shown(form) {
             return;
@@ -264,12 +292,8 @@ impl Sink for Text {
         match token.kind {
             Kind::Symbol if token.key.to_le_bytes().last() == Some(&0) => self.symbol(token.key),
             Kind::Word => {
-                let last = if token.word == Word::None { Last::Name } else { Last::Other };
-                let short = token.key.to_le_bytes();
-                match short.get(..token.len()).filter(|_| token.len() < 8) {
-                    Some(word) => self.put(word, last),
-                    None => self.put(&token.of(sql).to_ascii_lowercase(), last),
-                }
+                let last = if token.word.is_name() { Last::Name } else { Last::Other };
+                self.put(&token.of(sql).to_ascii_lowercase(), last);
             }
             Kind::Quoted => self.put(simple_name(token.of(sql)).unwrap_or(token.of(sql)), Last::Name),
             _ => self.put(token.of(sql), Last::Other),

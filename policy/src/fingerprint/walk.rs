@@ -1,5 +1,8 @@
 //! The walk over one statement's tokens: what is kept, what is a constant, what is noticed on the way.
 
+mod list;
+mod spelling;
+
 use super::Compat;
 use super::sink::{Form, Sink};
 use crate::lexer::{Kind, Token, Word, symbol};
@@ -72,10 +75,7 @@ const CAST: u64 = symbol("::");
 const EQUAL: u64 = symbol("=");
 const DOT: u64 = symbol(".");
 
-const TIMESTAMP: u64 = symbol("timestam");
-const OVERRIDING: u64 = symbol("overridi");
 const VALUE: u64 = symbol("value");
-const EXCLUDE: u64 = symbol("exclude");
 const OTHERS: u64 = symbol("others");
 
 /// Words that stand before a string without naming its type: UESCAPE, PASSING, PATH, DOUBLE PRECISION.
@@ -119,7 +119,7 @@ impl<'a, S: Sink> Walk<'a, S> {
         let end = value.unwrap_or(self.tokens.len()).min(self.tokens.len());
         while let Some(token) = self.tokens.get(self.at).copied().filter(|_| self.at < end) {
             match token.kind {
-                Kind::Word if token.word == Word::None => self.name(token),
+                Kind::Word if token.word == Word::None => self.keep(token),
                 Kind::Word => self.keyword(token),
                 Kind::Symbol => self.symbol(token),
                 Kind::Number | Kind::String | Kind::Bits => self.constant(token),
@@ -142,7 +142,11 @@ impl<'a, S: Sink> Walk<'a, S> {
     #[inline]
     fn keep(&mut self, token: Token) {
         let form = self.form();
-        self.sink.token(self.sql, token, form);
+        if token.len() < 8 && matches!(token.kind, Kind::Word | Kind::Symbol) {
+            self.sink.short(token, form);
+        } else {
+            self.sink.token(self.sql, token, form);
+        }
     }
 
     fn peek(&self, ahead: usize) -> Option<Token> {
@@ -174,72 +178,6 @@ impl<'a, S: Sink> Walk<'a, S> {
         self.frames.is_empty()
     }
 
-    #[inline]
-    fn name(&mut self, token: Token) {
-        match token.key {
-            _ if self.is_typed_string() => self.typed_string(token),
-            TIMESTAMP | OVERRIDING | EXCLUDE => self.spelling(token),
-            _ => self.keep(token),
-        }
-    }
-
-    /// Words that only spell out what is meant anyway, or that have a shorter spelling.
-    #[cold]
-    fn spelling(&mut self, token: Token) {
-        let word = |ahead| self.peek(ahead).map_or((0, Word::None), |token| (token.key, token.word));
-        match (token.key, word(1), word(2)) {
-            // Which of the two values wins shows in nothing that is planned.
-            (OVERRIDING, _, (VALUE, _)) => self.at += 2,
-            (EXCLUDE, (_, Word::No), (OTHERS, _)) => self.at += 2,
-            (TIMESTAMP, (_, Word::With), (_, Word::Time)) if self.is_zoned_string() => self.zoned_string(token),
-            (TIMESTAMP, _, _) if token.len() == "timestamptz".len() => self.zoned(token),
-            _ => self.keep(token),
-        }
-    }
-
-    /// Whether `timestamp with time zone '…'` stands here.
-    fn is_zoned_string(&self) -> bool {
-        self.peek(3).is_some_and(|token| token.word == Word::Zone)
-            && self.peek(4).is_some_and(|token| token.kind == Kind::String)
-    }
-
-    fn zoned_string(&mut self, name: Token) {
-        self.at += 4;
-        if let Some(string) = self.tokens.get(self.at).copied() {
-            self.constant(string);
-            self.keep(Token { key: CAST, kind: Kind::Symbol, ..name });
-            self.zoned(name);
-        }
-    }
-
-    /// `timestamptz` in full.
-    fn zoned(&mut self, name: Token) {
-        self.keep(Token { end: name.start + "timestamp".len() as u32, ..name });
-        for (key, word) in [(symbol("with"), Word::With), (symbol("time"), Word::Time), (symbol("zone"), Word::Zone)] {
-            self.keep(Token { key, word, kind: Kind::Word, start: name.start, end: name.start + 4 });
-        }
-    }
-
-    /// Whether a type's name stands before a string: `date '2026-01-01'`.
-    #[inline]
-    fn is_typed_string(&self) -> bool {
-        self.peek(1).is_some_and(|next| next.kind == Kind::String) && self.class.is_planned()
-    }
-
-    /// `date '…'` is another spelling of `'…'::date`.
-    #[cold]
-    fn typed_string(&mut self, name: Token) {
-        if self.previous().is_some_and(|token| token.is(DOT)) || NOT_TYPES.contains(&name.key) {
-            return self.keep(name);
-        }
-        self.at += 1;
-        if let Some(string) = self.tokens.get(self.at).copied() {
-            self.constant(string);
-            self.keep(Token { key: CAST, kind: Kind::Symbol, ..name });
-            if name.key == TIMESTAMP { self.spelling(name) } else { self.keep(name) }
-        }
-    }
-
     fn keyword(&mut self, token: Token) {
         match token.word {
             Word::True | Word::False | Word::Null => return self.word_constant(token),
@@ -259,7 +197,12 @@ impl<'a, S: Sink> Walk<'a, S> {
             Word::As if self.frame.clause == Clause::From && self.names_a_column() => return,
             Word::Asc | Word::Outer => return,
             Word::Inner if self.next_word() == Word::Join => return,
-            Word::Interval | Word::Time if self.is_typed_string() => return self.typed_string(token),
+            Word::Interval | Word::Time | Word::Timestamp | Word::Timestamptz | Word::TypeName
+                if self.is_typed_string() =>
+            {
+                return self.typed_string(token);
+            }
+            Word::Timestamp | Word::Timestamptz | Word::Overriding | Word::Exclude => return self.spelling(token),
             Word::Order | Word::Group if self.next_word() == Word::By => {
                 let positions = self.frame.query || self.outermost();
                 self.frame.clause = if positions { Clause::By } else { Clause::Other };
@@ -464,29 +407,6 @@ impl<'a, S: Sink> Walk<'a, S> {
         self.frames.push(std::mem::replace(&mut self.frame, inner));
     }
 
-    /// Whether these parentheses are around the statement or an arm of a set operation.
-    fn wraps_a_query(&self) -> bool {
-        match self.previous() {
-            None => true,
-            Some(token) if token.is(OPEN) => self.frame.hidden,
-            Some(token) => matches!(token.word, Word::Union | Word::Except | Word::Intersect),
-        }
-    }
-
-    /// Whether these parentheses hold nothing but a constant and call nothing: `2 * (3)`.
-    fn wraps_a_constant(&self) -> bool {
-        let sign = usize::from(self.next_is(MINUS));
-        let inner = self.peek(1 + sign).is_some_and(is_constant);
-        if !inner || !self.peek(2 + sign).is_some_and(|token| token.is(CLOSE)) {
-            return false;
-        }
-        self.previous().is_some_and(|token| match token.kind {
-            Kind::Symbol => !is_operand(token) && !token.is(COMMA),
-            Kind::Word => matches!(token.word, Word::Select | Word::And | Word::Or | Word::Not | Word::Where),
-            _ => false,
-        })
-    }
-
     fn close(&mut self, token: Token) {
         if self.frame.members && !self.frame.query && self.frame.commas >= 2 {
             self.note(Flags::BATCHED);
@@ -501,135 +421,6 @@ impl<'a, S: Sink> Walk<'a, S> {
         if muted_row || self.frame.clause == Clause::Values {
             self.next_row(muted_row);
         }
-    }
-
-    /// Behind a row of VALUES: the family sees the first row only.
-    fn next_row(&mut self, was_muted: bool) {
-        let more = self.frame.clause == Clause::Values
-            && self.next_is(COMMA)
-            && self.peek(2).is_some_and(|token| token.is(OPEN));
-        if more && (was_muted || !self.muted) {
-            self.muted = true;
-            for _ in 0..2 {
-                self.at += 1;
-                if let Some(token) = self.tokens.get(self.at).copied() {
-                    self.keep(token);
-                }
-            }
-            let inner = Frame { muted_row: true, ..Frame::default() };
-            self.frames.push(std::mem::replace(&mut self.frame, inner));
-        } else if was_muted {
-            self.muted = false;
-        }
-    }
-
-    /// Takes a list of nothing but constants and parameters at once, if it is one; the family, and the strict form of
-    /// 18 from two members on, do not count them.
-    fn squash(&mut self, open: Token) -> bool {
-        let Some((close, members)) = self.plain_list() else { return false };
-        if members >= 3 && open.is(OPEN) {
-            self.note(Flags::BATCHED);
-        }
-        self.keep(open);
-        if self.compat == Compat::V18 && members >= 2 {
-            let form = self.form();
-            self.sink.list(form);
-            self.record(close);
-        } else {
-            self.members_of_list(close);
-        }
-        self.at = close;
-        if let Some(token) = self.tokens.get(close).copied() {
-            self.keep(token);
-        }
-        true
-    }
-
-    fn members_of_list(&mut self, close: usize) {
-        let muted = std::mem::replace(&mut self.muted, true);
-        if !muted {
-            self.sink.list(Form::Family);
-        }
-        self.at += 1;
-        while self.at < close {
-            match self.tokens.get(self.at).copied() {
-                Some(token) if is_constant(token) => match token.kind {
-                    Kind::Word => self.word_constant(token),
-                    _ => self.literal(token.start, token.end, kind_of(token)),
-                },
-                Some(token) if token.kind == Kind::Parameter => self.parameter(token),
-                Some(token) if token.is(MINUS) && self.is_sign() => self.signed(token),
-                Some(token) => self.keep(token),
-                None => break,
-            }
-            self.at += 1;
-        }
-        self.muted = muted;
-    }
-
-    /// Records the constants and parameters up to the token `end` without keeping them.
-    fn record(&mut self, end: usize) {
-        for index in self.at..end {
-            let Some(token) = self.tokens.get(index).copied() else { return };
-            if is_constant(token) {
-                let minus = self.tokens.get(index.wrapping_sub(1)).copied().filter(|token| token.is(MINUS));
-                let start = minus.map_or(token.start, |minus| minus.start);
-                self.literals.push(Literal { span: Span { start, end: token.end }, kind: kind_of(token) });
-            } else if token.kind == Kind::Parameter {
-                let digits = token.of(self.sql).get(1..).unwrap_or_default();
-                let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-                self.noticed.parameters = self.noticed.parameters.max(number);
-            }
-        }
-    }
-
-    /// The list that opens here, if all of its members are `[-] constant [:: type]` or `$n [:: type]`: the token that
-    /// closes it and the number of members.
-    fn plain_list(&self) -> Option<(usize, u32)> {
-        let mut at = self.at + 1;
-        let mut members = 0;
-        loop {
-            if self.tokens.get(at)?.is(MINUS) {
-                at += 1;
-            }
-            let value = self.tokens.get(at)?;
-            if !is_constant(*value) && value.kind != Kind::Parameter {
-                return None;
-            }
-            members += 1;
-            at += 1;
-            while self.tokens.get(at)?.is(CAST) {
-                at += 1;
-                at = self.type_end(at)?;
-            }
-            match self.tokens.get(at)? {
-                next if next.is(COMMA) => at += 1,
-                next if next.is(CLOSE) || next.is(CLOSE_BRACKET) => return Some((at, members)),
-                _ => return None,
-            }
-        }
-    }
-
-    /// The token behind a type's name `a.b[]` at `at`.
-    fn type_end(&self, mut at: usize) -> Option<usize> {
-        while matches!(self.tokens.get(at)?.kind, Kind::Word | Kind::Quoted) {
-            at += 1;
-            if self.tokens.get(at)?.is(DOT) {
-                at += 1;
-            }
-        }
-        if self.tokens.get(at)?.is(OPEN_BRACKET) && self.tokens.get(at + 1)?.is(CLOSE_BRACKET) {
-            at += 2;
-        }
-        Some(at)
-    }
-
-    /// The rest of the statement from `from` on is a value.
-    fn value(&mut self, from: usize) {
-        self.at = from;
-        self.record(self.tokens.len());
-        let form = self.form();
-        self.sink.constant(form);
     }
 }
 
@@ -651,7 +442,7 @@ fn kind_of(token: Token) -> LiteralKind {
 /// Whether a minus behind `token` subtracts.
 fn is_operand(token: Token) -> bool {
     match token.kind {
-        Kind::Word => matches!(token.word, Word::None | Word::End | Word::True | Word::False | Word::Null | Word::Key),
+        Kind::Word => token.word.ends_operand(),
         Kind::Symbol => token.is(CLOSE) || token.is(CLOSE_BRACKET),
         _ => true,
     }

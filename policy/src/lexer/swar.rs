@@ -29,7 +29,10 @@ pub(crate) fn load(text: &[u8], at: usize) -> u64 {
     }
 }
 
-/// How many of the eight bytes, from the lowest, belong to a name, and all of them in lower case.
+/// The eight bytes in lower case, and how many of them, from the lowest, belong to a name.
+///
+/// The form is its own: `_` becomes 0x7f (a byte that no statement holds), so that one OR folds all the rest; keywords
+/// are stored in the same form. Bytes of other alphabets are not folded.
 #[inline]
 pub(crate) fn fold(bytes: u64) -> (u64, usize) {
     let low = bytes & !TOPS;
@@ -40,9 +43,17 @@ pub(crate) fn fold(bytes: u64) -> (u64, usize) {
     let underscore = !((low ^ (ONES * 0x5f)) + ONES * 0x7f);
     let dollar = !((low ^ (ONES * 0x24)) + ONES * 0x7f);
     let inside = (letter | digit | underscore | dollar | bytes) & TOPS;
-    let upper = letter & !bytes & !(bytes << 2) & TOPS;
     let length = (!inside & TOPS).trailing_zeros() as usize / 8;
-    (bytes | (upper >> 2), length)
+    // Where the top bit is set, 0x20 is not put in.
+    (bytes | ((ONES * 0x20) & !((bytes & TOPS) >> 2)), length)
+}
+
+/// A keyword's bytes in the form that [`fold`] gives; at most eight.
+pub(crate) const fn word_key(bytes: &[u8]) -> u64 {
+    let plain = key(bytes);
+    let length = if bytes.len() < 8 { bytes.len() } else { 8 };
+    let mask = if length == 8 { u64::MAX } else { (1 << (8 * length)) - 1 };
+    plain | ((ONES * 0x20) & mask)
 }
 
 /// The lowest `length` bytes of `bytes`; `length` is at most eight.
@@ -77,7 +88,10 @@ mod tests {
                 let inside = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80;
                 let (folded, length) = fold(u64::from_le_bytes(text));
                 assert_eq!(length, if inside { 8 } else { place }, "{byte:#x} at {place}");
-                assert_eq!(folded.to_le_bytes()[place], byte.to_ascii_lowercase(), "{byte:#x}");
+                let expected = if byte == b'_' { 0x7f } else { byte.to_ascii_lowercase() };
+                if inside {
+                    assert_eq!(folded.to_le_bytes()[place], expected, "{byte:#x}");
+                }
             }
         }
     }

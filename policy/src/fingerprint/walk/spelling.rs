@@ -1,0 +1,88 @@
+//! Two spellings of the same: typed strings, parentheses that group nothing, words that say what holds anyway.
+
+use super::{CAST, CLOSE, COMMA, DOT, MINUS, NOT_TYPES, OPEN, OTHERS, VALUE, Walk, is_constant, is_operand};
+use crate::fingerprint::sink::Sink;
+use crate::lexer::{Kind, Token, Word, symbol};
+
+impl<S: Sink> Walk<'_, S> {
+    /// Whether a type's name stands before a string: `date '2026-01-01'`.
+    #[inline]
+    pub(super) fn is_typed_string(&self) -> bool {
+        self.peek(1).is_some_and(|next| next.kind == Kind::String) && self.class.is_planned()
+    }
+
+    /// `date '…'` is another spelling of `'…'::date`.
+    #[cold]
+    pub(super) fn typed_string(&mut self, name: Token) {
+        if self.previous().is_some_and(|token| token.is(DOT)) || NOT_TYPES.contains(&name.key) {
+            return self.keep(name);
+        }
+        self.at += 1;
+        if let Some(string) = self.tokens.get(self.at).copied() {
+            self.constant(string);
+            self.keep(Token { key: CAST, kind: Kind::Symbol, end: name.start + 2, ..name });
+            if name.word == Word::Timestamptz { self.zoned(name) } else { self.keep(name) }
+        }
+    }
+
+    /// Words that only spell out what is meant anyway, or that have a shorter spelling.
+    #[cold]
+    pub(super) fn spelling(&mut self, token: Token) {
+        let word = |ahead| self.peek(ahead).map_or((0, Word::None), |token| (token.key, token.word));
+        match (token.word, word(1), word(2)) {
+            // Which of the two values wins shows in nothing that is planned.
+            (Word::Overriding, _, (VALUE, _)) => self.at += 2,
+            (Word::Exclude, (_, Word::No), (OTHERS, _)) => self.at += 2,
+            (Word::Timestamp, (_, Word::With), (_, Word::Time)) if self.is_zoned_string() => self.zoned_string(token),
+            (Word::Timestamptz, _, _) => self.zoned(token),
+            _ => self.keep(token),
+        }
+    }
+
+    /// Whether `timestamp with time zone '…'` stands here.
+    pub(super) fn is_zoned_string(&self) -> bool {
+        self.peek(3).is_some_and(|token| token.word == Word::Zone)
+            && self.peek(4).is_some_and(|token| token.kind == Kind::String)
+    }
+
+    pub(super) fn zoned_string(&mut self, name: Token) {
+        self.at += 4;
+        if let Some(string) = self.tokens.get(self.at).copied() {
+            self.constant(string);
+            self.keep(Token { key: CAST, kind: Kind::Symbol, end: name.start + 2, ..name });
+            self.zoned(name);
+        }
+    }
+
+    /// `timestamptz` in full.
+    pub(super) fn zoned(&mut self, name: Token) {
+        let end = name.start + "timestamp".len() as u32;
+        self.keep(Token { end, word: Word::Timestamp, ..name });
+        for (key, word) in [(symbol("with"), Word::With), (symbol("time"), Word::Time), (symbol("zone"), Word::Zone)] {
+            self.keep(Token { key, word, kind: Kind::Word, start: name.start, end: name.start + 4 });
+        }
+    }
+
+    /// Whether these parentheses are around the statement or an arm of a set operation.
+    pub(super) fn wraps_a_query(&self) -> bool {
+        match self.previous() {
+            None => true,
+            Some(token) if token.is(OPEN) => self.frame.hidden,
+            Some(token) => matches!(token.word, Word::Union | Word::Except | Word::Intersect),
+        }
+    }
+
+    /// Whether these parentheses hold nothing but a constant and call nothing: `2 * (3)`.
+    pub(super) fn wraps_a_constant(&self) -> bool {
+        let sign = usize::from(self.next_is(MINUS));
+        let inner = self.peek(1 + sign).is_some_and(is_constant);
+        if !inner || !self.peek(2 + sign).is_some_and(|token| token.is(CLOSE)) {
+            return false;
+        }
+        self.previous().is_some_and(|token| match token.kind {
+            Kind::Symbol => !is_operand(token) && !token.is(COMMA),
+            Kind::Word => matches!(token.word, Word::Select | Word::And | Word::Or | Word::Not | Word::Where),
+            _ => false,
+        })
+    }
+}
