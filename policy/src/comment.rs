@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::lexer::quote::{block_end, line_end};
+use crate::lexer::swar::has_twice;
 use crate::lexer::{Kind, Lexer, symbol};
 use crate::statement::MAX_ANALYSED;
 
@@ -18,7 +19,11 @@ pub fn strip_ends(sql: &[u8]) -> (&[u8], Comments<'_>) {
     let rest = sql.get(start..).unwrap_or_default();
     let blank = rest.iter().rev().take_while(|byte| is_blank(**byte)).count();
     let trimmed = rest.get(..rest.len() - blank).unwrap_or_default();
-    let body = if trimmed.ends_with(b"*/") || has_line_comment(trimmed) { without_tail(trimmed) } else { trimmed };
+    let body = if trimmed.ends_with(b"*/") || (trimmed.contains(&b'-') && has_twice(trimmed, b'-')) {
+        without_tail(trimmed)
+    } else {
+        trimmed
+    };
     let tail = rest.get(body.len()..).unwrap_or_default();
     (body, Comments { head: sql.get(..start).unwrap_or_default(), tail })
 }
@@ -43,20 +48,6 @@ fn head_length(sql: &[u8]) -> usize {
             _ => return at,
         }
     }
-}
-
-fn has_line_comment(text: &[u8]) -> bool {
-    if !text.contains(&b'-') {
-        return false;
-    }
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|byte| *byte == b'-') {
-        rest = rest.get(at + 1..).unwrap_or_default();
-        if rest.first() == Some(&b'-') {
-            return true;
-        }
-    }
-    false
 }
 
 /// `text` up to its last token.

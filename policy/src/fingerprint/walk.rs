@@ -139,7 +139,7 @@ impl<'a, S: Sink> Walk<'a, S> {
         if self.muted { Form::Strict } else { Form::Both }
     }
 
-    #[inline]
+    #[inline(always)]
     fn keep(&mut self, token: Token) {
         let form = self.form();
         if token.len() < 8 && matches!(token.kind, Kind::Word | Kind::Symbol) {

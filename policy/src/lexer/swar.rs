@@ -75,6 +75,22 @@ pub(crate) fn word_at(text: &[u8], start: usize) -> (u64, usize) {
     (key, length)
 }
 
+/// Whether `byte` stands twice in a row somewhere, found eight places at a time.
+#[inline]
+pub(crate) fn has_twice(text: &[u8], byte: u8) -> bool {
+    let wanted = ONES * u64::from(byte);
+    let mut at = 0;
+    while at + 1 < text.len() {
+        let differ = (load(text, at) ^ wanted) | (load(text, at + 1) ^ wanted);
+        // The classic test for a zero byte; what lies behind the end of the text is zero and differs.
+        if differ.wrapping_sub(ONES) & !differ & TOPS != 0 {
+            return true;
+        }
+        at += 8;
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +108,19 @@ mod tests {
                 if inside {
                     assert_eq!(folded.to_le_bytes()[place], expected, "{byte:#x}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_that_stands_twice_is_found_everywhere() {
+        for length in 0..30 {
+            let plain: Vec<u8> = (0..length).map(|at| if at % 2 == 0 { b'-' } else { b'.' }).collect();
+            assert!(!has_twice(&plain, b'-'), "{length}");
+            for at in 1..length {
+                let mut text = plain.clone();
+                (text[at - 1], text[at]) = (b'-', b'-');
+                assert!(has_twice(&text, b'-'), "{length} {at}");
             }
         }
     }
