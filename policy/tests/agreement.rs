@@ -2,6 +2,12 @@
 //!
 //! The full set of pairs (query id, text) lies beside a development checkout in `../shared`; a small part of it is
 //! kept as a fixture, so that the test measures something everywhere.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails the test by a panic"
+)]
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -329,7 +329,7 @@ fn several_statements_are_told_apart() {
         assert_eq!(analysis.literals_of(&analysis.parts[1]).len(), 2);
         assert_eq!(analysis.effects_of(&analysis.parts[2]).len(), 1);
         assert!(analysis.effects_of(&analysis.parts[1]).is_empty());
-        assert_eq!(analysis.flags.contains(Flags::MULTI), true);
+        assert!(analysis.flags.contains(Flags::MULTI));
     });
 }
 
