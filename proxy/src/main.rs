@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Measured against the system's and others: the least memory for thousands of idle clients.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
-    pgweir::cli::main(|_, _| Err("this build has no server in it"))
+    pgweir::cli::main(pgweir::run::run)
 }

@@ -186,6 +186,11 @@ impl Pipeline {
         self.copy_in
     }
 
+    /// The client is within an extended request: its Sync is still to come.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
     /// The entry whose reply is due next.
     #[inline]
     pub fn head(&self) -> Option<&Owed> {
@@ -242,6 +247,12 @@ impl Pipeline {
         }
         self.queue.push_back(Owed { awaited: Awaited::CopyEnd, fate: Fate::Swallow, client, note: 0 });
         true
+    }
+
+    /// Whether the server will ignore a message (other than Sync) that is sent now: it skips to a Sync, or copies.
+    #[inline]
+    pub fn ignores(&self) -> bool {
+        self.skipping || self.copy_in
     }
 
     /// Takes the made-up reply that is due, if one is.

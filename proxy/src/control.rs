@@ -1,0 +1,144 @@
+//! What is slow or bursty and must not hold up a worker: connecting to servers, cancelling.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use wire::encode::frontend as ask;
+
+use crate::pool::{DialFailure, Pool, Welcome};
+use crate::shared::Shared;
+use crate::telemetry::WorkerTelemetry;
+use crate::upstream::CancelTarget;
+use crate::upstream::dial::Failure;
+use crate::worker::Mail;
+use crate::worker::checkout::unavailable;
+
+/// How long a cancel may take before it is given up.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a worker has the control thread do.
+#[derive(Debug)]
+pub enum Order {
+    /// Dial an upstream for a pool; the ledger knows of it. It goes to whoever waits longest, else to this worker.
+    Dial(Arc<Pool>, usize),
+    /// Cancel what an upstream runs, if it still is the same request.
+    Cancel {
+        /// The upstream.
+        target: Arc<CancelTarget>,
+        /// The request.
+        epoch: u64,
+        /// The upstream's number.
+        upstream: u64,
+        /// The worker that must hear of the end.
+        worker: usize,
+        /// Dropped at the end.
+        done: Vec<oneshot::Sender<()>>,
+    },
+}
+
+/// Carries out orders until nobody can give any more.
+pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        let (shared, telemetry) = (shared.clone(), telemetry.clone());
+        tokio::task::spawn_local(async move {
+            match order {
+                Order::Dial(pool, worker) => drop(dial(&shared, &telemetry, &pool, worker).await),
+                Order::Cancel { target, epoch, upstream, worker, done } => {
+                    cancel(&target, epoch).await;
+                    shared.send(worker, Mail::Cancelled(upstream));
+                    drop(done);
+                }
+            }
+        });
+    }
+}
+
+/// Dials for a pool whose ledger has begun to count the attempt.
+pub async fn dial(
+    shared: &Arc<Shared>,
+    telemetry: &WorkerTelemetry,
+    pool: &Arc<Pool>,
+    worker: usize,
+) -> Result<Arc<Welcome>, DialFailure> {
+    let meter = telemetry.pool(&pool.database, &pool.user);
+    meter.dials.increment();
+    meter.upstreams_dialling.up();
+    let settings = pool.settings();
+    let target = pool.target();
+    let began = Instant::now();
+    let dialled = target.dial(shared, &settings, settings.connect_timeout).await;
+    meter.upstreams_dialling.down();
+    match dialled {
+        Ok(dialled) => {
+            meter.dial_times.record(began.elapsed().as_micros() as u64);
+            pool.set_welcome(dialled.welcome.clone());
+            let ticket = {
+                let mut ledger = pool.ledger();
+                ledger.dialled();
+                let ticket = ledger.serve();
+                pool.publish_waiting(&ledger);
+                ticket
+            };
+            let to = ticket.map_or(worker, |ticket| ticket.worker);
+            shared.send(to, Mail::Upstream(pool.clone(), Box::new(dialled.shipped), ticket));
+            dial_more(shared, pool, worker);
+            Ok(dialled.welcome)
+        }
+        Err(failure) => {
+            meter.dial_failures.increment();
+            let failure = match failure {
+                Failure::Failed(failure) => failure,
+                Failure::NoPassword => DialFailure::Said {
+                    code: *b"28P01",
+                    message: "the server wants a password, and the proxy has none for this user".into(),
+                },
+            };
+            tracing::warn!(server = %target, database = %target.database, user = %target.user, ?failure, "no connection");
+            pool.set_failure(failure.clone());
+            let (now, jitter) = (Instant::now(), rand::rng().random_range(0.0..1.0));
+            let lost = {
+                let mut ledger = pool.ledger();
+                let lost = ledger.dial_failed(now, jitter);
+                pool.publish_waiting(&ledger);
+                lost
+            };
+            for ticket in lost {
+                shared.send(ticket.worker, Mail::Failed(ticket, unavailable(pool, now, None)));
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Others may have queued while one was dialled.
+fn dial_more(shared: &Arc<Shared>, pool: &Arc<Pool>, worker: usize) {
+    let more = pool.ledger().dial_for_waiters(Instant::now());
+    if more {
+        drop(shared.control.send(Order::Dial(pool.clone(), worker)));
+    }
+}
+
+/// Cancels the request `epoch` of an upstream, and waits until the server has closed the connection: from then on the
+/// cancel can strike nothing that comes later.
+async fn cancel(target: &CancelTarget, epoch: u64) {
+    let attempt = async {
+        let mut stream = target.server.connect().await.ok()?;
+        if target.epoch() != epoch {
+            return Some(());
+        }
+        let mut out = Vec::new();
+        ask::cancel_request(&mut out, target.process as u32, &target.key).ok()?;
+        stream.write_all(&out).await.ok()?;
+        // Nothing is ever said; the end of the connection is the sign.
+        let mut end = [0u8; 64];
+        while matches!(stream.read(&mut end).await, Ok(n) if n > 0) {}
+        Some(())
+    };
+    if !matches!(tokio::time::timeout(CANCEL_PATIENCE, attempt).await, Ok(Some(()))) {
+        tracing::warn!(server = %target.server, process = target.process, "a cancel could not be delivered");
+    }
+}

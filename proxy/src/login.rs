@@ -1,0 +1,533 @@
+//! A client's way in: from its first byte to its worker. Runs on the control thread.
+//!
+//! | method | who | how |
+//! |---|---|---|
+//! | `trust` | everybody | not asked |
+//! | `md5`, `scram-sha-256` | users with a stored secret | by that secret |
+//! | `passthrough` | users with a stored secret | SCRAM by that secret |
+//! | | everybody else | the server decides: it lets the name in as it is, or the password is asked for in clear text (over loopback only, unless allowed) and tried on the server |
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use config::{AuthMethod, Secret, UserSecret};
+use policy::verdict::Refusal;
+use rand::Rng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use wire::encode::backend as say;
+use wire::frame;
+use wire::login::server::{ChannelBinding, Started, next_message};
+use wire::login::{AwaitStartup, LoggedIn, Md5Secret, Opened, ScramVerifier, scram};
+use wire::startup::{CancelRequest, ProtocolVersion, Replication, StartupMessage};
+use wire::tag::TransactionStatus;
+
+use crate::control;
+use crate::pool::{DialFailure, Pool, Welcome};
+use crate::session::Arrival;
+use crate::session::ctl::Face;
+use crate::shared::Shared;
+use crate::stream::Stream;
+use crate::telemetry::{Sqlstate, TenantId, WorkerTelemetry};
+use crate::trouble::Trouble;
+use crate::upstream::dial::{Credential, Failure, Target, is_about_credentials};
+use crate::worker::Mail;
+use crate::worker::checkout::unavailable;
+
+/// Iterations of the verifiers that are derived from plain passwords; PostgreSQL's own default.
+const ITERATIONS: u32 = 4096;
+/// Longest wait of a client that asked for a cancel.
+const CANCEL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What logins share.
+pub struct Gate {
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// The control thread's telemetry.
+    pub telemetry: Rc<WorkerTelemetry>,
+    /// Makes the salts of unknown users; drawn at start.
+    secret: [u8; 32],
+    verifiers: std::cell::RefCell<HashMap<String, (Secret, ScramVerifier)>>,
+    processes: std::cell::Cell<u32>,
+    first_contacts: std::cell::RefCell<HashMap<usize, Rc<tokio::sync::Mutex<()>>>>,
+    /// What pass-through has learned of a pool: the password that its server took last, or that it wants none.
+    accepted: std::cell::RefCell<HashMap<usize, Option<Secret>>>,
+}
+
+/// Why a client is not let in.
+enum Denied {
+    /// It is told this.
+    Told(Trouble),
+    /// It has gone.
+    Gone,
+}
+
+impl<T: Into<Trouble>> From<T> for Denied {
+    fn from(trouble: T) -> Self {
+        Self::Told(trouble.into())
+    }
+}
+
+/// A client that is logging in.
+struct Guest {
+    stream: TcpStream,
+    peer: SocketAddr,
+    bytes: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Guest {
+    async fn flush(&mut self) -> Result<(), Denied> {
+        let sent = self.stream.write_all(&self.out).await;
+        self.out.clear();
+        sent.map_err(|_| Denied::Gone)
+    }
+
+    async fn fill(&mut self) -> Result<(), Denied> {
+        self.flush().await?;
+        match self.stream.read_buf(&mut self.bytes).await {
+            Ok(n) if n > 0 => Ok(()),
+            _ => Err(Denied::Gone),
+        }
+    }
+
+    /// Reads the next message of the password type, whole, and lets `take` have it.
+    async fn password<T>(
+        &mut self,
+        take: impl FnOnce(frame::Frame<'_>, &mut Vec<u8>) -> Result<T, wire::Error>,
+    ) -> Result<T, Denied> {
+        loop {
+            let mut rest = self.bytes.as_slice();
+            if let Some(frame) = next_message(&mut rest)? {
+                let taken = take(frame, &mut self.out)?;
+                let used = self.bytes.len() - rest.len();
+                self.bytes.drain(..used);
+                return Ok(taken);
+            }
+            self.fill().await?;
+        }
+    }
+}
+
+impl Gate {
+    /// Opens.
+    pub fn new(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>) -> Rc<Self> {
+        let mut secret = [0; 32];
+        rand::rng().fill_bytes(&mut secret);
+        Rc::new(Self {
+            shared,
+            telemetry,
+            secret,
+            verifiers: Default::default(),
+            processes: Default::default(),
+            first_contacts: Default::default(),
+            accepted: Default::default(),
+        })
+    }
+
+    /// Serves a connection up to its hand-over to a worker.
+    pub async fn admit(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        crate::upstream::dial::prepare(&stream);
+        let patience = self.shared.settings().auth.login_timeout;
+        let mut guest = Guest { stream, peer, bytes: Vec::with_capacity(512), out: Vec::new() };
+        let admitted = tokio::time::timeout(patience, self.receive(&mut guest)).await;
+        let denied = match admitted {
+            Ok(Ok(Some(arrival))) => return self.hand_over(guest, *arrival),
+            Ok(Ok(None)) => return,
+            Ok(Err(denied)) => denied,
+            Err(_) => Refusal::LoginTimeout { limit: patience }.into(),
+        };
+        self.telemetry.load().refused_connections.increment();
+        if let Denied::Told(trouble) = denied {
+            let code = trouble.sqlstate();
+            if is_about_credentials(code.as_bytes()) {
+                self.telemetry.load().login_failures.increment();
+            }
+            tracing::info!(address = %peer, code = code.as_str(), "login refused");
+            self.telemetry.refused(None, TenantId::OTHERS, Sqlstate::new(code.as_bytes()));
+            trouble.write(true, &mut guest.out);
+            drop(tokio::time::timeout(std::time::Duration::from_secs(1), guest.flush()).await);
+        }
+    }
+
+    fn hand_over(&self, guest: Guest, mut arrival: Admitted) {
+        let Ok(stream) = Stream::Tcp(guest.stream).detach() else {
+            self.shared.clients.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
+        self.telemetry.load().logins.increment();
+        arrival.face.connected_us = self.shared.telemetry.clock.micros(Instant::now());
+        if let Some(seat) = self.shared.workers.get(arrival.worker) {
+            seat.clients.fetch_add(1, Ordering::Relaxed);
+        }
+        let letter = Arrival {
+            stream,
+            early: guest.bytes,
+            client: self.shared.next_id(),
+            process: arrival.process,
+            key: arrival.key,
+            pool: arrival.pool,
+            face: arrival.face,
+            startup: arrival.startup,
+        };
+        self.shared.send(arrival.worker, Mail::Client(Box::new(letter)));
+    }
+
+    /// The conversation up to the first ReadyForQuery; `None`: it was about something else.
+    async fn receive(&self, guest: &mut Guest) -> Result<Option<Box<Admitted>>, Denied> {
+        let mut state = AwaitStartup::new();
+        loop {
+            let opening = frame::opening(&guest.bytes)
+                .map_err(|cause| wire::error::Peer::Client.sent_bad_length(cause))?;
+            let Some(opening) = opening else {
+                guest.fill().await?;
+                continue;
+            };
+            let total = opening.total;
+            let behind = guest.bytes.len() - total;
+            match state.receive(&opening, behind, &mut guest.out)? {
+                Opened::Tls(asked) => state = asked.refuse(&mut guest.out),
+                Opened::Gss(asked) => state = asked.refuse(&mut guest.out),
+                Opened::Cancel(request) => {
+                    self.cancel(&request).await;
+                    return Ok(None);
+                }
+                Opened::Startup(started, message) => {
+                    let wish = Wish::read(&message)?;
+                    guest.bytes.drain(..total);
+                    let admitted = self.log_in(guest, started, wish).await?;
+                    // Said before the hand-over, so that a worker never waits for a slow newcomer. Had it gone wrong,
+                    // the place that it was given would have to be given back.
+                    if guest.flush().await.is_err() {
+                        self.shared.clients.fetch_sub(1, Ordering::Relaxed);
+                        return Err(Denied::Gone);
+                    }
+                    return Ok(Some(Box::new(admitted)));
+                }
+            }
+            guest.bytes.drain(..total);
+        }
+    }
+
+    /// Passes a cancel request on to the worker that it names, and waits until it has had its effect: closing the
+    /// connection tells the client so.
+    async fn cancel(&self, request: &CancelRequest<'_>) {
+        let (done, over) = oneshot::channel();
+        let worker = worker_of(request.process);
+        self.shared.send(worker, Mail::Cancel { process: request.process, key: request.key.into(), done });
+        drop(tokio::time::timeout(CANCEL_PATIENCE, over).await);
+    }
+
+    async fn log_in(&self, guest: &mut Guest, started: Started, wish: Wish) -> Result<Admitted, Denied> {
+        let settings = self.shared.settings();
+        if self.shared.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::ShuttingDown.into());
+        }
+        let seat = Seat::take(&self.shared, settings.max_clients)?;
+        let known = settings.users.get(&wish.user).filter(|user| user.secret != UserSecret::None).is_some();
+        let by_server = settings.auth.method == AuthMethod::PassThrough && !known;
+        if !by_server {
+            let logged_in = self.by_secret(guest, started, &wish, &settings).await?;
+            let pool = self.pool_of(&wish, &settings).ok_or_else(|| unknown_database(&wish))?;
+            let welcome = self.welcome(&pool).await?;
+            return self.admitted(guest, logged_in.version(), wish, pool, &welcome, seat);
+        }
+        let pool = self.pool_of(&wish, &settings).ok_or_else(|| unknown_database(&wish))?;
+        let logged_in = self.by_server(guest, started, &wish, &settings, &pool).await?;
+        let welcome = self.welcome(&pool).await?;
+        self.admitted(guest, logged_in.version(), wish, pool, &welcome, seat)
+    }
+
+    /// Checks the client against what is stored of it.
+    async fn by_secret(
+        &self,
+        guest: &mut Guest,
+        started: Started,
+        wish: &Wish,
+        settings: &config::Settings,
+    ) -> Result<LoggedIn, Denied> {
+        if settings.auth.method == AuthMethod::Trust {
+            return Ok(started.trust(&mut guest.out));
+        }
+        let name = wish.user.as_bytes();
+        let stored = settings.users.get(&wish.user).map(|user| &user.secret);
+        let md5 = match stored {
+            Some(UserSecret::Md5(hash)) => Md5Secret::parse(hash.reveal()).or_else(|| Some(Md5Secret::mock())),
+            Some(UserSecret::Plain(password)) if settings.auth.method == AuthMethod::Md5 => {
+                Some(Md5Secret::from_password(name, password.reveal().as_bytes()))
+            }
+            None if settings.auth.method == AuthMethod::Md5 => Some(Md5Secret::mock()),
+            _ => None,
+        };
+        if let Some(secret) = md5 {
+            let mut salt = [0; 4];
+            rand::rng().fill_bytes(&mut salt);
+            let awaiting = started.md5(secret, salt, &mut guest.out);
+            return guest.password(|frame, out| awaiting.receive(frame, out)).await;
+        }
+        let verifier = match stored {
+            Some(UserSecret::Plain(password)) => self.verifier(&wish.user, password)?,
+            Some(UserSecret::Scram(verifier)) => ScramVerifier::parse(verifier.reveal())
+                .unwrap_or_else(|| ScramVerifier::mock(&self.secret, name, ITERATIONS)),
+            _ => ScramVerifier::mock(&self.secret, name, ITERATIONS),
+        };
+        let mut nonce = [0; 18];
+        rand::rng().fill_bytes(&mut nonce);
+        let awaiting = started.scram(verifier, nonce, ChannelBinding::None, &mut guest.out)?;
+        let awaiting = guest.password(|frame, out| awaiting.receive(frame, out)).await?;
+        guest.password(|frame, out| awaiting.receive(frame, out)).await
+    }
+
+    /// The verifier of a plain password. Deriving it takes over a millisecond: once for each password.
+    fn verifier(&self, user: &str, password: &Secret) -> Result<ScramVerifier, wire::Error> {
+        if let Some((known, verifier)) = self.verifiers.borrow().get(user)
+            && known == password
+        {
+            return Ok(verifier.clone());
+        }
+        let salt = scram::user_salt(&self.secret, user.as_bytes());
+        let verifier = ScramVerifier::from_password(password.reveal().as_bytes(), &salt, ITERATIONS)?;
+        self.verifiers.borrow_mut().insert(user.to_owned(), (password.clone(), verifier.clone()));
+        Ok(verifier)
+    }
+
+    /// Lets the server decide.
+    async fn by_server(
+        &self,
+        guest: &mut Guest,
+        started: Started,
+        wish: &Wish,
+        settings: &config::Settings,
+        pool: &Arc<Pool>,
+    ) -> Result<LoggedIn, Denied> {
+        let accepted = self.accepted.borrow().get(&pool.id).cloned();
+        if accepted.is_none() {
+            match self.try_on_server(pool, Credential::None).await {
+                Ok(()) => drop(self.accepted.borrow_mut().insert(pool.id, None)),
+                Err(Failure::NoPassword) => {}
+                Err(Failure::Failed(failure)) => return Err(told(pool, &failure).into()),
+            }
+        }
+        if matches!(self.accepted.borrow().get(&pool.id), Some(None)) {
+            return Ok(started.trust(&mut guest.out));
+        }
+        if !guest.peer.ip().to_canonical().is_loopback() && !settings.auth.plaintext_network {
+            return Err(Refusal::PlaintextRefused { user: wish.user.as_str().into() }.into());
+        }
+        let awaiting = started.cleartext(&mut guest.out);
+        let cleartext = guest.password(|frame, _| awaiting.receive(frame)).await?;
+        let accepted = self.accepted.borrow().get(&pool.id).cloned().flatten();
+        if accepted.is_some_and(|secret| cleartext.is(secret.reveal().as_bytes())) {
+            return Ok(cleartext.accept(&mut guest.out));
+        }
+        let Ok(password) = std::str::from_utf8(cleartext.password()).map(Secret::new) else {
+            return Err(cleartext.refuse().into());
+        };
+        match self.try_on_server(pool, Credential::Password(password.clone())).await {
+            Ok(()) => {
+                self.accepted.borrow_mut().insert(pool.id, Some(password));
+                Ok(cleartext.accept(&mut guest.out))
+            }
+            Err(Failure::NoPassword) => Err(cleartext.refuse().into()),
+            Err(Failure::Failed(DialFailure::Said { code, .. })) if is_about_credentials(&code) => {
+                Err(cleartext.refuse().into())
+            }
+            Err(Failure::Failed(failure)) => Err(told(pool, &failure).into()),
+        }
+    }
+
+    /// Logs in to the server with this credential. If it lets us in, the pool's upstreams use it from now on.
+    async fn try_on_server(&self, pool: &Arc<Pool>, credential: Credential) -> Result<(), Failure> {
+        let target = Arc::new(Target { credential, ..(*pool.target()).clone() });
+        let settings = pool.settings();
+        let dialled = target.dial(&self.shared, &settings, settings.connect_timeout).await?;
+        // The connection was a trial; the pool counts those that it dials itself.
+        drop(dialled.shipped);
+        pool.reload((*settings).clone(), target);
+        pool.set_welcome(dialled.welcome);
+        Ok(())
+    }
+
+    /// The pool that a client gets into; `None`: no such database.
+    fn pool_of(&self, wish: &Wish, settings: &config::Settings) -> Option<Arc<Pool>> {
+        self.shared.pool(&wish.database, &wish.user, || target_of(settings, &wish.database, &wish.user))
+    }
+
+    /// What the server says about itself; the first client of a pool waits for its first connection.
+    async fn welcome(&self, pool: &Arc<Pool>) -> Result<Arc<Welcome>, Denied> {
+        if let Some(welcome) = pool.welcome() {
+            return Ok(welcome);
+        }
+        let contact = self.first_contacts.borrow_mut().entry(pool.id).or_default().clone();
+        let _first = contact.lock().await;
+        if let Some(welcome) = pool.welcome() {
+            return Ok(welcome);
+        }
+        let now = Instant::now();
+        if !pool.ledger().dial_for_minimum(1, now) {
+            return Err(unavailable(pool, now, None).into());
+        }
+        let worker = self.shared.least_loaded();
+        match control::dial(&self.shared, &self.telemetry, pool, worker).await {
+            Ok(welcome) => Ok(welcome),
+            Err(failure) => Err(told(pool, &failure).into()),
+        }
+    }
+
+    /// Says everything that follows AuthenticationOk.
+    fn admitted(
+        &self,
+        guest: &mut Guest,
+        version: ProtocolVersion,
+        wish: Wish,
+        pool: Arc<Pool>,
+        welcome: &Welcome,
+        seat: Seat,
+    ) -> Result<Admitted, Denied> {
+        let worker = self.shared.least_loaded();
+        let process = self.next_process(worker);
+        let mut key = vec![0; if version == ProtocolVersion::V3_0 { 4 } else { 32 }];
+        rand::rng().fill_bytes(&mut key);
+        let own = |name: &[u8]| wish.startup.iter().find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name));
+        for (name, value) in welcome {
+            let value = own(name).map_or(&**value, |(_, value)| &**value);
+            say::parameter_status(&mut guest.out, name, value)?;
+        }
+        say::backend_key_data(&mut guest.out, process, &key)?;
+        say::ready_for_query(&mut guest.out, TransactionStatus::Idle);
+        // What a server has anyway need not be set.
+        let has = |name: &str, value: &[u8]| {
+            welcome.iter().any(|(known, has)| known.eq_ignore_ascii_case(name.as_bytes()) && **has == *value)
+        };
+        let startup = wish.startup.into_iter().filter(|(name, value)| !has(name, value)).collect();
+        let face = Face {
+            database: wish.database.into(),
+            user: wish.user.into(),
+            application: wish.application.into(),
+            address: guest.peer.to_string().into(),
+            connected_us: 0,
+        };
+        seat.keep();
+        Ok(Admitted { worker, process, key: key.into(), pool, face, startup })
+    }
+
+    /// A process id that names its worker.
+    fn next_process(&self, worker: usize) -> u32 {
+        let count = self.processes.get().wrapping_add(1);
+        self.processes.set(count);
+        ((worker as u32) << 22 | count & 0x003f_ffff) + 1
+    }
+}
+
+fn worker_of(process: u32) -> usize {
+    (process.wrapping_sub(1) >> 22) as usize
+}
+
+/// A client that has been let in.
+struct Admitted {
+    worker: usize,
+    process: u32,
+    key: Box<[u8]>,
+    pool: Arc<Pool>,
+    face: Face,
+    startup: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+/// One of the clients that may be served at once. Given back when dropped, unless the client was let in.
+struct Seat(Option<Arc<Shared>>);
+
+impl Seat {
+    fn take(shared: &Arc<Shared>, limit: usize) -> Result<Self, Denied> {
+        if shared.clients.fetch_add(1, Ordering::Relaxed) >= limit {
+            shared.clients.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::TooManyClients { limit }.into());
+        }
+        Ok(Self(Some(shared.clone())))
+    }
+
+    /// The session gives it back when it ends.
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            shared.clients.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a client asks for at startup.
+struct Wish {
+    user: String,
+    database: String,
+    application: String,
+    startup: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+impl Wish {
+    fn read(message: &StartupMessage<'_>) -> Result<Self, Denied> {
+        if message.replication != Replication::No {
+            return Err(Trouble::NoReplication.into());
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let startup: Vec<(Box<str>, Box<[u8]>)> = message
+            .settings
+            .iter()
+            .map(|setting| (setting.name.to_ascii_lowercase().into(), setting.value.as_ref().into()))
+            .collect();
+        let application = startup.iter().find(|(name, _)| &**name == "application_name");
+        Ok(Self {
+            user: text(message.user),
+            database: text(message.database),
+            application: application.map_or_else(String::new, |(_, value)| text(value)),
+            startup,
+        })
+    }
+}
+
+fn unknown_database(wish: &Wish) -> Denied {
+    Refusal::UnknownDatabase { database: wish.database.as_str().into() }.into()
+}
+
+fn told(pool: &Pool, failure: &DialFailure) -> Trouble {
+    match failure {
+        DialFailure::Said { code, message } => Trouble::Server { code: *code, message: message.clone() },
+        DialFailure::Unreachable(failure) => {
+            Refusal::CannotConnect { database: pool.database.clone(), failure: *failure }.into()
+        }
+    }
+}
+
+/// Where a pool's upstreams connect, and as whom; `None`: no such database.
+pub fn target_of(settings: &config::Settings, database: &str, user: &str) -> Option<(config::Pool, Arc<Target>)> {
+    let found = settings.databases.get(database).or(settings.wildcard.as_ref())?;
+    let upstream = &found.upstream;
+    let own = settings.users.get(user);
+    let passes_through = settings.auth.method == AuthMethod::PassThrough
+        && own.is_none_or(|user| user.secret == UserSecret::None);
+    let credential = match own {
+        _ if passes_through => Credential::None,
+        Some(config::User { upstream_password: Some(password), .. }) => Credential::Password(password.clone()),
+        _ if upstream.password.is_some() => upstream.password.clone().map_or(Credential::None, Credential::Password),
+        Some(config::User { secret: UserSecret::Plain(password), .. }) => Credential::Password(password.clone()),
+        Some(config::User { secret: UserSecret::Md5(hash), .. }) => Credential::Md5(hash.clone()),
+        _ => Credential::None,
+    };
+    let name = if passes_through { None } else { upstream.user.clone() };
+    let target = Target {
+        host: upstream.host.clone(),
+        port: upstream.port,
+        database: upstream.database.clone().unwrap_or_else(|| database.to_owned()),
+        user: name.unwrap_or_else(|| user.to_owned()),
+        credential,
+    };
+    Some((found.pool.clone(), Arc::new(target)))
+}

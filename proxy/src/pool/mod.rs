@@ -1,0 +1,278 @@
+//! Pools: one per database and user, shared by all workers.
+//!
+//! Each worker keeps the idle upstreams that are registered with it in a list of its own ([`LocalPool`]); the hit path
+//! touches nothing else. A miss takes the pool's one lock, the [`ledger`]'s, to queue, to dial or to be handed an
+//! upstream of another worker.
+//!
+//! Race window: a client queues on one worker while another worker puts an upstream on its idle list. The client first
+//! raises `waiting`, then reads every `idle`; the releaser first raises its `idle`, then reads `waiting`. All four are
+//! sequentially consistent, so at least one of the two sees the other, and no upstream idles while a client waits.
+
+pub mod ledger;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use policy::verdict::ConnectFailure;
+use wire::params::Settings;
+
+use crate::admin::source::UpstreamState;
+use crate::telemetry::{Clock, PoolMeter};
+use crate::upstream::Upstream;
+use crate::upstream::dial::Target;
+use ledger::{Backoff, Ledger};
+
+/// What a server reports about itself when one logs in; clients of the pool are told the same.
+pub type Welcome = Vec<(Box<[u8]>, Box<[u8]>)>;
+
+/// Why the pool's last connection attempt failed, as its clients are told.
+#[derive(Debug, Clone)]
+pub enum DialFailure {
+    /// The server answered with this error (SQLSTATE, message): a wrong password, an unknown database, a start under way.
+    Said {
+        /// Its SQLSTATE.
+        code: [u8; 5],
+        /// Its message.
+        message: Box<str>,
+    },
+    /// No answer worth the name.
+    Unreachable(ConnectFailure),
+}
+
+/// One pool, as all threads see it.
+#[derive(Debug)]
+pub struct Pool {
+    /// Dense number.
+    pub id: usize,
+    /// The database that clients ask for.
+    pub database: Box<str>,
+    /// The user that clients log in as.
+    pub user: Box<str>,
+    settings: RwLock<Arc<config::Pool>>,
+    target: RwLock<Arc<Target>>,
+    ledger: Mutex<Ledger>,
+    waiting: AtomicUsize,
+    idle: Box<[AtomicUsize]>,
+    welcome: Mutex<Option<Arc<Welcome>>>,
+    failure: Mutex<Option<DialFailure>>,
+}
+
+fn backoff(settings: &config::Pool) -> Backoff {
+    Backoff { first: settings.connect_backoff, longest: settings.connect_backoff_max }
+}
+
+impl Pool {
+    /// A pool without upstreams, for so many workers.
+    pub fn new(
+        id: usize,
+        database: &str,
+        user: &str,
+        settings: config::Pool,
+        target: Arc<Target>,
+        workers: usize,
+    ) -> Self {
+        Self {
+            id,
+            database: database.into(),
+            user: user.into(),
+            ledger: Mutex::new(Ledger::new(settings.size, backoff(&settings))),
+            settings: RwLock::new(Arc::new(settings)),
+            target: RwLock::new(target),
+            waiting: AtomicUsize::new(0),
+            idle: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            welcome: Mutex::new(None),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// Its settings now.
+    pub fn settings(&self) -> Arc<config::Pool> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where its upstreams connect now.
+    pub fn target(&self) -> Arc<Target> {
+        self.target.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over what a reload has changed.
+    pub fn reload(&self, settings: config::Pool, target: Arc<Target>) {
+        self.ledger().resize(settings.size, backoff(&settings));
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        *self.target.write().unwrap_or_else(PoisonError::into_inner) = target;
+    }
+
+    /// What clients are told at login, once an upstream has logged in.
+    pub fn welcome(&self) -> Option<Arc<Welcome>> {
+        self.welcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A server said this about itself.
+    pub fn set_welcome(&self, welcome: Arc<Welcome>) {
+        *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(welcome);
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Why the last connection attempt failed; `None`: it did not.
+    pub fn failure(&self) -> Option<DialFailure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The last connection attempt failed.
+    pub fn set_failure(&self, failure: DialFailure) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
+    /// The check-out state. Locked on misses only; [`Pool::publish_waiting`] after changing the queue.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells releasers how many wait. To be called with the lock held.
+    pub fn publish_waiting(&self, ledger: &Ledger) {
+        self.waiting.store(ledger.waiting(), Ordering::SeqCst);
+    }
+
+    /// Whether any client waits on any worker.
+    #[inline]
+    pub fn has_waiters(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Tells waiters how many upstreams idle on a worker.
+    #[inline]
+    fn publish_idle(&self, worker: usize, count: usize) {
+        if let Some(idle) = self.idle.get(worker) {
+            idle.store(count, Ordering::SeqCst);
+        }
+    }
+
+    /// A worker other than `than` that has idle upstreams.
+    pub fn idle_elsewhere(&self, than: usize) -> Option<usize> {
+        let mut workers = self.idle.iter().enumerate();
+        workers.find(|(worker, idle)| *worker != than && idle.load(Ordering::SeqCst) > 0).map(|(worker, _)| worker)
+    }
+
+    /// Upstreams idle on all workers.
+    pub fn idle(&self) -> usize {
+        self.idle.iter().map(|idle| idle.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// One worker's part of a pool.
+#[derive(Debug)]
+pub struct LocalPool {
+    /// What all workers share.
+    pub shared: Arc<Pool>,
+    /// This worker's counters.
+    pub meter: PoolMeter,
+    worker: usize,
+    settings: RefCell<Arc<config::Pool>>,
+    /// Last in, first out: the warmest is on top, and what is not needed ages at the bottom.
+    idle: RefCell<Vec<Box<Upstream>>>,
+}
+
+impl LocalPool {
+    /// This worker's part, empty.
+    pub fn new(shared: Arc<Pool>, meter: PoolMeter, worker: usize) -> Self {
+        let settings = RefCell::new(shared.settings());
+        Self { shared, meter, worker, settings, idle: RefCell::default() }
+    }
+
+    /// Its settings, as this worker last heard.
+    pub fn settings(&self) -> Arc<config::Pool> {
+        self.settings.borrow().clone()
+    }
+
+    /// When upstreams are given back.
+    #[inline]
+    pub fn mode(&self) -> config::PoolMode {
+        self.settings.borrow().mode
+    }
+
+    /// How long a client may wait.
+    pub fn queue_timeout(&self) -> Duration {
+        self.settings.borrow().queue_timeout
+    }
+
+    /// Looks up the shared settings again.
+    pub fn reload(&self) {
+        *self.settings.borrow_mut() = self.shared.settings();
+    }
+
+    /// Takes the idle upstream that suits best: the topmost with just these settings, else the topmost.
+    #[inline]
+    pub fn pop(&self, wanted: &Rc<Settings>) -> Option<Box<Upstream>> {
+        let mut idle = self.idle.borrow_mut();
+        let suits = |upstream: &Upstream| Rc::ptr_eq(upstream.settings.current(), wanted);
+        let taken = match idle.last() {
+            None => return None,
+            Some(top) if suits(top) => idle.pop(),
+            Some(_) => match idle.iter().rposition(|upstream| suits(upstream)) {
+                Some(at) => Some(idle.remove(at)),
+                None => idle.pop(),
+            },
+        };
+        self.shared.publish_idle(self.worker, idle.len());
+        self.meter.upstreams_idle.set(idle.len() as i64);
+        taken
+    }
+
+    /// Puts a clean upstream on top.
+    #[inline]
+    pub fn push(&self, upstream: Box<Upstream>) {
+        let mut idle = self.idle.borrow_mut();
+        idle.push(upstream);
+        self.shared.publish_idle(self.worker, idle.len());
+        self.meter.upstreams_idle.set(idle.len() as i64);
+    }
+
+    /// Upstreams idle here.
+    pub fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// The idle upstreams, for the admin port.
+    pub fn idle_states(&self, clock: &Clock) -> Vec<UpstreamState> {
+        let idle = self.idle.borrow();
+        let state = |upstream: &Box<Upstream>| UpstreamState {
+            id: upstream.id,
+            worker: self.worker,
+            database: self.shared.database.to_string(),
+            user: self.shared.user.to_string(),
+            address: upstream.cancel.server.to_string(),
+            state: "idle",
+            connected_us: clock.micros(upstream.opened),
+            state_since_us: clock.micros(upstream.used),
+            client: None,
+            backend_pid: Some(upstream.cancel.process),
+            prepared_statements: upstream.prepared.len(),
+        };
+        idle.iter().map(state).collect()
+    }
+
+    /// Takes out the idle upstreams that `gone` says are of no use any more.
+    pub fn take_out(&self, mut gone: impl FnMut(&mut Upstream) -> bool) -> Vec<Box<Upstream>> {
+        let mut idle = self.idle.borrow_mut();
+        let mut taken = Vec::new();
+        let mut at = 0;
+        while let Some(upstream) = idle.get_mut(at) {
+            if gone(upstream) { taken.push(idle.remove(at)) } else { at += 1 }
+        }
+        self.shared.publish_idle(self.worker, idle.len());
+        self.meter.upstreams_idle.set(idle.len() as i64);
+        taken
+    }
+
+    /// Whether an idle upstream has had its time: past its lifetime, or unused for too long while more than the minimum
+    /// are open.
+    pub fn is_spent(&self, upstream: &Upstream, now: Instant, open: usize) -> bool {
+        let settings = self.settings.borrow();
+        let unused = now.saturating_duration_since(upstream.used);
+        let idle_too_long = !settings.idle_timeout.is_zero() && unused >= settings.idle_timeout;
+        upstream.is_expired(now) || (idle_too_long && open > settings.min_size)
+    }
+}

@@ -1,0 +1,157 @@
+//! How others reach a session: its worker's sweeper, cancels, deliveries, the end of the world.
+//!
+//! Everybody leaves a note here and wakes the session's task; the session alone acts on it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use policy::tenant::TenantId;
+use tokio::sync::oneshot;
+
+use crate::trouble::Trouble;
+use crate::upstream::Upstream;
+
+/// What a client that waited gets.
+#[derive(Debug)]
+pub enum Delivery {
+    /// An upstream.
+    Upstream(Box<Upstream>),
+    /// This error.
+    Failed(Trouble),
+}
+
+/// Who a client is, as the admin port shows it.
+#[derive(Debug, Default)]
+pub struct Face {
+    /// The database that it asked for.
+    pub database: Box<str>,
+    /// The user that it logged in as.
+    pub user: Box<str>,
+    /// Its `application_name` at login.
+    pub application: Box<str>,
+    /// Where it comes from, with the port.
+    pub address: Box<str>,
+    /// Since when it is connected, in µs on the telemetry clock.
+    pub connected_us: u64,
+}
+
+/// What a client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing.
+    Idle,
+    /// Its request is being run.
+    Active,
+    /// It waits for an upstream.
+    Waiting,
+    /// It holds a transaction open.
+    InTransaction,
+}
+
+impl State {
+    /// The admin port's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Idle => "idle",
+            State::Active => "active",
+            State::Waiting => "waiting",
+            State::InTransaction => "in_transaction",
+        }
+    }
+}
+
+/// The notes for one session. Lives on the session's worker.
+#[derive(Debug)]
+pub struct Ctl {
+    /// The client's number, unique in the process.
+    pub client: u64,
+    /// The process id that it was told.
+    pub process: u32,
+    /// The secret that it was told.
+    pub key: Box<[u8]>,
+    waker: RefCell<Option<Waker>>,
+    /// Something in here has changed since the session last looked.
+    pub noted: Cell<bool>,
+    /// What came for a client that waits.
+    pub delivery: RefCell<Option<Delivery>>,
+    /// Counts its waits; a ticket of an earlier one is void.
+    pub turn: Cell<u64>,
+    /// Whether it waits.
+    pub waiting: Cell<bool>,
+    /// Its client asked for what runs to be cancelled; each is dropped when there is nothing more to wait for.
+    pub cancel: RefCell<Vec<oneshot::Sender<()>>>,
+    /// When the sweeper shall wake it.
+    pub deadline: Cell<Option<Instant>>,
+    /// The deadline has passed.
+    pub due: Cell<bool>,
+    /// Leave at the next boundary.
+    pub drain: Cell<bool>,
+    /// Leave now, and say why.
+    pub kill: RefCell<Option<Trouble>>,
+    /// The rules have changed.
+    pub reload: Cell<bool>,
+    /// Who it is, for the admin port.
+    pub face: Face,
+    /// What it does, and since when in µs on the telemetry clock, for the admin port.
+    pub state: Cell<(State, u64)>,
+    /// The upstream that it holds: its number and the server's process, for the admin port.
+    pub upstream: Cell<Option<(u64, i32)>>,
+    /// Whose it is now.
+    pub tenant: Cell<TenantId>,
+    /// Prepared statements that it has, for the admin port.
+    pub prepared: Cell<usize>,
+    /// Why it keeps that upstream, for the admin port.
+    pub pinned: Cell<Option<&'static str>>,
+    /// Its place in the sweeper's list.
+    pub active: Cell<Option<usize>>,
+}
+
+impl Ctl {
+    /// No notes.
+    pub fn new(client: u64, process: u32, key: Box<[u8]>, face: Face) -> Rc<Self> {
+        let since = face.connected_us;
+        Rc::new(Self {
+            client,
+            process,
+            key,
+            waker: RefCell::default(),
+            noted: Cell::new(false),
+            delivery: RefCell::default(),
+            turn: Cell::new(0),
+            waiting: Cell::new(false),
+            cancel: RefCell::default(),
+            deadline: Cell::new(None),
+            due: Cell::new(false),
+            drain: Cell::new(false),
+            kill: RefCell::default(),
+            reload: Cell::new(false),
+            face,
+            state: Cell::new((State::Idle, since)),
+            upstream: Cell::new(None),
+            tenant: Cell::new(TenantId::OTHER),
+            prepared: Cell::new(0),
+            pinned: Cell::new(None),
+            active: Cell::new(None),
+        })
+    }
+
+    /// The session's task is polled: this is how it is woken next.
+    #[inline]
+    pub fn park(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        match &*known {
+            Some(known) if known.will_wake(waker) => {}
+            _ => *known = Some(waker.clone()),
+        }
+    }
+
+    /// Wakes the session's task.
+    pub fn wake(&self) {
+        self.noted.set(true);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}

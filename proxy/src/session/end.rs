@@ -1,0 +1,146 @@
+//! How a session ends, and how it goes on when its upstream ends.
+
+use std::time::{Duration, Instant};
+
+use policy::verdict::Refusal;
+use tokio::io::AsyncWriteExt;
+use wire::encode::backend as say;
+use wire::pipeline::{Awaited, Fate};
+use wire::tag::TransactionStatus;
+
+use super::{End, Session};
+use crate::telemetry::CloseReason;
+use crate::trouble::Trouble;
+use crate::upstream::cleaner;
+
+/// How long a client may take to accept the last words to it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// The upstream is gone. The client keeps its connection where it can: outside of a transaction, with no message cut
+    /// in two. Its requests under way are answered with 08006. `false`: it has to go too.
+    pub(super) fn survive(&mut self) -> bool {
+        let Some(upstream) = self.lease.as_deref() else {
+            return false;
+        };
+        let cut = upstream.streaming.left > 0 && upstream.streaming.forward;
+        if cut || self.stays_with(upstream) || upstream.pipeline.status() != TransactionStatus::Idle {
+            return false;
+        }
+        let Some(mut upstream) = self.lease.take() else {
+            return false;
+        };
+        let trouble = self.lost(false);
+        self.count_trouble(&trouble);
+        let mut out = Vec::new();
+        // One error for each request that was still owed something, then its ReadyForQuery.
+        let mut told = upstream.work.failed;
+        let mut renamed = 0;
+        for owed in upstream.pipeline.owed() {
+            if owed.note & crate::upstream::NAMED != 0 {
+                renamed += 1;
+            }
+            if owed.fate == Fate::Swallow && owed.awaited == Awaited::Query {
+                continue;
+            }
+            if !std::mem::replace(&mut told, true) {
+                trouble.write(false, &mut out);
+            }
+            if matches!(owed.awaited, Awaited::Sync | Awaited::Query | Awaited::FunctionCall) {
+                say::ready_for_query(&mut out, TransactionStatus::Idle);
+                told = false;
+            }
+        }
+        if upstream.pipeline.is_unsynced() {
+            if !told {
+                trouble.write(false, &mut out);
+            }
+            self.skipping = true;
+        }
+        self.statements.revert(renamed);
+        self.unnamed = self.unnamed_parsed.clone();
+        self.settings.rollback();
+        self.streaming_forward = false;
+        self.unsent.extend_from_slice(&out);
+        self.look_again = true;
+        self.worker.watch(&self.ctl, None);
+        self.note_detached(&mut upstream, Instant::now());
+        self.worker.close(&self.pool, upstream, CloseReason::ServerClosed);
+        true
+    }
+
+    fn lost(&self, in_transaction: bool) -> Trouble {
+        Refusal::UpstreamLost { database: self.pool.shared.database.clone(), in_transaction }.into()
+    }
+
+    /// Gives everything back and says the last words.
+    pub(super) async fn end(mut self, end: End) {
+        let now = Instant::now();
+        if self.waiting_since.is_some() {
+            self.worker.give_up(&self.pool, &self.ctl);
+            self.end_waiting(now);
+        }
+        let words = self.last_words(&end);
+        self.dispose(&end, now);
+        if let Some(trouble) = words {
+            self.count_trouble(&trouble);
+            let mut out = std::mem::take(&mut self.unsent);
+            trouble.write(true, &mut out);
+            // A client that does not take them goes without.
+            let farewell = async {
+                self.client.write_all(&out).await?;
+                self.client.shutdown().await
+            };
+            drop(tokio::time::timeout(LAST_WORDS, farewell).await);
+        }
+        self.pool.meter.clients.down();
+        self.worker.leave(&self.ctl);
+    }
+
+    fn last_words(&self, end: &End) -> Option<Trouble> {
+        match end {
+            End::ClientGone | End::Terminated => None,
+            End::UpstreamLost | End::UpstreamBroken(_) => {
+                let open = |status| status != TransactionStatus::Idle;
+                let upstream = self.lease.as_deref();
+                Some(self.lost(upstream.is_some_and(|upstream| open(upstream.pipeline.status()))))
+            }
+            End::SettingsFailed => Some(Trouble::SettingsFailed),
+            End::Trouble(trouble) => {
+                if let Trouble::Protocol(error) = trouble {
+                    self.worker.telemetry.load().protocol_violations.increment();
+                    tracing::info!(client = self.ctl.client, address = %self.ctl.face.address, %error, "client closed");
+                }
+                Some(trouble.clone())
+            }
+        }
+    }
+
+    /// Finds out what is to become of the upstream.
+    fn dispose(&mut self, end: &End, now: Instant) {
+        let Some(mut upstream) = self.lease.take() else { return };
+        let close = match end {
+            End::UpstreamLost => Some(CloseReason::ServerClosed),
+            End::UpstreamBroken(what) => {
+                tracing::warn!(upstream = upstream.id, what, "the server broke the protocol");
+                Some(CloseReason::Protocol)
+            }
+            End::SettingsFailed => Some(CloseReason::Unclean),
+            // The server waits for the rest of a message that will never come.
+            _ if self.streaming > 0 && self.streaming_forward => Some(CloseReason::Unclean),
+            End::Trouble(Trouble::Refused(refusal)) if matches!(**refusal, Refusal::StatementTimeout { .. }) => {
+                Some(CloseReason::Overdue)
+            }
+            _ => None,
+        };
+        // What was being run may have changed the session behind our back.
+        let unknown = upstream.work.running.iter().any(|running| running.known.script.is_some());
+        upstream.tainted |= unknown || self.stays_with(&upstream);
+        self.note_detached(&mut upstream, now);
+        match close {
+            Some(reason) => self.worker.close(&self.pool, upstream, reason),
+            None if upstream.is_clean() => self.worker.check_in(&self.pool, upstream, now),
+            None => cleaner::clean(&self.worker, &self.pool, upstream),
+        }
+    }
+}

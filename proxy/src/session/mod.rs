@@ -1,0 +1,345 @@
+//! One client's life after login.
+//!
+//! One task per client, one `poll` that looks at everything it can wait for: notes from others ([`ctl`]), the client's
+//! socket, and the socket of the upstream while it holds one. No reader and writer halves, no channel between them.
+//!
+//! ```text
+//!             whole request (request)             leased
+//!   resting ───────────────────────────► waiting ────────► working ──► boundary (reply) ──► resting
+//!      ▲                                                      │             │ in a transaction, pinned, session mode
+//!      └──────────────────────────────────────────────────────┘◄────────────┘
+//! ```
+
+pub mod ctl;
+mod effects;
+mod end;
+mod notes;
+mod outbox;
+mod record;
+mod reply;
+mod request;
+pub mod script;
+pub mod statement;
+mod translate;
+pub mod work;
+
+use std::hash::RandomState;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use policy::tenant::TenantId;
+use wire::params::{Settings, Value};
+use wire::prepared::ClientStatements;
+
+use crate::pool::{LocalPool, Pool};
+use crate::stream::{Detached, Stream};
+use crate::telemetry::{Interned, Scope};
+use crate::trouble::Trouble;
+use crate::upstream::Upstream;
+use crate::upstream::tracked::Tracked;
+use crate::worker::{HOLD, READ, Rules, Scratch, Worker};
+use ctl::{Ctl, Face, State};
+use statement::Prepared;
+
+/// A client that has logged in, on its way to its worker.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its socket.
+    pub stream: Detached,
+    /// Bytes that it sent behind its login.
+    pub early: Vec<u8>,
+    /// Its number, unique in the process.
+    pub client: u64,
+    /// The process id that it was told.
+    pub process: u32,
+    /// The secret that it was told.
+    pub key: Box<[u8]>,
+    /// Its pool.
+    pub pool: Arc<Pool>,
+    /// Who it is.
+    pub face: Face,
+    /// The settings of its startup packet, by lower-case name.
+    pub startup: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+enum End {
+    /// The client closed its connection.
+    ClientGone,
+    /// The client said goodbye.
+    Terminated,
+    /// The server closed the connection.
+    UpstreamLost,
+    /// The server broke the protocol.
+    UpstreamBroken(String),
+    /// The client is told this, and goes.
+    Trouble(Trouble),
+    /// The settings of this session could not be made on another upstream.
+    SettingsFailed,
+}
+
+/// One client.
+#[derive(Debug)]
+struct Session {
+    worker: Rc<Worker>,
+    ctl: Rc<Ctl>,
+    pool: Rc<LocalPool>,
+    rules: Rc<Rules>,
+    client: Stream,
+    /// Bytes from the client that are not dealt with yet.
+    carry: Vec<u8>,
+    /// Bytes still to come of a message that is passed on without being held.
+    streaming: usize,
+    /// Whether those are passed on to the upstream.
+    streaming_forward: bool,
+    /// Bytes that the client's socket has not yet taken.
+    unsent: Vec<u8>,
+    /// The carry must be looked at although nothing new has come.
+    look_again: bool,
+    /// An error of ours was told: messages are ignored up to the client's Sync, as a server would.
+    skipping: bool,
+    statements: ClientStatements<Rc<Prepared>, RandomState>,
+    /// The unnamed statement as sent, and as the server has acknowledged it.
+    unnamed: Option<Rc<Prepared>>,
+    unnamed_parsed: Option<Rc<Prepared>>,
+    settings: Tracked,
+    /// What RESET returns to.
+    startup: Rc<Settings>,
+    /// `settings` with its tenant's limits.
+    wanted: Rc<Settings>,
+    /// A server has taken these settings before.
+    proven: bool,
+    /// Settings made by SET LOCAL that decide the tenant, until the end of the transaction.
+    local: Vec<(Box<str>, Value)>,
+    tenant: TenantId,
+    /// What the telemetry knows the tenant by.
+    meter: crate::telemetry::TenantId,
+    scope: Option<Interned<Scope>>,
+    lease: Option<Box<Upstream>>,
+    /// When it began to wait for an upstream.
+    waiting_since: Option<Instant>,
+    /// What its waiting request is told instead of being run.
+    pending_trouble: Option<Trouble>,
+}
+
+/// Begins the life of a client on its worker.
+pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
+    let ctl = Ctl::new(arrival.client, arrival.process, arrival.key, arrival.face);
+    worker.enter(&ctl);
+    let client = match arrival.stream.attach() {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::warn!(client = ctl.client, %error, "a client's socket could not be taken over");
+            return worker.leave(&ctl);
+        }
+    };
+    let startup = arrival.startup.iter().fold(Settings::new(), |settings, (name, value)| {
+        settings.with(name, Value::Plain(value.clone())).unwrap_or(settings)
+    });
+    let startup = worker.brain.borrow_mut().interner.intern(startup);
+    let pool = worker.pool(&arrival.pool);
+    pool.meter.clients.up();
+    let mut session = Session {
+        worker: worker.clone(),
+        pool,
+        rules: worker.rules(),
+        client,
+        look_again: !arrival.early.is_empty(),
+        carry: arrival.early,
+        streaming: 0,
+        streaming_forward: false,
+        unsent: Vec::new(),
+        skipping: false,
+        statements: ClientStatements::default(),
+        unnamed: None,
+        unnamed_parsed: None,
+        settings: Tracked::new(startup.clone()),
+        wanted: startup.clone(),
+        proven: startup.is_empty(),
+        startup,
+        local: Vec::new(),
+        tenant: TenantId::OTHER,
+        meter: crate::telemetry::TenantId::OTHERS,
+        scope: None,
+        lease: None,
+        waiting_since: None,
+        pending_trouble: None,
+        ctl,
+    };
+    session.resolve_tenant();
+    tokio::task::spawn_local(session.run());
+}
+
+impl Session {
+    async fn run(mut self) {
+        let end = std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.end(end).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.ctl.park(cx.waker());
+        loop {
+            match self.step(cx) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(End::UpstreamLost) if self.survive() => {}
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+    }
+
+    /// One look at everything; `false`: nothing moved, and whatever can move next knows how to wake us.
+    #[inline]
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.ctl.noted.replace(false) {
+            self.heed()?;
+        }
+        let mut moved = self.flush_client(cx)?;
+        moved |= self.pump_upstream(cx)?;
+        moved |= self.pump_client(cx)?;
+        Ok(moved)
+    }
+
+    fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.unsent.is_empty() {
+            return Ok(false);
+        }
+        match self.client.poll_write(cx, &self.unsent) {
+            Poll::Ready(Ok(n)) if n > 0 => {
+                self.unsent.drain(..n);
+                if self.unsent.is_empty() {
+                    self.unsent = Vec::new();
+                }
+                Ok(true)
+            }
+            Poll::Ready(_) => Err(End::ClientGone),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Sends bytes to the client; what its socket does not take waits, and the upstream is not read meanwhile.
+    #[inline]
+    fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.pool.meter.bytes_out.add(bytes.len() as u64);
+        let sent = match self.unsent.is_empty() {
+            true => self.client.poll_write(cx, bytes),
+            false => Poll::Pending,
+        };
+        let sent = match sent {
+            Poll::Ready(Ok(n)) => n,
+            Poll::Ready(Err(_)) => return Err(End::ClientGone),
+            Poll::Pending => 0,
+        };
+        if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            self.unsent.extend_from_slice(rest);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn pump_upstream(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Some(upstream) = self.lease.as_deref_mut() else {
+            return Ok(false);
+        };
+        let mut moved = false;
+        if !upstream.unsent.is_empty() {
+            match upstream.stream.poll_write(cx, &upstream.unsent) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    upstream.unsent.drain(..n);
+                    moved = true;
+                }
+                Poll::Ready(_) => return Err(End::UpstreamLost),
+                Poll::Pending => {}
+            }
+        }
+        if !self.unsent.is_empty() {
+            return Ok(moved);
+        }
+        let worker = self.worker.clone();
+        let Scratch { input, output } = &mut *worker.scratch.borrow_mut();
+        let kept = upstream.carry.len();
+        let (Some(head), true) = (input.get_mut(..kept), kept <= HOLD) else {
+            return Err(End::UpstreamBroken("a message that is too long to be looked at".to_owned()));
+        };
+        head.copy_from_slice(&upstream.carry);
+        let space = input.get_mut(kept..kept + READ).unwrap_or_default();
+        let filled = match upstream.stream.poll_read(cx, space) {
+            Poll::Pending => return Ok(moved),
+            Poll::Ready(Ok(0) | Err(_)) => return Err(End::UpstreamLost),
+            Poll::Ready(Ok(n)) => kept + n,
+        };
+        upstream.carry.clear();
+        self.on_upstream(cx, input.get(..filled).unwrap_or_default(), output)?;
+        Ok(true)
+    }
+
+    #[inline]
+    fn pump_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let clogged = |upstream: &Upstream| !upstream.unsent.is_empty() || upstream.pipeline.len() > MAX_OWED;
+        let stopped = self.lease.as_deref().is_some_and(clogged) || !self.unsent.is_empty();
+        // A client that waits is still read, so that its going away is noticed, as long as there is room.
+        let kept = self.carry.len();
+        let blocked = self.is_blocked();
+        if stopped || (blocked && kept >= READ) || kept > HOLD {
+            return Ok(false);
+        }
+        let worker = self.worker.clone();
+        let Scratch { input, output } = &mut *worker.scratch.borrow_mut();
+        let fresh = {
+            let space = input.get_mut(kept..kept + READ).unwrap_or_default();
+            match self.client.poll_read(cx, space) {
+                Poll::Pending => 0,
+                Poll::Ready(Ok(0) | Err(_)) => return Err(End::ClientGone),
+                Poll::Ready(Ok(n)) => n,
+            }
+        };
+        if fresh == 0 && !(self.look_again && !blocked) {
+            return Ok(false);
+        }
+        self.pool.meter.bytes_in.add(fresh as u64);
+        if let Some(head) = input.get_mut(..kept) {
+            head.copy_from_slice(&self.carry);
+        }
+        let bytes = input.get(..kept + fresh).unwrap_or_default();
+        if blocked {
+            self.carry.extend_from_slice(bytes.get(kept..).unwrap_or_default());
+            self.look_again = true;
+            return Ok(fresh > 0);
+        }
+        self.look_again = false;
+        self.carry.clear();
+        let used = self.on_client(cx, bytes, output)?;
+        if used < bytes.len() {
+            self.carry.extend_from_slice(bytes.get(used..).unwrap_or_default());
+            // Blocked half way: the rest is looked at when the way is free.
+            self.look_again |= self.is_blocked();
+        } else if self.carry.capacity() > READ {
+            self.carry = Vec::new();
+        }
+        Ok(true)
+    }
+
+    /// The client's messages must wait: for an upstream, or for a boundary.
+    #[inline]
+    fn is_blocked(&self) -> bool {
+        self.waiting_since.is_some() || self.lease.as_deref().is_some_and(|upstream| upstream.work.held)
+    }
+
+    fn now_us(&self, now: Instant) -> u64 {
+        self.worker.micros(now)
+    }
+
+    #[inline]
+    fn set_state(&self, state: State, since_us: u64) {
+        self.ctl.state.set((state, since_us));
+    }
+}
+
+/// Replies that one upstream may owe before its client is no longer read.
+const MAX_OWED: usize = 10_000;

@@ -1,0 +1,110 @@
+//! What a session does about the notes that others leave for it.
+
+use std::time::Instant;
+
+use policy::limits::Due;
+use policy::verdict::Refusal;
+use tokio::sync::oneshot;
+use wire::tag::TransactionStatus;
+
+use super::ctl::Delivery;
+use super::{End, Session};
+
+impl Session {
+    /// Looks at every note.
+    #[cold]
+    pub(super) fn heed(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if let Some(trouble) = self.ctl.kill.take() {
+            return Err(End::Trouble(trouble));
+        }
+        let delivery = self.ctl.delivery.take();
+        match delivery {
+            Some(Delivery::Upstream(upstream)) => {
+                let since = self.waiting_since.unwrap_or(now);
+                self.end_waiting(now);
+                self.attach(upstream, since, now);
+            }
+            Some(Delivery::Failed(trouble)) => self.fail_waiting(trouble),
+            None => {}
+        }
+        if self.ctl.reload.replace(false) {
+            self.rules = self.worker.rules();
+            self.resolve_tenant();
+        }
+        let cancels = self.ctl.cancel.take();
+        if !cancels.is_empty() {
+            self.on_cancel(cancels);
+        }
+        if self.ctl.due.replace(false) {
+            self.on_deadline(now)?;
+        }
+        if self.ctl.drain.get() && self.is_at_rest() {
+            return Err(End::Trouble(Refusal::ShuttingDown.into()));
+        }
+        Ok(())
+    }
+
+    /// The client asks for whatever it runs to be cancelled.
+    fn on_cancel(&mut self, done: Vec<oneshot::Sender<()>>) {
+        let meter = self.pool.meter.clone();
+        meter.cancels_requested.add(done.len() as u64);
+        if self.waiting_since.is_some() {
+            self.worker.give_up(&self.pool, &self.ctl);
+            return self.fail_waiting(Refusal::CancelledInQueue.into());
+        }
+        match self.lease.as_deref_mut().filter(|upstream| !upstream.pipeline.is_boundary()) {
+            Some(upstream) => {
+                upstream.work.cancelled = true;
+                meter.cancels_forwarded.add(done.len() as u64);
+                self.worker.cancel(upstream, done);
+            }
+            None => meter.cancels_ignored.add(done.len() as u64),
+        }
+    }
+
+    fn on_deadline(&mut self, now: Instant) -> Result<(), End> {
+        if self.waiting_since.is_some() {
+            let trouble = self.queue_timeout(now);
+            self.worker.give_up(&self.pool, &self.ctl);
+            self.pool.meter.queue_timeouts.increment();
+            self.fail_waiting(trouble);
+            return Ok(());
+        }
+        let limit = self.pool.settings().idle_in_transaction_timeout;
+        let Some(upstream) = self.lease.as_deref_mut() else {
+            return Ok(());
+        };
+        if upstream.pipeline.is_boundary() {
+            let open = upstream.pipeline.status() != TransactionStatus::Idle;
+            return if open { Err(End::Trouble(Refusal::IdleInTransaction { limit }.into())) } else { Ok(()) };
+        }
+        let Some(deadline) = upstream.work.deadline else {
+            return Ok(());
+        };
+        match deadline.due(now) {
+            Due::Nothing => self.worker.watch(&self.ctl, Some(deadline.cancel_at)),
+            Due::Cancel => {
+                if !upstream.work.timed_out {
+                    upstream.work.timed_out = true;
+                    self.worker.cancel(upstream, Vec::new());
+                }
+                self.worker.watch(&self.ctl, Some(deadline.close_at));
+            }
+            Due::Close => {
+                let tenant = self.worker.shared.directory.name(self.tenant);
+                let trouble = Refusal::StatementTimeout { tenant: (&*tenant).into(), limit: deadline.limit() };
+                return Err(End::Trouble(trouble.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is under way: neither a request nor a transaction.
+    fn is_at_rest(&self) -> bool {
+        if self.waiting_since.is_some() || self.streaming > 0 || !self.unsent.is_empty() {
+            return false;
+        }
+        self.lease.as_deref().is_none_or(|upstream| upstream.pipeline.is_free())
+    }
+}

@@ -1,0 +1,263 @@
+//! What is noted of a statement: its beginning, its rows, its end.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use policy::comment::Comments;
+use wire::frame;
+use wire::view::{self, Columns};
+
+use super::Session;
+use super::statement::{Look, Prepared, Running, Tags};
+use super::work::Portal;
+use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, Sqlstate};
+use crate::trouble::Trouble;
+use crate::upstream::Upstream;
+use std::rc::Rc;
+
+/// Bytes of rows kept of one result.
+const MAX_ROW_BYTES: usize = crate::telemetry::ring::MAX_ROWS;
+/// Rows kept of one result.
+const MAX_ROWS: u64 = 128;
+
+impl Session {
+    /// A simple query is on its way to the server.
+    #[expect(clippy::too_many_arguments, reason = "one call per statement, on the hot path; a struct would be copied")]
+    pub(super) fn start(
+        &mut self,
+        upstream: &mut Upstream,
+        look: &Look<'_>,
+        prepared: Option<Rc<Prepared>>,
+        sample: Range<usize>,
+        bytes_in: usize,
+        extended: bool,
+        now: Instant,
+    ) {
+        let now_us = self.now_us(now);
+        let queued = std::mem::take(&mut upstream.work.queued_us);
+        upstream.work.running.push_back(Running {
+            known: look.known.clone(),
+            tags: self.tags(&look.comments),
+            prepared,
+            start_us: now_us.saturating_sub(queued),
+            sent_us: now_us,
+            part: 0,
+            rows: 0,
+            total_rows: 0,
+            error: None,
+            bytes_in: bytes_in as u64,
+            bytes_out: 0,
+            sample,
+            columns: 0,
+            extended,
+            resumed: false,
+        });
+    }
+
+    /// The execution of a portal is on its way to the server.
+    #[inline]
+    pub(super) fn start_portal(
+        &mut self,
+        upstream: &mut Upstream,
+        portal: Option<Portal>,
+        bytes_in: usize,
+        now: Instant,
+    ) {
+        let now_us = self.now_us(now);
+        let queued = std::mem::take(&mut upstream.work.queued_us);
+        let Some(portal) = portal else {
+            // A portal that was not made by Bind (a cursor), or one that does not exist: the server knows.
+            let known = self.worker.brain.borrow_mut().unknown();
+            upstream.work.running.push_back(Running::unknown(known, now_us));
+            return;
+        };
+        let mut known = portal.prepared.known.clone();
+        known.script = portal.script;
+        upstream.work.running.push_back(Running {
+            known,
+            tags: portal.prepared.tags,
+            columns: portal.prepared.columns.get(),
+            start_us: now_us.saturating_sub(queued),
+            sent_us: now_us,
+            part: 0,
+            rows: 0,
+            total_rows: 0,
+            error: None,
+            bytes_in: bytes_in as u64,
+            bytes_out: 0,
+            sample: portal.sample,
+            extended: true,
+            resumed: portal.suspended,
+            prepared: Some(portal.prepared),
+        });
+    }
+
+    /// What the comments at a text's ends say.
+    #[inline]
+    pub(super) fn tags(&self, comments: &Comments<'_>) -> Tags {
+        if comments.is_empty() {
+            return Tags::default();
+        }
+        let trace = comments.tag("traceparent").and_then(|value| {
+            // 00-<32 hexadecimal digits>-<16>-<2>: the trace, not the span, is what belongs together.
+            value.split('-').nth(1).map(|trace| crate::telemetry::ring::trace_hash(trace.as_bytes()))
+        });
+        let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.tag(key));
+        let route = route.map_or(0, |route| self.worker.shared.telemetry.route(&route));
+        Tags { trace: trace.unwrap_or(0), route }
+    }
+
+    /// A row has come.
+    #[inline]
+    pub(super) fn on_row(&mut self, upstream: &mut Upstream, message: &[u8], whole: bool) {
+        let work = &mut upstream.work;
+        let Some(running) = work.running.front_mut() else { return };
+        running.rows += 1;
+        running.bytes_out += message.len() as u64;
+        if running.rows == 1 {
+            work.rows.clear();
+        }
+        if whole && running.rows <= MAX_ROWS && work.rows.len() + message.len() <= MAX_ROW_BYTES {
+            work.rows.extend_from_slice(message);
+        }
+    }
+
+    /// The columns of a result have been described, for the statement that runs or one that is being described.
+    pub(super) fn on_columns(&mut self, upstream: &mut Upstream, message: &[u8], describing: bool) {
+        let body = message.get(frame::HEAD..).unwrap_or_default();
+        let telemetry = self.worker.shared.telemetry.clone();
+        if describing {
+            if let Some(Some(prepared)) = upstream.work.describing.pop_front() {
+                let parameters = prepared.parameters.borrow().clone();
+                let describe = || telemetry.description(description(parameters, body));
+                prepared.columns.set(prepared.known.shape.columns(body, describe));
+                // An Execute that was sent in the same request knows only now.
+                for running in &mut upstream.work.running {
+                    if running.prepared.as_ref().is_some_and(|other| Rc::ptr_eq(other, &prepared)) {
+                        running.columns = prepared.columns.get();
+                    }
+                }
+            }
+        } else if let Some(running) = upstream.work.running.front_mut() {
+            let describe = || telemetry.description(description(Box::default(), body));
+            running.columns = running.known.shape.columns(body, describe);
+        }
+    }
+
+    /// The types of a statement's parameters have been described.
+    pub(super) fn on_parameter_types(&mut self, upstream: &mut Upstream, body: &[u8]) {
+        if let (Some(Some(prepared)), Ok(types)) = (upstream.work.describing.front(), view::parameter_types(body)) {
+            *prepared.parameters.borrow_mut() = types.collect();
+        }
+    }
+
+    /// A statement has ended: it is counted, and the detector hears of it.
+    #[inline]
+    pub(super) fn finish(
+        &mut self,
+        upstream: &mut Upstream,
+        rows: u64,
+        sqlstate: Option<Sqlstate>,
+        suspended: bool,
+        now: Instant,
+    ) {
+        let work = &mut upstream.work;
+        let Some(running) = work.running.pop_front() else { return };
+        let end_us = self.worker.micros(now);
+        let finished = Finished {
+            start_us: running.start_us,
+            end_us,
+            queue_us: running.sent_us.saturating_sub(running.start_us),
+            server_us: end_us.saturating_sub(running.sent_us),
+            back_pressure_us: 0,
+            rows,
+            bytes_in: running.bytes_in,
+            bytes_out: running.bytes_out,
+            prepared: running.extended,
+            failed: sqlstate.is_some(),
+        };
+        let meter = &self.pool.meter;
+        meter.statements.increment();
+        meter.statement_errors.add(u64::from(sqlstate.is_some()));
+        meter.durations.record(finished.total_us());
+        let observe = &self.rules.settings.observe;
+        if !observe.statements {
+            return;
+        }
+        let telemetry = &self.worker.telemetry;
+        let statement = running.known.shape.with_meter(self.meter, telemetry, |meter| {
+            meter.record(&finished);
+            if let Some(sqlstate) = sqlstate {
+                telemetry.statement_failed(meter, sqlstate);
+            }
+            meter.statement_id()
+        });
+        let slow = self.slow_threshold_us().is_some_and(|slow| finished.total_us() >= slow);
+        let flags = EventFlags::default()
+            .with_if(EventFlags::SLOW, slow)
+            .with_if(EventFlags::EXTENDED, running.extended)
+            .with_if(EventFlags::SUSPENDED, suspended)
+            .with_if(
+                EventFlags::IN_TRANSACTION,
+                upstream.pipeline.status() != wire::tag::TransactionStatus::Idle,
+            );
+        let header = EventHeader {
+            start_us: running.sent_us,
+            end_us,
+            connection: self.ctl.client,
+            trace: running.tags.trace,
+            route: running.tags.route,
+            scope: self.scope.as_ref().map_or(0, |scope| scope.id),
+            tenant: self.meter,
+            statement,
+            description: running.columns,
+            rows,
+            queue_us: finished.queue_us.min(u64::from(u32::MAX)) as u32,
+            server_us: finished.server_us.min(u64::from(u32::MAX)) as u32,
+            sqlstate,
+            flags,
+        };
+        let sample = work.samples.get(running.sample).unwrap_or_default();
+        let (parameters, literals): (&[u8], &[u8]) = if running.extended { (sample, &[]) } else { (&[], sample) };
+        let seen = if running.rows > 0 { work.rows.as_slice() } else { &[] };
+        self.worker.telemetry.events.push(&header, &Payload { parameters, literals, rows: seen });
+    }
+
+    /// A text was turned down when it was prepared: it counts as a failed call.
+    pub(super) fn count_failed_parse(&mut self, upstream: &mut Upstream, sqlstate: Sqlstate, now: Instant) {
+        let Some(prepared) = upstream.work.parsed.take() else { return };
+        let mut running = Running::unknown(prepared.known.clone(), upstream.work.begun_us);
+        running.known.script = None;
+        running.tags = prepared.tags;
+        upstream.work.running.push_front(running);
+        self.finish(upstream, 0, Some(sqlstate), false, now);
+    }
+
+    fn slow_threshold_us(&self) -> Option<u64> {
+        let own = self.rules.limits.of(self.tenant).slow_threshold;
+        own.or(self.rules.settings.slow_log.threshold).map(|threshold| threshold.as_micros() as u64)
+    }
+
+    /// The client is told an error of ours.
+    pub(super) fn count_trouble(&self, trouble: &Trouble) {
+        let sqlstate = Sqlstate::new(trouble.sqlstate().as_bytes());
+        self.worker.telemetry.refused(Some(&self.pool.meter), self.meter, sqlstate);
+    }
+}
+
+fn description(parameters: Box<[u32]>, body: &[u8]) -> Description {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into();
+    let columns = Columns::read(body).map(|columns| {
+        let known = columns.map_while(Result::ok);
+        known
+            .map(|column| Column {
+                name: text(column.name),
+                table: column.table,
+                attribute: column.attribute,
+                type_oid: column.type_oid,
+                binary: column.format == 1,
+            })
+            .collect()
+    });
+    Description { parameters, columns: columns.unwrap_or_default() }
+}

@@ -1,0 +1,442 @@
+//! From the server's bytes to what the client gets to see.
+//!
+//! Messages are walked by their heads; rows and copy data go through as they came. What nobody has to look into is not
+//! waited for: a value of 1 GB passes in pieces of one read.
+
+use std::task::Context;
+use std::time::Instant;
+
+use config::PoolMode;
+use policy::verdict::Refusal;
+use wire::encode::backend as say;
+use wire::error::ErrorFields;
+use wire::frame;
+use wire::pipeline::{Awaited, Delivery, Fate, Owed};
+use wire::tag::{Backend, TransactionStatus};
+use wire::view;
+
+use super::ctl::State;
+use super::outbox::Outbox;
+use super::{End, Session};
+use crate::telemetry::Sqlstate;
+use crate::trouble::Trouble;
+use crate::upstream::{NAMED, Streaming, UNNAMED, Upstream};
+use crate::worker::HOLD;
+
+/// One message of the server.
+#[derive(Debug, Clone, Copy)]
+struct Message<'a> {
+    tag: Backend,
+    /// Head and body, as far as they have come.
+    bytes: &'a [u8],
+    at: usize,
+    whole: bool,
+}
+
+impl<'a> Message<'a> {
+    fn body(&self) -> &'a [u8] {
+        self.bytes.get(frame::HEAD..).unwrap_or_default()
+    }
+
+    fn end(&self) -> usize {
+        self.at + self.bytes.len()
+    }
+}
+
+fn broken(what: impl std::fmt::Display) -> End {
+    End::UpstreamBroken(what.to_string())
+}
+
+/// Whether a message may be passed on before all of it has come, however short it is.
+fn streams(tag: Backend) -> bool {
+    matches!(tag, Backend::DataRow | Backend::CopyData | Backend::FunctionCallResponse)
+}
+
+impl Session {
+    /// Deals with what the server has sent.
+    #[inline]
+    pub(super) fn on_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        let Some(mut upstream) = self.lease.take() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let mut outbox = Outbox::new(bytes, output);
+        let walked = self.walk(&mut upstream, &mut outbox, bytes, now);
+        let (at, end) = match walked {
+            Ok(at) => (at, None),
+            Err((at, end)) => (at, Some(end)),
+        };
+        upstream.carry.extend_from_slice(bytes.get(at..).unwrap_or_default());
+        let sent = self.send_client(cx, outbox.finish(at));
+        self.lease = Some(upstream);
+        match end {
+            Some(end) => Err(end),
+            None => {
+                sent?;
+                self.after_replies(now)
+            }
+        }
+    }
+
+    /// Walks over whole messages, and into a long one; returns how far it came.
+    fn walk(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<usize, (usize, End)> {
+        let mut at = upstream.streaming.left.min(bytes.len());
+        if at > 0 {
+            upstream.streaming.left -= at;
+            if !upstream.streaming.forward {
+                outbox.skip(0, at);
+            } else if let Some(running) = upstream.work.running.front_mut() {
+                running.bytes_out += at as u64;
+            }
+        }
+        while let Some(rest) = bytes.get(at..)
+            && let Some(head) = frame::head(rest).map_err(|error| (at, broken(error)))?
+        {
+            let Some(tag) = Backend::from_byte(head.tag) else {
+                return Err((at, broken(format_args!("a message of unknown type 0x{:02x}", head.tag))));
+            };
+            let total = head.total();
+            let whole = total <= rest.len();
+            if !whole && !(streams(tag) || total > HOLD) {
+                break;
+            }
+            let message = Message { tag, bytes: rest.get(..total).unwrap_or(rest), at, whole };
+            let delivery = self.reply(upstream, outbox, message, now)?;
+            if !whole {
+                let forward = delivery == Delivery::Forward;
+                upstream.streaming = Streaming { left: total - rest.len(), forward };
+                return Ok(bytes.len());
+            }
+            at += total;
+        }
+        Ok(at)
+    }
+
+    #[inline]
+    fn reply(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        now: Instant,
+    ) -> Result<Delivery, (usize, End)> {
+        let fails = |end| (message.at, end);
+        let mut skipped = Vec::new();
+        let reply = if message.tag == Backend::ReadyForQuery {
+            let status = view::ready(message.body()).map_err(|error| fails(broken(error)))?;
+            upstream.pipeline.ready(status)
+        } else {
+            upstream.pipeline.reply(message.tag, |owed| skipped.push(owed))
+        };
+        let reply = reply.map_err(|error| fails(broken(error)))?;
+        if reply.owed.is_some_and(|owed| owed.client != self.ctl.client) {
+            return Err(fails(broken("a reply to another client's message")));
+        }
+        let mut delivery = reply.delivery;
+        if message.tag == Backend::ErrorResponse && self.is_farewell(upstream, message) {
+            // The request that it strikes is told by us: the client may keep its connection.
+            outbox.skip(message.at, message.end());
+            return Err((message.end(), End::UpstreamLost));
+        }
+        if message.tag == Backend::ErrorResponse {
+            self.on_error(upstream, message, skipped, now);
+            if reply.delivery == Delivery::Forward
+                && let Some(trouble) = self.translate_error(upstream, message)
+            {
+                outbox.skip(message.at, message.end());
+                trouble.write(false, outbox.insert(message.end()));
+                return Ok(Delivery::Swallow);
+            }
+        } else {
+            self.on_reply(upstream, message, reply.owed, now).map_err(fails)?;
+            if reply.done
+                && let Some(owed) = reply.owed
+            {
+                self.on_done(upstream, owed);
+            }
+        }
+        match delivery {
+            Delivery::Forward => {}
+            Delivery::Swallow => outbox.skip(message.at, message.end()),
+            Delivery::Replace(note) => {
+                outbox.skip(message.at, message.end());
+                if let Some(trouble) = upstream.work.refusals.get(note as usize) {
+                    trouble.write(false, outbox.insert(message.end()));
+                }
+                delivery = Delivery::Swallow;
+            }
+            // The server's own error goes to the client before ours.
+            Delivery::OursFailed => return Err((message.end(), End::SettingsFailed)),
+            Delivery::Unasked => return Err((message.end(), End::UpstreamLost)),
+        }
+        self.make_up(upstream, outbox, message.end());
+        Ok(delivery)
+    }
+
+    /// Says the replies of messages that were kept back, as their turn comes.
+    #[inline]
+    fn make_up(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize) {
+        while let Some(owed) = upstream.pipeline.made_up() {
+            match owed.awaited {
+                Awaited::Close => say::close_complete(outbox.insert(at)),
+                _ => say::parse_complete(outbox.insert(at)),
+            }
+            self.on_done(upstream, owed);
+        }
+    }
+
+    /// Messages were sent: replies that are due at once, because nothing is owed before them, are said.
+    pub(super) fn after_sending(&mut self, cx: &mut Context<'_>, output: &mut Vec<u8>) -> Result<(), End> {
+        let Some(mut upstream) = self.lease.take() else {
+            return Ok(());
+        };
+        let mut outbox = Outbox::new(&[], output);
+        self.make_up(&mut upstream, &mut outbox, 0);
+        self.lease = Some(upstream);
+        let due = outbox.finish(0);
+        self.send_client(cx, due)
+    }
+
+    #[inline]
+    fn on_reply(
+        &mut self,
+        upstream: &mut Upstream,
+        message: Message<'_>,
+        owed: Option<Owed>,
+        now: Instant,
+    ) -> Result<(), End> {
+        let ours = owed.is_some_and(|owed| owed.fate == Fate::Swallow);
+        match message.tag {
+            Backend::DataRow if !ours => self.on_row(upstream, message.bytes, message.whole),
+            Backend::CommandComplete | Backend::EmptyQueryResponse | Backend::PortalSuspended if !ours => {
+                self.on_complete(upstream, message, owed, now)?;
+            }
+            Backend::ReadyForQuery => self.on_ready(upstream, owed, now),
+            Backend::RowDescription if message.whole && !ours => {
+                let describing = owed.is_some_and(|owed| owed.awaited != Awaited::Query);
+                self.on_columns(upstream, message.bytes, describing);
+            }
+            Backend::ParameterDescription => self.on_parameter_types(upstream, message.body()),
+            Backend::NoData => drop(upstream.work.describing.pop_front()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_complete(
+        &mut self,
+        upstream: &mut Upstream,
+        message: Message<'_>,
+        owed: Option<Owed>,
+        now: Instant,
+    ) -> Result<(), End> {
+        let tag = match message.tag {
+            Backend::CommandComplete => view::command_tag(message.body()).map_err(broken)?,
+            _ => b"",
+        };
+        let suspended = message.tag == Backend::PortalSuspended;
+        let Some(running) = upstream.work.running.front_mut() else { return Ok(()) };
+        running.bytes_out += message.bytes.len() as u64;
+        let part = running.part;
+        running.part += 1;
+        if let Some(script) = running.known.script.clone()
+            && let Some(acts) = script.parts.get(part)
+            && !suspended
+        {
+            self.apply(upstream, acts, tag);
+        }
+        if owed.is_some_and(|owed| owed.awaited == Awaited::Execute) {
+            let seen = upstream.work.running.front().map_or(0, |running| running.rows);
+            let rows = view::rows_of_tag(tag).unwrap_or(seen);
+            self.finish(upstream, rows, None, suspended, now);
+        } else if let Some(running) = upstream.work.running.front_mut() {
+            // Several statements in one text are one for the statistics: their rows add up.
+            running.total_rows += view::rows_of_tag(tag).unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    fn on_ready(&mut self, upstream: &mut Upstream, owed: Option<Owed>, now: Instant) {
+        let Some(owed) = owed else { return };
+        if owed.fate == Fate::Swallow {
+            if let Some(settings) = upstream.work.prologue.take() {
+                upstream.settings.assume(settings);
+                self.proven = true;
+            }
+            return;
+        }
+        if owed.awaited == Awaited::Query
+            && owed.fate == Fate::Forward
+            && let Some(running) = upstream.work.running.front()
+        {
+            let (rows, error) = (running.total_rows, running.error);
+            self.finish(upstream, rows, error, false, now);
+        }
+        let failed = std::mem::take(&mut upstream.work.failed);
+        if upstream.pipeline.status() == TransactionStatus::Idle {
+            self.end_transaction(upstream, failed);
+            let now_us = self.now_us(now);
+            let began = std::mem::replace(&mut upstream.work.transaction_us, now_us);
+            self.pool.meter.transactions.increment();
+            self.pool.meter.transaction_us.add(now_us.saturating_sub(began));
+        }
+        if upstream.pipeline.is_boundary() {
+            upstream.end_request();
+        }
+    }
+
+    /// A reply that settles what was noted when its message was sent.
+    #[inline]
+    fn on_done(&mut self, upstream: &mut Upstream, owed: Owed) {
+        match owed.awaited {
+            Awaited::Parse if owed.note & UNNAMED != 0 => self.unnamed_parsed = self.unnamed.clone(),
+            Awaited::Parse | Awaited::Close if owed.note & NAMED != 0 => self.statements.settle(),
+            _ => {}
+        }
+        let _ = upstream;
+    }
+
+    fn on_error(&mut self, upstream: &mut Upstream, message: Message<'_>, skipped: Vec<Owed>, now: Instant) {
+        upstream.work.failed = true;
+        let sqlstate = Sqlstate::new(ErrorFields::new(message.body()).sqlstate().as_bytes());
+        if skipped.is_empty() {
+            // A simple query, or the commit that a Sync made.
+            if let Some(running) = upstream.work.running.front_mut()
+                && upstream.pipeline.head().is_some_and(|owed| owed.awaited == Awaited::Query)
+            {
+                running.error = Some(sqlstate);
+            }
+            return;
+        }
+        let mut renamed = 0;
+        for (place, owed) in skipped.iter().enumerate() {
+            let first = place == 0;
+            upstream.skipped(owed);
+            match owed.awaited {
+                Awaited::Execute | Awaited::Query if first => self.finish(upstream, 0, Some(sqlstate), false, now),
+                Awaited::Execute | Awaited::Query if owed.fate == Fate::Forward => {
+                    upstream.work.running.pop_front();
+                }
+                Awaited::Parse if owed.note & UNNAMED != 0 => {
+                    self.unnamed = if first { None } else { self.unnamed_parsed.clone() };
+                }
+                Awaited::DescribeStatement | Awaited::DescribePortal => {
+                    upstream.work.describing.pop_front();
+                }
+                _ => {}
+            }
+            if matches!(owed.awaited, Awaited::Parse | Awaited::Close) && owed.note & NAMED != 0 {
+                renamed += 1;
+            }
+        }
+        self.statements.revert(renamed);
+        self.ctl.prepared.set(self.statements.len());
+        if skipped.first().is_some_and(|owed| owed.awaited == Awaited::Parse && owed.fate == Fate::Forward) {
+            self.count_failed_parse(upstream, sqlstate, now);
+        }
+    }
+
+    /// The server says that it ends this connection, and the client need not go with it.
+    fn is_farewell(&self, upstream: &Upstream, message: Message<'_>) -> bool {
+        let fatal = matches!(ErrorFields::new(message.body()).severity(), b"FATAL" | b"PANIC");
+        fatal && !self.stays_with(upstream) && upstream.pipeline.status() == TransactionStatus::Idle
+    }
+
+    /// The client has this upstream to itself: it shares its fate.
+    pub(super) fn stays_with(&self, upstream: &Upstream) -> bool {
+        upstream.work.pinned.is_some() || self.pool.mode() == PoolMode::Session
+    }
+
+    /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.
+    fn translate_error(&self, upstream: &Upstream, message: Message<'_>) -> Option<Trouble> {
+        let code = ErrorFields::new(message.body()).sqlstate();
+        let limit = self.statement_limit()?;
+        if code != wire::error::Sqlstate::QUERY_CANCELED || upstream.work.cancelled {
+            return None;
+        }
+        if !upstream.work.timed_out && self.has_shorter_timeout(limit) {
+            return None;
+        }
+        let tenant = self.worker.shared.directory.name(self.tenant);
+        let trouble = Trouble::from(Refusal::StatementTimeout { tenant: (&*tenant).into(), limit });
+        self.count_trouble(&trouble);
+        Some(trouble)
+    }
+
+    /// Replies were dealt with: at a boundary the upstream goes back, unless the client keeps it.
+    #[inline]
+    fn after_replies(&mut self, now: Instant) -> Result<(), End> {
+        let Some(upstream) = self.lease.as_deref_mut() else {
+            return Ok(());
+        };
+        if upstream.work.held && upstream.work.prologue.is_none() {
+            upstream.work.held = false;
+            self.look_again = true;
+        }
+        if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 || !upstream.unsent.is_empty() {
+            return Ok(());
+        }
+        if self.ctl.deadline.get().is_some() {
+            self.worker.watch(&self.ctl, None);
+        }
+        if self.streaming > 0 {
+            return Ok(());
+        }
+        let status = upstream.pipeline.status();
+        let keeps = self.lease.as_deref().is_some_and(|upstream| self.stays_with(upstream));
+        if status != TransactionStatus::Idle {
+            self.await_client_in_transaction(now);
+        } else if !keeps {
+            self.detach(now);
+        } else {
+            self.set_state(State::Idle, self.now_us(now));
+        }
+        if self.ctl.drain.get() {
+            self.ctl.noted.set(true);
+        }
+        Ok(())
+    }
+
+    fn await_client_in_transaction(&mut self, now: Instant) {
+        self.set_state(State::InTransaction, self.now_us(now));
+        let limit = self.pool.settings().idle_in_transaction_timeout;
+        if !limit.is_zero() {
+            self.worker.watch(&self.ctl, now.checked_add(limit));
+        }
+    }
+
+    /// Gives the upstream back.
+    pub(super) fn detach(&mut self, now: Instant) {
+        let Some(mut upstream) = self.lease.take() else { return };
+        self.note_detached(&mut upstream, now);
+        if upstream.tainted {
+            crate::upstream::cleaner::clean(&self.worker, &self.pool, upstream);
+        } else {
+            self.worker.check_in(&self.pool, upstream, now);
+        }
+    }
+
+    /// The books are closed on a lease.
+    pub(super) fn note_detached(&mut self, upstream: &mut Upstream, now: Instant) {
+        if upstream.work.pinned.is_some() {
+            self.pool.meter.pinned.down();
+            self.ctl.pinned.set(None);
+        }
+        upstream.work.end_lease();
+        self.pool.meter.clients_active.down();
+        self.pool.meter.upstreams_active.down();
+        self.ctl.upstream.set(None);
+        self.set_state(State::Idle, self.now_us(now));
+    }
+}

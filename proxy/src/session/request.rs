@@ -1,0 +1,353 @@
+//! From the client's bytes to whole requests, and what happens to a request that gets no upstream.
+//!
+//! Messages are gathered up to a Query, Sync or Flush before an upstream is taken: a client that is slow to finish its
+//! request holds nobody up. What grows past [`EAGER`] goes on as it comes, and what is too long to be held at all
+//! is passed on with only its beginning looked at.
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use policy::verdict::Refusal;
+use wire::encode::backend as say;
+use wire::error::{Error, Peer};
+use wire::frame::{self, Head};
+use wire::tag::{Frontend, Target, TransactionStatus};
+use wire::view;
+
+use super::ctl::State;
+use super::outbox::Outbox;
+use super::{End, Session};
+use crate::trouble::Trouble;
+use crate::upstream::Upstream;
+use crate::worker::HOLD;
+use crate::worker::checkout::Checkout;
+
+/// Whole messages beyond so many bytes do not wait for the end of their request.
+const EAGER: usize = 16 * 1024;
+
+/// What of the client's bytes can be dealt with now.
+#[derive(Debug, Clone, Copy, Default)]
+struct Due {
+    /// Bytes of whole messages.
+    whole: usize,
+    /// A message behind them that is too long to be held; its beginning is there.
+    long: Option<Head>,
+}
+
+/// A message that a client may not send here.
+pub(super) fn violation(error: impl Into<Error>) -> End {
+    End::Trouble(Trouble::from(error.into()))
+}
+
+pub(super) fn malformed(what: view::Malformed) -> End {
+    violation(Error::Malformed { by: Peer::Client, message: "a client's message", problem: what.0 })
+}
+
+fn frontend(head: Head) -> Result<Frontend, End> {
+    match Frontend::from_byte(head.tag) {
+        None | Some(Frontend::Password) => {
+            Err(violation(Error::Unexpected { by: Peer::Client, tag: head.tag, awaited: "a message of a request" }))
+        }
+        Some(tag) => Ok(tag),
+    }
+}
+
+/// The head that `bytes` begin with.
+pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>, End> {
+    frame::head(bytes).map_err(|cause| violation(Error::BadLength { by: Peer::Client, cause }))
+}
+
+fn measure(bytes: &[u8]) -> Result<Due, End> {
+    let mut due = Due::default();
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..)
+        && let Some(head) = head(rest)?
+    {
+        let tag = frontend(head)?;
+        if head.total() > rest.len() {
+            let long = tag == Frontend::CopyData || (head.total() > HOLD && rest.len() >= HOLD);
+            if long {
+                return Ok(Due { whole: at, long: Some(head) });
+            }
+            break;
+        }
+        at += head.total();
+        match tag {
+            Frontend::Query
+            | Frontend::Sync
+            | Frontend::Flush
+            | Frontend::FunctionCall
+            | Frontend::Terminate
+            | Frontend::CopyData
+            | Frontend::CopyDone
+            | Frontend::CopyFail => due.whole = at,
+            _ if at > EAGER => due.whole = at,
+            _ => {}
+        }
+    }
+    Ok(due)
+}
+
+impl Session {
+    /// Deals with what the client has sent; returns how many bytes are dealt with.
+    #[inline]
+    pub(super) fn on_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<usize, End> {
+        let mut at = 0;
+        if self.streaming > 0 {
+            at = self.streaming.min(bytes.len());
+            self.streaming -= at;
+            if self.streaming_forward
+                && let Some(mut upstream) = self.lease.take()
+            {
+                let sent = send_upstream(&mut upstream, cx, bytes.get(..at).unwrap_or_default());
+                self.lease = Some(upstream);
+                sent?;
+            }
+        }
+        let rest = bytes.get(at..).unwrap_or_default();
+        let due = measure(rest)?;
+        if due.whole == 0 && due.long.is_none() {
+            return Ok(at);
+        }
+        let now = Instant::now();
+        if self.lease.is_none() {
+            let whole = rest.get(..due.whole).unwrap_or_default();
+            if let Some(used) = self.answer_alone(cx, whole, output)? {
+                self.look_again = used < rest.len();
+                return Ok(at + used);
+            }
+            if let Some(trouble) = self.pending_trouble.take() {
+                let used = self.fail_request(cx, &trouble, rest, due.whole, output)?;
+                return Ok(at + used);
+            }
+            match self.worker.check_out(&self.pool, &self.ctl, &self.wanted, now) {
+                Checkout::Leased(upstream) => self.attach(upstream, now, now),
+                Checkout::Waiting => {
+                    self.begin_waiting(now);
+                    return Ok(at);
+                }
+                Checkout::Refused(trouble) => {
+                    let used = self.fail_request(cx, &trouble, rest, due.whole, output)?;
+                    return Ok(at + used);
+                }
+            }
+        }
+        let used = self.pass_on(cx, rest, due.whole, due.long, output, now)?;
+        Ok(at + used)
+    }
+
+    /// Translates messages for the upstream and sends them.
+    fn pass_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        whole: usize,
+        long: Option<Head>,
+        output: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<usize, End> {
+        let Some(mut upstream) = self.lease.take() else {
+            return Ok(0);
+        };
+        let mut outbox = Outbox::new(bytes, output);
+        let translated = self.translate(&mut upstream, &mut outbox, bytes, whole, long, now);
+        let (used, ends) = match translated {
+            Ok(used) => (used, None),
+            Err((used, end)) => (used, Some(end)),
+        };
+        let sent = send_upstream(&mut upstream, cx, outbox.finish(used));
+        self.lease = Some(upstream);
+        sent?;
+        match ends {
+            Some(end) => Err(end),
+            None => {
+                self.after_sending(cx, output)?;
+                Ok(used)
+            }
+        }
+    }
+
+    fn begin_waiting(&mut self, now: Instant) {
+        self.waiting_since = Some(now);
+        self.look_again = true;
+        self.pool.meter.clients_waiting.up();
+        self.set_state(State::Waiting, self.now_us(now));
+        self.worker.watch(&self.ctl, now.checked_add(self.pool.queue_timeout()));
+    }
+
+    /// The wait is over, one way or the other.
+    pub(super) fn end_waiting(&mut self, now: Instant) {
+        self.waiting_since = None;
+        self.look_again = true;
+        self.pool.meter.clients_waiting.down();
+        self.set_state(State::Idle, self.now_us(now));
+        self.worker.watch(&self.ctl, None);
+    }
+
+    /// An upstream is this client's now, since `now`, after having waited for it since `since`.
+    pub(super) fn attach(&mut self, mut upstream: Box<Upstream>, since: Instant, now: Instant) {
+        let waited = now.saturating_duration_since(since).as_micros() as u64;
+        upstream.prepared.begin_pipeline();
+        upstream.work.queued_us = waited;
+        upstream.work.transaction_us = self.now_us(now);
+        self.pool.meter.checkouts.increment();
+        self.pool.meter.waits.record(waited);
+        self.pool.meter.clients_active.up();
+        self.pool.meter.upstreams_active.up();
+        self.ctl.upstream.set(Some((upstream.id, upstream.cancel.process)));
+        self.set_state(State::Active, self.now_us(now));
+        self.lease = Some(upstream);
+    }
+
+    /// Answers what needs no server, while the client holds none: goodbyes, stray copy messages, a lone Sync, closing
+    /// statements. `None`: a server is needed.
+    fn answer_alone(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<Option<usize>, End> {
+        output.clear();
+        let mut at = 0;
+        let mut open = false;
+        let mut closed = Vec::new();
+        while let Some(rest) = bytes.get(at..)
+            && let Some(head) = head(rest)?
+        {
+            let body = rest.get(frame::HEAD..head.total()).unwrap_or_default();
+            match frontend(head)? {
+                Frontend::Terminate => return Err(End::Terminated),
+                Frontend::CopyData | Frontend::CopyDone | Frontend::CopyFail | Frontend::Flush if !open => {}
+                Frontend::Sync => {
+                    self.skipping = false;
+                    open = false;
+                    say::ready_for_query(output, TransactionStatus::Idle);
+                }
+                _ if self.skipping => {}
+                Frontend::Close => {
+                    let named = view::Named::read(body).map_err(malformed)?;
+                    if named.target != Target::Statement || named.name.is_empty() {
+                        return Ok(None);
+                    }
+                    open = true;
+                    closed.push(named.name);
+                    say::close_complete(output);
+                }
+                _ if at == 0 => return Ok(None),
+                _ => break,
+            }
+            at += head.total();
+        }
+        if open {
+            // The request goes on with something that needs a server: it gets all of it.
+            return Ok(None);
+        }
+        for name in closed {
+            self.statements.close(name);
+            self.statements.settle();
+        }
+        self.ctl.prepared.set(self.statements.len());
+        self.send_client(cx, output)?;
+        Ok(Some(at))
+    }
+
+    /// Tells the client why its request cannot be run, and passes over that request. Returns the bytes passed over.
+    pub(super) fn fail_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        trouble: &Trouble,
+        bytes: &[u8],
+        whole: usize,
+        output: &mut Vec<u8>,
+    ) -> Result<usize, End> {
+        self.count_trouble(trouble);
+        if trouble.is_fatal() {
+            return Err(End::Trouble(trouble.clone()));
+        }
+        output.clear();
+        trouble.write(false, output);
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..whole)
+            && let Some(head) = head(rest)?
+        {
+            let first = at == 0;
+            at += head.total();
+            match frontend(head)? {
+                Frontend::Query | Frontend::FunctionCall if first => {
+                    say::ready_for_query(output, TransactionStatus::Idle);
+                    break;
+                }
+                Frontend::Sync => {
+                    self.skipping = false;
+                    say::ready_for_query(output, TransactionStatus::Idle);
+                    break;
+                }
+                _ => self.skipping = true,
+            }
+        }
+        if whole == 0 {
+            // A message too long to be held: its rest is let fall as it comes.
+            at = self.drop_long(bytes, output)?;
+        }
+        self.look_again = true;
+        self.send_client(cx, output)?;
+        Ok(at)
+    }
+
+    fn drop_long(&mut self, bytes: &[u8], output: &mut Vec<u8>) -> Result<usize, End> {
+        let Some(head) = head(bytes)? else { return Ok(0) };
+        self.streaming = head.total().saturating_sub(bytes.len());
+        self.streaming_forward = false;
+        match frontend(head)? {
+            Frontend::Query | Frontend::FunctionCall => say::ready_for_query(output, TransactionStatus::Idle),
+            _ => self.skipping = true,
+        }
+        Ok(bytes.len())
+    }
+
+    /// The wait for an upstream has ended in an error.
+    pub(super) fn fail_waiting(&mut self, trouble: Trouble) {
+        self.end_waiting(Instant::now());
+        self.pending_trouble = Some(trouble);
+    }
+
+    /// How long the client has waited, as its error tells.
+    pub(super) fn queue_timeout(&self, now: Instant) -> Trouble {
+        let since = self.waiting_since.unwrap_or(now);
+        let ledger = self.pool.shared.ledger();
+        Refusal::QueueTimeout {
+            database: self.pool.shared.database.clone(),
+            user: self.pool.shared.user.clone(),
+            waited: now.saturating_duration_since(since),
+            size: ledger.size(),
+            waiting: ledger.waiting().saturating_sub(1),
+        }
+        .into()
+    }
+}
+
+/// Sends bytes to the server; what its socket does not take waits, and the client is not read meanwhile.
+#[inline]
+pub(super) fn send_upstream(upstream: &mut Upstream, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let sent = match upstream.unsent.is_empty() {
+        true => upstream.stream.poll_write(cx, bytes),
+        false => Poll::Pending,
+    };
+    let sent = match sent {
+        Poll::Ready(Ok(n)) => n,
+        Poll::Ready(Err(_)) => return Err(End::UpstreamLost),
+        Poll::Pending => 0,
+    };
+    if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        upstream.unsent.extend_from_slice(rest);
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! What must be done about a statement when it succeeds, in an owned form that outlives its text.
+
+use policy::statement::{Analysis, Class, DiscardWhat, Effect, Flags, Operand, Part};
+use policy::verdict::SessionState;
+use wire::params::Value;
+
+/// What the statements of one text do to their session, statement by statement.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// One list per statement of the text.
+    pub parts: Vec<Vec<Act>>,
+    /// Whether any value comes from a bound parameter.
+    pub bound: bool,
+    /// The text is `DEALLOCATE name` alone.
+    pub deallocates: Option<Box<[u8]>>,
+    /// A transaction block is opened by the text.
+    pub begins: bool,
+}
+
+/// One thing that a statement does to its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// SET or set_config.
+    Set {
+        /// The setting, in lower case.
+        name: Box<str>,
+        /// Its value.
+        value: Value,
+        /// For the transaction only.
+        local: bool,
+    },
+    /// set_config with bound arguments: name, value, whether local.
+    SetBound(Argument, Argument, Argument),
+    /// RESET of one setting.
+    Reset(Box<str>),
+    /// RESET ALL.
+    ResetAll,
+    /// BEGIN.
+    Begin,
+    /// COMMIT; the tag tells whether it was one.
+    Commit,
+    /// ROLLBACK.
+    Rollback,
+    /// SAVEPOINT.
+    Savepoint(Box<[u8]>),
+    /// ROLLBACK TO.
+    RollbackTo(Box<[u8]>),
+    /// RELEASE.
+    Release(Box<[u8]>),
+    /// DEALLOCATE of one name.
+    Deallocate(Box<[u8]>),
+    /// DEALLOCATE ALL.
+    DeallocateAll,
+    /// DISCARD ALL.
+    DiscardAll,
+    /// It leaves something behind that no other connection has: the client keeps the upstream.
+    Pin(SessionState),
+    /// It may have left something behind: the upstream is reset before anybody else gets it.
+    Taint,
+}
+
+/// An argument of set_config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    /// Known from the text.
+    Literal(Box<[u8]>),
+    /// Parameter `$n`, from 1.
+    Bound(u16),
+    /// NULL.
+    Null,
+}
+
+/// What must be done about a text; `None`: nothing.
+pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
+    let oversize = analysis.flags.contains(Flags::OVERSIZE) && analysis.flags.contains(Flags::MULTI);
+    if analysis.effects.is_empty() && !oversize {
+        return None;
+    }
+    let mut script = Script::default();
+    for part in &analysis.parts {
+        let acts: Vec<Act> = analysis.effects_of(part).iter().flat_map(|effect| act(effect, analysis, sql)).collect();
+        script.bound |= acts.iter().any(|act| matches!(act, Act::SetBound(..)));
+        script.begins |= acts.contains(&Act::Begin);
+        script.parts.push(acts);
+    }
+    if oversize && let Some(last) = script.parts.last_mut() {
+        // What stands behind the part that was looked at may have changed anything.
+        last.push(Act::Taint);
+    }
+    if let [Part { class: Class::Deallocate, .. }] = analysis.parts.as_slice()
+        && let Some([Act::Deallocate(name)]) = script.parts.first().map(Vec::as_slice)
+    {
+        script.deallocates = Some(name.clone());
+    }
+    let idle = script.parts.iter().all(Vec::is_empty);
+    (!idle).then_some(script)
+}
+
+fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
+    let text = |text| -> Box<[u8]> { analysis.text(text).into() };
+    let name = |text| -> Box<str> { String::from_utf8_lossy(analysis.text(text)).to_ascii_lowercase().into() };
+    Some(match *effect {
+        Effect::Set { name: setting, local, clause } => {
+            Act::Set { name: name(setting), value: Value::Clause(clause.of(sql).into()), local }
+        }
+        Effect::Reset { local: true, .. } => return None,
+        Effect::Reset { name: setting, local: false } => Act::Reset(name(setting)),
+        Effect::ResetAll => Act::ResetAll,
+        Effect::SetConfig { name, value, local, certain } => return set_config(name, value, local, certain, analysis),
+        Effect::SetCharacteristics { .. } | Effect::SetUnknown => Act::Pin(SessionState::HiddenSetting),
+        Effect::SetTransaction | Effect::SetConstraints => return None,
+        Effect::Begin { .. } => Act::Begin,
+        Effect::Commit { .. } => Act::Commit,
+        Effect::Rollback { .. } => Act::Rollback,
+        Effect::PrepareTransaction => Act::Commit,
+        Effect::CommitPrepared | Effect::RollbackPrepared => return None,
+        Effect::Savepoint(savepoint) => Act::Savepoint(text(savepoint)),
+        Effect::RollbackTo(savepoint) => Act::RollbackTo(text(savepoint)),
+        Effect::Release(savepoint) => Act::Release(text(savepoint)),
+        Effect::SqlPrepare(_) => Act::Pin(SessionState::SqlPrepare),
+        Effect::SqlExecute(_) => return None,
+        Effect::Deallocate(statement) => Act::Deallocate(text(statement)),
+        Effect::DeallocateAll => Act::DeallocateAll,
+        Effect::Discard(DiscardWhat::All) => Act::DiscardAll,
+        Effect::Discard(_) => return None,
+        Effect::Listen(_) => Act::Pin(SessionState::Listen),
+        Effect::Unlisten(_) | Effect::UnlistenAll => return None,
+        Effect::DeclareWithHold(_) => Act::Pin(SessionState::HeldCursor),
+        Effect::CloseCursor(_) | Effect::CloseAll => return None,
+        Effect::TempObject { until_commit: true } => return None,
+        Effect::TempObject { until_commit: false } => Act::Pin(SessionState::TemporaryObject),
+        Effect::SessionAdvisoryLock => Act::Pin(SessionState::AdvisoryLock),
+        Effect::AdvisoryUnlock | Effect::AdvisoryUnlockAll => return None,
+        Effect::Load => Act::Pin(SessionState::Load),
+        Effect::DoBlock | Effect::Call => Act::Taint,
+        Effect::CopyIn | Effect::CopyOut => return None,
+    })
+}
+
+fn set_config(name: Operand, value: Operand, local: Operand, certain: bool, analysis: &Analysis) -> Option<Act> {
+    let argument = |operand| match operand {
+        Operand::Literal(text) => Some(Argument::Literal(analysis.text(text).into())),
+        Operand::Parameter(number) => Some(Argument::Bound(number)),
+        Operand::Null => Some(Argument::Null),
+        Operand::Unknown => None,
+    };
+    let known = (argument(name), argument(value), argument(local));
+    let (true, (Some(name), Some(value), Some(local))) = (certain, known) else {
+        // Local for sure: gone with the transaction. Else nobody can tell what was set.
+        return match argument(local) {
+            Some(Argument::Literal(text)) if is_true(&text) => None,
+            _ => Some(Act::Pin(SessionState::HiddenSetting)),
+        };
+    };
+    let bound = [&name, &value, &local].iter().any(|argument| matches!(argument, Argument::Bound(_)));
+    if bound { Some(Act::SetBound(name, value, local)) } else { resolve(&name, &value, &local, |_| None) }
+}
+
+/// What a set_config does once its parameters are known. `parameter` gives the text of `$n`; `None`: it cannot be told.
+pub fn resolve(
+    name: &Argument,
+    value: &Argument,
+    local: &Argument,
+    parameter: impl Fn(u16) -> Option<Option<Vec<u8>>>,
+) -> Option<Act> {
+    let known = |argument: &Argument| match argument {
+        Argument::Literal(text) => Some(Some(text.to_vec())),
+        Argument::Null => Some(None),
+        Argument::Bound(number) => parameter(*number),
+    };
+    let (Some(name), Some(value), Some(local)) = (known(name), known(value), known(local)) else {
+        return Some(Act::Pin(SessionState::HiddenSetting));
+    };
+    // With a NULL name nothing happens; a NULL value resets, a NULL third argument is false.
+    let name = String::from_utf8(name?).ok()?.to_ascii_lowercase();
+    let local = local.is_some_and(|local| is_true(&local));
+    match value {
+        Some(value) => Some(Act::Set { name: name.into(), value: Value::Plain(value.into()), local }),
+        None if local => None,
+        None => Some(Act::Reset(name.into())),
+    }
+}
+
+/// The spellings of true that a boolean parameter or constant can have; `\x01` is the binary one.
+fn is_true(text: &[u8]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    matches!(lower.as_slice(), b"t" | b"true" | b"on" | b"y" | b"yes" | b"1" | b"\x01")
+}

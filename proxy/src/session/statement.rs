@@ -1,0 +1,372 @@
+//! What one worker knows of the statements that pass: texts, shapes, prepared statements.
+//!
+//! A text is looked at once. Seen again it is found in the memo; prepared, it is found by its name. What must be done
+//! about a statement beyond counting it stands in its [`Script`]; almost all have none.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use policy::comment::{Comments, strip_ends};
+use policy::fingerprint::{self, Analyser, Compat};
+use policy::memo::{Lookup, Memo};
+use policy::observe::ShapeFacts;
+use policy::statement::{Analysis, Class};
+use rustc_hash::FxHashMap;
+use wire::params::Interner;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::script::{self, Script};
+use crate::shared::Shared;
+use crate::telemetry::ring::push_literal;
+use crate::telemetry::{Description, Interned, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry};
+
+/// Shapes kept per worker; beyond, the table begins anew.
+const MAX_SHAPES: usize = 20_000;
+/// Prepared statements kept per worker beyond those that clients hold.
+const MAX_PREPARED: usize = 20_000;
+
+/// One kind of statement: what its fingerprint stands for.
+#[derive(Debug)]
+pub struct Shape {
+    /// Strict fingerprint.
+    pub strict: u64,
+    /// What it is.
+    pub class: Class,
+    /// What the detector wants to know of it.
+    facts: ShapeFacts,
+    /// Its normalised text; made when the telemetry asks for it.
+    text: Box<str>,
+    /// The counters of the tenant that ran it last.
+    meter: RefCell<Option<(TenantId, StatementMeter)>>,
+    /// The columns of its last result, and a hash of their description.
+    columns: RefCell<Option<(u64, Interned<Description>)>>,
+}
+
+impl Shape {
+    /// The counters of this statement for a tenant.
+    #[inline]
+    pub fn with_meter<R>(
+        &self,
+        tenant: TenantId,
+        telemetry: &WorkerTelemetry,
+        use_it: impl FnOnce(&StatementMeter) -> R,
+    ) -> R {
+        let mut last = self.meter.borrow_mut();
+        if let Some((owner, meter)) = &*last
+            && *owner == tenant
+        {
+            return use_it(meter);
+        }
+        let meter = telemetry.statement(self.strict, tenant, || StatementText {
+            class: self.class,
+            facts: self.facts,
+            text: self.text.clone(),
+        });
+        let result = use_it(&meter);
+        *last = Some((tenant, meter));
+        result
+    }
+
+    /// The id of a result's description; the body of its RowDescription is hashed, and described anew only if it changed.
+    #[inline]
+    pub fn columns(&self, body: &[u8], describe: impl FnOnce() -> Interned<Description>) -> u32 {
+        let hash = xxh3_64(body);
+        let mut last = self.columns.borrow_mut();
+        if let Some((known, description)) = &*last
+            && *known == hash
+        {
+            return description.id;
+        }
+        let description = describe();
+        let id = description.id;
+        *last = Some((hash, description));
+        id
+    }
+
+    /// The description that was used last; 0: none is known.
+    #[inline]
+    pub fn last_columns(&self) -> u32 {
+        self.columns.borrow().as_ref().map_or(0, |(_, description)| description.id)
+    }
+}
+
+/// What a text is.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What kind of statement it is.
+    pub shape: Rc<Shape>,
+    /// What must be done about it; `None`: nothing.
+    pub script: Option<Rc<Script>>,
+}
+
+/// A text that is remembered because it came twice.
+#[derive(Debug)]
+pub struct Text {
+    known: Known,
+    /// Its constants, as events carry them.
+    literals: Box<[u8]>,
+    /// The statement that a Parse made of just this text.
+    prepared: OnceCell<Rc<Prepared>>,
+}
+
+/// A text looked at.
+#[derive(Debug)]
+pub struct Look<'a> {
+    /// What it is.
+    pub known: Known,
+    /// The comments at its ends.
+    pub comments: Comments<'a>,
+    /// The text itself, if it is remembered.
+    pub text: Option<Rc<Text>>,
+}
+
+/// A text prepared with certain parameter types.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The same on every worker; names the statement on servers.
+    pub id: u64,
+    /// What it is.
+    pub known: Known,
+    /// The exact text; `None`: too long to keep, it lives only where it was parsed.
+    pub query: Option<Box<[u8]>>,
+    /// Number of types, then their oids, as on the wire.
+    pub types: Box<[u8]>,
+    /// What the comments at its ends say.
+    pub tags: Tags,
+    /// Oids of its parameters' types, once a Describe has told them.
+    pub parameters: RefCell<Box<[u32]>>,
+    /// Id of the description of its columns, once a Describe has told them; 0: not known.
+    pub columns: Cell<u32>,
+}
+
+/// What the comments at a text's ends say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// Hash of the trace id; 0: none.
+    pub trace: u64,
+    /// Id of the route, controller, action or job; 0: none.
+    pub route: u32,
+}
+
+/// A statement that the server is running.
+#[derive(Debug)]
+pub struct Running {
+    /// What it is.
+    pub known: Known,
+    /// The prepared statement behind it, if any.
+    pub prepared: Option<Rc<Prepared>>,
+    /// What its comments say.
+    pub tags: Tags,
+    /// When its first byte was seen, in µs on the telemetry clock.
+    pub start_us: u64,
+    /// When it was sent, in µs on the telemetry clock.
+    pub sent_us: u64,
+    /// Which statement of the text is next, where there are several.
+    pub part: usize,
+    /// Rows that came.
+    pub rows: u64,
+    /// Rows by the command tags of a simple query's statements.
+    pub total_rows: u64,
+    /// The error that a simple query ended in.
+    pub error: Option<Sqlstate>,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// Its parameters or constants in the upstream's samples.
+    pub sample: Range<usize>,
+    /// Id of the description of its columns; 0: not known.
+    pub columns: u32,
+    /// Whether it came by the extended protocol.
+    pub extended: bool,
+    /// The portal was suspended before: this goes on with it.
+    pub resumed: bool,
+}
+
+/// The longest text of an unnamed statement that is kept for parsing it again, in bytes; see
+/// [`wire::prepared`]. Named ones are kept up to [`policy::statement::MAX_ANALYSED`].
+pub const MAX_UNNAMED: usize = 4 * 1024;
+
+/// One worker's knowledge of statements.
+#[derive(Debug)]
+pub struct Brain {
+    analyser: Analyser,
+    memo: Memo<Rc<Text>>,
+    shapes: FxHashMap<u64, Rc<Shape>>,
+    prepared: HashMap<(Box<[u8]>, Box<[u8]>), Rc<Prepared>>,
+    /// One pointer per set of settings.
+    pub interner: Interner,
+}
+
+impl Brain {
+    /// Knows nothing yet.
+    pub fn new() -> Self {
+        Self {
+            analyser: Analyser::new(Compat::V15),
+            memo: Memo::new(),
+            shapes: FxHashMap::default(),
+            prepared: HashMap::new(),
+            interner: Interner::default(),
+        }
+    }
+
+    /// What `sql` is. Its constants are appended to `literals`, as events carry them.
+    #[inline]
+    pub fn look_at<'a>(&mut self, sql: &'a [u8], literals: &mut Vec<u8>) -> Look<'a> {
+        let (body, comments) = strip_ends(sql);
+        let admit = match self.memo.get(body) {
+            Lookup::Hit(text) => {
+                literals.extend_from_slice(&text.literals);
+                return Look { known: text.known.clone(), comments, text: Some(text.clone()) };
+            }
+            Lookup::Admit => true,
+            Lookup::Miss => false,
+        };
+        let begin = literals.len();
+        let known = self.analyse(body, literals);
+        let text = admit.then(|| {
+            let literals = literals.get(begin..).unwrap_or_default().into();
+            Rc::new(Text { known: known.clone(), literals, prepared: OnceCell::new() })
+        });
+        if let Some(text) = &text {
+            self.memo.insert(body, text.clone());
+        }
+        Look { known, comments, text }
+    }
+
+    /// What stands for a statement whose text was not seen: an empty one.
+    pub fn unknown(&mut self) -> Known {
+        self.analyse(b"", &mut Vec::new())
+    }
+
+    fn analyse(&mut self, sql: &[u8], literals: &mut Vec<u8>) -> Known {
+        let analysis = self.analyser.analyse(sql);
+        let script = script::of(analysis, sql);
+        for literal in &analysis.literals {
+            if !push_literal(literals, literal.kind, literal.span.of(sql)) {
+                break;
+            }
+        }
+        let shape = match self.shapes.get(&analysis.strict) {
+            Some(shape) => shape.clone(),
+            None => {
+                let shape = Rc::new(shape_of(analysis, sql));
+                if self.shapes.len() >= MAX_SHAPES {
+                    self.shapes.clear();
+                }
+                self.shapes.insert(shape.strict, shape.clone());
+                shape
+            }
+        };
+        Known { shape, script: script.map(Rc::new) }
+    }
+
+    /// The prepared statement of a text with these types, the same for every client of every worker.
+    pub fn prepare(
+        &mut self,
+        look: &Look<'_>,
+        query: &[u8],
+        types: &[u8],
+        tags: Tags,
+        shared: &Shared,
+    ) -> Rc<Prepared> {
+        let key = (Box::from(query), Box::from(types));
+        if let Some(prepared) = self.prepared.get(&key) {
+            return prepared.clone();
+        }
+        if self.prepared.len() >= MAX_PREPARED {
+            self.prepared.retain(|_, prepared| Rc::strong_count(prepared) > 1);
+        }
+        let id = shared.statement_id(query, types);
+        let prepared = Rc::new(Prepared::new(id, look, Some(query), types, tags));
+        if self.prepared.len() < MAX_PREPARED {
+            self.prepared.insert(key, prepared.clone());
+        }
+        prepared
+    }
+
+    /// The unnamed statement of a text: remembered with the text rather than in a table, so that texts which never come
+    /// again leave nothing behind.
+    #[inline]
+    pub fn prepare_unnamed(
+        &mut self,
+        look: &Look<'_>,
+        query: &[u8],
+        types: &[u8],
+        tags: Tags,
+        shared: &Shared,
+    ) -> Rc<Prepared> {
+        if let Some(known) = look.text.as_ref().and_then(|text| text.prepared.get())
+            && known.query.as_deref() == Some(query)
+            && *known.types == *types
+        {
+            return known.clone();
+        }
+        let kept = (query.len() <= MAX_UNNAMED).then_some(query);
+        let prepared = Rc::new(Prepared::new(shared.next_id(), look, kept, types, tags));
+        if let Some(text) = &look.text
+            && kept.is_some()
+        {
+            drop(text.prepared.set(prepared.clone()));
+        }
+        prepared
+    }
+}
+
+impl Running {
+    /// The execution of something whose text was not seen.
+    pub fn unknown(known: Known, now_us: u64) -> Self {
+        Self {
+            known,
+            prepared: None,
+            tags: Tags::default(),
+            start_us: now_us,
+            sent_us: now_us,
+            part: 0,
+            rows: 0,
+            total_rows: 0,
+            error: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            sample: 0..0,
+            columns: 0,
+            extended: true,
+            resumed: false,
+        }
+    }
+}
+
+impl Default for Brain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Prepared {
+    /// A statement; `query` is `None` where it is too long to be parsed again elsewhere.
+    pub fn new(id: u64, look: &Look<'_>, query: Option<&[u8]>, types: &[u8], tags: Tags) -> Self {
+        Self {
+            id,
+            tags,
+            known: look.known.clone(),
+            query: query.map(Box::from),
+            types: types.into(),
+            parameters: RefCell::default(),
+            columns: Cell::new(0),
+        }
+    }
+}
+
+fn shape_of(analysis: &Analysis, sql: &[u8]) -> Shape {
+    let text = fingerprint::normalise(sql, Compat::V15);
+    Shape {
+        strict: analysis.strict,
+        class: analysis.class,
+        facts: ShapeFacts::new(analysis, &text),
+        text: text.into(),
+        meter: RefCell::default(),
+        columns: RefCell::default(),
+    }
+}

@@ -1,0 +1,653 @@
+//! A client's messages, message by message, as its upstream gets them.
+//!
+//! Only statement names are changed. What an upstream lacks (settings, a prepared statement) is put in front of the
+//! message that needs it; what it already has (a Parse of a statement that it holds) is kept back.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use config::PoolMode;
+use policy::limits::Deadline;
+use policy::verdict::Refusal;
+use wire::encode::frontend as ask;
+use wire::frame::{self, Head};
+use wire::params::difference;
+use wire::pipeline::{Awaited, Fate, Owed};
+use wire::prepared::{PREFIX, Presence, write_server_name};
+use wire::tag::{Frontend, Target};
+use wire::view::{Bind, Execute, Named, Parse, query};
+
+use super::outbox::Outbox;
+use super::request::{head, malformed};
+use super::statement::{Look, Prepared};
+use super::work::Portal;
+use super::{End, Session};
+use crate::telemetry::PinReason;
+use crate::trouble::Trouble;
+use crate::upstream::{NAMED, UNNAMED, Upstream};
+
+/// A text that no server takes: stands in for a statement that is refused, so that the server itself fails it at the
+/// right place in the pipeline.
+const REFUSED: &[u8] = b"*";
+
+/// One message.
+#[derive(Debug, Clone, Copy)]
+struct Message<'a> {
+    tag: Frontend,
+    body: &'a [u8],
+    at: usize,
+    end: usize,
+    /// Bytes that the whole body has; more than `body` where the rest is still on its way.
+    declared: usize,
+}
+
+impl Message<'_> {
+    fn is_whole(&self) -> bool {
+        self.body.len() == self.declared
+    }
+}
+
+/// What a statement is called on the server.
+#[derive(Debug, Clone, Copy)]
+enum Name<'a> {
+    /// As we have named it.
+    Ours(u64),
+    /// The client's name for a statement that does not exist, where it looks like one of ours: no server holds this one.
+    Alien(&'a [u8]),
+}
+
+impl Name<'_> {
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Name::Ours(id) => write_server_name(id, out),
+            Name::Alien(name) => {
+                out.extend_from_slice(PREFIX);
+                out.extend_from_slice(name);
+            }
+        }
+        out.push(0);
+    }
+}
+
+/// How the translation goes on behind a message.
+enum Next {
+    Go,
+    /// This message and those behind it wait for the next boundary.
+    Hold,
+}
+
+type Translated = Result<usize, (usize, End)>;
+
+impl Session {
+    /// Translates `bytes[..whole]`, and the beginning of a long message behind it. Returns how many bytes are dealt
+    /// with: fewer where the rest has to wait.
+    pub(super) fn translate(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        bytes: &[u8],
+        whole: usize,
+        long: Option<Head>,
+        now: Instant,
+    ) -> Translated {
+        if upstream.pipeline.is_boundary() {
+            self.begin_request(upstream, now);
+            if upstream.pipeline.is_free() && self.needs_settings(upstream, outbox).map_err(|end| (0, end))? {
+                return Ok(0);
+            }
+        }
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..whole)
+            && let Some(head) = head(rest).map_err(|end| (at, end))?
+            && let Some(tag) = Frontend::from_byte(head.tag)
+        {
+            let body = rest.get(frame::HEAD..head.total()).unwrap_or_default();
+            let message = Message { tag, body, at, end: at + head.total(), declared: head.body };
+            match self.message(upstream, outbox, message, now) {
+                Ok(Next::Go) => at = message.end,
+                Ok(Next::Hold) => {
+                    upstream.work.held = true;
+                    return Ok(at);
+                }
+                Err(end) => return Err((at, end)),
+            }
+        }
+        match long {
+            Some(head) => self.long_message(upstream, outbox, bytes, at, head, now),
+            None => Ok(at),
+        }
+    }
+
+    fn long_message(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        bytes: &[u8],
+        at: usize,
+        head: Head,
+        now: Instant,
+    ) -> Translated {
+        let (Some(tag), Some(body)) = (Frontend::from_byte(head.tag), bytes.get(at + frame::HEAD..)) else {
+            return Ok(at);
+        };
+        let message = Message { tag, body, at, end: bytes.len(), declared: head.body };
+        match self.message(upstream, outbox, message, now) {
+            Ok(Next::Go) => {}
+            Ok(Next::Hold) => {
+                upstream.work.held = true;
+                return Ok(at);
+            }
+            Err(end) => return Err((at, end)),
+        }
+        self.streaming = head.total().saturating_sub(bytes.len() - at);
+        self.streaming_forward = !(tag == Frontend::CopyData && !upstream.pipeline.copy_data());
+        Ok(bytes.len())
+    }
+
+    fn begin_request(&mut self, upstream: &mut Upstream, now: Instant) {
+        upstream.prepared.begin_pipeline();
+        let now_us = self.now_us(now);
+        upstream.work.begun_us = now_us;
+        upstream.work.deadline = Deadline::new(self.statement_limit(), now);
+        if let Some(deadline) = upstream.work.deadline {
+            self.worker.watch(&self.ctl, Some(deadline.cancel_at));
+        } else if self.ctl.deadline.get().is_some() {
+            self.worker.watch(&self.ctl, None);
+        }
+    }
+
+    /// Brings the upstream's settings to what this client wants; `true`: their outcome must be awaited.
+    #[inline]
+    fn needs_settings(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>) -> Result<bool, End> {
+        if Rc::ptr_eq(upstream.settings.current(), &self.wanted) {
+            return Ok(false);
+        }
+        let difference = difference(upstream.settings.current(), &self.wanted);
+        if difference.sql.is_empty() {
+            upstream.settings.assume(self.wanted.clone());
+            return Ok(false);
+        }
+        self.pool.meter.settings_sent.increment();
+        ask::query(outbox.insert(0), &difference.sql).map_err(|error| End::Trouble(error.into()))?;
+        self.push(upstream, Awaited::Query, Fate::Swallow, 0);
+        upstream.unnamed = None;
+        upstream.work.prologue = Some(self.wanted.clone());
+        upstream.work.held = difference.awaited || !self.proven;
+        Ok(upstream.work.held)
+    }
+
+    #[inline]
+    fn push(&self, upstream: &mut Upstream, awaited: Awaited, fate: Fate, note: u64) -> bool {
+        upstream.pipeline.push(Owed { awaited, fate, client: self.ctl.client, note })
+    }
+
+    #[inline]
+    fn message(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        now: Instant,
+    ) -> Result<Next, End> {
+        match message.tag {
+            Frontend::Bind => return self.bind(upstream, outbox, message),
+            Frontend::Execute => self.execute(upstream, message, now)?,
+            Frontend::Sync => {
+                self.push(upstream, Awaited::Sync, Fate::Forward, 0);
+            }
+            Frontend::Describe => return self.describe(upstream, outbox, message),
+            Frontend::Query => self.query(upstream, outbox, message, now)?,
+            Frontend::Parse => return self.parse(upstream, outbox, message),
+            Frontend::Close => self.close(upstream, outbox, message)?,
+            Frontend::Flush => {}
+            Frontend::FunctionCall => {
+                self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0);
+            }
+            Frontend::CopyData => {
+                if !upstream.pipeline.copy_data() {
+                    outbox.skip(message.at, message.end);
+                }
+            }
+            Frontend::CopyDone | Frontend::CopyFail => {
+                if !upstream.pipeline.copy_end(self.ctl.client) {
+                    outbox.skip(message.at, message.end);
+                }
+            }
+            Frontend::Terminate | Frontend::Password => return Err(End::Terminated),
+        }
+        Ok(Next::Go)
+    }
+
+    fn query(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        now: Instant,
+    ) -> Result<(), End> {
+        let sql = if message.is_whole() { query(message.body).map_err(malformed)? } else { message.body };
+        if upstream.pipeline.ignores() {
+            self.push(upstream, Awaited::Query, Fate::Forward, 0);
+            return Ok(());
+        }
+        let worker = self.worker.clone();
+        let mut brain = worker.brain.borrow_mut();
+        let begin = upstream.work.samples.len();
+        let look = brain.look_at(sql, &mut upstream.work.samples);
+        let sample = begin..upstream.work.samples.len();
+        drop(brain);
+        if let Some(trouble) = self.refuses(&look) {
+            return self.refuse_query(upstream, outbox, message, trouble);
+        }
+        if let Some(text) = self.translate_deallocate(upstream, &look, outbox, message.at) {
+            outbox.skip(message.at, message.end);
+            ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
+        }
+        self.push(upstream, Awaited::Query, Fate::Forward, 0);
+        // A simple query takes the unnamed statement with it.
+        self.unnamed = None;
+        self.unnamed_parsed = None;
+        upstream.unnamed = None;
+        let bytes = message.end - message.at;
+        self.start(upstream, &look, None, sample, bytes, false, now);
+        Ok(())
+    }
+
+    fn refuse_query(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        trouble: Trouble,
+    ) -> Result<(), End> {
+        self.count_trouble(&trouble);
+        let note = upstream.work.refusals.len() as u64;
+        upstream.work.refusals.push(trouble);
+        outbox.skip(message.at, message.end);
+        ask::query(outbox.insert(message.end), REFUSED).map_err(|error| End::Trouble(error.into()))?;
+        self.push(upstream, Awaited::Query, Fate::Refuse, note);
+        Ok(())
+    }
+
+    fn parse(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+    ) -> Result<Next, End> {
+        self.pool.meter.parses.increment();
+        if upstream.pipeline.ignores() {
+            self.push(upstream, Awaited::Parse, Fate::Forward, 0);
+            return Ok(Next::Go);
+        }
+        if !message.is_whole() {
+            return self.parse_long(upstream, message);
+        }
+        let parse = Parse::read(message.body).map_err(malformed)?;
+        let worker = self.worker.clone();
+        let mut brain = worker.brain.borrow_mut();
+        let begin = upstream.work.samples.len();
+        let look = brain.look_at(parse.query, &mut upstream.work.samples);
+        upstream.work.samples.truncate(begin);
+        if let Some(trouble) = self.refuses(&look) {
+            return self.refuse_parse(upstream, outbox, message, trouble);
+        }
+        let deallocate = self.translate_deallocate(upstream, &look, outbox, message.at);
+        let tags = self.tags(&look.comments);
+        if parse.statement.is_empty() {
+            let prepared = brain.prepare_unnamed(&look, parse.query, parse.types, tags, &self.worker.shared);
+            self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);
+            upstream.unnamed = Some(prepared.id);
+            upstream.work.parsed = Some(prepared.clone());
+            self.unnamed = Some(prepared);
+            if let Some(text) = deallocate {
+                outbox.skip(message.at, message.end);
+                ask::parse(outbox.insert(message.end), b"", &text, &[]).map_err(|error| End::Trouble(error.into()))?;
+            }
+            return Ok(Next::Go);
+        }
+        if self.statements.find(parse.statement).is_some() {
+            let synced = upstream.pipeline.owed().any(|owed| owed.awaited == Awaited::Sync);
+            if synced && self.statements.is_unsettled(parse.statement) {
+                // Whether the name is taken depends on a request that is still being answered.
+                return Ok(Next::Hold);
+            }
+            let trouble = Trouble::duplicate_statement(parse.statement);
+            return self.refuse_parse(upstream, outbox, message, trouble);
+        }
+        let prepared = brain.prepare(&look, parse.query, parse.types, tags, &self.worker.shared);
+        drop(brain);
+        self.parse_named(upstream, outbox, message, parse, prepared)?;
+        Ok(Next::Go)
+    }
+
+    fn parse_named(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        prepared: Rc<Prepared>,
+    ) -> Result<(), End> {
+        let id = prepared.id;
+        outbox.skip(message.at, message.end);
+        match upstream.prepared.acquire(id) {
+            Presence::Held => {
+                self.pool.meter.prepared_hits.increment();
+                self.push(upstream, Awaited::Parse, Fate::Substitute, NAMED);
+            }
+            Presence::Missing { evict } => {
+                self.evict(upstream, outbox, message.end, evict);
+                self.push(upstream, Awaited::Parse, Fate::Forward, id | NAMED);
+                write_parse(outbox.insert(message.end), Some(id), parse.query, parse.types);
+            }
+        }
+        upstream.work.parsed = Some(prepared.clone());
+        self.statements.define(parse.statement, prepared);
+        self.ctl.prepared.set(self.statements.len());
+        Ok(())
+    }
+
+    /// A statement too long to be kept lives on the server where it was parsed, and keeps its client there.
+    fn parse_long(
+        &mut self,
+        upstream: &mut Upstream,
+        message: Message<'_>,
+    ) -> Result<Next, End> {
+        let Some(end) = message.body.iter().position(|byte| *byte == 0) else {
+            return Err(malformed(wire::view::Malformed("Parse with a name of more than 256 KiB")));
+        };
+        let (name, text) = (message.body.get(..end).unwrap_or_default(), message.body.get(end + 1..).unwrap_or_default());
+        let worker = self.worker.clone();
+        let mut brain = worker.brain.borrow_mut();
+        let begin = upstream.work.samples.len();
+        let look = brain.look_at(text, &mut upstream.work.samples);
+        upstream.work.samples.truncate(begin);
+        let prepared = Rc::new(Prepared::new(self.worker.shared.next_id(), &look, None, &[0, 0], self.tags(&look.comments)));
+        drop(brain);
+        upstream.work.parsed = Some(prepared.clone());
+        if name.is_empty() {
+            self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);
+            upstream.unnamed = Some(prepared.id);
+            self.unnamed = Some(prepared);
+        } else {
+            // Under its own name: nobody else gets this upstream before it has been reset.
+            self.push(upstream, Awaited::Parse, Fate::Forward, 0);
+            self.pin(upstream, policy::verdict::SessionState::SqlPrepare);
+        }
+        Ok(Next::Go)
+    }
+
+    fn refuse_parse(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        trouble: Trouble,
+    ) -> Result<Next, End> {
+        self.count_trouble(&trouble);
+        let note = upstream.work.refusals.len() as u64;
+        upstream.work.refusals.push(trouble);
+        outbox.skip(message.at, message.end);
+        ask::parse(outbox.insert(message.end), b"", REFUSED, &[]).map_err(|error| End::Trouble(error.into()))?;
+        self.push(upstream, Awaited::Parse, Fate::Refuse, note);
+        upstream.unnamed = None;
+        Ok(Next::Go)
+    }
+
+    #[inline]
+    fn bind(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
+        self.pool.meter.binds.increment();
+        let bind = Bind::read(message.body).map_err(malformed)?;
+        if !upstream.pipeline.ignores() {
+            let name = self.locate(upstream, outbox, message.at, bind.statement)?;
+            if let Some(name) = name {
+                let before = bind.portal.len() + 1;
+                let after = before + bind.statement.len() + 1;
+                let names_end = message.at + frame::HEAD + after;
+                outbox.skip(message.at, names_end);
+                let portal = message.body.get(..before).unwrap_or_default();
+                let rest = message.declared.saturating_sub(after);
+                write_renamed(outbox.insert(names_end), Frontend::Bind, portal, name, rest);
+            }
+            if let Some(prepared) = self.find_statement(bind.statement) {
+                let portal = self.portal_of(upstream, &bind, prepared);
+                upstream.work.bind(bind.portal, portal);
+            }
+        }
+        self.push(upstream, Awaited::Bind, Fate::Forward, 0);
+        Ok(Next::Go)
+    }
+
+    fn describe(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+    ) -> Result<Next, End> {
+        let named = Named::read(message.body).map_err(malformed)?;
+        if named.target == Target::Portal {
+            let portal = upstream.work.find_portal(named.name).map(|portal| portal.prepared.clone());
+            if self.push(upstream, Awaited::DescribePortal, Fate::Forward, 0) {
+                upstream.work.describing.push_back(portal);
+            }
+            return Ok(Next::Go);
+        }
+        if upstream.pipeline.ignores() {
+            self.push(upstream, Awaited::DescribeStatement, Fate::Forward, 0);
+            return Ok(Next::Go);
+        }
+        if let Some(name) = self.locate(upstream, outbox, message.at, named.name)? {
+            outbox.skip(message.at, message.end);
+            let statement = [Target::Statement as u8];
+            write_renamed(outbox.insert(message.end), Frontend::Describe, &statement, name, 0);
+        }
+        self.push(upstream, Awaited::DescribeStatement, Fate::Forward, 0);
+        upstream.work.describing.push_back(self.find_statement(named.name));
+        Ok(Next::Go)
+    }
+
+    /// Makes sure that the server can tell what the client means by a statement's name, before what stands at `at`.
+    /// Returns the name that it has there; `None`: the client's own.
+    #[inline]
+    fn locate<'a>(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        at: usize,
+        name: &'a [u8],
+    ) -> Result<Option<Name<'a>>, End> {
+        match self.find_statement(name) {
+            Some(prepared) => {
+                self.provide(upstream, outbox, at, &prepared, name.is_empty());
+                Ok((!name.is_empty() && prepared.query.is_some()).then_some(Name::Ours(prepared.id)))
+            }
+            None => {
+                self.unknown_statement(upstream, outbox, at, name);
+                Ok(is_ours(name).then_some(Name::Alien(name)))
+            }
+        }
+    }
+
+    #[inline]
+    fn execute(&mut self, upstream: &mut Upstream, message: Message<'_>, now: Instant) -> Result<(), End> {
+        let execute = Execute::read(message.body).map_err(malformed)?;
+        if !self.push(upstream, Awaited::Execute, Fate::Forward, 0) {
+            return Ok(());
+        }
+        let portal = upstream.work.find_portal(execute.portal).cloned();
+        self.start_portal(upstream, portal, message.end - message.at, now);
+        Ok(())
+    }
+
+    fn close(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<(), End> {
+        let named = Named::read(message.body).map_err(malformed)?;
+        if upstream.pipeline.ignores() || named.target == Target::Portal || named.name.is_empty() {
+            if self.push(upstream, Awaited::Close, Fate::Forward, 0) {
+                match named.target {
+                    Target::Portal => upstream.work.unbind(named.name),
+                    Target::Statement => {
+                        self.unnamed = None;
+                        upstream.unnamed = None;
+                    }
+                }
+            }
+            return Ok(());
+        }
+        if self.statements.find(named.name).is_none() && upstream.work.pinned.is_some() && !is_ours(named.name) {
+            // It may be one of those that live on this server under their own name.
+            self.push(upstream, Awaited::Close, Fate::Forward, 0);
+            return Ok(());
+        }
+        outbox.skip(message.at, message.end);
+        self.push(upstream, Awaited::Close, Fate::Substitute, NAMED);
+        self.statements.close(named.name);
+        self.ctl.prepared.set(self.statements.len());
+        Ok(())
+    }
+
+    #[inline]
+    fn find_statement(&self, name: &[u8]) -> Option<Rc<Prepared>> {
+        if name.is_empty() { self.unnamed.clone() } else { self.statements.find(name).cloned() }
+    }
+
+    /// Makes sure that the server holds a statement, before what stands at `at`.
+    #[inline]
+    fn provide(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        at: usize,
+        prepared: &Prepared,
+        unnamed: bool,
+    ) {
+        let Some(query) = prepared.query.as_deref() else {
+            return;
+        };
+        if unnamed {
+            if upstream.unnamed != Some(prepared.id) {
+                self.pool.meter.prepared_injected.increment();
+                self.push(upstream, Awaited::Parse, Fate::Swallow, UNNAMED);
+                write_parse(outbox.insert(at), None, query, &prepared.types);
+                upstream.unnamed = Some(prepared.id);
+            }
+            return;
+        }
+        match upstream.prepared.acquire(prepared.id) {
+            Presence::Held => self.pool.meter.prepared_hits.increment(),
+            Presence::Missing { evict } => {
+                self.pool.meter.prepared_injected.increment();
+                self.evict(upstream, outbox, at, evict);
+                self.push(upstream, Awaited::Parse, Fate::Swallow, prepared.id);
+                write_parse(outbox.insert(at), Some(prepared.id), query, &prepared.types);
+            }
+        }
+    }
+
+    fn evict(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize, evict: Option<u64>) {
+        let Some(id) = evict else { return };
+        self.pool.meter.prepared_evictions.increment();
+        self.push(upstream, Awaited::Close, Fate::Swallow, id);
+        let statement = [Target::Statement as u8];
+        write_renamed(outbox.insert(at), Frontend::Close, &statement, Name::Ours(id), 0);
+    }
+
+    /// The client names a statement that it does not have: the server shall say so, and must not find somebody else's
+    /// unnamed one in its place.
+    fn unknown_statement(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize, name: &[u8]) {
+        if name.is_empty() {
+            self.push(upstream, Awaited::Close, Fate::Swallow, 0);
+            let out = outbox.insert(at);
+            write_head(out, Frontend::Close, 2);
+            out.extend_from_slice(&[Target::Statement as u8, 0]);
+            upstream.unnamed = None;
+        }
+    }
+
+    /// `DEALLOCATE name` of a statement that was prepared by protocol: the server knows it by another name.
+    fn translate_deallocate(
+        &mut self,
+        upstream: &mut Upstream,
+        look: &Look<'_>,
+        outbox: &mut Outbox<'_>,
+        at: usize,
+    ) -> Option<Vec<u8>> {
+        let name = look.known.script.as_ref()?.deallocates.as_deref()?;
+        let prepared = self.statements.find(name).cloned()?;
+        self.provide(upstream, outbox, at, &prepared, false);
+        let mut text = b"DEALLOCATE ".to_vec();
+        write_server_name(prepared.id, &mut text);
+        Some(text)
+    }
+
+    /// Whether this statement may not be run here.
+    fn refuses(&self, look: &Look<'_>) -> Option<Trouble> {
+        let begins = look.known.script.as_ref().is_some_and(|script| script.begins);
+        (begins && self.pool.mode() == PoolMode::Statement)
+            .then(|| Refusal::TransactionBlock { database: self.pool.shared.database.clone() }.into())
+    }
+
+    fn portal_of(&self, upstream: &mut Upstream, bind: &Bind<'_>, prepared: Rc<Prepared>) -> Portal {
+        let begin = upstream.work.samples.len();
+        let kept = bind.rest.len().min(crate::telemetry::ring::MAX_PARAMETERS);
+        upstream.work.samples.extend_from_slice(bind.rest.get(..kept).unwrap_or_default());
+        let sample = begin..upstream.work.samples.len();
+        let script = match &prepared.known.script {
+            Some(script) if script.bound => Some(Rc::new(super::effects::bind_script(script, bind))),
+            script => script.clone(),
+        };
+        Portal { prepared, script, sample, suspended: false }
+    }
+
+    /// Something keeps the client on this upstream.
+    pub(super) fn pin(&mut self, upstream: &mut Upstream, state: policy::verdict::SessionState) {
+        upstream.tainted = true;
+        if upstream.work.pinned.replace(state).is_none() {
+            self.pool.meter.pinned.up();
+            let reason = PinReason::from(state);
+            self.pool.meter.pins.increment(reason);
+            self.ctl.pinned.set(Some(reason.label()));
+        }
+    }
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    name.starts_with(PREFIX)
+}
+
+fn write_head(out: &mut Vec<u8>, tag: Frontend, body: usize) {
+    out.push(tag.byte());
+    // Bodies stay below 1 GiB: they were read as such, and a name adds at most 30 bytes.
+    out.extend_from_slice(&((body + 4) as u32).to_be_bytes());
+}
+
+/// A message whose statement goes by another name: `before` stands in front of the name, and `rest` more bytes of the
+/// body follow behind what is written here.
+#[inline]
+fn write_renamed(out: &mut Vec<u8>, tag: Frontend, before: &[u8], name: Name<'_>, rest: usize) {
+    let start = out.len();
+    write_head(out, tag, 0);
+    out.extend_from_slice(before);
+    name.write(out);
+    let length = (out.len() - start - 1 + rest) as u32;
+    if let Some(field) = out.get_mut(start + 1..start + frame::HEAD) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// Parse, under our name of the statement or unnamed.
+fn write_parse(out: &mut Vec<u8>, id: Option<u64>, query: &[u8], types: &[u8]) {
+    let start = out.len();
+    write_head(out, Frontend::Parse, 0);
+    match id {
+        Some(id) => Name::Ours(id).write(out),
+        None => out.push(0),
+    }
+    out.extend_from_slice(query);
+    out.push(0);
+    out.extend_from_slice(types);
+    let length = (out.len() - start - 1) as u32;
+    if let Some(field) = out.get_mut(start + 1..start + frame::HEAD) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}

@@ -1,0 +1,130 @@
+//! What an upstream is being used for: the part of a session's state that lives only while it holds an upstream, and
+//! stays with the upstream so that an idle client costs nothing and a busy one allocates nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use policy::limits::Deadline;
+use policy::verdict::SessionState;
+use wire::params::Settings;
+
+use super::statement::{Prepared, Running};
+use crate::trouble::Trouble;
+
+/// A portal, as far as statistics and session state need it.
+#[derive(Debug, Clone)]
+pub struct Portal {
+    /// The statement that was bound.
+    pub prepared: Rc<Prepared>,
+    /// What it will do, where parameters decide that.
+    pub script: Option<Rc<super::script::Script>>,
+    /// Its parameters in the upstream's samples.
+    pub sample: std::ops::Range<usize>,
+    /// It was suspended: the next Execute goes on with it.
+    pub suspended: bool,
+}
+
+/// The state of a lease.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Statements that are being run, in the order of their replies.
+    pub running: VecDeque<Running>,
+    /// Statements that are being described.
+    pub describing: VecDeque<Option<Rc<Prepared>>>,
+    /// Parameters kept for the detector until the request ends.
+    pub samples: Vec<u8>,
+    /// Rows of the statement whose replies are coming.
+    pub rows: Vec<u8>,
+    /// The unnamed portal.
+    pub portal: Option<Portal>,
+    /// Named portals.
+    pub portals: HashMap<Box<[u8]>, Portal>,
+    /// The statement that was parsed last, to be blamed for a failed Parse.
+    pub parsed: Option<Rc<Prepared>>,
+    /// Errors of our own that stand for the failures of refused messages.
+    pub refusals: Vec<Trouble>,
+    /// The settings that a prologue under way makes.
+    pub prologue: Option<Rc<Settings>>,
+    /// The client's messages wait for the next boundary.
+    pub held: bool,
+    /// The deadline of the request that runs.
+    pub deadline: Option<Deadline>,
+    /// That deadline has passed and the server was told.
+    pub timed_out: bool,
+    /// The client asked for a cancel.
+    pub cancelled: bool,
+    /// An error came since the last ReadyForQuery.
+    pub failed: bool,
+    /// Why the client keeps the upstream.
+    pub pinned: Option<SessionState>,
+    /// When the request began, in µs on the telemetry clock.
+    pub begun_us: u64,
+    /// How long the client waited for the upstream, in µs, until the first statement has been charged for it.
+    pub queued_us: u64,
+    /// When the transaction began, in µs on the telemetry clock.
+    pub transaction_us: u64,
+}
+
+/// Named portals of one transaction that are followed; of others only the statistics are less exact.
+const MAX_PORTALS: usize = 4096;
+
+impl Work {
+    /// The portal of this name; empty: the unnamed one.
+    #[inline]
+    pub fn find_portal(&mut self, name: &[u8]) -> Option<&mut Portal> {
+        if name.is_empty() { self.portal.as_mut() } else { self.portals.get_mut(name) }
+    }
+
+    /// A Bind made this portal.
+    #[inline]
+    pub fn bind(&mut self, name: &[u8], portal: Portal) {
+        if name.is_empty() {
+            self.portal = Some(portal);
+        } else if self.portals.len() < MAX_PORTALS {
+            self.portals.insert(name.into(), portal);
+        }
+    }
+
+    /// The portal is closed.
+    pub fn unbind(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.portal = None;
+        } else {
+            self.portals.remove(name);
+        }
+    }
+
+    /// A transaction has ended, and its portals with it.
+    #[inline]
+    pub fn end_transaction(&mut self) {
+        self.portal = None;
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
+    }
+
+    /// A request has ended: nothing is owed any more.
+    #[inline]
+    pub fn end_request(&mut self) {
+        self.samples.clear();
+        self.rows.clear();
+        self.refusals.clear();
+        self.parsed = None;
+        self.deadline = None;
+        self.timed_out = false;
+        self.cancelled = false;
+        self.held = false;
+    }
+
+    /// Nothing of the last lease may be seen by the next one.
+    pub fn end_lease(&mut self) {
+        self.end_request();
+        self.end_transaction();
+        self.running.clear();
+        self.describing.clear();
+        self.prologue = None;
+        self.failed = false;
+        self.pinned = None;
+        self.queued_us = 0;
+    }
+}

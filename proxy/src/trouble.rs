@@ -1,0 +1,103 @@
+//! Any failure that a client is told of, and the one place that turns it into an ErrorResponse.
+
+use policy::verdict::Refusal;
+use policy::verdict::Severity as Ours;
+use wire::encode::{self, Report, Severity};
+use wire::error::Sqlstate;
+
+/// Why a client does not get what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The proxy refuses.
+    Refused(Box<Refusal>),
+    /// The server said this when the proxy logged in to it.
+    Server {
+        /// Its SQLSTATE.
+        code: [u8; 5],
+        /// Its message.
+        message: Box<str>,
+    },
+    /// The client broke the protocol.
+    Protocol(Box<wire::Error>),
+    /// The settings of a session could not be made on another upstream.
+    SettingsFailed,
+    /// 0A000: a replication connection, which cannot be pooled.
+    NoReplication,
+    /// 42P05: the client prepares a statement under a name that it has already given, as a server would say.
+    DuplicateStatement(Box<str>),
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+impl From<wire::Error> for Trouble {
+    fn from(error: wire::Error) -> Self {
+        Self::Protocol(Box::new(error))
+    }
+}
+
+impl Trouble {
+    /// The client prepares under a name that it has already given.
+    pub fn duplicate_statement(name: &[u8]) -> Self {
+        Self::DuplicateStatement(String::from_utf8_lossy(name).into())
+    }
+
+    /// The client's connection closes after it.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_fatal(),
+            Self::Server { .. } | Self::DuplicateStatement(_) => false,
+            Self::Protocol(_) | Self::SettingsFailed | Self::NoReplication => true,
+        }
+    }
+
+    /// Its SQLSTATE.
+    pub fn sqlstate(&self) -> Sqlstate {
+        match self {
+            Self::Refused(refusal) => Sqlstate::parse(refusal.code().as_bytes()).unwrap_or(Sqlstate::INTERNAL_ERROR),
+            Self::Server { code, .. } => Sqlstate::parse(code).unwrap_or(Sqlstate::CANNOT_CONNECT),
+            Self::Protocol(error) => error.sqlstate(),
+            Self::SettingsFailed => Sqlstate::CONNECTION_FAILURE,
+            Self::NoReplication => Sqlstate::FEATURE_NOT_SUPPORTED,
+            Self::DuplicateStatement(_) => Sqlstate::parse(b"42P05").unwrap_or(Sqlstate::INTERNAL_ERROR),
+        }
+    }
+
+    /// The whole error. `fatal`: the connection closes after it whatever it is, as at login.
+    pub fn report(&self, fatal: bool) -> Report {
+        let severity = if fatal || self.is_fatal() { Severity::Fatal } else { Severity::Error };
+        match self {
+            Self::Refused(refusal) => {
+                let ours = refusal.report();
+                let severity = if ours.severity == Ours::Fatal { Severity::Fatal } else { severity };
+                let mut report = Report::new(severity, self.sqlstate(), ours.message);
+                report.detail = ours.detail;
+                report.hint = ours.hint;
+                report
+            }
+            Self::Server { message, .. } => Report::new(severity, self.sqlstate(), message.to_string())
+                .detail("The server said this when the proxy connected to it for this database and user."),
+            Self::Protocol(error) => Report::of(error),
+            Self::NoReplication => {
+                Report::new(severity, self.sqlstate(), "replication connections are not served by this proxy")
+                    .hint("Connect to the server itself for replication.")
+            }
+            Self::SettingsFailed => {
+                Report::new(severity, self.sqlstate(), "the settings of this session could not be made on a server")
+                    .detail("The server refused a SET, or a startup parameter, that the session depends on.")
+                    .hint("The error that stands before this one is the server's. Check startup parameters, options and roles.")
+            }
+            Self::DuplicateStatement(name) => {
+                Report::new(severity, self.sqlstate(), format!("prepared statement \"{name}\" already exists"))
+            }
+        }
+    }
+
+    /// Appends the ErrorResponse.
+    pub fn write(&self, fatal: bool, out: &mut Vec<u8>) {
+        encode::backend::error_response(out, &self.report(fatal));
+    }
+}

@@ -1,0 +1,235 @@
+//! Connecting and logging in to a server. Runs on the control thread: a login takes milliseconds of computing.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use policy::verdict::ConnectFailure;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use wire::error::Sqlstate;
+use wire::login::client::next_message;
+use wire::login::{ClientLogin, ClientSecret, ClientStep, Established, Md5Secret};
+use wire::params::Settings;
+use wire::prepared::ServerStatements;
+use wire::startup::ProtocolVersion;
+
+use super::{CancelTarget, Shipped};
+use crate::pool::{DialFailure, Welcome};
+use crate::shared::Shared;
+use crate::stream::Stream;
+use crate::worker::Worker;
+
+/// What we can prove to a server.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing.
+    None,
+    /// The password.
+    Password(config::Secret),
+    /// The stored md5 hash, `md5` and 32 hexadecimal digits.
+    Md5(config::Secret),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Password(_) => "Password(…)",
+            Self::Md5(_) => "Md5(…)",
+        })
+    }
+}
+
+/// Where a pool's upstreams connect, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Host name, address, or the folder of a Unix socket (begins with `/`).
+    pub host: String,
+    /// TCP port, or the number in the Unix socket's name.
+    pub port: u16,
+    /// The database there.
+    pub database: String,
+    /// The user there.
+    pub user: String,
+    /// What we can prove.
+    pub credential: Credential,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            return write!(f, "[{}]:{}", self.host, self.port);
+        }
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A server that has let us in.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection, ready to be used by any worker.
+    pub shipped: Shipped,
+    /// What the server said about itself.
+    pub welcome: Arc<Welcome>,
+}
+
+/// Why it has not.
+#[derive(Debug)]
+pub enum Failure {
+    /// As clients are told.
+    Failed(DialFailure),
+    /// The server wants a password, and there is none.
+    NoPassword,
+}
+
+impl From<ConnectFailure> for Failure {
+    fn from(failure: ConnectFailure) -> Self {
+        Self::Failed(DialFailure::Unreachable(failure))
+    }
+}
+
+impl Target {
+    /// Opens a connection, without saying anything.
+    pub async fn connect(&self) -> Result<Stream, ConnectFailure> {
+        if self.host.starts_with('/') {
+            let path = format!("{}/.s.PGSQL.{}", self.host, self.port);
+            return UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| failure(&error));
+        }
+        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port));
+        let addresses = addresses.await.map_err(|_| ConnectFailure::UnknownHost)?;
+        let mut last = ConnectFailure::UnknownHost;
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    prepare(&stream);
+                    return Ok(Stream::Tcp(stream));
+                }
+                Err(error) => last = failure(&error),
+            }
+        }
+        Err(last)
+    }
+
+    /// Connects and logs in, within `patience`.
+    pub async fn dial(
+        self: &Arc<Self>,
+        shared: &Shared,
+        pool: &config::Pool,
+        patience: Duration,
+    ) -> Result<Dialled, Failure> {
+        let attempt = async {
+            let stream = self.connect().await?;
+            self.log_in(stream, shared, pool).await
+        };
+        match tokio::time::timeout(patience, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(ConnectFailure::TimedOut.into()),
+        }
+    }
+
+    async fn log_in(
+        self: &Arc<Self>,
+        mut stream: Stream,
+        shared: &Shared,
+        pool: &config::Pool,
+    ) -> Result<Dialled, Failure> {
+        let mut out = Vec::new();
+        let database = (&b"database"[..], self.database.as_bytes());
+        let start = ClientLogin::start(self.user.as_bytes(), [database], self.secret(), ProtocolVersion::V3_0, &mut out);
+        let mut login = start.map_err(|error| self.broken(&error))?;
+        let mut bytes = Vec::with_capacity(4096);
+        loop {
+            stream.write_all(&out).await.map_err(|_| ConnectFailure::Broken)?;
+            out.clear();
+            let mut rest = bytes.as_slice();
+            while let Some(frame) = next_message(&mut rest).map_err(|error| self.broken(&error))? {
+                login = match login.receive(frame, &mut out) {
+                    Ok(ClientStep::Continue(login)) => login,
+                    Ok(ClientStep::Done(established)) if rest.is_empty() => {
+                        return self.established(stream, *established, shared, pool);
+                    }
+                    Ok(ClientStep::Done(_)) => return Err(ConnectFailure::Broken.into()),
+                    Ok(ClientStep::Refused(fields)) => {
+                        let code = *fields.sqlstate().as_bytes();
+                        let message = fields.message().into_owned().into();
+                        return Err(Failure::Failed(DialFailure::Said { code, message }));
+                    }
+                    Err(wire::Error::NoPassword) => return Err(Failure::NoPassword),
+                    Err(error) => return Err(self.broken(&error)),
+                };
+            }
+            let left = rest.len();
+            bytes.drain(..bytes.len() - left);
+            if out.is_empty() && stream.read_buf(&mut bytes).await.map_err(|_| ConnectFailure::Broken)? == 0 {
+                return Err(ConnectFailure::Broken.into());
+            }
+        }
+    }
+
+    fn secret(&self) -> ClientSecret {
+        match &self.credential {
+            Credential::None => ClientSecret::None,
+            Credential::Password(password) => ClientSecret::Password(password.reveal().as_bytes().to_vec().into()),
+            Credential::Md5(hash) => Md5Secret::parse(hash.reveal()).map_or(ClientSecret::None, ClientSecret::Md5),
+        }
+    }
+
+    fn broken(&self, error: &wire::Error) -> Failure {
+        tracing::warn!(server = %self, user = %self.user, %error, "login to the server failed");
+        ConnectFailure::Broken.into()
+    }
+
+    fn established(
+        self: &Arc<Self>,
+        stream: Stream,
+        established: Established,
+        shared: &Shared,
+        pool: &config::Pool,
+    ) -> Result<Dialled, Failure> {
+        let now = Instant::now();
+        let (process, key) = established.cancel_key.unwrap_or_default();
+        let shipped = Shipped {
+            id: shared.next_id(),
+            stream: stream.detach().map_err(|_| ConnectFailure::Broken)?,
+            prepared: ServerStatements::new(pool.max_prepared),
+            settings: Settings::new(),
+            opened: now,
+            expires: Worker::expiry(pool, now),
+            used: now,
+            cancel: Arc::new(CancelTarget {
+                server: self.clone(),
+                process: process as i32,
+                key: key.into(),
+                epoch: AtomicU64::new(0),
+            }),
+        };
+        let welcome = established.parameters.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Ok(Dialled { shipped, welcome: Arc::new(welcome.collect()) })
+    }
+}
+
+/// Small messages leave at once; a peer that has vanished is noticed.
+pub fn prepare(stream: &TcpStream) {
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    let options = stream.set_nodelay(true).and(socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
+    if let Err(error) = options {
+        tracing::debug!(%error, "socket options could not be set");
+    }
+}
+
+fn failure(error: &io::Error) -> ConnectFailure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectFailure::Refused,
+        io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
+        _ => ConnectFailure::Broken,
+    }
+}
+
+/// Whether a server turned us down because of who we are, so that trying again is of no use.
+pub fn is_about_credentials(code: &[u8; 5]) -> bool {
+    let code = Sqlstate::parse(code);
+    code == Some(Sqlstate::INVALID_PASSWORD) || code == Some(Sqlstate::INVALID_AUTHORIZATION)
+}

@@ -1,0 +1,229 @@
+//! One connection to PostgreSQL, as its worker holds it.
+//!
+//! An upstream is in exactly one place: a worker's idle list, a session's lease, a cleaner's hands, quarantine (a
+//! cancel is under way), or on its way to another thread as a [`Shipped`]. Whoever holds the box decides.
+
+pub mod cleaner;
+pub mod dial;
+pub mod tracked;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use wire::frame;
+use wire::params::Settings;
+use wire::pipeline::{Awaited, Delivery, Fate, Owed, Pipeline};
+use wire::prepared::ServerStatements;
+use wire::tag::Backend;
+
+use crate::session::work::Work;
+use crate::stream::{Detached, Stream};
+use dial::Target;
+use tracked::Tracked;
+
+/// Set in the note of an entry whose answer settles a change of its client's names.
+pub const NAMED: u64 = 1 << 63;
+/// Set in the note of a Parse of the unnamed statement.
+pub const UNNAMED: u64 = 1 << 62;
+
+/// What a cancel needs to know of an upstream; shared with the thread that connects to the server.
+#[derive(Debug)]
+pub struct CancelTarget {
+    /// Where to connect.
+    pub server: Arc<Target>,
+    /// The server's process.
+    pub process: i32,
+    /// Its secret.
+    pub key: Box<[u8]>,
+    /// Counts the requests that it has ended: a cancel that was meant for an earlier one is not sent.
+    pub epoch: AtomicU64,
+}
+
+impl CancelTarget {
+    /// The request that runs now.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// A request has ended.
+    #[inline]
+    fn next_epoch(&self) {
+        self.epoch.store(self.epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+}
+
+/// A message from the server of which only the beginning has come, and of which the rest is passed on unseen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Streaming {
+    /// Bytes still to come.
+    pub left: usize,
+    /// Whether the client gets them.
+    pub forward: bool,
+}
+
+/// One connection to PostgreSQL.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Unique in the process.
+    pub id: u64,
+    /// The socket.
+    pub stream: Stream,
+    /// The replies that it owes.
+    pub pipeline: Pipeline,
+    /// The prepared statements that it holds.
+    pub prepared: ServerStatements,
+    /// The settings that it has.
+    pub settings: Tracked,
+    /// Id of its unnamed statement; `None`: it has none, or one that nobody can name.
+    pub unnamed: Option<u64>,
+    /// Beginning of a message of which the rest is still to come.
+    pub carry: Vec<u8>,
+    /// A long message under way.
+    pub streaming: Streaming,
+    /// Bytes that the socket has not yet taken.
+    pub unsent: Vec<u8>,
+    /// What it is being used for.
+    pub work: Work,
+    /// When it was dialled.
+    pub opened: Instant,
+    /// When it is too old to be used again.
+    pub expires: Option<Instant>,
+    /// When it was last given back.
+    pub used: Instant,
+    /// Cancels under way for it; it is not reused until there are none.
+    pub cancels: Rc<Cell<u32>>,
+    /// How it is cancelled.
+    pub cancel: Arc<CancelTarget>,
+    /// Something was left on it that cannot be followed: it is reset before anybody else gets it.
+    pub tainted: bool,
+}
+
+/// An upstream on its way to another thread. Only a clean one travels, so that there is nothing else to tell.
+#[derive(Debug)]
+pub struct Shipped {
+    /// Unique in the process.
+    pub id: u64,
+    /// The socket, registered nowhere.
+    pub stream: Detached,
+    /// The prepared statements that it holds.
+    pub prepared: ServerStatements,
+    /// The settings that it has.
+    pub settings: Settings,
+    /// When it was dialled.
+    pub opened: Instant,
+    /// When it is too old to be used again.
+    pub expires: Option<Instant>,
+    /// When it was last given back.
+    pub used: Instant,
+    /// How it is cancelled.
+    pub cancel: Arc<CancelTarget>,
+}
+
+impl Upstream {
+    /// Everything that must be true before another client may use it (see "When an upstream may be reused").
+    pub fn is_clean(&self) -> bool {
+        self.pipeline.is_free()
+            && self.unsent.is_empty()
+            && self.carry.is_empty()
+            && self.streaming.left == 0
+            && self.work.running.is_empty()
+            && self.work.prologue.is_none()
+            && !self.tainted
+    }
+
+    /// A request has ended.
+    #[inline]
+    pub fn end_request(&mut self) {
+        self.cancel.next_epoch();
+        self.work.end_request();
+    }
+
+    /// An error made the server skip this message: what was noted when it was sent is not so.
+    pub fn skipped(&mut self, owed: &Owed) {
+        match (owed.awaited, owed.fate) {
+            (_, Fate::Substitute | Fate::Refuse) => {}
+            (Awaited::Parse, _) if owed.note & UNNAMED != 0 => self.unnamed = None,
+            (Awaited::Parse, _) => self.prepared.remove(owed.note & !NAMED),
+            (Awaited::Close, Fate::Swallow) if owed.note != 0 => self.prepared.restore(owed.note),
+            _ => {}
+        }
+    }
+
+    /// Whether it is past its lifetime.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Looks at what an idle server has sent: notices, changed parameters and notifications are let pass, anything else
+    /// (an error, an end) means that it is of no use any more. Costs no system call while nothing has come.
+    pub fn is_alive(&mut self) -> bool {
+        let mut bytes = [0u8; 4096];
+        loop {
+            match self.stream.try_read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(n) => {
+                    if !self.tolerates(bytes.get(..n).unwrap_or_default()) {
+                        return false;
+                    }
+                }
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// Whether these are whole messages that an idle server may send.
+    fn tolerates(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let Ok(Some(message)) = frame::next(&mut bytes, frame::MAX_BODY) else {
+                return false;
+            };
+            let reply = Backend::from_byte(message.tag).map(|tag| self.pipeline.reply(tag, |_| {}));
+            if !matches!(reply, Some(Ok(reply)) if reply.delivery == Delivery::Forward) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes it out of this thread's runtime. Only a clean upstream may travel.
+    pub fn ship(self) -> io::Result<Shipped> {
+        Ok(Shipped {
+            id: self.id,
+            stream: self.stream.detach()?,
+            prepared: self.prepared,
+            settings: (**self.settings.current()).clone(),
+            opened: self.opened,
+            expires: self.expires,
+            used: self.used,
+            cancel: self.cancel,
+        })
+    }
+}
+
+impl Shipped {
+    /// Registers it with this thread's runtime; `settings` is this worker's pointer for the set that it has.
+    pub fn land(self, settings: Rc<Settings>) -> io::Result<Box<Upstream>> {
+        Ok(Box::new(Upstream {
+            id: self.id,
+            stream: self.stream.attach()?,
+            pipeline: Pipeline::new(),
+            prepared: self.prepared,
+            settings: Tracked::new(settings),
+            unnamed: None,
+            carry: Vec::new(),
+            streaming: Streaming::default(),
+            unsent: Vec::new(),
+            work: Work::default(),
+            opened: self.opened,
+            expires: self.expires,
+            used: self.used,
+            cancels: Rc::default(),
+            cancel: self.cancel,
+            tainted: false,
+        }))
+    }
+}

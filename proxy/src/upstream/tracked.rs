@@ -1,0 +1,166 @@
+//! A session's settings as its transactions make and unmake them.
+//!
+//! The same fold is kept twice: for what a client wants and for what its upstream has. Both see the same statements
+//! succeed and fail, so that they agree except where an upstream has not been brought up to date yet.
+
+use std::rc::Rc;
+
+use wire::params::{Interner, Settings, Value};
+
+/// Settings with the memory that transactions need.
+#[derive(Debug)]
+pub struct Tracked {
+    current: Rc<Settings>,
+    /// What a ROLLBACK returns to.
+    committed: Rc<Settings>,
+    savepoints: Vec<(Box<[u8]>, Rc<Settings>)>,
+}
+
+/// Savepoints remembered; beyond, the oldest are forgotten and a rollback to them returns to the transaction's start.
+const MAX_SAVEPOINTS: usize = 1024;
+
+impl Tracked {
+    /// Outside a transaction, with these settings.
+    pub fn new(settings: Rc<Settings>) -> Self {
+        Self { committed: settings.clone(), current: settings, savepoints: Vec::new() }
+    }
+
+    /// The settings now.
+    #[inline]
+    pub fn current(&self) -> &Rc<Settings> {
+        &self.current
+    }
+
+    /// Puts them where an answered prologue has brought them.
+    pub fn assume(&mut self, settings: Rc<Settings>) {
+        *self = Self::new(settings);
+    }
+
+    /// SET or set_config succeeded; `false`: the session's settings would become too large to follow.
+    #[must_use]
+    pub fn set(&mut self, name: &str, value: Value, interner: &mut Interner) -> bool {
+        match self.current.with(name, value) {
+            Some(settings) => {
+                self.current = interner.intern(settings);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// RESET succeeded: back to `default`, the value that the session began with, if there was one.
+    pub fn reset(&mut self, name: &str, default: Option<&Value>, interner: &mut Interner) {
+        let settings = default.and_then(|value| self.current.with(name, value.clone()));
+        self.current = interner.intern(settings.unwrap_or_else(|| self.current.without(name)));
+    }
+
+    /// RESET ALL or DISCARD ALL succeeded: back to `defaults`; who one is stays.
+    pub fn reset_all(&mut self, defaults: &Settings, keep_identity: bool, interner: &mut Interner) {
+        let mut settings = defaults.clone();
+        for name in ["role", "session_authorization"] {
+            if keep_identity
+                && let Some(value) = self.current.find(name)
+                && let Some(with) = settings.with(name, value.clone())
+            {
+                settings = with;
+            }
+        }
+        self.current = interner.intern(settings);
+    }
+
+    /// SAVEPOINT succeeded.
+    pub fn savepoint(&mut self, name: &[u8]) {
+        if self.savepoints.len() >= MAX_SAVEPOINTS {
+            self.savepoints.remove(0);
+        }
+        self.savepoints.push((name.into(), self.current.clone()));
+    }
+
+    /// ROLLBACK TO succeeded.
+    pub fn rollback_to(&mut self, name: &[u8]) {
+        match self.savepoints.iter().rposition(|(other, _)| &**other == name) {
+            Some(at) => {
+                if let Some((_, settings)) = self.savepoints.get(at) {
+                    self.current = settings.clone();
+                }
+                self.savepoints.truncate(at + 1);
+            }
+            None => self.current = self.committed.clone(),
+        }
+    }
+
+    /// RELEASE succeeded.
+    pub fn release(&mut self, name: &[u8]) {
+        if let Some(at) = self.savepoints.iter().rposition(|(other, _)| &**other == name) {
+            self.savepoints.truncate(at);
+        }
+    }
+
+    /// The transaction was committed.
+    #[inline]
+    pub fn commit(&mut self) {
+        if !Rc::ptr_eq(&self.committed, &self.current) {
+            self.committed = self.current.clone();
+        }
+        self.savepoints.clear();
+    }
+
+    /// The transaction was rolled back.
+    #[inline]
+    pub fn rollback(&mut self) {
+        if !Rc::ptr_eq(&self.committed, &self.current) {
+            self.current = self.committed.clone();
+        }
+        self.savepoints.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(value: &str) -> Value {
+        Value::Plain(value.as_bytes().into())
+    }
+
+    fn value(tracked: &Tracked) -> Option<String> {
+        tracked.current().find("app.x").map(|value| match value {
+            Value::Plain(bytes) | Value::Clause(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        })
+    }
+
+    #[test]
+    fn settings_are_transactional() {
+        let interner = &mut Interner::default();
+        let mut tracked = Tracked::new(interner.intern(Settings::new()));
+        assert!(tracked.set("app.x", plain("1"), interner));
+        tracked.commit();
+        assert!(tracked.set("app.x", plain("2"), interner));
+        tracked.savepoint(b"a");
+        assert!(tracked.set("app.x", plain("3"), interner));
+        tracked.savepoint(b"b");
+        assert!(tracked.set("app.x", plain("4"), interner));
+        tracked.rollback_to(b"b");
+        assert_eq!(value(&tracked).as_deref(), Some("3"));
+        tracked.rollback_to(b"a");
+        assert_eq!(value(&tracked).as_deref(), Some("2"));
+        tracked.release(b"a");
+        tracked.rollback();
+        assert_eq!(value(&tracked).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn reset_returns_to_what_the_session_began_with() {
+        let interner = &mut Interner::default();
+        let start = Settings::new().with("app.x", plain("start")).unwrap();
+        let mut tracked = Tracked::new(interner.intern(start.clone()));
+        assert!(tracked.set("app.x", plain("2"), interner));
+        tracked.reset("app.x", start.find("app.x"), interner);
+        assert_eq!(value(&tracked).as_deref(), Some("start"));
+        assert!(tracked.set("role", plain("r"), interner));
+        tracked.reset_all(&Settings::new(), true, interner);
+        assert_eq!((value(&tracked), tracked.current().find("role").is_some()), (None, true));
+        tracked.reset_all(&Settings::new(), false, interner);
+        assert!(tracked.current().is_empty());
+    }
+}

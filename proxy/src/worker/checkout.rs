@@ -1,0 +1,235 @@
+//! How upstreams come and go on one worker.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use policy::verdict::{ConnectFailure, Refusal};
+use rand::RngExt;
+use wire::params::Settings;
+
+use super::{Mail, Worker};
+use crate::control::Order;
+use crate::pool::ledger::{Admission, Ticket};
+use crate::pool::{DialFailure, LocalPool, Pool};
+use crate::session::ctl::{Ctl, Delivery};
+use crate::shared::Shared;
+use crate::telemetry::CloseReason;
+use crate::trouble::Trouble;
+use crate::upstream::Upstream;
+
+/// What became of asking for an upstream.
+#[derive(Debug)]
+pub enum Checkout {
+    /// Here it is.
+    Leased(Box<Upstream>),
+    /// It comes by [`Ctl::delivery`].
+    Waiting,
+    /// There is none to be had.
+    Refused(Trouble),
+}
+
+/// The error for clients of a pool whose server cannot be reached; `retry` is when it is tried next.
+pub fn unavailable(pool: &Pool, now: Instant, retry: Option<Instant>) -> Trouble {
+    let database = pool.database.clone();
+    match pool.failure() {
+        Some(DialFailure::Said { code, message }) => Trouble::Server { code, message },
+        Some(DialFailure::Unreachable(failure)) => match retry.filter(|at| *at > now) {
+            Some(at) => Refusal::Unavailable { database, retry_in: at.saturating_duration_since(now) }.into(),
+            None => Refusal::CannotConnect { database, failure }.into(),
+        },
+        None => Refusal::CannotConnect { database, failure: ConnectFailure::Broken }.into(),
+    }
+}
+
+impl Worker {
+    /// Gives a client an upstream, at once if one is free here.
+    #[inline]
+    pub fn check_out(&self, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, wanted: &Rc<Settings>, now: Instant) -> Checkout {
+        while let Some(mut upstream) = pool.pop(wanted) {
+            if upstream.is_expired(now) {
+                self.close(pool, upstream, CloseReason::Lifetime);
+            } else if upstream.is_alive() {
+                return Checkout::Leased(upstream);
+            } else {
+                self.close(pool, upstream, CloseReason::ServerClosed);
+            }
+        }
+        self.queue(pool, ctl, now)
+    }
+
+    #[cold]
+    fn queue(&self, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, now: Instant) -> Checkout {
+        ctl.turn.set(ctl.turn.get().wrapping_add(1));
+        let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
+        let admission = {
+            let mut ledger = pool.shared.ledger();
+            let admission = ledger.wait(ticket, now);
+            pool.shared.publish_waiting(&ledger);
+            admission
+        };
+        match admission {
+            Admission::Down(retry) => return Checkout::Refused(unavailable(&pool.shared, now, Some(retry))),
+            Admission::Dial => self.order(Order::Dial(pool.shared.clone(), self.index)),
+            Admission::Wait => {}
+        }
+        ctl.waiting.set(true);
+        // Published above, read here: see the race window in `pool`.
+        if let Some(other) = pool.shared.idle_elsewhere(self.index) {
+            self.shared.send(other, Mail::Share(pool.shared.clone()));
+        }
+        Checkout::Waiting
+    }
+
+    /// Takes a client out of the queue. What is on its way already goes to the next one when it arrives.
+    pub fn give_up(&self, pool: &Rc<LocalPool>, ctl: &Ctl) {
+        if !ctl.waiting.replace(false) {
+            return;
+        }
+        let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
+        ctl.turn.set(ctl.turn.get().wrapping_add(1));
+        {
+            let mut ledger = pool.shared.ledger();
+            ledger.withdraw(ticket);
+            pool.shared.publish_waiting(&ledger);
+        }
+        if let Some(Delivery::Upstream(upstream)) = ctl.delivery.take() {
+            self.check_in(pool, upstream, Instant::now());
+        }
+    }
+
+    /// Takes back an upstream that a client no longer needs. It must be clean, or it is closed.
+    #[inline]
+    pub fn check_in(&self, pool: &Rc<LocalPool>, mut upstream: Box<Upstream>, now: Instant) {
+        if !upstream.is_clean() {
+            return self.close(pool, upstream, CloseReason::Unclean);
+        }
+        upstream.used = now;
+        if upstream.cancels.get() > 0 {
+            self.quarantine.borrow_mut().insert(upstream.id, (pool.clone(), upstream));
+            return;
+        }
+        pool.push(upstream);
+        // Published above, read here: see the race window in `pool`.
+        if pool.shared.has_waiters() {
+            self.serve(pool, now);
+        }
+    }
+
+    /// Gives idle upstreams of this worker to those who wait, wherever they are.
+    #[cold]
+    pub fn serve(&self, pool: &Rc<LocalPool>, now: Instant) {
+        let any = self.brain.borrow_mut().interner.intern(Settings::new());
+        while let Some(upstream) = pool.pop(&any) {
+            if upstream.is_expired(now) {
+                self.close(pool, upstream, CloseReason::Lifetime);
+                continue;
+            }
+            let ticket = {
+                let mut ledger = pool.shared.ledger();
+                let ticket = if ledger.is_over() { None } else { ledger.serve() };
+                pool.shared.publish_waiting(&ledger);
+                ticket
+            };
+            match ticket {
+                None => return pool.push(upstream),
+                Some(ticket) if ticket.worker == self.index => self.deliver(pool, upstream, ticket, now),
+                Some(ticket) => self.hand_over(pool, upstream, ticket),
+            }
+        }
+    }
+
+    fn hand_over(&self, pool: &Rc<LocalPool>, upstream: Box<Upstream>, ticket: Ticket) {
+        let id = upstream.id;
+        self.telemetry.load().upstreams.down();
+        match upstream.ship() {
+            Ok(shipped) => {
+                let letter = Mail::Upstream(pool.shared.clone(), Box::new(shipped), Some(ticket));
+                self.shared.send(ticket.worker, letter);
+            }
+            Err(error) => {
+                tracing::warn!(upstream = id, %error, "an upstream could not be handed to another worker");
+                self.count_closed(pool, CloseReason::Unclean);
+                let failed = unavailable(&pool.shared, Instant::now(), None);
+                self.shared.send(ticket.worker, Mail::Failed(ticket, failed));
+            }
+        }
+    }
+
+    /// Gives an upstream that is registered here to the client with this ticket, or to the next one.
+    pub fn deliver(&self, pool: &Rc<LocalPool>, upstream: Box<Upstream>, ticket: Ticket, now: Instant) {
+        let ctl = self.sessions.borrow().get(&ticket.client).cloned();
+        match ctl {
+            Some(ctl) if ctl.waiting.get() && ctl.turn.get() == ticket.turn => {
+                ctl.waiting.set(false);
+                *ctl.delivery.borrow_mut() = Some(Delivery::Upstream(upstream));
+                ctl.wake();
+            }
+            _ => self.check_in(pool, upstream, now),
+        }
+    }
+
+    /// Gives the client with this ticket an error.
+    pub fn fail(&self, ticket: Ticket, trouble: Trouble) {
+        let ctl = self.sessions.borrow().get(&ticket.client).cloned();
+        if let Some(ctl) = ctl.filter(|ctl| ctl.waiting.get() && ctl.turn.get() == ticket.turn) {
+            ctl.waiting.set(false);
+            *ctl.delivery.borrow_mut() = Some(Delivery::Failed(trouble));
+            ctl.wake();
+        }
+    }
+
+    /// Closes an upstream, and has another one dialled if clients wait.
+    pub fn close(&self, pool: &Rc<LocalPool>, upstream: Box<Upstream>, reason: CloseReason) {
+        tracing::debug!(upstream = upstream.id, reason = reason.label(), "upstream closed");
+        drop(upstream);
+        self.telemetry.load().upstreams.down();
+        self.count_closed(pool, reason);
+    }
+
+    fn count_closed(&self, pool: &Rc<LocalPool>, reason: CloseReason) {
+        pool.meter.closes.increment(reason);
+        pool.shared.ledger().closed();
+        self.dial_again(pool, Instant::now());
+    }
+
+    /// Clients wait: if the last attempt to connect failed and it is time for the next, it begins.
+    pub fn dial_again(&self, pool: &Rc<LocalPool>, now: Instant) {
+        let dial = pool.shared.ledger().dial_for_waiters(now);
+        if dial {
+            self.order(Order::Dial(pool.shared.clone(), self.index));
+        }
+    }
+
+    /// Registers an upstream that came from another thread.
+    pub(super) fn land(&self, shared: &Arc<Pool>, shipped: crate::upstream::Shipped, ticket: Option<Ticket>) {
+        let pool = self.pool(shared);
+        let settings = self.brain.borrow_mut().interner.intern(shipped.settings.clone());
+        self.telemetry.load().upstreams.up();
+        match shipped.land(settings) {
+            Ok(upstream) => match ticket {
+                Some(ticket) => self.deliver(&pool, upstream, ticket, Instant::now()),
+                None => self.check_in(&pool, upstream, Instant::now()),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "an upstream could not be taken over from another thread");
+                self.telemetry.load().upstreams.down();
+                self.count_closed(&pool, CloseReason::Unclean);
+                if let Some(ticket) = ticket {
+                    self.fail(ticket, unavailable(shared, Instant::now(), None));
+                }
+            }
+        }
+    }
+
+    /// Has the control thread do something. It outlives the workers.
+    pub fn order(&self, order: Order) {
+        drop(self.shared.control.send(order));
+    }
+
+    /// When an upstream that is made now is too old.
+    pub fn expiry(settings: &config::Pool, now: Instant) -> Option<Instant> {
+        let spread = rand::rng().random_range(0.0..1.0);
+        Shared::lifetime(settings, spread).and_then(|lifetime| now.checked_add(lifetime))
+    }
+}

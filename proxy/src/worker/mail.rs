@@ -1,0 +1,141 @@
+//! What a worker does about its mail.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use policy::verdict::Refusal;
+use subtle::ConstantTimeEq;
+use tokio::sync::oneshot;
+
+use super::{Mail, Rules, Worker};
+use crate::admin::source::{ClientState, UpstreamState};
+use crate::control::Order;
+use crate::session;
+use crate::upstream::Upstream;
+
+impl Worker {
+    /// Opens a letter.
+    pub(super) fn open(self: &Rc<Self>, letter: Mail) {
+        match letter {
+            Mail::Client(arrival) => session::begin(self, *arrival),
+            Mail::Upstream(pool, shipped, ticket) => self.land(&pool, *shipped, ticket),
+            Mail::Failed(ticket, refusal) => self.fail(ticket, refusal),
+            Mail::Share(pool) => self.serve(&self.pool(&pool), Instant::now()),
+            Mail::Cancel { process, key, done } => self.cancel_requested(process, &key, done),
+            Mail::Cancelled(upstream) => self.cancelled(upstream),
+            Mail::Reload => self.reload(),
+            Mail::Drain => self.drain(),
+            Mail::Stop => self.stop(),
+            Mail::Look(limit, answer) => drop(answer.send(self.look(limit))),
+        }
+    }
+
+    /// Leaves a request to cancel with the session, which alone knows what it is doing.
+    fn cancel_requested(&self, process: u32, key: &[u8], done: oneshot::Sender<()>) {
+        let ctl = self.clients.borrow().get(&process).cloned();
+        match ctl.filter(|ctl| bool::from(ctl.key.ct_eq(key))) {
+            Some(ctl) => {
+                ctl.cancel.borrow_mut().push(done);
+                ctl.wake();
+            }
+            None => self.telemetry.load().cancels_unknown.increment(),
+        }
+    }
+
+    /// Has the control thread cancel what an upstream runs. It is not reused until that has ended; then `done` is dropped.
+    pub fn cancel(&self, upstream: &mut Upstream, done: Vec<oneshot::Sender<()>>) {
+        upstream.cancels.set(upstream.cancels.get() + 1);
+        self.cancelling.borrow_mut().insert(upstream.id, upstream.cancels.clone());
+        self.order(Order::Cancel {
+            target: upstream.cancel.clone(),
+            epoch: upstream.cancel.epoch(),
+            upstream: upstream.id,
+            worker: self.index,
+            done,
+        });
+    }
+
+    fn cancelled(&self, id: u64) {
+        let Some(cancels) = self.cancelling.borrow().get(&id).cloned() else { return };
+        cancels.set(cancels.get().saturating_sub(1));
+        if cancels.get() > 0 {
+            return;
+        }
+        self.cancelling.borrow_mut().remove(&id);
+        let waiting = self.quarantine.borrow_mut().remove(&id);
+        if let Some((pool, upstream)) = waiting {
+            self.check_in(&pool, upstream, Instant::now());
+        }
+    }
+
+    fn reload(&self) {
+        *self.rules.borrow_mut() = Rc::new(Rules::new(&self.shared));
+        for pool in self.pools.borrow().values() {
+            pool.reload();
+        }
+        for ctl in self.sessions.borrow().values() {
+            ctl.reload.set(true);
+            ctl.wake();
+        }
+    }
+
+    fn drain(&self) {
+        self.draining.set(true);
+        for ctl in self.sessions.borrow().values() {
+            ctl.drain.set(true);
+            ctl.wake();
+        }
+    }
+
+    fn stop(&self) {
+        self.draining.set(true);
+        for ctl in self.sessions.borrow().values() {
+            *ctl.kill.borrow_mut() = Some(Refusal::ShuttingDown.into());
+            ctl.wake();
+        }
+    }
+
+    /// What is here, for the admin port.
+    fn look(&self, limit: usize) -> (Vec<ClientState>, Vec<UpstreamState>) {
+        let sessions = self.sessions.borrow();
+        let clients = sessions.values().take(limit).map(|ctl| {
+            let (state, state_since_us) = ctl.state.get();
+            ClientState {
+                id: ctl.client,
+                worker: self.index,
+                database: ctl.face.database.to_string(),
+                user: ctl.face.user.to_string(),
+                application: ctl.face.application.to_string(),
+                address: ctl.face.address.to_string(),
+                tenant: self.shared.directory.name(ctl.tenant.get()).to_string(),
+                state: state.word(),
+                connected_us: ctl.face.connected_us,
+                state_since_us,
+                upstream: ctl.upstream.get().map(|(id, _)| id),
+                pinned: ctl.pinned.get(),
+                prepared_statements: ctl.prepared.get(),
+            }
+        });
+        let held = sessions.values().filter_map(|ctl| {
+            let (id, process) = ctl.upstream.get()?;
+            let (_, state_since_us) = ctl.state.get();
+            Some(UpstreamState {
+                id,
+                worker: self.index,
+                database: ctl.face.database.to_string(),
+                user: ctl.face.user.to_string(),
+                state: "active",
+                state_since_us,
+                client: Some(ctl.client),
+                backend_pid: Some(process),
+                ..UpstreamState::default()
+            })
+        });
+        let mut upstreams: Vec<UpstreamState> = held.take(limit).collect();
+        for pool in self.pools.borrow().values() {
+            let room = limit.saturating_sub(upstreams.len());
+            upstreams.extend(pool.idle_states(&self.shared.telemetry.clock).into_iter().take(room));
+        }
+        (clients.collect(), upstreams)
+    }
+}

@@ -1,0 +1,244 @@
+//! One thread, one runtime, its clients and its part of every pool.
+//!
+//! A worker's tasks share it by `Rc`; nothing in here is reached from another thread but through [`Mail`].
+
+pub mod checkout;
+mod mail;
+mod sweep;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use config::Settings;
+use policy::limits::LimitTable;
+use policy::tenant::Resolver;
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::admin::source::{ClientState, UpstreamState};
+use crate::pool::ledger::Ticket;
+use crate::pool::{LocalPool, Pool};
+use crate::session::ctl::Ctl;
+use crate::session::statement::Brain;
+use crate::session::Arrival;
+use crate::shared::Shared;
+use crate::telemetry::WorkerTelemetry;
+use crate::trouble::Trouble;
+use crate::upstream::{Shipped, Upstream};
+
+/// Bytes read from a socket at once.
+pub const READ: usize = 32 * 1024;
+/// The longest message of which all must be there before any of it is passed on, in bytes: the longest text that is
+/// looked at, and what stands around it.
+pub const HOLD: usize = policy::statement::MAX_ANALYSED + 4 * 1024;
+
+/// A letter to a worker.
+#[derive(Debug)]
+pub enum Mail {
+    /// A client that has logged in.
+    Client(Box<Arrival>),
+    /// An upstream: for the client with this ticket, or for the idle list.
+    Upstream(Arc<Pool>, Box<Shipped>, Option<Ticket>),
+    /// The client with this ticket gets an error instead of an upstream.
+    Failed(Ticket, Trouble),
+    /// A client of another worker waits: hand over an idle upstream of this pool.
+    Share(Arc<Pool>),
+    /// Somebody who knows this key wants what its client runs to be cancelled. Told when the cancel has had its effect.
+    Cancel {
+        /// The client's process id as it was told.
+        process: u32,
+        /// The secret to compare.
+        key: Box<[u8]>,
+        /// Dropped when there is nothing more to wait for.
+        done: oneshot::Sender<()>,
+    },
+    /// The cancel for this upstream has been delivered, or has failed, or was not sent any more.
+    Cancelled(u64),
+    /// The settings have changed.
+    Reload,
+    /// Clients leave at their next boundary.
+    Drain,
+    /// Clients leave now.
+    Stop,
+    /// What clients and upstreams are here, at most so many of each.
+    Look(usize, oneshot::Sender<(Vec<ClientState>, Vec<UpstreamState>)>),
+}
+
+/// What follows from the configuration for sessions; replaced as a whole by a reload.
+#[derive(Debug)]
+pub struct Rules {
+    /// The settings that it was made from.
+    pub settings: Arc<Settings>,
+    /// Whose statement is this.
+    pub resolver: Resolver,
+    /// What may it do.
+    pub limits: LimitTable,
+}
+
+impl Rules {
+    fn new(shared: &Shared) -> Self {
+        let settings = shared.settings();
+        shared.directory.reload(&settings.tenants);
+        Self {
+            resolver: Resolver::new(&settings.tenants),
+            limits: LimitTable::new(&settings.tenants, &shared.directory),
+            settings,
+        }
+    }
+}
+
+/// Space that is used between two awaits only.
+#[derive(Debug)]
+pub struct Scratch {
+    /// What was read.
+    pub input: Box<[u8]>,
+    /// What is sent instead of the input, where something had to be changed.
+    pub output: Vec<u8>,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Its telemetry.
+    pub telemetry: WorkerTelemetry,
+    /// Its rules.
+    rules: RefCell<Rc<Rules>>,
+    /// What it knows of statements.
+    pub brain: RefCell<Brain>,
+    /// Space for one read and one write.
+    pub scratch: RefCell<Scratch>,
+    pools: RefCell<FxHashMap<usize, Rc<LocalPool>>>,
+    /// Clients by the process id that they were told.
+    clients: RefCell<HashMap<u32, Rc<Ctl>>>,
+    /// Clients by number.
+    sessions: RefCell<FxHashMap<u64, Rc<Ctl>>>,
+    /// Sessions whose deadlines are looked after.
+    active: RefCell<Slab<Rc<Ctl>>>,
+    sweep: Notify,
+    /// Upstreams that wait for their cancels to end, by id.
+    quarantine: RefCell<FxHashMap<u64, (Rc<LocalPool>, Box<Upstream>)>>,
+    /// Cancels under way, by upstream; the count is the upstream's own.
+    cancelling: RefCell<FxHashMap<u64, Rc<Cell<u32>>>>,
+    draining: Cell<bool>,
+    gone: Notify,
+}
+
+/// Runs a worker until its mailbox is closed or it is told to stop and its last client has left.
+pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
+    let telemetry = shared.telemetry.worker(&index.to_string());
+    let worker = Rc::new(Worker {
+        index,
+        telemetry,
+        rules: RefCell::new(Rc::new(Rules::new(&shared))),
+        shared,
+        brain: RefCell::new(Brain::new()),
+        scratch: RefCell::new(Scratch { input: vec![0; HOLD + READ].into(), output: Vec::new() }),
+        pools: RefCell::default(),
+        clients: RefCell::default(),
+        sessions: RefCell::default(),
+        active: RefCell::default(),
+        sweep: Notify::new(),
+        quarantine: RefCell::default(),
+        cancelling: RefCell::default(),
+        draining: Cell::new(false),
+        gone: Notify::new(),
+    });
+    let sweeper = tokio::task::spawn_local(sweep::deadlines(worker.clone()));
+    let keeper = tokio::task::spawn_local(sweep::idle_upstreams(worker.clone()));
+    while let Some(letter) = mailbox.recv().await {
+        let last = matches!(letter, Mail::Stop);
+        worker.open(letter);
+        if last {
+            break;
+        }
+    }
+    while !worker.sessions.borrow().is_empty() {
+        tokio::select! {
+            () = worker.gone.notified() => {}
+            letter = mailbox.recv() => match letter {
+                Some(letter) => worker.open(letter),
+                None => break,
+            },
+        }
+    }
+    sweeper.abort();
+    keeper.abort();
+}
+
+impl Worker {
+    /// The rules in force.
+    pub fn rules(&self) -> Rc<Rules> {
+        self.rules.borrow().clone()
+    }
+
+    /// This worker's part of a pool.
+    pub fn pool(&self, shared: &Arc<Pool>) -> Rc<LocalPool> {
+        let mut pools = self.pools.borrow_mut();
+        let local = pools.entry(shared.id).or_insert_with(|| {
+            let meter = self.telemetry.pool(&shared.database, &shared.user);
+            Rc::new(LocalPool::new(shared.clone(), meter, self.index))
+        });
+        local.clone()
+    }
+
+    /// µs on the telemetry clock.
+    #[inline]
+    pub fn micros(&self, now: Instant) -> u64 {
+        self.shared.telemetry.clock.micros(now)
+    }
+
+    /// A client has arrived: its notes can be found from now on.
+    pub fn enter(&self, ctl: &Rc<Ctl>) {
+        self.clients.borrow_mut().insert(ctl.process, ctl.clone());
+        self.sessions.borrow_mut().insert(ctl.client, ctl.clone());
+        self.telemetry.load().clients.up();
+        if self.draining.get() {
+            ctl.drain.set(true);
+        }
+    }
+
+    /// A client has left.
+    pub fn leave(&self, ctl: &Ctl) {
+        self.clients.borrow_mut().remove(&ctl.process);
+        self.sessions.borrow_mut().remove(&ctl.client);
+        self.watch(ctl, None);
+        self.telemetry.load().clients.down();
+        if let Some(seat) = self.shared.workers.get(self.index) {
+            seat.clients.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.shared.clients.fetch_sub(1, Ordering::Relaxed);
+        self.gone.notify_one();
+    }
+
+    /// Has the sweeper wake a session at `deadline`, or leave it alone.
+    #[inline]
+    pub fn watch(&self, ctl: &Ctl, deadline: Option<Instant>) {
+        ctl.deadline.set(deadline);
+        ctl.due.set(false);
+        match (deadline, ctl.active.get()) {
+            (Some(_), None) => {
+                let Some(ctl) = self.sessions.borrow().get(&ctl.client).cloned() else { return };
+                let mut active = self.active.borrow_mut();
+                if active.is_empty() {
+                    self.sweep.notify_one();
+                }
+                let place = active.insert(ctl.clone());
+                ctl.active.set(Some(place));
+            }
+            (None, Some(place)) => {
+                self.active.borrow_mut().try_remove(place);
+                ctl.active.set(None);
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+}
