@@ -34,6 +34,14 @@ enum Command {
     },
     /// Read statements as JSON strings, one a line; print strict id, family id and normalised text of each
     Fingerprint,
+    /// Look for N+1 in recorded event streams: a JSON object a line in, a JSON object with its findings a line out
+    Analyze {
+        /// The streams; a line with an `events` array is one independent stream
+        file: PathBuf,
+        /// Thresholds: development or production
+        #[arg(long, value_name = "PROFILE", default_value = "development")]
+        profile: String,
+    },
     /// Print the reference of all configuration keys (docs/configuration.md)
     ConfigReference,
     /// Print the version
@@ -120,6 +128,7 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
         Command::Serve(serve) => serve_with(serve.source(), run),
         Command::Check { config } => check(config),
         Command::Fingerprint => statements::fingerprint(&mut io::stdin().lock(), &mut io::stdout().lock()),
+        Command::Analyze { file, profile } => statements::analyze(&file, &profile, &mut io::stdout().lock()),
         Command::ConfigReference => print(&config::reference()),
         Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Health { admin } => health::ask(&admin),

@@ -7,6 +7,9 @@
 //! | `passthrough` | users with a stored secret | SCRAM by that secret |
 //! | | everybody else | the server decides: it lets the name in as it is, or the password is asked for in clear text (over loopback only, unless allowed) and tried on the server |
 
+mod proof;
+mod target;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,13 +20,14 @@ use std::time::Instant;
 use config::{AuthMethod, Secret, UserSecret};
 use policy::verdict::Refusal;
 use rand::Rng;
+pub use target::target_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use wire::encode::backend as say;
 use wire::frame;
-use wire::login::server::{ChannelBinding, Started, next_message};
-use wire::login::{AwaitStartup, LoggedIn, Md5Secret, Opened, ScramVerifier, scram};
+use wire::login::server::{Started, next_message};
+use wire::login::{AwaitStartup, Opened, ScramVerifier};
 use wire::startup::{CancelRequest, ProtocolVersion, Replication, StartupMessage};
 use wire::tag::TransactionStatus;
 
@@ -35,12 +39,10 @@ use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::telemetry::{Sqlstate, TenantId, WorkerTelemetry};
 use crate::trouble::Trouble;
-use crate::upstream::dial::{Credential, Failure, Target, is_about_credentials};
+use crate::upstream::dial::is_about_credentials;
 use crate::worker::Mail;
 use crate::worker::checkout::unavailable;
 
-/// Iterations of the verifiers that are derived from plain passwords; PostgreSQL's own default.
-const ITERATIONS: u32 = 4096;
 /// Longest wait of a client that asked for a cancel.
 const CANCEL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -182,8 +184,8 @@ impl Gate {
     async fn receive(&self, guest: &mut Guest) -> Result<Option<Box<Admitted>>, Denied> {
         let mut state = AwaitStartup::new();
         loop {
-            let opening = frame::opening(&guest.bytes)
-                .map_err(|cause| wire::error::Peer::Client.sent_bad_length(cause))?;
+            let opening =
+                frame::opening(&guest.bytes).map_err(|cause| wire::error::Peer::Client.sent_bad_length(cause))?;
             let Some(opening) = opening else {
                 guest.fill().await?;
                 continue;
@@ -241,116 +243,6 @@ impl Gate {
         let logged_in = self.by_server(guest, started, &wish, &settings, &pool).await?;
         let welcome = self.welcome(&pool).await?;
         self.admitted(guest, logged_in.version(), wish, pool, &welcome, seat)
-    }
-
-    /// Checks the client against what is stored of it.
-    async fn by_secret(
-        &self,
-        guest: &mut Guest,
-        started: Started,
-        wish: &Wish,
-        settings: &config::Settings,
-    ) -> Result<LoggedIn, Denied> {
-        if settings.auth.method == AuthMethod::Trust {
-            return Ok(started.trust(&mut guest.out));
-        }
-        let name = wish.user.as_bytes();
-        let stored = settings.users.get(&wish.user).map(|user| &user.secret);
-        let md5 = match stored {
-            Some(UserSecret::Md5(hash)) => Md5Secret::parse(hash.reveal()).or_else(|| Some(Md5Secret::mock())),
-            Some(UserSecret::Plain(password)) if settings.auth.method == AuthMethod::Md5 => {
-                Some(Md5Secret::from_password(name, password.reveal().as_bytes()))
-            }
-            None if settings.auth.method == AuthMethod::Md5 => Some(Md5Secret::mock()),
-            _ => None,
-        };
-        if let Some(secret) = md5 {
-            let mut salt = [0; 4];
-            rand::rng().fill_bytes(&mut salt);
-            let awaiting = started.md5(secret, salt, &mut guest.out);
-            return guest.password(|frame, out| awaiting.receive(frame, out)).await;
-        }
-        let verifier = match stored {
-            Some(UserSecret::Plain(password)) => self.verifier(&wish.user, password)?,
-            Some(UserSecret::Scram(verifier)) => ScramVerifier::parse(verifier.reveal())
-                .unwrap_or_else(|| ScramVerifier::mock(&self.secret, name, ITERATIONS)),
-            _ => ScramVerifier::mock(&self.secret, name, ITERATIONS),
-        };
-        let mut nonce = [0; 18];
-        rand::rng().fill_bytes(&mut nonce);
-        let awaiting = started.scram(verifier, nonce, ChannelBinding::None, &mut guest.out)?;
-        let awaiting = guest.password(|frame, out| awaiting.receive(frame, out)).await?;
-        guest.password(|frame, out| awaiting.receive(frame, out)).await
-    }
-
-    /// The verifier of a plain password. Deriving it takes over a millisecond: once for each password.
-    fn verifier(&self, user: &str, password: &Secret) -> Result<ScramVerifier, wire::Error> {
-        if let Some((known, verifier)) = self.verifiers.borrow().get(user)
-            && known == password
-        {
-            return Ok(verifier.clone());
-        }
-        let salt = scram::user_salt(&self.secret, user.as_bytes());
-        let verifier = ScramVerifier::from_password(password.reveal().as_bytes(), &salt, ITERATIONS)?;
-        self.verifiers.borrow_mut().insert(user.to_owned(), (password.clone(), verifier.clone()));
-        Ok(verifier)
-    }
-
-    /// Lets the server decide.
-    async fn by_server(
-        &self,
-        guest: &mut Guest,
-        started: Started,
-        wish: &Wish,
-        settings: &config::Settings,
-        pool: &Arc<Pool>,
-    ) -> Result<LoggedIn, Denied> {
-        let accepted = self.accepted.borrow().get(&pool.id).cloned();
-        if accepted.is_none() {
-            match self.try_on_server(pool, Credential::None).await {
-                Ok(()) => drop(self.accepted.borrow_mut().insert(pool.id, None)),
-                Err(Failure::NoPassword) => {}
-                Err(Failure::Failed(failure)) => return Err(told(pool, &failure).into()),
-            }
-        }
-        if matches!(self.accepted.borrow().get(&pool.id), Some(None)) {
-            return Ok(started.trust(&mut guest.out));
-        }
-        if !guest.peer.ip().to_canonical().is_loopback() && !settings.auth.plaintext_network {
-            return Err(Refusal::PlaintextRefused { user: wish.user.as_str().into() }.into());
-        }
-        let awaiting = started.cleartext(&mut guest.out);
-        let cleartext = guest.password(|frame, _| awaiting.receive(frame)).await?;
-        let accepted = self.accepted.borrow().get(&pool.id).cloned().flatten();
-        if accepted.is_some_and(|secret| cleartext.is(secret.reveal().as_bytes())) {
-            return Ok(cleartext.accept(&mut guest.out));
-        }
-        let Ok(password) = std::str::from_utf8(cleartext.password()).map(Secret::new) else {
-            return Err(cleartext.refuse().into());
-        };
-        match self.try_on_server(pool, Credential::Password(password.clone())).await {
-            Ok(()) => {
-                self.accepted.borrow_mut().insert(pool.id, Some(password));
-                Ok(cleartext.accept(&mut guest.out))
-            }
-            Err(Failure::NoPassword) => Err(cleartext.refuse().into()),
-            Err(Failure::Failed(DialFailure::Said { code, .. })) if is_about_credentials(&code) => {
-                Err(cleartext.refuse().into())
-            }
-            Err(Failure::Failed(failure)) => Err(told(pool, &failure).into()),
-        }
-    }
-
-    /// Logs in to the server with this credential. If it lets us in, the pool's upstreams use it from now on.
-    async fn try_on_server(&self, pool: &Arc<Pool>, credential: Credential) -> Result<(), Failure> {
-        let target = Arc::new(Target { credential, ..(*pool.target()).clone() });
-        let settings = pool.settings();
-        let dialled = target.dial(&self.shared, &settings, settings.connect_timeout).await?;
-        // The connection was a trial; the pool counts those that it dials itself.
-        drop(dialled.shipped);
-        pool.reload((*settings).clone(), target);
-        pool.set_welcome(dialled.welcome);
-        Ok(())
     }
 
     /// The pool that a client gets into; `None`: no such database.
@@ -504,30 +396,4 @@ fn told(pool: &Pool, failure: &DialFailure) -> Trouble {
             Refusal::CannotConnect { database: pool.database.clone(), failure: *failure }.into()
         }
     }
-}
-
-/// Where a pool's upstreams connect, and as whom; `None`: no such database.
-pub fn target_of(settings: &config::Settings, database: &str, user: &str) -> Option<(config::Pool, Arc<Target>)> {
-    let found = settings.databases.get(database).or(settings.wildcard.as_ref())?;
-    let upstream = &found.upstream;
-    let own = settings.users.get(user);
-    let passes_through = settings.auth.method == AuthMethod::PassThrough
-        && own.is_none_or(|user| user.secret == UserSecret::None);
-    let credential = match own {
-        _ if passes_through => Credential::None,
-        Some(config::User { upstream_password: Some(password), .. }) => Credential::Password(password.clone()),
-        _ if upstream.password.is_some() => upstream.password.clone().map_or(Credential::None, Credential::Password),
-        Some(config::User { secret: UserSecret::Plain(password), .. }) => Credential::Password(password.clone()),
-        Some(config::User { secret: UserSecret::Md5(hash), .. }) => Credential::Md5(hash.clone()),
-        _ => Credential::None,
-    };
-    let name = if passes_through { None } else { upstream.user.clone() };
-    let target = Target {
-        host: upstream.host.clone(),
-        port: upstream.port,
-        database: upstream.database.clone().unwrap_or_else(|| database.to_owned()),
-        user: name.unwrap_or_else(|| user.to_owned()),
-        credential,
-    };
-    Some((found.pool.clone(), Arc::new(target)))
 }

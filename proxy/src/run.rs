@@ -72,7 +72,10 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen { address, key, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "cannot listen on {address}: another program uses this port; stop it, or set {key} to another one")
+                write!(
+                    f,
+                    "cannot listen on {address}: another program uses this port; stop it, or set {key} to another one"
+                )
             }
             Self::Listen { address, key, cause } => write!(f, "cannot listen on {address} ({key}): {cause}"),
             Self::System(cause) => write!(f, "the system refused a thread, a timer or a signal: {cause}"),
@@ -219,7 +222,8 @@ impl Handle {
             let Some((own, target)) = target_of(&settings, &pool.database, &pool.user) else { continue };
             let before = pool.target();
             // What a client has proven to the server is not forgotten.
-            let learned = target.credential == Credential::None && (&target.host, target.port) == (&before.host, before.port);
+            let learned =
+                target.credential == Credential::None && (&target.host, target.port) == (&before.host, before.port);
             pool.reload(own, if learned { before } else { target });
         }
         for worker in 0..self.shared.workers.len() {

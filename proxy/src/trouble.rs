@@ -85,11 +85,15 @@ impl Trouble {
                 Report::new(severity, self.sqlstate(), "replication connections are not served by this proxy")
                     .hint("Connect to the server itself for replication.")
             }
-            Self::SettingsFailed => {
-                Report::new(severity, self.sqlstate(), "the settings of this session could not be made on a server")
-                    .detail("The server refused a SET, or a startup parameter, that the session depends on.")
-                    .hint("The error that stands before this one is the server's. Check startup parameters, options and roles.")
-            }
+            Self::SettingsFailed => Report::new(
+                severity,
+                self.sqlstate(),
+                "the settings of this session could not be made on a server",
+            )
+            .detail("The server refused a SET, or a startup parameter, that the session depends on.")
+            .hint(
+                "The error that stands before this one is the server's. Check startup parameters, options and roles.",
+            ),
             Self::DuplicateStatement(name) => {
                 Report::new(severity, self.sqlstate(), format!("prepared statement \"{name}\" already exists"))
             }

@@ -1,10 +1,14 @@
 //! `pgweir fingerprint`: the live path's own reading of a statement, for scripts.
 
-use std::io::{BufRead, BufWriter, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
 
+use config::Profile;
 use policy::fingerprint::{self, Compat};
 
 use super::Failure;
+use crate::offline;
 
 /// A JSON string a line in; strict id, family id and normalised text as a JSON string out, separated by tabs.
 /// Empty lines are skipped.
@@ -29,5 +33,35 @@ pub(super) fn fingerprint(input: &mut dyn BufRead, output: &mut dyn Write) -> Re
         })?;
         let (strict, family, text) = fingerprint::line(&sql, Compat::default());
         writeln!(output, "{strict}\t{family}\t{}", serde_json::to_string(&text)?)?;
+    }
+}
+
+/// Recorded event streams in, findings out.
+///
+/// # Errors
+/// A file that cannot be read, an unknown profile, output that fails; and, when all else is done, lines that were no
+/// event stream.
+pub(super) fn analyze(file: &Path, profile: &str, output: &mut dyn Write) -> Result<(), Failure> {
+    let profile = match profile {
+        "development" => Profile::Development,
+        "production" => Profile::Production,
+        other => {
+            return Err(format!("--profile {other}: there is no such profile; use development or production").into());
+        }
+    };
+    let input = File::open(file).map_err(|cause| format!("cannot read {}: {cause}", file.display()))?;
+    let mut output = BufWriter::new(output);
+    let summary = match offline::analyze(BufReader::new(input), &mut output, profile) {
+        Ok(summary) => summary,
+        Err(offline::Error::Write(cause)) => return Err(cause.into()),
+        Err(error) => return Err(format!("{}: {error}", file.display()).into()),
+    };
+    output.flush()?;
+    match summary.bad_lines {
+        0 => Ok(()),
+        lines => {
+            Err(format!("{}: {lines} lines are no event streams; their errors stand in the output", file.display())
+                .into())
+        }
     }
 }

@@ -59,15 +59,7 @@ pub struct Ledger {
 impl Ledger {
     /// An empty pool that may hold `size` upstreams.
     pub fn new(size: usize, backoff: Backoff) -> Self {
-        Self {
-            size: size.max(1),
-            open: 0,
-            dialling: 0,
-            waiters: VecDeque::new(),
-            failures: 0,
-            retry_at: None,
-            backoff,
-        }
+        Self { size: size.max(1), open: 0, dialling: 0, waiters: VecDeque::new(), failures: 0, retry_at: None, backoff }
     }
 
     /// Changes the size. Upstreams over it are closed as they come back.

@@ -172,6 +172,7 @@ pub struct LocalPool {
     worker: usize,
     settings: RefCell<Arc<config::Pool>>,
     /// Last in, first out: the warmest is on top, and what is not needed ages at the bottom.
+    #[expect(clippy::vec_box, reason = "upstreams change places by pointer; they are several hundred bytes")]
     idle: RefCell<Vec<Box<Upstream>>>,
 }
 
@@ -238,7 +239,7 @@ impl LocalPool {
     /// The idle upstreams, for the admin port.
     pub fn idle_states(&self, clock: &Clock) -> Vec<UpstreamState> {
         let idle = self.idle.borrow();
-        let state = |upstream: &Box<Upstream>| UpstreamState {
+        let state = |upstream: &Upstream| UpstreamState {
             id: upstream.id,
             worker: self.worker,
             database: self.shared.database.to_string(),
@@ -251,7 +252,7 @@ impl LocalPool {
             backend_pid: Some(upstream.cancel.process),
             prepared_statements: upstream.prepared.len(),
         };
-        idle.iter().map(state).collect()
+        idle.iter().map(|upstream| state(upstream)).collect()
     }
 
     /// Takes out the idle upstreams that `gone` says are of no use any more.

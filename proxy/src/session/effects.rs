@@ -27,7 +27,7 @@ pub(super) fn bind_script(script: &Script, bind: &Bind<'_>) -> Script {
         other => Some(other.clone()),
     };
     let parts = script.parts.iter().map(|acts| acts.iter().filter_map(bound).collect()).collect();
-    Script { parts, bound: false, deallocates: script.deallocates.clone(), begins: script.begins }
+    Script { parts, bound: false, deallocates: script.deallocates.clone(), ..*script }
 }
 
 /// A setting's value as set_config would take it, as far as a clause shows it.
@@ -38,9 +38,11 @@ fn plain(value: &Value) -> Option<Cow<'_, str>> {
             let clause = std::str::from_utf8(clause).ok()?;
             let value = match clause.split_once('=') {
                 Some((name, value)) if !name.contains(['\'', ' ']) || name.trim_end().split(' ').count() == 1 => value,
-                _ => clause.split_ascii_whitespace().nth(1).filter(|word| word.eq_ignore_ascii_case("to")).and_then(
-                    |word| clause.split_once(word).map(|(_, value)| value),
-                )?,
+                _ => clause
+                    .split_ascii_whitespace()
+                    .nth(1)
+                    .filter(|word| word.eq_ignore_ascii_case("to"))
+                    .and_then(|word| clause.split_once(word).map(|(_, value)| value))?,
             };
             let value = value.trim().trim_end_matches(';').trim_end();
             match value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')) {

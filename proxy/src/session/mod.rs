@@ -15,6 +15,7 @@ mod effects;
 mod end;
 mod notes;
 mod outbox;
+mod provide;
 mod record;
 mod reply;
 mod request;
@@ -286,20 +287,22 @@ impl Session {
         // A client that waits is still read, so that its going away is noticed, as long as there is room.
         let kept = self.carry.len();
         let blocked = self.is_blocked();
-        if stopped || (blocked && kept >= READ) || kept > HOLD {
+        if stopped {
             return Ok(false);
         }
+        let room = kept <= HOLD && !(blocked && kept >= READ);
         let worker = self.worker.clone();
         let Scratch { input, output } = &mut *worker.scratch.borrow_mut();
-        let fresh = {
+        let mut fresh = 0;
+        if room {
             let space = input.get_mut(kept..kept + READ).unwrap_or_default();
             match self.client.poll_read(cx, space) {
-                Poll::Pending => 0,
+                Poll::Pending => {}
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::ClientGone),
-                Poll::Ready(Ok(n)) => n,
+                Poll::Ready(Ok(n)) => fresh = n,
             }
-        };
-        if fresh == 0 && !(self.look_again && !blocked) {
+        }
+        if fresh == 0 && (blocked || !self.look_again) {
             return Ok(false);
         }
         self.pool.meter.bytes_in.add(fresh as u64);

@@ -197,10 +197,7 @@ impl Session {
             .with_if(EventFlags::SLOW, slow)
             .with_if(EventFlags::EXTENDED, running.extended)
             .with_if(EventFlags::SUSPENDED, suspended)
-            .with_if(
-                EventFlags::IN_TRANSACTION,
-                upstream.pipeline.status() != wire::tag::TransactionStatus::Idle,
-            );
+            .with_if(EventFlags::IN_TRANSACTION, upstream.pipeline.status() != wire::tag::TransactionStatus::Idle);
         let header = EventHeader {
             start_us: running.sent_us,
             end_us,

@@ -55,12 +55,7 @@ fn streams(tag: Backend) -> bool {
 impl Session {
     /// Deals with what the server has sent.
     #[inline]
-    pub(super) fn on_upstream(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        output: &mut Vec<u8>,
-    ) -> Result<(), End> {
+    pub(super) fn on_upstream(&mut self, cx: &mut Context<'_>, bytes: &[u8], output: &mut Vec<u8>) -> Result<(), End> {
         let Some(mut upstream) = self.lease.take() else {
             return Ok(());
         };
@@ -108,7 +103,7 @@ impl Session {
             };
             let total = head.total();
             let whole = total <= rest.len();
-            if !whole && !(streams(tag) || total > HOLD) {
+            if !(whole || streams(tag) || total > HOLD) {
                 break;
             }
             let message = Message { tag, bytes: rest.get(..total).unwrap_or(rest), at, whole };
@@ -381,8 +376,10 @@ impl Session {
             return Ok(());
         };
         if upstream.work.held && upstream.work.prologue.is_none() {
+            // What waited for this is looked at next, on this upstream.
             upstream.work.held = false;
             self.look_again = true;
+            return Ok(());
         }
         if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 || !upstream.unsent.is_empty() {
             return Ok(());

@@ -91,12 +91,7 @@ fn measure(bytes: &[u8]) -> Result<Due, End> {
 impl Session {
     /// Deals with what the client has sent; returns how many bytes are dealt with.
     #[inline]
-    pub(super) fn on_client(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        output: &mut Vec<u8>,
-    ) -> Result<usize, End> {
+    pub(super) fn on_client(&mut self, cx: &mut Context<'_>, bytes: &[u8], output: &mut Vec<u8>) -> Result<usize, End> {
         let mut at = 0;
         if self.streaming > 0 {
             at = self.streaming.min(bytes.len());
@@ -206,12 +201,7 @@ impl Session {
 
     /// Answers what needs no server, while the client holds none: goodbyes, stray copy messages, a lone Sync, closing
     /// statements. `None`: a server is needed.
-    fn answer_alone(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        output: &mut Vec<u8>,
-    ) -> Result<Option<usize>, End> {
+    fn answer_alone(&mut self, cx: &mut Context<'_>, bytes: &[u8], output: &mut Vec<u8>) -> Result<Option<usize>, End> {
         output.clear();
         let mut at = 0;
         let mut open = false;

@@ -15,6 +15,8 @@ pub struct Script {
     pub deallocates: Option<Box<[u8]>>,
     /// A transaction block is opened by the text.
     pub begins: bool,
+    /// It takes prepared statements away.
+    pub forgets: bool,
 }
 
 /// One thing that a statement does to its session.
@@ -81,6 +83,8 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
         let acts: Vec<Act> = analysis.effects_of(part).iter().flat_map(|effect| act(effect, analysis, sql)).collect();
         script.bound |= acts.iter().any(|act| matches!(act, Act::SetBound(..)));
         script.begins |= acts.contains(&Act::Begin);
+        script.forgets |=
+            acts.iter().any(|act| matches!(act, Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll));
         script.parts.push(acts);
     }
     if oversize && let Some(last) = script.parts.last_mut() {

@@ -189,13 +189,16 @@ pub struct Running {
 /// [`wire::prepared`]. Named ones are kept up to [`policy::statement::MAX_ANALYSED`].
 pub const MAX_UNNAMED: usize = 4 * 1024;
 
+/// What makes a prepared statement the same: its exact text, and its types as on the wire.
+type TextAndTypes = (Box<[u8]>, Box<[u8]>);
+
 /// One worker's knowledge of statements.
 #[derive(Debug)]
 pub struct Brain {
     analyser: Analyser,
     memo: Memo<Rc<Text>>,
     shapes: FxHashMap<u64, Rc<Shape>>,
-    prepared: HashMap<(Box<[u8]>, Box<[u8]>), Rc<Prepared>>,
+    prepared: HashMap<TextAndTypes, Rc<Prepared>>,
     /// One pointer per set of settings.
     pub interner: Interner,
 }

@@ -13,11 +13,12 @@ use wire::encode::frontend as ask;
 use wire::frame::{self, Head};
 use wire::params::difference;
 use wire::pipeline::{Awaited, Fate, Owed};
-use wire::prepared::{PREFIX, Presence, write_server_name};
+use wire::prepared::Presence;
 use wire::tag::{Frontend, Target};
 use wire::view::{Bind, Execute, Named, Parse, query};
 
 use super::outbox::Outbox;
+use super::provide::{is_ours, write_parse, write_renamed};
 use super::request::{head, malformed};
 use super::statement::{Look, Prepared};
 use super::work::Portal;
@@ -44,28 +45,6 @@ struct Message<'a> {
 impl Message<'_> {
     fn is_whole(&self) -> bool {
         self.body.len() == self.declared
-    }
-}
-
-/// What a statement is called on the server.
-#[derive(Debug, Clone, Copy)]
-enum Name<'a> {
-    /// As we have named it.
-    Ours(u64),
-    /// The client's name for a statement that does not exist, where it looks like one of ours: no server holds this one.
-    Alien(&'a [u8]),
-}
-
-impl Name<'_> {
-    fn write(self, out: &mut Vec<u8>) {
-        match self {
-            Name::Ours(id) => write_server_name(id, out),
-            Name::Alien(name) => {
-                out.extend_from_slice(PREFIX);
-                out.extend_from_slice(name);
-            }
-        }
-        out.push(0);
     }
 }
 
@@ -106,7 +85,7 @@ impl Session {
             match self.message(upstream, outbox, message, now) {
                 Ok(Next::Go) => at = message.end,
                 Ok(Next::Hold) => {
-                    upstream.work.held = true;
+                    hold(upstream, outbox, at);
                     return Ok(at);
                 }
                 Err(end) => return Err((at, end)),
@@ -134,13 +113,13 @@ impl Session {
         match self.message(upstream, outbox, message, now) {
             Ok(Next::Go) => {}
             Ok(Next::Hold) => {
-                upstream.work.held = true;
+                hold(upstream, outbox, at);
                 return Ok(at);
             }
             Err(end) => return Err((at, end)),
         }
         self.streaming = head.total().saturating_sub(bytes.len() - at);
-        self.streaming_forward = !(tag == Frontend::CopyData && !upstream.pipeline.copy_data());
+        self.streaming_forward = tag != Frontend::CopyData || upstream.pipeline.copy_data();
         Ok(bytes.len())
     }
 
@@ -177,7 +156,7 @@ impl Session {
     }
 
     #[inline]
-    fn push(&self, upstream: &mut Upstream, awaited: Awaited, fate: Fate, note: u64) -> bool {
+    pub(super) fn push(&self, upstream: &mut Upstream, awaited: Awaited, fate: Fate, note: u64) -> bool {
         upstream.pipeline.push(Owed { awaited, fate, client: self.ctl.client, note })
     }
 
@@ -269,12 +248,7 @@ impl Session {
         Ok(())
     }
 
-    fn parse(
-        &mut self,
-        upstream: &mut Upstream,
-        outbox: &mut Outbox<'_>,
-        message: Message<'_>,
-    ) -> Result<Next, End> {
+    fn parse(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
         self.pool.meter.parses.increment();
         if upstream.pipeline.ignores() {
             self.push(upstream, Awaited::Parse, Fate::Forward, 0);
@@ -307,6 +281,10 @@ impl Session {
             return Ok(Next::Go);
         }
         if self.statements.find(parse.statement).is_some() {
+            if upstream.work.forgets() {
+                // A DEALLOCATE before it is still being answered.
+                return Ok(Next::Hold);
+            }
             let synced = upstream.pipeline.owed().any(|owed| owed.awaited == Awaited::Sync);
             if synced && self.statements.is_unsettled(parse.statement) {
                 // Whether the name is taken depends on a request that is still being answered.
@@ -349,21 +327,19 @@ impl Session {
     }
 
     /// A statement too long to be kept lives on the server where it was parsed, and keeps its client there.
-    fn parse_long(
-        &mut self,
-        upstream: &mut Upstream,
-        message: Message<'_>,
-    ) -> Result<Next, End> {
+    fn parse_long(&mut self, upstream: &mut Upstream, message: Message<'_>) -> Result<Next, End> {
         let Some(end) = message.body.iter().position(|byte| *byte == 0) else {
             return Err(malformed(wire::view::Malformed("Parse with a name of more than 256 KiB")));
         };
-        let (name, text) = (message.body.get(..end).unwrap_or_default(), message.body.get(end + 1..).unwrap_or_default());
+        let (name, text) =
+            (message.body.get(..end).unwrap_or_default(), message.body.get(end + 1..).unwrap_or_default());
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
         let look = brain.look_at(text, &mut upstream.work.samples);
         upstream.work.samples.truncate(begin);
-        let prepared = Rc::new(Prepared::new(self.worker.shared.next_id(), &look, None, &[0, 0], self.tags(&look.comments)));
+        let prepared =
+            Rc::new(Prepared::new(self.worker.shared.next_id(), &look, None, &[0, 0], self.tags(&look.comments)));
         drop(brain);
         upstream.work.parsed = Some(prepared.clone());
         if name.is_empty() {
@@ -400,7 +376,10 @@ impl Session {
         self.pool.meter.binds.increment();
         let bind = Bind::read(message.body).map_err(malformed)?;
         if !upstream.pipeline.ignores() {
-            let name = self.locate(upstream, outbox, message.at, bind.statement)?;
+            if upstream.work.forgets() {
+                return Ok(Next::Hold);
+            }
+            let name = self.locate(upstream, outbox, message.at, bind.statement);
             if let Some(name) = name {
                 let before = bind.portal.len() + 1;
                 let after = before + bind.statement.len() + 1;
@@ -437,7 +416,10 @@ impl Session {
             self.push(upstream, Awaited::DescribeStatement, Fate::Forward, 0);
             return Ok(Next::Go);
         }
-        if let Some(name) = self.locate(upstream, outbox, message.at, named.name)? {
+        if upstream.work.forgets() {
+            return Ok(Next::Hold);
+        }
+        if let Some(name) = self.locate(upstream, outbox, message.at, named.name) {
             outbox.skip(message.at, message.end);
             let statement = [Target::Statement as u8];
             write_renamed(outbox.insert(message.end), Frontend::Describe, &statement, name, 0);
@@ -445,28 +427,6 @@ impl Session {
         self.push(upstream, Awaited::DescribeStatement, Fate::Forward, 0);
         upstream.work.describing.push_back(self.find_statement(named.name));
         Ok(Next::Go)
-    }
-
-    /// Makes sure that the server can tell what the client means by a statement's name, before what stands at `at`.
-    /// Returns the name that it has there; `None`: the client's own.
-    #[inline]
-    fn locate<'a>(
-        &mut self,
-        upstream: &mut Upstream,
-        outbox: &mut Outbox<'_>,
-        at: usize,
-        name: &'a [u8],
-    ) -> Result<Option<Name<'a>>, End> {
-        match self.find_statement(name) {
-            Some(prepared) => {
-                self.provide(upstream, outbox, at, &prepared, name.is_empty());
-                Ok((!name.is_empty() && prepared.query.is_some()).then_some(Name::Ours(prepared.id)))
-            }
-            None => {
-                self.unknown_statement(upstream, outbox, at, name);
-                Ok(is_ours(name).then_some(Name::Alien(name)))
-            }
-        }
     }
 
     #[inline]
@@ -506,80 +466,6 @@ impl Session {
         Ok(())
     }
 
-    #[inline]
-    fn find_statement(&self, name: &[u8]) -> Option<Rc<Prepared>> {
-        if name.is_empty() { self.unnamed.clone() } else { self.statements.find(name).cloned() }
-    }
-
-    /// Makes sure that the server holds a statement, before what stands at `at`.
-    #[inline]
-    fn provide(
-        &mut self,
-        upstream: &mut Upstream,
-        outbox: &mut Outbox<'_>,
-        at: usize,
-        prepared: &Prepared,
-        unnamed: bool,
-    ) {
-        let Some(query) = prepared.query.as_deref() else {
-            return;
-        };
-        if unnamed {
-            if upstream.unnamed != Some(prepared.id) {
-                self.pool.meter.prepared_injected.increment();
-                self.push(upstream, Awaited::Parse, Fate::Swallow, UNNAMED);
-                write_parse(outbox.insert(at), None, query, &prepared.types);
-                upstream.unnamed = Some(prepared.id);
-            }
-            return;
-        }
-        match upstream.prepared.acquire(prepared.id) {
-            Presence::Held => self.pool.meter.prepared_hits.increment(),
-            Presence::Missing { evict } => {
-                self.pool.meter.prepared_injected.increment();
-                self.evict(upstream, outbox, at, evict);
-                self.push(upstream, Awaited::Parse, Fate::Swallow, prepared.id);
-                write_parse(outbox.insert(at), Some(prepared.id), query, &prepared.types);
-            }
-        }
-    }
-
-    fn evict(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize, evict: Option<u64>) {
-        let Some(id) = evict else { return };
-        self.pool.meter.prepared_evictions.increment();
-        self.push(upstream, Awaited::Close, Fate::Swallow, id);
-        let statement = [Target::Statement as u8];
-        write_renamed(outbox.insert(at), Frontend::Close, &statement, Name::Ours(id), 0);
-    }
-
-    /// The client names a statement that it does not have: the server shall say so, and must not find somebody else's
-    /// unnamed one in its place.
-    fn unknown_statement(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize, name: &[u8]) {
-        if name.is_empty() {
-            self.push(upstream, Awaited::Close, Fate::Swallow, 0);
-            let out = outbox.insert(at);
-            write_head(out, Frontend::Close, 2);
-            out.extend_from_slice(&[Target::Statement as u8, 0]);
-            upstream.unnamed = None;
-        }
-    }
-
-    /// `DEALLOCATE name` of a statement that was prepared by protocol: the server knows it by another name.
-    fn translate_deallocate(
-        &mut self,
-        upstream: &mut Upstream,
-        look: &Look<'_>,
-        outbox: &mut Outbox<'_>,
-        at: usize,
-    ) -> Option<Vec<u8>> {
-        let name = look.known.script.as_ref()?.deallocates.as_deref()?;
-        let prepared = self.statements.find(name).cloned()?;
-        self.provide(upstream, outbox, at, &prepared, false);
-        let mut text = b"DEALLOCATE ".to_vec();
-        write_server_name(prepared.id, &mut text);
-        Some(text)
-    }
-
     /// Whether this statement may not be run here.
     fn refuses(&self, look: &Look<'_>) -> Option<Trouble> {
         let begins = look.known.script.as_ref().is_some_and(|script| script.begins);
@@ -611,43 +497,10 @@ impl Session {
     }
 }
 
-fn is_ours(name: &[u8]) -> bool {
-    name.starts_with(PREFIX)
-}
-
-fn write_head(out: &mut Vec<u8>, tag: Frontend, body: usize) {
-    out.push(tag.byte());
-    // Bodies stay below 1 GiB: they were read as such, and a name adds at most 30 bytes.
-    out.extend_from_slice(&((body + 4) as u32).to_be_bytes());
-}
-
-/// A message whose statement goes by another name: `before` stands in front of the name, and `rest` more bytes of the
-/// body follow behind what is written here.
-#[inline]
-fn write_renamed(out: &mut Vec<u8>, tag: Frontend, before: &[u8], name: Name<'_>, rest: usize) {
-    let start = out.len();
-    write_head(out, tag, 0);
-    out.extend_from_slice(before);
-    name.write(out);
-    let length = (out.len() - start - 1 + rest) as u32;
-    if let Some(field) = out.get_mut(start + 1..start + frame::HEAD) {
-        field.copy_from_slice(&length.to_be_bytes());
-    }
-}
-
-/// Parse, under our name of the statement or unnamed.
-fn write_parse(out: &mut Vec<u8>, id: Option<u64>, query: &[u8], types: &[u8]) {
-    let start = out.len();
-    write_head(out, Frontend::Parse, 0);
-    match id {
-        Some(id) => Name::Ours(id).write(out),
-        None => out.push(0),
-    }
-    out.extend_from_slice(query);
-    out.push(0);
-    out.extend_from_slice(types);
-    let length = (out.len() - start - 1) as u32;
-    if let Some(field) = out.get_mut(start + 1..start + frame::HEAD) {
-        field.copy_from_slice(&length.to_be_bytes());
+/// What stands at `at` waits for replies; the server must not keep them to itself until a Sync that waits too.
+fn hold(upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize) {
+    upstream.work.held = true;
+    if upstream.pipeline.is_unsynced() {
+        ask::flush(outbox.insert(at));
     }
 }

@@ -69,6 +69,12 @@ pub struct Work {
 const MAX_PORTALS: usize = 4096;
 
 impl Work {
+    /// A statement that takes prepared statements away is being run: what a name means is known when it has ended.
+    #[inline]
+    pub fn forgets(&self) -> bool {
+        self.running.iter().any(|running| running.known.script.as_ref().is_some_and(|script| script.forgets))
+    }
+
     /// The portal of this name; empty: the unnamed one.
     #[inline]
     pub fn find_portal(&mut self, name: &[u8]) -> Option<&mut Portal> {

@@ -138,7 +138,8 @@ impl Target {
     ) -> Result<Dialled, Failure> {
         let mut out = Vec::new();
         let database = (&b"database"[..], self.database.as_bytes());
-        let start = ClientLogin::start(self.user.as_bytes(), [database], self.secret(), ProtocolVersion::V3_0, &mut out);
+        let start =
+            ClientLogin::start(self.user.as_bytes(), [database], self.secret(), ProtocolVersion::V3_0, &mut out);
         let mut login = start.map_err(|error| self.broken(&error))?;
         let mut bytes = Vec::with_capacity(4096);
         loop {
@@ -213,7 +214,8 @@ impl Target {
 
 /// Small messages leave at once; a peer that has vanished is noticed.
 pub fn prepare(stream: &TcpStream) {
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
     let options = stream.set_nodelay(true).and(socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
     if let Err(error) = options {
         tracing::debug!(%error, "socket options could not be set");

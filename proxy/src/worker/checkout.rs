@@ -83,16 +83,14 @@ impl Worker {
 
     /// Takes a client out of the queue. What is on its way already goes to the next one when it arrives.
     pub fn give_up(&self, pool: &Rc<LocalPool>, ctl: &Ctl) {
-        if !ctl.waiting.replace(false) {
-            return;
-        }
         let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
         ctl.turn.set(ctl.turn.get().wrapping_add(1));
-        {
+        if ctl.waiting.replace(false) {
             let mut ledger = pool.shared.ledger();
             ledger.withdraw(ticket);
             pool.shared.publish_waiting(&ledger);
         }
+        // It may have been served already, and not have noticed yet.
         if let Some(Delivery::Upstream(upstream)) = ctl.delivery.take() {
             self.check_in(pool, upstream, Instant::now());
         }

@@ -23,9 +23,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::admin::source::{ClientState, UpstreamState};
 use crate::pool::ledger::Ticket;
 use crate::pool::{LocalPool, Pool};
+use crate::session::Arrival;
 use crate::session::ctl::Ctl;
 use crate::session::statement::Brain;
-use crate::session::Arrival;
 use crate::shared::Shared;
 use crate::telemetry::WorkerTelemetry;
 use crate::trouble::Trouble;
@@ -101,6 +101,9 @@ pub struct Scratch {
     pub output: Vec<u8>,
 }
 
+/// A clean upstream whose cancel is still under way, and its pool.
+type Quarantined = (Rc<LocalPool>, Box<Upstream>);
+
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -125,7 +128,7 @@ pub struct Worker {
     active: RefCell<Slab<Rc<Ctl>>>,
     sweep: Notify,
     /// Upstreams that wait for their cancels to end, by id.
-    quarantine: RefCell<FxHashMap<u64, (Rc<LocalPool>, Box<Upstream>)>>,
+    quarantine: RefCell<FxHashMap<u64, Quarantined>>,
     /// Cancels under way, by upstream; the count is the upstream's own.
     cancelling: RefCell<FxHashMap<u64, Rc<Cell<u32>>>>,
     draining: Cell<bool>,

@@ -1,0 +1,174 @@
+//! Which statement a client means by a name, and how its server comes to have it.
+
+use std::rc::Rc;
+
+use wire::frame;
+use wire::pipeline::{Awaited, Fate};
+use wire::prepared::{PREFIX, Presence, write_server_name};
+use wire::tag::{Frontend, Target};
+
+use super::Session;
+use super::outbox::Outbox;
+use super::statement::{Look, Prepared};
+use crate::upstream::{UNNAMED, Upstream};
+
+/// What a statement is called on the server.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Name<'a> {
+    /// As we have named it.
+    Ours(u64),
+    /// The client's name for a statement that does not exist, where it looks like one of ours: no server holds this one.
+    Alien(&'a [u8]),
+}
+
+impl Name<'_> {
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Name::Ours(id) => write_server_name(id, out),
+            Name::Alien(name) => {
+                out.extend_from_slice(PREFIX);
+                out.extend_from_slice(name);
+            }
+        }
+        out.push(0);
+    }
+}
+
+impl Session {
+    /// Makes sure that the server can tell what the client means by a statement's name, before what stands at `at`.
+    /// Returns the name that it has there; `None`: the client's own.
+    #[inline]
+    pub(super) fn locate<'a>(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        at: usize,
+        name: &'a [u8],
+    ) -> Option<Name<'a>> {
+        match self.find_statement(name) {
+            Some(prepared) => {
+                self.provide(upstream, outbox, at, &prepared, name.is_empty());
+                (!name.is_empty() && prepared.query.is_some()).then_some(Name::Ours(prepared.id))
+            }
+            None => {
+                self.unknown_statement(upstream, outbox, at, name);
+                is_ours(name).then_some(Name::Alien(name))
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn find_statement(&self, name: &[u8]) -> Option<Rc<Prepared>> {
+        if name.is_empty() { self.unnamed.clone() } else { self.statements.find(name).cloned() }
+    }
+
+    /// Makes sure that the server holds a statement, before what stands at `at`.
+    #[inline]
+    pub(super) fn provide(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        at: usize,
+        prepared: &Prepared,
+        unnamed: bool,
+    ) {
+        let Some(query) = prepared.query.as_deref() else {
+            return;
+        };
+        if unnamed {
+            if upstream.unnamed != Some(prepared.id) {
+                self.pool.meter.prepared_injected.increment();
+                self.push(upstream, Awaited::Parse, Fate::Swallow, UNNAMED);
+                write_parse(outbox.insert(at), None, query, &prepared.types);
+                upstream.unnamed = Some(prepared.id);
+            }
+            return;
+        }
+        match upstream.prepared.acquire(prepared.id) {
+            Presence::Held => self.pool.meter.prepared_hits.increment(),
+            Presence::Missing { evict } => {
+                self.pool.meter.prepared_injected.increment();
+                self.evict(upstream, outbox, at, evict);
+                self.push(upstream, Awaited::Parse, Fate::Swallow, prepared.id);
+                write_parse(outbox.insert(at), Some(prepared.id), query, &prepared.types);
+            }
+        }
+    }
+
+    pub(super) fn evict(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize, evict: Option<u64>) {
+        let Some(id) = evict else { return };
+        self.pool.meter.prepared_evictions.increment();
+        self.push(upstream, Awaited::Close, Fate::Swallow, id);
+        let statement = [Target::Statement as u8];
+        write_renamed(outbox.insert(at), Frontend::Close, &statement, Name::Ours(id), 0);
+    }
+
+    /// The client names a statement that it does not have: the server shall say so, and must not find somebody else's
+    /// unnamed one in its place.
+    fn unknown_statement(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize, name: &[u8]) {
+        if name.is_empty() {
+            self.push(upstream, Awaited::Close, Fate::Swallow, 0);
+            let out = outbox.insert(at);
+            write_head(out, Frontend::Close, 2);
+            out.extend_from_slice(&[Target::Statement as u8, 0]);
+            upstream.unnamed = None;
+        }
+    }
+
+    /// `DEALLOCATE name` of a statement that was prepared by protocol: the server knows it by another name.
+    pub(super) fn translate_deallocate(
+        &mut self,
+        upstream: &mut Upstream,
+        look: &Look<'_>,
+        outbox: &mut Outbox<'_>,
+        at: usize,
+    ) -> Option<Vec<u8>> {
+        let name = look.known.script.as_ref()?.deallocates.as_deref()?;
+        let prepared = self.statements.find(name).cloned()?;
+        self.provide(upstream, outbox, at, &prepared, false);
+        let mut text = b"DEALLOCATE ".to_vec();
+        write_server_name(prepared.id, &mut text);
+        Some(text)
+    }
+}
+
+pub(super) fn is_ours(name: &[u8]) -> bool {
+    name.starts_with(PREFIX)
+}
+
+fn write_head(out: &mut Vec<u8>, tag: Frontend, body: usize) {
+    out.push(tag.byte());
+    // Bodies stay below 1 GiB: they were read as such, and a name adds at most 30 bytes.
+    out.extend_from_slice(&((body + 4) as u32).to_be_bytes());
+}
+
+/// A message whose statement goes by another name: `before` stands in front of the name, and `rest` more bytes of the
+/// body follow behind what is written here.
+#[inline]
+pub(super) fn write_renamed(out: &mut Vec<u8>, tag: Frontend, before: &[u8], name: Name<'_>, rest: usize) {
+    let start = out.len();
+    write_head(out, tag, 0);
+    out.extend_from_slice(before);
+    name.write(out);
+    let length = (out.len() - start - 1 + rest) as u32;
+    if let Some(field) = out.get_mut(start + 1..start + frame::HEAD) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// Parse, under our name of the statement or unnamed.
+pub(super) fn write_parse(out: &mut Vec<u8>, id: Option<u64>, query: &[u8], types: &[u8]) {
+    let start = out.len();
+    write_head(out, Frontend::Parse, 0);
+    match id {
+        Some(id) => Name::Ours(id).write(out),
+        None => out.push(0),
+    }
+    out.extend_from_slice(query);
+    out.push(0);
+    out.extend_from_slice(types);
+    let length = (out.len() - start - 1) as u32;
+    if let Some(field) = out.get_mut(start + 1..start + frame::HEAD) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
