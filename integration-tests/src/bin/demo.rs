@@ -1,5 +1,6 @@
 //! `make demo`: a workflow engine's traffic through pgweir, with a report of what was measured.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -50,14 +51,16 @@ async fn play(options: &Options, style: Style) -> Outcome<ExitCode> {
 
     said(&format!("Through pgweir: {CLIENTS} clients for {} s", options.traffic.as_secs()));
     let before = proxy.cpu_time();
-    let through = run(&database, proxy.target(), Some(proxy.pid()), options.traffic, style).await?;
+    let through = run(&database, proxy.target(), Some(&proxy), BTreeSet::new(), options.traffic, style).await?;
     let proxy_cpu = proxy.cpu_time().saturating_sub(before);
     let findings = proxy.list("/api/v1/findings?limit=1000", "findings")?;
     let queries = proxy.list("/api/v1/queries?sort=mean_time&limit=200", "queries")?;
 
     let shorter = options.traffic / 3;
     said(&format!("Directly, the same traffic: {CLIENTS} clients for {} s", shorter.as_secs()));
-    let direct = run(&database, &database.target(), None, shorter, style).await?;
+    // pgweir is idle meanwhile; the connections that it keeps open are not part of this run.
+    let pool = through.seen.pids.clone();
+    let direct = run(&database, &database.target(), None, pool, shorter, style).await?;
 
     let evidence = Evidence { through, direct, findings, queries, proxy_cpu };
     print!("{}", report::render(&evidence, style));
@@ -85,9 +88,16 @@ async fn close(keep: bool, all_hold: bool, proxy: &Proxy, style: Style) -> Outco
 }
 
 /// Lets the whole crew work against a target, and measures.
-async fn run(database: &Database, target: &Target, proxy: Option<u32>, time: Duration, style: Style) -> Outcome<Run> {
+async fn run(
+    database: &Database,
+    target: &Target,
+    proxy: Option<&Proxy>,
+    others: BTreeSet<i32>,
+    time: Duration,
+    style: Style,
+) -> Outcome<Run> {
     let name = &target.database;
-    let watch = Watch::begin(database.cluster().connect(name), name, proxy);
+    let watch = Watch::begin(database.cluster().connect(name), name, proxy.map(Proxy::pid), others);
     let tally = Arc::<Tally>::default();
     let crew = Crew::connect(target, Arc::clone(&tally)).await?;
     let connecting = crew.connecting;

@@ -114,7 +114,7 @@ impl Proxy {
     pub fn log_tail(&self) -> String {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
+        lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n")
     }
 
     fn wait_until_ready(&mut self) -> Outcome<()> {

@@ -42,9 +42,9 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to look at all client connections of `database` but its own (`client`, logged in directly), and at the
-    /// process of pgweir if there is one.
-    pub fn begin(client: RawClient, database: &str, proxy: Option<u32>) -> Self {
+    /// Begins to look at all client connections of `database` but its own (`client`, logged in directly) and those of
+    /// the processes in `others`, and at the process of pgweir if it takes part.
+    pub fn begin(client: RawClient, database: &str, proxy: Option<u32>, others: BTreeSet<i32>) -> Self {
         let (seen, stop) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
         let query = format!(
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = '{database}' \
@@ -52,7 +52,8 @@ impl Watch {
         );
         let thread = {
             let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
-            std::thread::spawn(move || look(client, &query, proxy, &seen, &stop))
+            let subject = Subject { query, proxy, others };
+            std::thread::spawn(move || look(client, &subject, &seen, &stop))
         };
         Self { seen, stop, thread }
     }
@@ -75,14 +76,23 @@ impl Watch {
     }
 }
 
-fn look(mut client: RawClient, query: &str, proxy: Option<u32>, seen: &Mutex<Seen>, stop: &AtomicBool) {
+/// What is looked at.
+#[derive(Debug)]
+struct Subject {
+    query: String,
+    proxy: Option<u32>,
+    others: BTreeSet<i32>,
+}
+
+fn look(mut client: RawClient, subject: &Subject, seen: &Mutex<Seen>, stop: &AtomicBool) {
     let mut weighed: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) {
-        let rows = client.query(query).ok().rows();
-        let pids: BTreeSet<i32> = rows.iter().filter_map(|row| row.first()?.parse().ok()).collect();
+        let rows = client.query(&subject.query).ok().rows();
+        let pids = rows.iter().filter_map(|row| row.first()?.parse().ok());
+        let pids: BTreeSet<i32> = pids.filter(|pid| !subject.others.contains(pid)).collect();
         let due = weighed.is_none_or(|last| last.elapsed() >= WEIGH_EVERY);
         let server = due.then(|| pids.iter().map(|pid| proportional_kib(*pid)).sum()).flatten();
-        let own = due.then(|| proxy.and_then(|pid| proportional_kib(i32::try_from(pid).ok()?))).flatten();
+        let own = due.then(|| subject.proxy.and_then(|pid| proportional_kib(i32::try_from(pid).ok()?))).flatten();
         if due {
             weighed = Some(Instant::now());
         }
