@@ -104,7 +104,7 @@ impl Crew {
             posts.begin(clock, &mut everybody);
         }
         for (number, session) in self.reporters.into_iter().enumerate() {
-            everybody.spawn(limited::report(session, number, clock));
+            everybody.spawn(later(limited::report(session, number, clock)));
         }
         everybody.join_all().await;
         self.tally
@@ -114,13 +114,21 @@ impl Crew {
 impl Posts {
     fn begin(self, clock: Clock, everybody: &mut JoinSet<()>) {
         let tenant = self.tenant;
-        everybody.spawn(dashboard::serve(self.web.into_iter().map(Arc::new).collect(), clock));
-        self.workers.into_iter().for_each(|session| drop(everybody.spawn(engine::work(session, clock))));
-        self.webhooks.into_iter().for_each(|session| drop(everybody.spawn(engine::receive(session, tenant, clock))));
-        self.followers.into_iter().for_each(|session| drop(everybody.spawn(engine::follow(session, clock))));
-        self.searchers.into_iter().for_each(|session| drop(everybody.spawn(engine::search(session, clock))));
-        self.exporters.into_iter().for_each(|session| drop(everybody.spawn(engine::export(session, clock))));
+        everybody.spawn(later(dashboard::serve(self.web.into_iter().map(Arc::new).collect(), clock)));
+        self.workers.into_iter().for_each(|session| drop(everybody.spawn(later(engine::work(session, clock)))));
+        self.webhooks
+            .into_iter()
+            .for_each(|session| drop(everybody.spawn(later(engine::receive(session, tenant, clock)))));
+        self.followers.into_iter().for_each(|session| drop(everybody.spawn(later(engine::follow(session, clock)))));
+        self.searchers.into_iter().for_each(|session| drop(everybody.spawn(later(engine::search(session, clock)))));
+        self.exporters.into_iter().for_each(|session| drop(everybody.spawn(later(engine::export(session, clock)))));
     }
+}
+
+/// Begins some time within the first second: two hundred clients that all begin at once measure only that.
+async fn later(life: impl Future<Output = ()>) {
+    tokio::time::sleep(Duration::from_millis(rand::random_range(0..1000))).await;
+    life.await;
 }
 
 async fn open_all(

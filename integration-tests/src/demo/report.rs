@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::crew::CLIENTS;
 use super::facts::{Evidence, Run, about_the_queue};
-use super::style::{Style, WIDTH, cut, grouped};
+use super::style::{Style, WIDTH, cut, grouped, wrapped};
 use super::tally::Shape;
 use super::{LIMIT, LIMITED_TENANT};
 
@@ -131,7 +131,13 @@ fn burst(page: &mut String, alike: &[&Value], style: Style) {
         number(finding, "parent_executions"),
         most("connections")
     );
-    line!(page, "    rewrite  {}\n", style.good(&cut(&text(finding, "/rewrite"), room)));
+    let rewrite = text(finding, "/rewrite");
+    // The first way to write it; another one may follow behind a semicolon.
+    let first = rewrite.split(";\n").next().unwrap_or_default();
+    for (number, piece) in wrapped(first, room).iter().enumerate() {
+        line!(page, "    {:<9}{}", if number == 0 { "rewrite" } else { "" }, style.good(piece));
+    }
+    page.push('\n');
 }
 
 fn slowest(page: &mut String, evidence: &Evidence, style: Style) {

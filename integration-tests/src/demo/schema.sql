@@ -39,7 +39,7 @@ INSERT INTO workflows
 SELECT w, 1 + w % 6, 1 + (w * 7 - 1) % 240, format('workflow %s', w), now() - w * interval '1 hour'
 FROM generate_series(1, 240) w;
 INSERT INTO webhooks
-SELECT w, 1 + w % 6, w, md5(w::text) FROM generate_series(1, 240) w;
+SELECT 1200 + w, 1 + w % 6, w, md5(w::text) FROM generate_series(1, 240) w;
 INSERT INTO runs (id, tenant_id, workflow_id, state, input, created_at)
 SELECT r, 1 + r % 6, 1 + (r - 1) % 240, (ARRAY['succeeded', 'failed', 'succeeded', 'succeeded', 'canceled'])[1 + r % 5],
     '{"source": "webhook"}', now() - (30000 - r) * interval '20 seconds'

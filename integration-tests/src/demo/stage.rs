@@ -101,7 +101,9 @@ impl Proxy {
 
     /// The list under `key` of the admin port's answer to `path`.
     pub fn list(&self, path: &str, key: &str) -> Outcome<Vec<Value>> {
-        let answer = http::request(self.admin, path, &[])?;
+        let answer = http::request(self.admin, path, &[]).map_err(|error| {
+            format!("{path} on the admin port does not answer ({error}); the end of pgweir's log:\n{}", self.log_tail())
+        })?;
         if answer.status != 200 {
             return Err(format!("{path} on the admin port answered {}: {}", answer.status, answer.body).into());
         }

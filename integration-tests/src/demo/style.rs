@@ -70,6 +70,21 @@ pub fn cut(text: &str, width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// Breaks a text into lines of so many characters at its blanks.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// A number with its thousands apart.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -93,6 +108,13 @@ mod tests {
         assert!(!(plain.heading("a") + &plain.bad("b")).contains('\x1b'));
         let colourful = Style { terminal: true, colour: true };
         assert_eq!(colourful.good("b"), "\x1b[32mb\x1b[0m");
+    }
+
+    #[test]
+    fn lines_are_broken_at_blanks() {
+        assert_eq!(wrapped("select a\n from b where c", 10), ["select a", "from b", "where c"]);
+        assert_eq!(wrapped("unbreakable", 4), ["unbreakable"]);
+        assert!(wrapped("  ", 4).is_empty());
     }
 
     #[test]
