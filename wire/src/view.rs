@@ -115,6 +115,17 @@ impl<'a> Bind<'a> {
     pub fn parameters(&self) -> Result<Parameters<'a>, Malformed> {
         Parameters::read(self.rest)
     }
+
+    /// Whether every column of the result is asked for in binary format. Fails where the values are cut short.
+    pub fn wants_binary(&self) -> Result<bool, Malformed> {
+        let mut parameters = self.parameters()?;
+        for parameter in parameters.by_ref() {
+            parameter?;
+        }
+        let mut formats = parameters.values;
+        let count = int16(&mut formats, "Bind without result formats")?;
+        Ok(count > 0 && formats.chunks(2).all(|format| format == [0, 1]))
+    }
 }
 
 /// The parameter section of a Bind.
@@ -382,6 +393,11 @@ mod tests {
         assert_eq!(parameters, [Parameter { format: 0, value: Some(b"abc") }, Parameter { format: 1, value: None }]);
         let all_binary = bind(&[1], &[Some(b"a"), Some(b"b")]);
         assert!(Bind::read(&all_binary).unwrap().parameters().unwrap().all(|p| p.unwrap().format == 1));
+        assert_eq!(Bind::read(&all_binary).unwrap().wants_binary(), Ok(false));
+        let mut binary_results = all_binary[..all_binary.len() - 2].to_vec();
+        binary_results.extend([0, 1, 0, 1]);
+        assert_eq!(Bind::read(&binary_results).unwrap().wants_binary(), Ok(true));
+        assert!(Bind::read(&all_binary[..all_binary.len() - 3]).unwrap().wants_binary().is_err());
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Session {
             sample,
             columns: 0,
             extended,
+            binary: false,
             resumed: false,
         });
     }
@@ -87,6 +88,7 @@ impl Session {
             bytes_out: 0,
             sample: portal.sample,
             extended: true,
+            binary: portal.binary,
             resumed: portal.suspended,
             prepared: Some(portal.prepared),
         });
@@ -196,6 +198,7 @@ impl Session {
         let flags = EventFlags::default()
             .with_if(EventFlags::SLOW, slow)
             .with_if(EventFlags::EXTENDED, running.extended)
+            .with_if(EventFlags::ROWS_BINARY, running.binary)
             .with_if(EventFlags::SUSPENDED, suspended)
             .with_if(EventFlags::IN_TRANSACTION, upstream.pipeline.status() != wire::tag::TransactionStatus::Idle);
         let header = EventHeader {

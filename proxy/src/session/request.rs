@@ -112,7 +112,9 @@ impl Session {
         let now = Instant::now();
         if self.lease.is_none() {
             let whole = rest.get(..due.whole).unwrap_or_default();
-            if let Some(used) = self.answer_alone(cx, whole, output)? {
+            if !whole.is_empty()
+                && let Some(used) = self.answer_alone(cx, whole, output)?
+            {
                 self.look_again = used < rest.len();
                 return Ok(at + used);
             }

@@ -181,6 +181,8 @@ pub struct Running {
     pub columns: u32,
     /// Whether it came by the extended protocol.
     pub extended: bool,
+    /// All columns of its rows are in binary format.
+    pub binary: bool,
     /// The portal was suspended before: this goes on with it.
     pub resumed: bool,
 }
@@ -336,6 +338,7 @@ impl Running {
             sample: 0..0,
             columns: 0,
             extended: true,
+            binary: false,
             resumed: false,
         }
     }

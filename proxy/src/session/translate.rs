@@ -482,7 +482,8 @@ impl Session {
             Some(script) if script.bound => Some(Rc::new(super::effects::bind_script(script, bind))),
             script => script.clone(),
         };
-        Portal { prepared, script, sample, suspended: false }
+        let binary = bind.wants_binary().unwrap_or(false);
+        Portal { prepared, script, sample, binary, suspended: false }
     }
 
     /// Something keeps the client on this upstream.

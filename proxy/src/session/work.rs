@@ -20,6 +20,8 @@ pub struct Portal {
     pub script: Option<Rc<super::script::Script>>,
     /// Its parameters in the upstream's samples.
     pub sample: std::ops::Range<usize>,
+    /// All columns of its result are in binary format.
+    pub binary: bool,
     /// It was suspended: the next Execute goes on with it.
     pub suspended: bool,
 }
