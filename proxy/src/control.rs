@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use wire::encode::frontend as ask;
 
-use crate::pool::{DialFailure, Pool, Welcome};
+use crate::pool::{Berth, DialFailure, Pool, Welcome};
 use crate::shared::Shared;
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::CancelTarget;
@@ -73,7 +73,8 @@ pub async fn dial(
     let dialled = target.dial(shared, &settings, settings.connect_timeout).await;
     meter.upstreams_dialling.down();
     match dialled {
-        Ok(dialled) => {
+        Ok(mut dialled) => {
+            dialled.shipped.berth = Some(Berth::new(pool));
             meter.dial_times.record(began.elapsed().as_micros() as u64);
             pool.set_welcome(dialled.welcome.clone());
             let ticket = {

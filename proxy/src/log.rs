@@ -1,7 +1,8 @@
 //! The process's own log.
 
 use std::fs::OpenOptions;
-use std::sync::Mutex;
+use std::io::{self, Write};
+use std::sync::Arc;
 
 use config::{Log, LogLevel};
 use tracing::level_filters::LevelFilter;
@@ -12,6 +13,23 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::run::RunError;
+
+/// A log that cannot be written to (a full disk, a reader that has gone) is no reason to stop serving.
+struct Quiet<W>(W);
+
+impl<W: Write> Write for Quiet<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Ok(n) if n > 0 || bytes.is_empty() => Ok(n),
+            _ => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        drop(self.0.flush());
+        Ok(())
+    }
+}
 
 /// The level in force; can be changed while the process runs.
 #[derive(Debug)]
@@ -38,11 +56,12 @@ fn filter(level: LogLevel) -> LevelFilter {
 /// Begins to log as the settings say.
 pub fn init(log: &Log) -> Result<Level, RunError> {
     let writer = match &log.file {
-        None => BoxMakeWriter::new(std::io::stderr),
+        None => BoxMakeWriter::new(|| Quiet(std::io::stderr())),
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path);
             let file = file.map_err(|cause| RunError::Log { file: path.clone(), cause })?;
-            BoxMakeWriter::new(Mutex::new(file))
+            let file = Arc::new(file);
+            BoxMakeWriter::new(move || Quiet(file.clone()))
         }
     };
     let (level, handle) = reload::Layer::new(filter(log.level));

@@ -159,9 +159,9 @@ impl Gate {
 
     fn hand_over(&self, guest: Guest, mut arrival: Admitted) {
         let Ok(stream) = Stream::Tcp(guest.stream).detach() else {
-            self.shared.clients.fetch_sub(1, Ordering::Relaxed);
             return;
         };
+        arrival.seat.keep();
         self.telemetry.load().logins.increment();
         arrival.face.connected_us = self.shared.telemetry.clock.micros(Instant::now());
         if let Some(seat) = self.shared.workers.get(arrival.worker) {
@@ -203,12 +203,8 @@ impl Gate {
                     let wish = Wish::read(&message)?;
                     guest.bytes.drain(..total);
                     let admitted = self.log_in(guest, started, wish).await?;
-                    // Said before the hand-over, so that a worker never waits for a slow newcomer. Had it gone wrong,
-                    // the place that it was given would have to be given back.
-                    if guest.flush().await.is_err() {
-                        self.shared.clients.fetch_sub(1, Ordering::Relaxed);
-                        return Err(Denied::Gone);
-                    }
+                    // Said before the hand-over, so that a worker never waits for a slow newcomer.
+                    guest.flush().await?;
                     return Ok(Some(Box::new(admitted)));
                 }
             }
@@ -304,8 +300,7 @@ impl Gate {
             address: guest.peer.to_string().into(),
             connected_us: 0,
         };
-        seat.keep();
-        Ok(Admitted { worker, process, key: key.into(), pool, face, startup })
+        Ok(Admitted { seat, worker, process, key: key.into(), pool, face, startup })
     }
 
     /// A process id that names its worker.
@@ -322,6 +317,7 @@ fn worker_of(process: u32) -> usize {
 
 /// A client that has been let in.
 struct Admitted {
+    seat: Seat,
     worker: usize,
     process: u32,
     key: Box<[u8]>,

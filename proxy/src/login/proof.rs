@@ -78,6 +78,12 @@ impl Gate {
         settings: &config::Settings,
         pool: &Arc<Pool>,
     ) -> Result<LoggedIn, Denied> {
+        // A server that lets the proxy in without a password says nothing about a client somewhere on the network.
+        let near = guest.peer.ip().to_canonical().is_loopback();
+        let refused = || Refusal::PlaintextRefused { user: wish.user.as_str().into() };
+        if !near && !settings.auth.plaintext_network {
+            return Err(refused().into());
+        }
         let accepted = self.accepted.borrow().get(&pool.id).cloned();
         if accepted.is_none() {
             match self.try_on_server(pool, Credential::None).await {
@@ -87,10 +93,7 @@ impl Gate {
             }
         }
         if matches!(self.accepted.borrow().get(&pool.id), Some(None)) {
-            return Ok(started.trust(&mut guest.out));
-        }
-        if !guest.peer.ip().to_canonical().is_loopback() && !settings.auth.plaintext_network {
-            return Err(Refusal::PlaintextRefused { user: wish.user.as_str().into() }.into());
+            return if near { Ok(started.trust(&mut guest.out)) } else { Err(refused().into()) };
         }
         let awaiting = started.cleartext(&mut guest.out);
         let cleartext = guest.password(|frame, _| awaiting.receive(frame)).await?;

@@ -162,6 +162,24 @@ impl Pool {
     }
 }
 
+/// The place in a pool's count that one upstream takes. Given back when the upstream ceases to exist, whatever ended it:
+/// no way of losing an upstream can make its pool smaller.
+#[derive(Debug)]
+pub struct Berth(Arc<Pool>);
+
+impl Berth {
+    /// For an upstream that has just been dialled for `pool`, whose ledger has counted the attempt.
+    pub fn new(pool: &Arc<Pool>) -> Self {
+        Self(pool.clone())
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        self.0.ledger().closed();
+    }
+}
+
 /// One worker's part of a pool.
 #[derive(Debug)]
 pub struct LocalPool {

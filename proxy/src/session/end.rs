@@ -93,8 +93,6 @@ impl Session {
             };
             drop(tokio::time::timeout(LAST_WORDS, farewell).await);
         }
-        self.pool.meter.clients.down();
-        self.worker.leave(&self.ctl);
     }
 
     fn last_words(&self, end: &End) -> Option<Trouble> {

@@ -82,9 +82,25 @@ enum End {
     SettingsFailed,
 }
 
+/// A client's place on its worker: given back when its session ends, whatever ended it.
+#[derive(Debug)]
+struct Place {
+    worker: Rc<Worker>,
+    ctl: Rc<Ctl>,
+    pool: Rc<LocalPool>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pool.meter.clients.down();
+        self.worker.leave(&self.ctl);
+    }
+}
+
 /// One client.
 #[derive(Debug)]
 struct Session {
+    _place: Place,
     worker: Rc<Worker>,
     ctl: Rc<Ctl>,
     pool: Rc<LocalPool>,
@@ -144,6 +160,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
     let pool = worker.pool(&arrival.pool);
     pool.meter.clients.up();
     let mut session = Session {
+        _place: Place { worker: worker.clone(), ctl: ctl.clone(), pool: pool.clone() },
         worker: worker.clone(),
         pool,
         rules: worker.rules(),

@@ -15,6 +15,7 @@ use policy::observe::ShapeFacts;
 use policy::statement::{Analysis, Class};
 use rustc_hash::FxHashMap;
 use wire::params::Interner;
+use wire::view;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::script::{self, Script};
@@ -359,7 +360,8 @@ impl Prepared {
             known: look.known.clone(),
             query: query.map(Box::from),
             types: types.into(),
-            parameters: RefCell::default(),
+            // What the client declares; a Describe tells the rest.
+            parameters: RefCell::new(view::parameter_types(types).map(Iterator::collect).unwrap_or_default()),
             columns: Cell::new(0),
         }
     }

@@ -206,6 +206,7 @@ impl Target {
                 key: key.into(),
                 epoch: AtomicU64::new(0),
             }),
+            berth: None,
         };
         let welcome = established.parameters.into_iter().map(|(name, value)| (name.into(), value.into()));
         Ok(Dialled { shipped, welcome: Arc::new(welcome.collect()) })

@@ -20,6 +20,7 @@ use wire::pipeline::{Awaited, Delivery, Fate, Owed, Pipeline};
 use wire::prepared::ServerStatements;
 use wire::tag::Backend;
 
+use crate::pool::Berth;
 use crate::session::work::Work;
 use crate::stream::{Detached, Stream};
 use dial::Target;
@@ -100,6 +101,8 @@ pub struct Upstream {
     pub cancel: Arc<CancelTarget>,
     /// Something was left on it that cannot be followed: it is reset before anybody else gets it.
     pub tainted: bool,
+    /// Its place in its pool's count.
+    pub berth: Option<Berth>,
 }
 
 /// An upstream on its way to another thread. Only a clean one travels, so that there is nothing else to tell.
@@ -121,6 +124,8 @@ pub struct Shipped {
     pub used: Instant,
     /// How it is cancelled.
     pub cancel: Arc<CancelTarget>,
+    /// Its place in its pool's count; a connection that was only a trial has none.
+    pub berth: Option<Berth>,
 }
 
 impl Upstream {
@@ -200,6 +205,7 @@ impl Upstream {
             expires: self.expires,
             used: self.used,
             cancel: self.cancel,
+            berth: self.berth,
         })
     }
 }
@@ -224,6 +230,7 @@ impl Shipped {
             cancels: Rc::default(),
             cancel: self.cancel,
             tainted: false,
+            berth: self.berth,
         }))
     }
 }

@@ -187,7 +187,6 @@ impl Worker {
 
     fn count_closed(&self, pool: &Rc<LocalPool>, reason: CloseReason) {
         pool.meter.closes.increment(reason);
-        pool.shared.ledger().closed();
         self.dial_again(pool, Instant::now());
     }
 
