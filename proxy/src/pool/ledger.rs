@@ -240,10 +240,8 @@ mod tests {
                         idle -= 1;
                         leased += 1;
                     }
-                    0 | 1 => {
-                        if !matches!(ledger.wait(ticket(client), now), Admission::Down(_)) {
-                            queued.push_back(ticket(client));
-                        }
+                    0 | 1 if !matches!(ledger.wait(ticket(client), now), Admission::Down(_)) => {
+                        queued.push_back(ticket(client));
                     }
                     2 if leased > 0 => match ledger.serve() {
                         Some(served) => assert_eq!(Some(served), queued.pop_front(), "seed {seed}"),
