@@ -17,6 +17,7 @@ mod notes;
 mod outbox;
 mod provide;
 mod record;
+mod refuse;
 mod reply;
 mod request;
 pub mod script;

@@ -6,9 +6,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use config::PoolMode;
 use policy::limits::Deadline;
-use policy::verdict::Refusal;
 use wire::encode::frontend as ask;
 use wire::frame::{self, Head};
 use wire::params::difference;
@@ -20,24 +18,20 @@ use wire::view::{Bind, Execute, Named, Parse, query};
 use super::outbox::Outbox;
 use super::provide::{is_ours, write_parse, write_renamed};
 use super::request::{head, malformed};
-use super::statement::{Look, Prepared};
+use super::statement::Prepared;
 use super::work::Portal;
 use super::{End, Session};
 use crate::telemetry::PinReason;
 use crate::trouble::Trouble;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
-/// A text that no server takes: stands in for a statement that is refused, so that the server itself fails it at the
-/// right place in the pipeline.
-const REFUSED: &[u8] = b"*";
-
 /// One message.
 #[derive(Debug, Clone, Copy)]
-struct Message<'a> {
+pub(super) struct Message<'a> {
     tag: Frontend,
     body: &'a [u8],
-    at: usize,
-    end: usize,
+    pub(super) at: usize,
+    pub(super) end: usize,
     /// Bytes that the whole body has; more than `body` where the rest is still on its way.
     declared: usize,
 }
@@ -49,7 +43,7 @@ impl Message<'_> {
 }
 
 /// How the translation goes on behind a message.
-enum Next {
+pub(super) enum Next {
     Go,
     /// This message and those behind it wait for the next boundary.
     Hold,
@@ -232,22 +226,6 @@ impl Session {
         Ok(())
     }
 
-    fn refuse_query(
-        &mut self,
-        upstream: &mut Upstream,
-        outbox: &mut Outbox<'_>,
-        message: Message<'_>,
-        trouble: Trouble,
-    ) -> Result<(), End> {
-        self.count_trouble(&trouble);
-        let note = upstream.work.refusals.len() as u64;
-        upstream.work.refusals.push(trouble);
-        outbox.skip(message.at, message.end);
-        ask::query(outbox.insert(message.end), REFUSED).map_err(|error| End::Trouble(error.into()))?;
-        self.push(upstream, Awaited::Query, Fate::Refuse, note);
-        Ok(())
-    }
-
     fn parse(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
         self.pool.meter.parses.increment();
         if upstream.pipeline.ignores() {
@@ -354,23 +332,6 @@ impl Session {
         Ok(Next::Go)
     }
 
-    fn refuse_parse(
-        &mut self,
-        upstream: &mut Upstream,
-        outbox: &mut Outbox<'_>,
-        message: Message<'_>,
-        trouble: Trouble,
-    ) -> Result<Next, End> {
-        self.count_trouble(&trouble);
-        let note = upstream.work.refusals.len() as u64;
-        upstream.work.refusals.push(trouble);
-        outbox.skip(message.at, message.end);
-        ask::parse(outbox.insert(message.end), b"", REFUSED, &[]).map_err(|error| End::Trouble(error.into()))?;
-        self.push(upstream, Awaited::Parse, Fate::Refuse, note);
-        upstream.unnamed = None;
-        Ok(Next::Go)
-    }
-
     #[inline]
     fn bind(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
         self.pool.meter.binds.increment();
@@ -464,13 +425,6 @@ impl Session {
         self.statements.close(named.name);
         self.ctl.prepared.set(self.statements.len());
         Ok(())
-    }
-
-    /// Whether this statement may not be run here.
-    fn refuses(&self, look: &Look<'_>) -> Option<Trouble> {
-        let begins = look.known.script.as_ref().is_some_and(|script| script.begins);
-        (begins && self.pool.mode() == PoolMode::Statement)
-            .then(|| Refusal::TransactionBlock { database: self.pool.shared.database.clone() }.into())
     }
 
     fn portal_of(&self, upstream: &mut Upstream, bind: &Bind<'_>, prepared: Rc<Prepared>) -> Portal {

@@ -1,0 +1,59 @@
+//! Statements that the proxy refuses, at their place in the pipeline: a text that no server takes stands in for them, and
+//! its error is replaced by ours. So the server itself does what an error does: skip to the Sync, fail the transaction.
+
+use config::PoolMode;
+use policy::verdict::Refusal;
+use wire::encode::frontend as ask;
+use wire::pipeline::{Awaited, Fate};
+
+use super::outbox::Outbox;
+use super::statement::Look;
+use super::translate::{Message, Next};
+use super::{End, Session};
+use crate::trouble::Trouble;
+use crate::upstream::Upstream;
+
+/// What stands in for a refused statement.
+const REFUSED: &[u8] = b"*";
+
+impl Session {
+    /// Whether this statement may not be run here.
+    pub(super) fn refuses(&self, look: &Look<'_>) -> Option<Trouble> {
+        let begins = look.known.script.as_ref().is_some_and(|script| script.begins);
+        (begins && self.pool.mode() == PoolMode::Statement)
+            .then(|| Refusal::TransactionBlock { database: self.pool.shared.database.clone() }.into())
+    }
+
+    pub(super) fn refuse_query(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        trouble: Trouble,
+    ) -> Result<(), End> {
+        self.count_trouble(&trouble);
+        let note = upstream.work.refusals.len() as u64;
+        upstream.work.refusals.push(trouble);
+        outbox.skip(message.at, message.end);
+        ask::query(outbox.insert(message.end), REFUSED).map_err(|error| End::Trouble(error.into()))?;
+        self.push(upstream, Awaited::Query, Fate::Refuse, note);
+        Ok(())
+    }
+
+    pub(super) fn refuse_parse(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        trouble: Trouble,
+    ) -> Result<Next, End> {
+        self.count_trouble(&trouble);
+        let note = upstream.work.refusals.len() as u64;
+        upstream.work.refusals.push(trouble);
+        outbox.skip(message.at, message.end);
+        ask::parse(outbox.insert(message.end), b"", REFUSED, &[]).map_err(|error| End::Trouble(error.into()))?;
+        self.push(upstream, Awaited::Parse, Fate::Refuse, note);
+        upstream.unnamed = None;
+        Ok(Next::Go)
+    }
+}
