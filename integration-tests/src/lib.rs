@@ -34,8 +34,10 @@ pub mod http;
 pub mod message;
 pub mod patience;
 pub mod process;
+pub mod proxy;
 pub mod reply;
 pub mod scratch;
+pub mod site;
 pub mod watchdog;
 
 pub use child::{Child, Signal};
@@ -45,5 +47,7 @@ pub use fake::FakeUpstream;
 pub use message::{Fields, Message};
 pub use patience::{eventually, within};
 pub use process::ProxyProcess;
+pub use proxy::Proxy;
 pub use reply::Reply;
 pub use scratch::Scratch;
+pub use site::{Site, everywhere, everywhere_transactional};

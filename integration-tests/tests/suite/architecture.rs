@@ -225,6 +225,13 @@ fn all_files() -> Vec<PathBuf> {
 }
 
 #[test]
+fn no_file_is_longer_than_500_lines() {
+    let lines = |file: &PathBuf| fs::read_to_string(file).unwrap().lines().count();
+    let long: Vec<_> = all_files().into_iter().filter(|file| lines(file) > 500).collect();
+    assert!(long.is_empty(), "{long:?}");
+}
+
+#[test]
 fn every_file_says_what_it_is_for() {
     let silent = |file: &PathBuf| shipped_part(file).is_some() && !fs::read_to_string(file).unwrap().starts_with("//!");
     let silent: Vec<_> = all_files().into_iter().filter(silent).collect();

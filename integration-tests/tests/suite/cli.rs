@@ -1,6 +1,7 @@
 //! The real binary's command line: mistakes at start are told in words and by the exit code.
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::{Output, Stdio};
 
 use integration_tests::process::pgweir;
@@ -21,6 +22,15 @@ fn is_refused(arguments: &[&str], words: &[&str]) {
         assert!(complaint.contains(word), "{arguments:?} does not mention {word}: {complaint}");
     }
     assert!(!complaint.contains("panicked") && !complaint.contains("RUST_BACKTRACE"), "{complaint}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let upstream = ["--upstream", "postgres://a@127.0.0.1:1/b", "--auth", "trust"];
+    is_refused(&[&["serve", "--listen", &address, "--admin", "off"], &upstream[..]].concat(), &[&address, "in use"]);
+    is_refused(&[&["serve", "--listen", "127.0.0.1:0", "--admin", &address], &upstream[..]].concat(), &[&address]);
 }
 
 #[test]

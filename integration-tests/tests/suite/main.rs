@@ -8,6 +8,20 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin;
 mod architecture;
+mod cancel;
 mod cli;
+mod copy;
+mod drivers;
+mod extended;
+mod faults;
 mod harness;
+mod large;
+mod n_plus_one;
+mod pooling;
+mod session_state;
+mod shutdown;
+mod simple;
+mod startup;
+mod timeout;

@@ -1,0 +1,142 @@
+//! The proxy in this process, on free ports, in front of any server.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use config::{
+    Admin, Auth, AuthMethod, Database, Limits, Log, LogLevel, Observe, Pool, PoolMode, Profile, Settings, Shutdown,
+    SlowLog, Tenants, Upstream,
+};
+
+/// A running proxy. Shut down on drop.
+pub struct Proxy {
+    handle: Option<pgweir::run::Handle>,
+}
+
+/// What a [`Proxy`] shall be: settings that suit most tests, changed one by one.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    settings: Settings,
+}
+
+impl Proxy {
+    /// In front of the server at `upstream`: every database and every user under its own name, trust, transaction
+    /// mode, 4 upstreams at most, 2 workers, admin port on.
+    pub fn before(upstream: SocketAddr) -> Builder {
+        Builder { settings: settings(upstream) }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.handle().listen_addr()
+    }
+
+    /// The admin port.
+    pub fn admin(&self) -> SocketAddr {
+        self.handle().admin_addr().expect("tests leave the admin port on")
+    }
+
+    /// Takes new settings as a reload does.
+    pub fn reload(&self, settings: Settings) {
+        self.handle().reload(settings);
+    }
+
+    fn handle(&self) -> &pgweir::run::Handle {
+        self.handle.as_ref().expect("a proxy that is not shut down")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            handle.shutdown(pgweir::run::ShutdownMode::Immediate);
+        }
+    }
+}
+
+impl Builder {
+    /// When an upstream is given back.
+    pub fn mode(self, mode: PoolMode) -> Self {
+        self.pool(|pool| pool.mode = mode)
+    }
+
+    /// Upstreams at most.
+    pub fn size(self, size: usize) -> Self {
+        self.pool(|pool| pool.size = size)
+    }
+
+    /// Changes the pool's settings.
+    pub fn pool(self, change: impl FnOnce(&mut Pool)) -> Self {
+        self.with(|settings| change(&mut settings.wildcard.as_mut().expect("tests use the wildcard").pool))
+    }
+
+    /// Changes any settings.
+    pub fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// The settings so far, for a later [`Proxy::reload`].
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Proxy {
+        let handle =
+            pgweir::run::start(self.settings).unwrap_or_else(|error| panic!("the proxy did not start: {error}"));
+        Proxy { handle: Some(handle) }
+    }
+}
+
+fn settings(upstream: SocketAddr) -> Settings {
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let upstream =
+        Upstream { host: upstream.ip().to_string(), port: upstream.port(), database: None, user: None, password: None };
+    Settings {
+        listen: vec![anywhere],
+        admin: Some(Admin { listen: anywhere, token: None }),
+        workers: 2,
+        max_clients: 1000,
+        auth: Auth { method: AuthMethod::Trust, plaintext_network: false, login_timeout: Duration::from_secs(10) },
+        users: BTreeMap::new(),
+        databases: BTreeMap::new(),
+        wildcard: Some(Database { upstream, pool: pool() }),
+        tenants: Tenants {
+            rules: Vec::new(),
+            default: "default".to_owned(),
+            max_tenants: 100,
+            default_limits: Limits::default(),
+            limits: BTreeMap::new(),
+        },
+        observe: Observe {
+            statements: true,
+            n_plus_one: true,
+            profile: Profile::Production,
+            max_fingerprints: 1000,
+            samples: false,
+        },
+        slow_log: SlowLog { threshold: None, per_minute: 60 },
+        shutdown: Shutdown { drain_timeout: Duration::from_secs(5), grace: Duration::ZERO },
+        log: Log { level: LogLevel::Error, json: false, file: None },
+    }
+}
+
+/// Nothing happens by itself here: a test that is about a limit sets it.
+fn pool() -> Pool {
+    Pool {
+        mode: PoolMode::Transaction,
+        size: 4,
+        min_size: 0,
+        queue_timeout: Duration::from_secs(20),
+        connect_timeout: Duration::from_secs(5),
+        connect_backoff: Duration::from_millis(20),
+        connect_backoff_max: Duration::from_millis(200),
+        idle_timeout: Duration::ZERO,
+        lifetime: Duration::ZERO,
+        health_check_after: Duration::ZERO,
+        idle_in_transaction_timeout: Duration::ZERO,
+        max_prepared: 100,
+    }
+}
