@@ -46,7 +46,8 @@ fn is_survived(upstream: &FakeUpstream) {
     let proxy = before(upstream);
     let mut unlucky = login(proxy.address());
     unlucky.say(frontend::query("select boom"));
-    let reply = unlucky.read_to_end();
+    // Whether it keeps its connection depends on what can still be said on it.
+    let reply = unlucky.read_until('E');
     assert!(reply.error().is_whole(), "{reply:?}");
     assert!(["08006", "08P01", "57P01"].contains(&reply.error().code()), "{reply:?}");
     assert!(reply.rows().is_empty(), "{reply:?}");
@@ -193,7 +194,7 @@ fn is_refused_in_time(upstream: &FakeUpstream) {
         Err(error) => error,
         Ok(mut client) => client.query("select 1").error().clone(),
     };
-    assert!(error.is_whole() && ["08001", "08006", "08P01", "57P03", "53300"].contains(&error.code()), "{error:?}");
+    assert!(error.is_whole() && ["08001", "08006", "08P01", "57P03", "53300", "XX000"].contains(&error.code()), "{error:?}");
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
