@@ -80,7 +80,7 @@ fn pgbench() {
         };
         run(&["-i", "-q", "-s", "1"]);
         for protocol in ["simple", "extended", "prepared"] {
-            let said = run(&["-M", protocol, "-c", "8", "-j", "2", "-t", "25"]);
+            let said = run(&["-M", protocol, "-c", "8", "-j", "8", "-t", "25"]);
             assert!(said.contains("number of transactions actually processed: 200/200"), "{said}");
             assert!(said.contains("number of failed transactions: 0 "), "{said}");
         }
