@@ -113,6 +113,7 @@ fn what_is_no_protocol_is_refused_and_ends_the_connection() {
     everywhere(|site| {
         for (what, bytes) in bad {
             let mut client = site.client();
+            client.query("select 1").ok();
             client.say(bytes).say(frontend::sync()).send();
             // PostgreSQL ends the connection where framing is lost, and goes on where only a body is wrong.
             client.half_close();
