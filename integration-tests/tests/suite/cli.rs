@@ -29,7 +29,10 @@ fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let upstream = ["--upstream", "postgres://a@127.0.0.1:1/b", "--auth", "trust"];
-    is_refused(&[&["serve", "--listen", &address, "--admin", "off"], &upstream[..]].concat(), &[&address, "another program uses this port"]);
+    is_refused(
+        &[&["serve", "--listen", &address, "--admin", "off"], &upstream[..]].concat(),
+        &[&address, "another program uses this port"],
+    );
     is_refused(&[&["serve", "--listen", "127.0.0.1:0", "--admin", &address], &upstream[..]].concat(), &[&address]);
 }
 

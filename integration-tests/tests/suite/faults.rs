@@ -194,7 +194,10 @@ fn is_refused_in_time(upstream: &FakeUpstream) {
         Err(error) => error,
         Ok(mut client) => client.query("select 1").error().clone(),
     };
-    assert!(error.is_whole() && ["08001", "08006", "08P01", "57P03", "53300", "XX000"].contains(&error.code()), "{error:?}");
+    assert!(
+        error.is_whole() && ["08001", "08006", "08P01", "57P03", "53300", "XX000"].contains(&error.code()),
+        "{error:?}"
+    );
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
