@@ -19,13 +19,21 @@ pub fn strip_ends(sql: &[u8]) -> (&[u8], Comments<'_>) {
     let rest = sql.get(start..).unwrap_or_default();
     let blank = rest.iter().rev().take_while(|byte| is_blank(**byte)).count();
     let trimmed = rest.get(..rest.len() - blank).unwrap_or_default();
-    let body = if trimmed.ends_with(b"*/") || (trimmed.contains(&b'-') && has_twice(trimmed, b'-')) {
-        without_tail(trimmed)
-    } else {
-        trimmed
-    };
+    let body = if may_end_in_a_comment(trimmed) { without_tail(trimmed) } else { trimmed };
     let tail = rest.get(body.len()..).unwrap_or_default();
     (body, Comments { head: sql.get(..start).unwrap_or_default(), tail })
+}
+
+/// Whether to read `text` from the beginning: it ends like a comment, or two dashes in its last line may begin one.
+#[inline]
+fn may_end_in_a_comment(text: &[u8]) -> bool {
+    // A longer one is not read, so that its end stays as it is.
+    text.len() <= MAX_ANALYSED && (text.ends_with(b"*/") || (has_twice(text, b'-') && has_twice(last_line(text), b'-')))
+}
+
+fn last_line(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| matches!(byte, b'\n' | b'\r'));
+    end.and_then(|end| text.get(end..)).unwrap_or(text)
 }
 
 const fn is_blank(byte: u8) -> bool {
@@ -53,9 +61,6 @@ fn head_length(sql: &[u8]) -> usize {
 /// `text` up to its last token.
 #[cold]
 fn without_tail(text: &[u8]) -> &[u8] {
-    if text.len() > MAX_ANALYSED {
-        return text;
-    }
     let mut lexer = Lexer::new(text);
     let mut end = 0;
     while let Some(token) = lexer.next_token() {

@@ -12,7 +12,7 @@ use sink::{Form, Ids, Text};
 use walk::{Buffers, Frame, Noticed, Walk};
 
 /// The version of the rules behind the ids; it is hashed into every id, and changes when their grouping does.
-pub const SCHEME: u32 = 1;
+pub const SCHEME: u32 = 2;
 
 /// Which release of `pg_stat_statements` the strict ids group like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -126,6 +126,17 @@ impl Analyser {
         &self.analysis
     }
 
+    /// As the function [`normalise`], in this analyser's grouping and its reading of backslashes: with
+    /// `standard_conforming_strings` off, only this one hides what stands behind an escaped quote.
+    pub fn normalise(&self, sql: &[u8]) -> String {
+        render(sql, self.compat, self.standard_strings, Form::Strict)
+    }
+
+    /// As the function [`normalise_family`], in this analyser's reading of backslashes.
+    pub fn normalise_family(&self, sql: &[u8]) -> String {
+        render(sql, self.compat, self.standard_strings, Form::Family)
+    }
+
     fn reset(&mut self) {
         self.analysis.clear();
         if self.tokens.capacity() > KEPT {
@@ -133,7 +144,6 @@ impl Analyser {
             self.tokens.shrink_to(KEPT);
             self.frames.clear();
             self.frames.shrink_to(KEPT);
-            self.ids.shrink(8 * KEPT);
         }
     }
 
@@ -144,7 +154,7 @@ impl Analyser {
         let verb = classify(tokens);
         let literals = analysis.literals.len() as u32;
         let effects = analysis.effects.len() as u32;
-        self.ids.clear();
+        self.ids = Ids::default();
         let buffers = Buffers { sink: &mut self.ids, frames: &mut self.frames, literals: &mut analysis.literals };
         let noticed = Walk::new(sql, tokens, verb.class, self.compat, buffers).run(verb.value);
         let literal_free = analysis.literals.len() as u32 == literals && verb.value.is_none();
@@ -170,7 +180,7 @@ impl Analyser {
     fn combine(&mut self) {
         let analysis = &mut self.analysis;
         let (Some(first), Some(last)) = (analysis.parts.first().copied(), analysis.parts.last().copied()) else {
-            self.ids.clear();
+            self.ids = Ids::default();
             (analysis.strict, analysis.family) = self.ids.finish();
             analysis.flags = Flags::LITERAL_FREE | Flags::READ_ONLY;
             return;
@@ -185,7 +195,7 @@ impl Analyser {
         let all = Flags::LITERAL_FREE | Flags::READ_ONLY;
         let mut common = all;
         let mut any = Flags::MULTI;
-        self.ids.clear();
+        self.ids = Ids::default();
         for part in &analysis.parts {
             common = common.intersection(part.flags);
             any |= part.flags;
@@ -253,20 +263,21 @@ fn statement_at(tokens: &[Token], at: usize) -> Option<(usize, usize)> {
 }
 
 /// The text under which a strict id is shown: constants as `?`, keywords and unquoted names in lower case, single
-/// spaces, no comments. No constant survives.
+/// spaces, no comments. No constant survives, as `standard_conforming_strings = on` reads the text; for a session where
+/// it is off there is [`Analyser::normalise`].
 pub fn normalise(sql: &[u8], compat: Compat) -> String {
-    render(sql, compat, Form::Strict)
+    render(sql, compat, true, Form::Strict)
 }
 
 /// The text under which a family is shown: as [`normalise`], with parameters as `?` and lists as `...`.
 pub fn normalise_family(sql: &[u8]) -> String {
-    render(sql, Compat::default(), Form::Family)
+    render(sql, Compat::default(), true, Form::Family)
 }
 
-fn render(sql: &[u8], compat: Compat, form: Form) -> String {
+fn render(sql: &[u8], compat: Compat, standard_strings: bool, form: Form) -> String {
     let sql = sql.get(..MAX_ANALYSED).unwrap_or(sql);
     let (mut tokens, mut frames, mut literals) = (Vec::new(), Vec::new(), Vec::new());
-    lexer::scan(sql, true, &mut tokens);
+    lexer::scan(sql, standard_strings, &mut tokens);
     let mut text = Text::new(form);
     let mut at = 0;
     while let Some((from, to)) = statement_at(&tokens, at) {

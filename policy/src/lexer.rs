@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 /// One token: 24 bytes, so that a long text's tokens stay in the cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token {
-    /// A word's first eight bytes, folded; a symbol's bytes; zero for the rest. Little-endian, padded with zeros.
+    /// What [`swar::word_key`] makes of a word; a symbol's bytes, little-endian, padded with zeros; zero for the rest.
     pub(crate) key: u64,
     /// Its first byte in the text.
     pub(crate) start: u32,
@@ -42,6 +42,8 @@ pub(crate) struct Token {
     pub(crate) kind: Kind,
     /// Which keyword a [`Kind::Word`] is.
     pub(crate) word: Word,
+    /// A name or an operator that means nothing but itself wherever it stands: most tokens are.
+    pub(crate) plain: bool,
 }
 
 impl Token {
@@ -105,12 +107,17 @@ const LEADS: [Lead; 256] = {
     table
 };
 
+#[inline(always)]
+fn lead_of(byte: u8) -> Lead {
+    LEADS.get(usize::from(byte)).copied().unwrap_or(Lead::Other)
+}
+
 const fn lead(byte: u8) -> Lead {
     match byte {
         b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => Lead::Space,
         b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => Lead::Letter,
         b'0'..=b'9' => Lead::Digit,
-        b',' | b'(' | b')' | b'[' | b']' | b';' => Lead::Single,
+        b',' | b'(' | b')' | b'[' | b']' => Lead::Single,
         b'.' => Lead::Dot,
         b':' => Lead::Colon,
         b'$' => Lead::Dollar,
@@ -146,12 +153,13 @@ const fn is_operator(byte: u8) -> bool {
 /// Cuts the whole of `sql` into `tokens`, which is cleared first.
 pub(crate) fn scan(sql: &[u8], standard_strings: bool, tokens: &mut Vec<Token>) -> Scan {
     tokens.clear();
-    let mut lexer = Lexer { sql, at: 0, standard_strings, scan: Scan::default() };
+    let mut lexer = Lexer { standard_strings, ..Lexer::new(sql) };
     while let Some(token) = lexer.next_token() {
         if token.kind == Kind::String
             && let Some(before) = tokens.last_mut().filter(|before| before.kind == Kind::Word)
         {
             before.word = before.word.before_a_string();
+            before.plain &= before.word != Word::TypeName;
         }
         tokens.push(token);
     }
@@ -164,12 +172,13 @@ pub(crate) struct Lexer<'a> {
     at: usize,
     standard_strings: bool,
     scan: Scan,
+    words: swar::Words,
 }
 
 impl<'a> Lexer<'a> {
     /// A lexer at the beginning of `sql`.
     pub(crate) fn new(sql: &'a [u8]) -> Self {
-        Self { sql, at: 0, standard_strings: true, scan: Scan::default() }
+        Self { sql, at: 0, standard_strings: true, scan: Scan::default(), words: swar::Words::new() }
     }
 
     /// What was noticed so far.
@@ -186,50 +195,93 @@ impl<'a> Lexer<'a> {
         loop {
             let start = self.at;
             let first = *self.sql.get(start)?;
-            let (kind, key, word) = match LEADS.get(first as usize).copied().unwrap_or(Lead::Other) {
+            let (kind, key, word, plain) = match lead_of(first) {
                 Lead::Space => {
                     self.at = start + 1;
                     continue;
                 }
                 Lead::Letter => {
-                    let (key, length) = swar::word_at(self.sql, start);
+                    let bytes = swar::load(self.sql, start);
+                    let length = self.words.run(self.sql, start);
                     self.at = start + length;
-                    if length == 1 && matches!(self.byte(start + 1), Some(b'\'' | b'&')) {
-                        match self.prefixed(first) {
-                            Kind::Word => (Kind::Word, key, Word::None),
-                            kind => (kind, 0, Word::None),
-                        }
+                    if length > 1 {
+                        let (key, (word, plain)) = self.word(start, length, bytes);
+                        (Kind::Word, key, word, plain)
                     } else {
-                        (Kind::Word, key, Word::of(self.sql, start, key, length))
+                        // No keyword is that short.
+                        let key = swar::lower(bytes) & 0xff;
+                        match self.prefixed(first) {
+                            Kind::Word => (Kind::Word, key, Word::None, true),
+                            kind => (kind, 0, Word::None, false),
+                        }
                     }
                 }
-                Lead::Single => {
+                lead if self.stands_alone(lead, start + 1) => {
                     self.at = start + 1;
-                    self.scan.semicolons += u32::from(first == b';');
-                    (Kind::Symbol, u64::from(first), Word::None)
+                    (Kind::Symbol, u64::from(first), Word::None, lead != Lead::Single && first != b'-')
                 }
                 lead => match self.other(lead, first) {
-                    Some(Kind::Symbol) => (Kind::Symbol, self.symbol_key(start), Word::None),
-                    Some(kind) => (kind, 0, Word::None),
+                    Some(Kind::Symbol) => (Kind::Symbol, self.symbol_key(start), Word::None, false),
+                    Some(kind) => (kind, 0, Word::None, false),
                     None => continue,
                 },
             };
             // Texts are cut at 256 KiB before they come here: positions fit.
-            return Some(Token { key, start: start as u32, end: self.at as u32, kind, word });
+            return Some(Token { key, start: start as u32, end: self.at as u32, kind, word, plain });
+        }
+    }
+
+    /// The key of the word of `length` bytes at `start`, of which `bytes` are the first; which keyword it is and whether
+    /// it is plain.
+    #[inline(always)]
+    fn word(&self, start: usize, length: usize, bytes: u64) -> (u64, (Word, bool)) {
+        let begin = swar::lower(bytes);
+        if length <= 8 {
+            let key = swar::keep(begin, length);
+            return (key, Word::of(key));
+        }
+        let mut key = begin;
+        let mut at = 8;
+        while at < length {
+            let part = swar::lower(swar::load(self.sql, start + at));
+            key = swar::join(key, swar::keep(part, (length - at).min(8)));
+            at += 8;
+        }
+        let word = self.sql.get(start..start + length).unwrap_or_default();
+        (key, Word::of_long(key, begin, word))
+    }
+
+    /// Whether a symbol of one byte ends before `next`.
+    #[inline(always)]
+    fn stands_alone(&self, lead: Lead, next: usize) -> bool {
+        let follower = self.byte(next).map_or(Lead::Space, lead_of);
+        match lead {
+            Lead::Single => true,
+            Lead::Dot => !matches!(follower, Lead::Digit | Lead::Dot),
+            Lead::Operator => follower != Lead::Operator,
+            _ => false,
         }
     }
 
     #[inline]
     fn symbol_key(&self, start: usize) -> u64 {
-        match swar::keep(swar::load(self.sql, start), self.at - start) {
+        match swar::keep(swar::load(self.sql, start), (self.at - start).min(8)) {
             NOT_EQUAL_C => symbol("<>"),
             key => key,
         }
     }
 
     /// A string or name whose prefix is a letter: `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`, `U&"…"`; a word otherwise.
-    #[cold]
+    #[inline(always)]
     fn prefixed(&mut self, first: u8) -> Kind {
+        match self.byte(self.at) {
+            Some(b'\'' | b'&') => self.behind_prefix(first),
+            _ => Kind::Word,
+        }
+    }
+
+    #[cold]
+    fn behind_prefix(&mut self, first: u8) -> Kind {
         let open = self.at;
         let (kind, end) = match (first | 0x20, self.byte(open), self.byte(open + 1)) {
             (b'e', Some(b'\''), _) => (Kind::String, self.string_end(open, true)),
@@ -255,17 +307,32 @@ impl<'a> Lexer<'a> {
             }
             Lead::Quote => (Kind::String, self.string_end(start, !self.standard_strings)),
             Lead::DoubleQuote => (Kind::Quoted, self.name_end(start)),
-            Lead::Digit => (Kind::Number, start + quote::number_length(self.rest(start))),
+            Lead::Digit => (Kind::Number, self.number_end(start)),
             Lead::Dollar => self.dollar(),
             Lead::Dot if next.is_some_and(|next| next.is_ascii_digit()) => {
                 (Kind::Number, start + quote::number_length(self.rest(start)))
             }
             Lead::Dot => (Kind::Symbol, start + 1 + usize::from(next == Some(b'.'))),
             Lead::Colon => (Kind::Symbol, start + 1 + usize::from(matches!(next, Some(b':' | b'=')))),
-            _ => (Kind::Symbol, start + 1),
+            _ => {
+                self.scan.semicolons += u32::from(first == b';');
+                (Kind::Symbol, start + 1)
+            }
         };
         self.at = end;
         Some(kind)
+    }
+
+    #[inline]
+    fn number_end(&self, start: usize) -> usize {
+        let mut at = start + 1;
+        while self.byte(at).is_some_and(|byte| byte.is_ascii_digit()) {
+            at += 1;
+        }
+        match self.byte(at).map_or(Lead::Space, lead_of) {
+            Lead::Letter | Lead::Dot => start + quote::number_length(self.rest(start)),
+            _ => at,
+        }
     }
 
     fn dollar(&mut self) -> (Kind, usize) {

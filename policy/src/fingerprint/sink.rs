@@ -1,7 +1,5 @@
 //! Where the walk over the tokens puts what it keeps: into ids or into text.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use super::SCHEME;
 use crate::lexer::{Kind, Token, Word, swar};
 
@@ -18,8 +16,8 @@ pub(crate) enum Form {
 
 /// Takes the canonical items of one statement, in order.
 pub(crate) trait Sink {
-    /// A word or a symbol of at most seven bytes: most of a statement.
-    fn short(&mut self, token: Token, form: Form);
+    /// The plain tokens at the beginning of `tokens`, and how many they are.
+    fn plain(&mut self, sql: &[u8], tokens: &[Token], form: Form) -> usize;
     /// A word, a symbol or a number that is not a constant, as it is.
     fn token(&mut self, sql: &[u8], token: Token, form: Form);
     /// A constant.
@@ -32,157 +30,157 @@ pub(crate) trait Sink {
     fn list(&mut self, form: Form);
 }
 
-/// What stands for a constant: a byte that no token begins with, and the end of an item.
+/// What stands for a constant: a byte that no token is made of.
 const CONSTANT: u64 = 1;
 /// What stands for a squashed list.
 const LIST: u64 = 2;
 /// What stands before a quoted name that is not the same as any unquoted one.
 const QUOTED: u64 = 3;
+/// What stands before a number or a parameter that is kept.
+const RAW: u64 = 4;
 
-/// Builds the two streams that are hashed into ids.
+/// Where both ids begin.
+const SEED: u64 = (SCHEME as u64).wrapping_mul(0x243f_6a88_85a3_08d3);
+
+/// What an item adds to an id. Both factors are made of it, so that what two items have in common does not show in the
+/// difference of their terms.
+#[inline(always)]
+const fn term(item: u64) -> u64 {
+    let item = item ^ 0x4528_21e6_38d0_1377;
+    swar::fold(item, item.rotate_left(32) ^ 0x1319_8a2e_0370_7344)
+}
+
+/// An id with one more term: a polynomial, so that the order counts, and a term serves both ids.
+#[inline(always)]
+const fn with(id: u64, term: u64) -> u64 {
+    id.wrapping_add(term).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Spreads an id over all bits, the last steps as XXH3 does.
+const fn finished(id: u64) -> u64 {
+    let id = id ^ swar::fold(id ^ 0xa409_3822_299f_31d0, 0x9fb2_1c65_1e98_df25);
+    let id = (id ^ (id >> 37)).wrapping_mul(0x1656_6791_9e37_79f9);
+    id ^ (id >> 32)
+}
+
+/// Makes the two ids.
 ///
-/// A stream is a run of items that each end with a zero byte: a word is its folded bytes, a symbol its bytes, a constant
-/// the byte 1. The streams differ only in statements with parameters or lists, so the second one is begun at the first
-/// difference.
-#[derive(Debug, Default)]
+/// An item is a token's key, or for what has none a row of numbers of which the first says what it is. The two differ
+/// only in statements with parameters or lists, so the second one is begun at the first difference.
+#[derive(Debug)]
 pub(crate) struct Ids {
-    strict: Vec<u8>,
-    family: Vec<u8>,
-    forked: bool,
+    strict: u64,
+    family: Option<u64>,
     /// The types of the constants where they matter, mixed in order.
     types: u64,
 }
 
+impl Default for Ids {
+    fn default() -> Self {
+        Self { strict: SEED, family: None, types: 0 }
+    }
+}
+
 impl Ids {
-    /// Ready for the next statement.
-    pub(crate) fn clear(&mut self) {
-        self.strict.clear();
-        self.forked = false;
-        self.types = 0;
-    }
-
-    /// Gives memory back after a text of unusual size.
-    pub(crate) fn shrink(&mut self, bytes: usize) {
-        self.clear();
-        self.family.clear();
-        self.strict.shrink_to(bytes);
-        self.family.shrink_to(bytes);
-    }
-
-    /// Strict id and family id of what was taken since [`Self::clear`].
+    /// Strict id and family id of what was taken. They are the same when no item belongs to one form only.
     pub(crate) fn finish(&self) -> (u64, u64) {
-        let seed = u64::from(SCHEME);
-        let strict = xxh3_64_with_seed(&self.strict, seed ^ self.types);
-        let family = match (self.forked, self.types) {
-            (false, 0) => strict,
-            (false, _) => xxh3_64_with_seed(&self.strict, seed),
-            (true, _) => xxh3_64_with_seed(&self.family, seed),
-        };
-        (strict, family)
+        let strict = if self.types == 0 { self.strict } else { with(self.strict, term(self.types)) };
+        (finished(strict), finished(self.family.unwrap_or(self.strict)))
     }
 
     /// Takes the ids of one statement of several.
     pub(crate) fn part(&mut self, strict: u64, family: u64) {
         if strict == family {
-            self.chunk(strict, 8, Form::Both);
+            self.item(strict, Form::Both);
         } else {
-            self.chunk(strict, 8, Form::Strict);
-            self.chunk(family, 8, Form::Family);
+            self.item(strict, Form::Strict);
+            self.item(family, Form::Family);
         }
     }
 
-    /// The lowest `length` bytes of `chunk`, at most eight.
-    #[inline]
-    fn chunk(&mut self, chunk: u64, length: usize, form: Form) {
-        if form != Form::Both && !self.forked {
-            self.fork();
+    #[inline(always)]
+    fn item(&mut self, item: u64, form: Form) {
+        let term = term(item);
+        if form != Form::Both && self.family.is_none() {
+            self.family = Some(self.strict);
         }
         if form != Form::Family {
-            append(&mut self.strict, chunk, length);
+            self.strict = with(self.strict, term);
         }
-        if self.forked && form != Form::Strict {
-            append(&mut self.family, chunk, length);
+        if form != Form::Strict
+            && let Some(family) = &mut self.family
+        {
+            *family = with(*family, term);
         }
     }
 
-    #[cold]
-    fn fork(&mut self) {
-        self.forked = true;
-        self.family.clear();
-        self.family.extend_from_slice(&self.strict);
-    }
-
-    /// A word, in the lexer's folded form.
-    fn word(&mut self, word: &[u8], form: Form) {
-        let mut at = 0;
-        loop {
-            let left = word.len().saturating_sub(at).min(8);
-            let chunk = swar::keep(swar::fold(swar::load(word, at)).0, left);
-            if left < 8 {
-                return self.chunk(chunk, left + 1, form);
-            }
-            self.chunk(chunk, 8, form);
-            at += 8;
+    /// A token that is neither a word nor a symbol.
+    fn other(&mut self, sql: &[u8], token: Token, form: Form) {
+        match simple_name(token.of(sql)) {
+            Some(name) => self.item(swar::word_key(name), form),
+            None if token.kind == Kind::Quoted => self.raw(QUOTED, token.of(sql), form),
+            None => self.raw(RAW, token.of(sql), form),
         }
     }
 
     /// Bytes that are not folded: the inside of a quoted name, a number that is kept.
-    fn raw(&mut self, bytes: &[u8], form: Form) {
+    fn raw(&mut self, mark: u64, bytes: &[u8], form: Form) {
+        self.item(mark, form);
         let (chunks, rest) = bytes.as_chunks::<8>();
         for chunk in chunks {
-            self.chunk(u64::from_le_bytes(*chunk), 8, form);
+            self.item(u64::from_le_bytes(*chunk), form);
         }
-        self.chunk(swar::key(rest), rest.len() + 1, form);
+        self.item(swar::key(rest), form);
     }
-}
-
-/// Appends a fixed eight bytes and takes the surplus back: cheaper than a copy of a length that is not known.
-#[inline]
-fn append(stream: &mut Vec<u8>, chunk: u64, length: usize) {
-    stream.extend_from_slice(&chunk.to_le_bytes());
-    stream.truncate(stream.len() - 8 + length.min(8));
 }
 
 impl Sink for Ids {
     #[inline(always)]
-    fn short(&mut self, token: Token, form: Form) {
-        let length = token.len() + 1;
-        if form == Form::Both && !self.forked {
-            append(&mut self.strict, token.key, length);
-        } else {
-            self.chunk(token.key, length, form);
+    fn plain(&mut self, _sql: &[u8], tokens: &[Token], form: Form) -> usize {
+        if form != Form::Both && self.family.is_none() {
+            self.family = Some(self.strict);
         }
+        let mut taken = 0;
+        let mut strict = self.strict;
+        let plain = tokens.iter().take_while(|token| token.plain);
+        if form == Form::Both
+            && let Some(mut family) = self.family
+        {
+            for token in plain {
+                let term = term(token.key);
+                (strict, family) = (with(strict, term), with(family, term));
+                taken += 1;
+            }
+            self.family = Some(family);
+        } else {
+            for token in plain {
+                strict = with(strict, term(token.key));
+                taken += 1;
+            }
+        }
+        self.strict = strict;
+        taken
     }
 
-    #[inline]
+    #[inline(always)]
     fn token(&mut self, sql: &[u8], token: Token, form: Form) {
         match token.kind {
-            Kind::Symbol => self.chunk(token.key, token.len() + 1, form),
-            Kind::Word => self.word(token.of(sql), form),
-            Kind::Quoted => match simple_name(token.of(sql)) {
-                Some(name) => self.word(name, form),
-                None => {
-                    self.chunk(QUOTED, 1, form);
-                    self.raw(token.of(sql), form);
-                }
-            },
-            Kind::Number | Kind::Parameter | Kind::String | Kind::Bits => self.raw(token.of(sql), form),
+            Kind::Symbol | Kind::Word => self.item(token.key, form),
+            _ => self.other(sql, token, form),
         }
     }
 
     #[inline]
     fn constant(&mut self, form: Form) {
-        self.chunk(CONSTANT, 2, form);
+        self.item(CONSTANT, form);
     }
 
     fn parameter(&mut self, sql: &[u8], token: Token, form: Form) {
-        match form {
-            Form::Both => {
-                self.raw(token.of(sql), Form::Strict);
-                self.chunk(CONSTANT, 2, Form::Family);
-            }
-            Form::Strict => self.raw(token.of(sql), Form::Strict),
-            Form::Family => self.chunk(CONSTANT, 2, Form::Family),
+        if form != Form::Family {
+            self.raw(RAW, token.of(sql), Form::Strict);
+        }
+        if form != Form::Strict {
+            self.item(CONSTANT, Form::Family);
         }
     }
 
@@ -192,7 +190,7 @@ impl Sink for Ids {
     }
 
     fn list(&mut self, form: Form) {
-        self.chunk(LIST, 2, form);
+        self.item(LIST, form);
     }
 }
 
@@ -253,6 +251,18 @@ impl Text {
         self.last = last;
     }
 
+    /// A short word is taken from its key, since the walk puts in some that are not in the text.
+    fn word(&mut self, sql: &[u8], token: Token) {
+        let last = if token.word.is_name() { Last::Name } else { Last::Other };
+        if token.len() >= 8 {
+            return self.put(&token.of(sql).to_ascii_lowercase(), last);
+        }
+        let mut bytes = token.key.to_le_bytes();
+        // The lexer's own form of an underscore.
+        bytes.iter_mut().filter(|byte| **byte == 0x7f).for_each(|byte| *byte = b'_');
+        self.put(bytes.get(..token.len()).unwrap_or_default(), last);
+    }
+
     fn symbol(&mut self, key: u64) {
         let bytes = key.to_le_bytes();
         let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(8);
@@ -271,18 +281,9 @@ impl Text {
 }
 
 impl Sink for Text {
-    fn short(&mut self, token: Token, form: Form) {
-        if !self.shown(form) {
-            return;
-        }
-        if token.kind == Kind::Symbol {
-            return self.symbol(token.key);
-        }
-        let last = if token.word.is_name() { Last::Name } else { Last::Other };
-        let mut bytes = token.key.to_le_bytes();
-        // The lexer's own form of an underscore.
-        bytes.iter_mut().filter(|byte| **byte == 0x7f).for_each(|byte| *byte = b'_');
-        self.put(bytes.get(..token.len()).unwrap_or_default(), last);
+    fn plain(&mut self, sql: &[u8], tokens: &[Token], form: Form) -> usize {
+        let plain = tokens.iter().take_while(|token| token.plain);
+        plain.map(|token| self.token(sql, *token, form)).count()
     }
 
     fn token(&mut self, sql: &[u8], token: Token, form: Form) {
@@ -291,10 +292,7 @@ impl Sink for Text {
         }
         match token.kind {
             Kind::Symbol if token.key.to_le_bytes().last() == Some(&0) => self.symbol(token.key),
-            Kind::Word => {
-                let last = if token.word.is_name() { Last::Name } else { Last::Other };
-                self.put(&token.of(sql).to_ascii_lowercase(), last);
-            }
+            Kind::Word => self.word(sql, token),
             Kind::Quoted => self.put(simple_name(token.of(sql)).unwrap_or(token.of(sql)), Last::Name),
             _ => self.put(token.of(sql), Last::Other),
         }

@@ -5,7 +5,7 @@ mod spelling;
 
 use super::Compat;
 use super::sink::{Form, Sink};
-use crate::lexer::{Kind, Token, Word, symbol};
+use crate::lexer::{Kind, Token, Word, swar, symbol};
 use crate::statement::{Class, Flags, Literal, LiteralKind, Span};
 
 /// What a walk noticed besides the canonical items.
@@ -79,7 +79,7 @@ const VALUE: u64 = symbol("value");
 const OTHERS: u64 = symbol("others");
 
 /// Words that stand before a string without naming its type: UESCAPE, PASSING, PATH, DOUBLE PRECISION.
-const NOT_TYPES: [u64; 4] = [symbol("uescape"), symbol("passing"), symbol("path"), symbol("precisio")];
+const NOT_TYPES: [u64; 4] = [symbol("uescape"), symbol("passing"), symbol("path"), swar::word_key(b"precision")];
 
 /// The parts of a walk that outlive it.
 pub(crate) struct Buffers<'a, S> {
@@ -117,14 +117,18 @@ impl<'a, S: Sink> Walk<'a, S> {
     /// Walks to the end. From the token `value` on, everything is one constant: the value of a SET, a savepoint's name.
     pub(crate) fn run(mut self, value: Option<usize>) -> Noticed {
         let end = value.unwrap_or(self.tokens.len()).min(self.tokens.len());
-        while let Some(token) = self.tokens.get(self.at).copied().filter(|_| self.at < end) {
+        let walked = self.tokens.get(..end).unwrap_or_default();
+        while let Some(rest) = walked.get(self.at..) {
+            let form = self.form();
+            self.at += self.sink.plain(self.sql, rest, form);
+            let Some(token) = walked.get(self.at) else { break };
             match token.kind {
-                Kind::Word if token.word == Word::None => self.keep(token),
-                Kind::Word => self.keyword(token),
-                Kind::Symbol => self.symbol(token),
-                Kind::Number | Kind::String | Kind::Bits => self.constant(token),
-                Kind::Parameter => self.parameter(token),
-                Kind::Quoted => self.quoted(token),
+                Kind::Symbol if token.key == COMMA => self.comma(),
+                Kind::Symbol => self.symbol(*token),
+                Kind::Word => self.keyword(*token),
+                Kind::Number | Kind::String | Kind::Bits => self.constant(*token),
+                Kind::Parameter => self.parameter(*token),
+                Kind::Quoted => self.quoted(*token),
             }
             self.at += 1;
         }
@@ -142,11 +146,7 @@ impl<'a, S: Sink> Walk<'a, S> {
     #[inline(always)]
     fn keep(&mut self, token: Token) {
         let form = self.form();
-        if token.len() < 8 && matches!(token.kind, Kind::Word | Kind::Symbol) {
-            self.sink.short(token, form);
-        } else {
-            self.sink.token(self.sql, token, form);
-        }
+        self.sink.token(self.sql, token, form);
     }
 
     fn peek(&self, ahead: usize) -> Option<Token> {
@@ -178,6 +178,7 @@ impl<'a, S: Sink> Walk<'a, S> {
         self.frames.is_empty()
     }
 
+    /// A keyword that is not plain. One that is looked at here must be named in `Word::is_plain`, or it never comes.
     fn keyword(&mut self, token: Token) {
         match token.word {
             Word::True | Word::False | Word::Null => return self.word_constant(token),
@@ -343,15 +344,19 @@ impl<'a, S: Sink> Walk<'a, S> {
         self.keep(token);
     }
 
-    #[inline]
+    #[inline(always)]
+    fn comma(&mut self) {
+        self.frame.commas += 1;
+        if self.frame.clause == Clause::From && self.frame.query {
+            self.note(Flags::JOINS);
+        }
+        if let Some(token) = self.tokens.get(self.at) {
+            self.keep(*token);
+        }
+    }
+
     fn symbol(&mut self, token: Token) {
         match token.key {
-            COMMA => {
-                self.frame.commas += 1;
-                if self.frame.clause == Clause::From && self.frame.query {
-                    self.note(Flags::JOINS);
-                }
-            }
             OPEN | OPEN_BRACKET => return self.open(token),
             CLOSE | CLOSE_BRACKET => return self.close(token),
             MINUS if self.is_sign() => return self.signed(token),

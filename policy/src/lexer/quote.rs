@@ -2,6 +2,8 @@
 //!
 //! Every function takes the text from the first byte of the thing and answers with its length. All are linear.
 
+use super::swar;
+
 /// Where a dollar-quoted string ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -18,8 +20,12 @@ pub(crate) enum End {
 pub(crate) fn closing(text: &[u8], quote: u8, escapes: bool) -> Option<usize> {
     let mut at = 1;
     loop {
-        let rest = text.get(at..)?;
-        at += rest.iter().position(|byte| *byte == quote || (escapes && *byte == b'\\'))?;
+        at = if escapes {
+            let rest = text.get(at..)?;
+            at + rest.iter().position(|byte| *byte == quote || *byte == b'\\')?
+        } else {
+            swar::find(text, at, quote)?
+        };
         match (text.get(at), text.get(at + 1)) {
             (Some(b'\\'), _) if escapes => at += 2,
             (_, Some(next)) if *next == quote => at += 2,

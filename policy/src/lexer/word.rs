@@ -72,21 +72,24 @@ words! {
     }
 }
 
-/// One keyword with its first and second eight bytes.
+/// One keyword by its token's key.
 struct Entry {
-    low: u64,
-    high: u64,
+    key: u64,
+    text: &'static str,
     word: Word,
     reserved: bool,
+    plain: bool,
 }
 
-const fn entry(text: &str, word: Word, reserved: bool) -> Entry {
-    let bytes = text.as_bytes();
-    let (low, high) = match bytes.split_first_chunk::<8>() {
-        Some((low, high)) => (swar::word_key(low), swar::word_key(high)),
-        None => (swar::word_key(bytes), 0),
-    };
-    Entry { low, high, word, reserved }
+impl Entry {
+    /// Whether it is this word: the key of a long one is a hash, for which somebody may find another name.
+    fn says(&self, word: &[u8]) -> bool {
+        word.eq_ignore_ascii_case(self.text.as_bytes())
+    }
+}
+
+const fn entry(text: &'static str, word: Word, reserved: bool) -> Entry {
+    Entry { key: swar::word_key(text.as_bytes()), text, word, reserved, plain: word.is_plain() }
 }
 
 const SLOTS: usize = 1024;
@@ -98,7 +101,7 @@ const TABLE: [u8; SLOTS] = {
     while index < ENTRIES.len() {
         #[expect(clippy::indexing_slicing, reason = "evaluated while compiling")]
         {
-            let mut slot = slot(ENTRIES[index].low, ENTRIES[index].high);
+            let mut slot = slot(ENTRIES[index].key);
             while table[slot] != 0 {
                 slot = (slot + 1) % SLOTS;
             }
@@ -109,30 +112,78 @@ const TABLE: [u8; SLOTS] = {
     table
 };
 
-const fn slot(low: u64, high: u64) -> usize {
-    (low ^ high.rotate_left(23)).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> 54
+const fn slot(key: u64) -> usize {
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> 54
 }
 
 const ADVISORY: u64 = swar::word_key(b"pg_advis");
 const TRY_ADVISORY: u64 = swar::word_key(b"pg_try_a");
 
 impl Word {
-    /// The keyword whose first eight bytes, folded, are `key`.
-    #[inline]
-    pub(crate) fn of(text: &[u8], start: usize, key: u64, length: usize) -> Self {
-        let high = match length {
-            ..=8 => 0,
-            9..=16 => swar::keep(swar::fold(swar::load(text, start + 8)).0, length - 8),
-            _ => {
-                let advisory = key == ADVISORY || key == TRY_ADVISORY;
-                return if advisory { Self::AdvisoryCall } else { Self::None };
-            }
-        };
-        match find(key, high) {
-            Some(entry) => entry.word,
-            None if key == ADVISORY => Self::AdvisoryCall,
-            None => Self::None,
+    /// The keyword of which `key` is the token's key, and whether such a word is plain.
+    #[inline(always)]
+    pub(crate) fn of(key: u64) -> (Self, bool) {
+        find(key).map_or((Self::None, true), |entry| (entry.word, entry.plain))
+    }
+
+    /// As [`Self::of`] for a word of more than eight bytes, of which `begin` are the first eight, folded.
+    #[inline(always)]
+    pub(crate) fn of_long(key: u64, begin: u64, word: &[u8]) -> (Self, bool) {
+        match find(key) {
+            Some(entry) if entry.says(word) => (entry.word, entry.plain),
+            _ if begin == ADVISORY || begin == TRY_ADVISORY => (Self::AdvisoryCall, false),
+            _ => (Self::None, true),
         }
+    }
+
+    /// Whether the walk over a statement does anything but keep it.
+    const fn is_plain(self) -> bool {
+        !matches!(
+            self,
+            Self::True
+                | Self::False
+                | Self::Null
+                | Self::Select
+                | Self::Returning
+                | Self::From
+                | Self::As
+                | Self::Asc
+                | Self::Outer
+                | Self::Inner
+                | Self::Interval
+                | Self::Time
+                | Self::Timestamp
+                | Self::Timestamptz
+                | Self::TypeName
+                | Self::Overriding
+                | Self::Exclude
+                | Self::Order
+                | Self::Group
+                | Self::Values
+                | Self::Where
+                | Self::Having
+                | Self::Window
+                | Self::Union
+                | Self::Except
+                | Self::Intersect
+                | Self::Any
+                | Self::Some
+                | Self::Limit
+                | Self::Fetch
+                | Self::Offset
+                | Self::For
+                | Self::Skip
+                | Self::Join
+                | Self::Into
+                | Self::With
+                | Self::Insert
+                | Self::Update
+                | Self::Delete
+                | Self::Merge
+                | Self::Unnest
+                | Self::SetConfig
+                | Self::AdvisoryCall
+        )
     }
 
     /// What the word is when a string follows it.
@@ -170,23 +221,19 @@ impl Word {
 
     /// Whether PostgreSQL reserves `name`, which is folded.
     pub(crate) fn is_reserved(name: &[u8]) -> bool {
-        // The only one of more than sixteen bytes.
-        if name == b"current_timestamp" {
-            return true;
-        }
-        let (low, high) = name.split_at_checked(8).unwrap_or((name, &[]));
-        name.len() <= 16 && find(swar::word_key(low), swar::word_key(high)).is_some_and(|entry| entry.reserved)
+        name == b"current_timestamp"
+            || find(swar::word_key(name)).is_some_and(|entry| entry.reserved && entry.says(name))
     }
 }
 
-#[inline]
-fn find(low: u64, high: u64) -> Option<&'static Entry> {
-    let mut at = slot(low, high);
+#[inline(always)]
+fn find(key: u64) -> Option<&'static Entry> {
+    let mut at = slot(key);
     loop {
         // A byte of 0 ends the probe: the table is an eighth full.
         let index = usize::from(*TABLE.get(at)?).checked_sub(1)?;
         let entry = ENTRIES.get(index)?;
-        if entry.low == low && entry.high == high {
+        if entry.key == key {
             return Some(entry);
         }
         at = (at + 1) % SLOTS;
@@ -197,19 +244,24 @@ fn find(low: u64, high: u64) -> Option<&'static Entry> {
 mod tests {
     use super::*;
 
+    fn word_of(text: &str) -> Word {
+        let key = swar::word_key(text.as_bytes());
+        match text.as_bytes().split_at_checked(8) {
+            Some((begin, [_, ..])) => Word::of_long(key, swar::word_key(begin), text.as_bytes()).0,
+            _ => Word::of(key).0,
+        }
+    }
+
     #[test]
     fn every_keyword_is_found_and_its_neighbours_are_not() {
         for (text, word) in
             [("select", Word::Select), ("SET_CONFIG", Word::SetConfig), ("characteristics", Word::Characteristics)]
         {
-            let (key, length) = swar::word_at(text.as_bytes(), 0);
-            assert_eq!(Word::of(text.as_bytes(), 0, key, length), word);
-            let longer = format!("{text}x");
-            let (key, length) = swar::word_at(longer.as_bytes(), 0);
-            assert_eq!(Word::of(longer.as_bytes(), 0, key, length), Word::None);
+            assert_eq!(word_of(text), word);
+            assert_eq!(word_of(&format!("{text}x")), Word::None);
         }
         for entry in ENTRIES {
-            assert_eq!(find(entry.low, entry.high).map(|found| found.word), Some(entry.word));
+            assert_eq!(find(entry.key).map(|found| found.word), Some(entry.word));
         }
     }
 
@@ -218,8 +270,7 @@ mod tests {
         for text in
             ["pg_advisory_lock", "PG_TRY_ADVISORY_LOCK_SHARED", "pg_advisory_unlock_all", "pg_advisory_xact_lock"]
         {
-            let (key, length) = swar::word_at(text.as_bytes(), 0);
-            assert_eq!(Word::of(text.as_bytes(), 0, key, length), Word::AdvisoryCall, "{text}");
+            assert_eq!(word_of(text), Word::AdvisoryCall, "{text}");
         }
     }
 

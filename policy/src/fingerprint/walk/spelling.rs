@@ -2,7 +2,7 @@
 
 use super::{CAST, CLOSE, COMMA, DOT, MINUS, NOT_TYPES, OPEN, OTHERS, VALUE, Walk, is_constant, is_operand};
 use crate::fingerprint::sink::Sink;
-use crate::lexer::{Kind, Token, Word, symbol};
+use crate::lexer::{Kind, Token, Word, swar, symbol};
 
 impl<S: Sink> Walk<'_, S> {
     /// Whether a type's name stands before a string: `date '2026-01-01'`.
@@ -57,9 +57,9 @@ impl<S: Sink> Walk<'_, S> {
     /// `timestamptz` in full.
     pub(super) fn zoned(&mut self, name: Token) {
         let end = name.start + "timestamp".len() as u32;
-        self.keep(Token { end, word: Word::Timestamp, ..name });
+        self.keep(Token { key: swar::word_key(b"timestamp"), end, word: Word::Timestamp, ..name });
         for (key, word) in [(symbol("with"), Word::With), (symbol("time"), Word::Time), (symbol("zone"), Word::Zone)] {
-            self.keep(Token { key, word, kind: Kind::Word, start: name.start, end: name.start + 4 });
+            self.keep(Token { key, end: name.start + 4, word, ..name });
         }
     }
 
