@@ -10,7 +10,8 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, fmt, reload};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::run::RunError;
 
@@ -30,6 +31,9 @@ impl<W: Write> Write for Quiet<W> {
         Ok(())
     }
 }
+
+/// The target of the slow statement log.
+const SLOW: &str = "slow";
 
 /// The level in force; can be changed while the process runs.
 #[derive(Debug)]
@@ -55,22 +59,27 @@ fn filter(level: LogLevel) -> LevelFilter {
 
 /// Begins to log as the settings say.
 pub fn init(log: &Log) -> Result<Level, RunError> {
-    let writer = match &log.file {
-        None => BoxMakeWriter::new(|| Quiet(std::io::stderr())),
+    let file = match &log.file {
+        None => None,
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.map_err(|cause| RunError::Log { file: path.clone(), cause })?;
-            let file = Arc::new(file);
-            BoxMakeWriter::new(move || Quiet(file.clone()))
+            Some(Arc::new(file.map_err(|cause| RunError::Log { file: path.clone(), cause })?))
         }
+    };
+    let writer = || match file.clone() {
+        None => BoxMakeWriter::new(|| Quiet(std::io::stderr())),
+        Some(file) => BoxMakeWriter::new(move || Quiet(file.clone())),
     };
     let (level, handle) = reload::Layer::new(filter(log.level));
     let registry = tracing_subscriber::registry().with(level);
     let ansi = log.file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Fails only where somebody else in the process logs already: then their log is used.
-    let _ = match log.json {
-        true => registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init(),
-        false => registry.with(fmt::layer().with_ansi(ansi).with_writer(writer)).try_init(),
-    };
+    // Slow statements are lines for machines whatever the rest is.
+    let json = log.json;
+    let machines = fmt::layer().json().flatten_event(true).with_writer(writer());
+    let machines = machines.with_filter(filter_fn(move |event| json || event.target() == SLOW));
+    let people = fmt::layer().with_ansi(ansi).with_writer(writer());
+    let people = people.with_filter(filter_fn(move |event| !json && event.target() != SLOW));
+    let _ = registry.with(machines).with(people).try_init();
     Ok(Level(handle))
 }

@@ -294,3 +294,29 @@ fn a_server_that_stops_reading_holds_nobody_else_up() {
     assert_eq!(other.query("select 1").value(), "1");
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
 }
+
+#[test]
+fn a_server_that_was_idle_for_long_gives_a_sign_of_life_before_it_is_used() {
+    let upstream = FakeUpstream::start(|connection| {
+        connection.login()?;
+        if connection.index == 0 {
+            // Answers once, then no more, and never closes: as behind a firewall that has forgotten the connection.
+            connection.serve_until("select 1")?;
+            connection.send(&backend::one_value("1"))?;
+            return connection.listen();
+        }
+        connection.serve()
+    });
+    let idle = Duration::from_millis(50);
+    let proxy = before_with(&upstream, |pool| {
+        pool.health_check_after = idle;
+        pool.queue_timeout = Duration::from_secs(10);
+    });
+    let mut client = login(proxy.address());
+    assert_eq!(client.query("select 1").value(), "1");
+    let rested = Instant::now();
+    eventually("the connection has been idle for long enough", || rested.elapsed() > 2 * idle);
+    assert_eq!(client.query("select 2").value(), "1");
+    assert_eq!(upstream.logins(), 2, "the silent one was given up: {:?}", upstream.queries());
+    assert!(upstream.queries().contains(&String::new()), "{:?}", upstream.queries());
+}

@@ -286,6 +286,12 @@ impl LocalPool {
         taken
     }
 
+    /// Whether an upstream has been idle for so long that it has to give a sign of life before it is used.
+    pub fn is_doubtful(&self, upstream: &Upstream, now: Instant) -> bool {
+        let after = self.settings.borrow().health_check_after;
+        !after.is_zero() && now.saturating_duration_since(upstream.used) > after
+    }
+
     /// Whether an idle upstream has had its time: past its lifetime, or unused for too long while more than the minimum
     /// are open.
     pub fn is_spent(&self, upstream: &Upstream, now: Instant, open: usize) -> bool {

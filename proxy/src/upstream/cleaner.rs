@@ -52,6 +52,19 @@ pub fn clean(worker: &Rc<Worker>, pool: &Rc<LocalPool>, upstream: Box<Upstream>)
     });
 }
 
+/// Asks an upstream that has been idle for long for a sign of life, and gives it back, or closes it. Whoever wanted it
+/// waits in the queue meanwhile, and is served by whatever comes first.
+pub fn prove(worker: &Rc<Worker>, pool: &Rc<LocalPool>, upstream: Box<Upstream>) {
+    let (worker, pool) = (worker.clone(), pool.clone());
+    tokio::task::spawn_local(async move {
+        let mut upstream = upstream;
+        match tokio::time::timeout(PATIENCE, say(&mut upstream, b"")).await {
+            Ok(Ok(())) => worker.check_in(&pool, upstream, Instant::now()),
+            _ => worker.close(&pool, upstream, CloseReason::HealthCheck),
+        }
+    });
+}
+
 async fn wash(worker: &Rc<Worker>, upstream: &mut Upstream) -> io::Result<()> {
     if upstream.pipeline.is_copying_in() || upstream.pipeline.is_unsynced() {
         return Err(io::Error::other("the client left in the middle of a request"));

@@ -16,7 +16,7 @@ use crate::session::ctl::{Ctl, Delivery};
 use crate::shared::Shared;
 use crate::telemetry::CloseReason;
 use crate::trouble::Trouble;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, cleaner};
 
 /// What became of asking for an upstream.
 #[derive(Debug)]
@@ -45,10 +45,12 @@ pub fn unavailable(pool: &Pool, now: Instant, retry: Option<Instant>) -> Trouble
 impl Worker {
     /// Gives a client an upstream, at once if one is free here.
     #[inline]
-    pub fn check_out(&self, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, wanted: &Rc<Settings>, now: Instant) -> Checkout {
+    pub fn check_out(self: &Rc<Self>, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, wanted: &Rc<Settings>, now: Instant) -> Checkout {
         while let Some(mut upstream) = pool.pop(wanted) {
             if upstream.is_expired(now) {
                 self.close(pool, upstream, CloseReason::Lifetime);
+            } else if pool.is_doubtful(&upstream, now) {
+                cleaner::prove(self, pool, upstream);
             } else if upstream.is_alive() {
                 return Checkout::Leased(upstream);
             } else {
