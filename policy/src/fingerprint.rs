@@ -248,7 +248,8 @@ fn statement_at(tokens: &[Token], at: usize) -> Option<(usize, usize)> {
             Kind::Symbol if token.is(symbol(")")) => depth = depth.saturating_sub(1),
             Kind::Symbol if depth + blocks == 0 && token.is(semicolon) => return Some((from, index)),
             Kind::Word if creates => match token.word {
-                Word::Atomic => blocks += 1,
+                // Only this: a column may be called atomic, and what follows its statement must not be hidden by it.
+                Word::Atomic if depth == 0 && follows_begin(tokens, index) => blocks += 1,
                 Word::Case if blocks > 0 => blocks += 1,
                 Word::End => blocks = blocks.saturating_sub(1),
                 _ => {}
@@ -260,6 +261,10 @@ fn statement_at(tokens: &[Token], at: usize) -> Option<(usize, usize)> {
     // its tokens, so that cutting them off beforehand changes nothing.
     let trailing = tokens.iter().rev().take_while(|token| token.is(semicolon)).count();
     Some((from, tokens.len() - trailing))
+}
+
+fn follows_begin(tokens: &[Token], index: usize) -> bool {
+    index.checked_sub(1).and_then(|before| tokens.get(before)).is_some_and(|token| token.word == Word::Begin)
 }
 
 /// The text under which a strict id is shown: constants as `?`, keywords and unquoted names in lower case, single

@@ -343,3 +343,22 @@ fn comments_at_the_ends_are_found_through_the_analysis() {
     assert_eq!(comments.tag("route").as_deref(), Some("/a"));
     assert_eq!(comments.tag("job").as_deref(), Some("nightly"));
 }
+
+#[test]
+fn only_begin_atomic_keeps_semicolons_to_itself() {
+    let mut analyser = Analyser::new(Compat::V15);
+    for (sql, statements) in [
+        ("create table t (atomic int); set role x", 2),
+        ("create table t (begin atomic); set role x", 2),
+        ("create table atomic (a int); set role x", 2),
+        ("create function f() returns int begin atomic select 1; select 2; end; set role x", 2),
+    ] {
+        let analysis = analyser.analyse(sql.as_bytes());
+        assert_eq!(analysis.parts.len(), statements, "{sql}");
+        assert!(
+            analysis.effects.iter().any(|effect| matches!(effect, Effect::Set { .. })),
+            "{sql}: {:?}",
+            analysis.effects
+        );
+    }
+}

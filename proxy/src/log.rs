@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use config::{Log, LogLevel};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::run::RunError;

@@ -30,7 +30,10 @@ impl Gate {
         let name = wish.user.as_bytes();
         let stored = settings.users.get(&wish.user).map(|user| &user.secret);
         let md5 = match stored {
-            Some(UserSecret::Md5(hash)) => Md5Secret::parse(hash.reveal()).or_else(|| Some(Md5Secret::mock())),
+            // A stored md5 hash cannot serve SCRAM; where SCRAM alone was asked for, such a user cannot log in.
+            Some(UserSecret::Md5(hash)) if settings.auth.method != AuthMethod::ScramSha256 => {
+                Md5Secret::parse(hash.reveal()).or_else(|| Some(Md5Secret::mock()))
+            }
             Some(UserSecret::Plain(password)) if settings.auth.method == AuthMethod::Md5 => {
                 Some(Md5Secret::from_password(name, password.reveal().as_bytes()))
             }

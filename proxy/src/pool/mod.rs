@@ -116,6 +116,14 @@ impl Pool {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Whether the server reads plain strings with backslash escapes unless told otherwise.
+    pub fn has_escapes(&self) -> bool {
+        let welcome = self.welcome();
+        let said =
+            welcome.as_ref().and_then(|said| said.iter().find(|(name, _)| **name == *b"standard_conforming_strings"));
+        said.is_some_and(|(_, value)| **value == *b"off")
+    }
+
     /// Why the last connection attempt failed; `None`: it did not.
     pub fn failure(&self) -> Option<DialFailure> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()

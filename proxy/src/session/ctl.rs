@@ -62,6 +62,19 @@ impl State {
     }
 }
 
+/// The upstream that a client holds, as the admin port shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// Its number.
+    pub id: u64,
+    /// The server's process.
+    pub process: i32,
+    /// When it was dialled.
+    pub opened: Instant,
+    /// Prepared statements that it held when it was taken.
+    pub prepared: usize,
+}
+
 /// The notes for one session. Lives on the session's worker.
 #[derive(Debug)]
 pub struct Ctl {
@@ -96,8 +109,8 @@ pub struct Ctl {
     pub face: Face,
     /// What it does, and since when in µs on the telemetry clock, for the admin port.
     pub state: Cell<(State, u64)>,
-    /// The upstream that it holds: its number and the server's process, for the admin port.
-    pub upstream: Cell<Option<(u64, i32)>>,
+    /// The upstream that it holds, for the admin port.
+    pub upstream: Cell<Option<Held>>,
     /// Whose it is now.
     pub tenant: Cell<TenantId>,
     /// Prepared statements that it has, for the admin port.

@@ -90,6 +90,10 @@ impl Session {
     fn apply_one(&mut self, upstream: &mut Upstream, act: &Act, tag: &[u8]) {
         let worker = self.worker.clone();
         let interner = &mut worker.brain.borrow_mut().interner;
+        if matches!(act, Act::Set { name, .. } if &**name == ESCAPES) {
+            // What was sent behind it has been read in the old way: whatever that may have hidden goes with a reset.
+            upstream.tainted = true;
+        }
         match act {
             Act::Set { name, value, local: true } => self.set_local(name, value),
             Act::Set { name, value, local: false } => {
@@ -220,6 +224,10 @@ impl Session {
                 tenant: (&*name).into(),
             }));
         }
+        self.escapes = match current.find(ESCAPES).and_then(plain) {
+            Some(value) => matches!(&*value.to_ascii_lowercase(), "off" | "false" | "no" | "0" | "f" | "n"),
+            None => self.pool.shared.has_escapes(),
+        };
         self.wanted = self.with_limits(&current);
     }
 
@@ -254,6 +262,9 @@ impl Session {
         own.is_some_and(|own| !own.is_zero() && own < limit)
     }
 }
+
+/// The setting that decides where a plain string ends.
+const ESCAPES: &str = "standard_conforming_strings";
 
 /// Settings made by SET LOCAL that are followed in one transaction.
 const MAX_LOCALS: usize = 256;

@@ -115,6 +115,9 @@ struct Session {
     streaming_forward: bool,
     /// Bytes that the client's socket has not yet taken.
     unsent: Vec<u8>,
+    /// Since when the client's socket takes no more, and for how long it has not since the last statement ended, in µs.
+    clogged_since: Option<Instant>,
+    clogged_us: u64,
     /// The carry must be looked at although nothing new has come.
     look_again: bool,
     /// An error of ours was told: messages are ignored up to the client's Sync, as a server would.
@@ -132,6 +135,8 @@ struct Session {
     proven: bool,
     /// Settings made by SET LOCAL that decide the tenant, until the end of the transaction.
     local: Vec<(Box<str>, Value)>,
+    /// Plain strings have backslash escapes in this session: `standard_conforming_strings` is off.
+    escapes: bool,
     tenant: TenantId,
     /// What the telemetry knows the tenant by.
     meter: crate::telemetry::TenantId,
@@ -171,6 +176,8 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         streaming: 0,
         streaming_forward: false,
         unsent: Vec::new(),
+        clogged_since: None,
+        clogged_us: 0,
         skipping: false,
         statements: ClientStatements::default(),
         unnamed: None,
@@ -180,6 +187,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         proven: startup.is_empty(),
         startup,
         local: Vec::new(),
+        escapes: false,
         tenant: TenantId::OTHER,
         meter: crate::telemetry::TenantId::OTHERS,
         scope: None,
@@ -231,6 +239,8 @@ impl Session {
                 self.unsent.drain(..n);
                 if self.unsent.is_empty() {
                     self.unsent = Vec::new();
+                    let since = self.clogged_since.take();
+                    self.clogged_us += since.map_or(0, |since| since.elapsed().as_micros() as u64);
                 }
                 Ok(true)
             }
@@ -257,6 +267,7 @@ impl Session {
         };
         if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
             self.unsent.extend_from_slice(rest);
+            self.clogged_since.get_or_insert_with(Instant::now);
         }
         Ok(())
     }

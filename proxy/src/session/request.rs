@@ -14,7 +14,7 @@ use wire::frame::{self, Head};
 use wire::tag::{Frontend, Target, TransactionStatus};
 use wire::view;
 
-use super::ctl::State;
+use super::ctl::{Held, State};
 use super::outbox::Outbox;
 use super::{End, Session};
 use crate::trouble::Trouble;
@@ -196,7 +196,12 @@ impl Session {
         self.pool.meter.waits.record(waited);
         self.pool.meter.clients_active.up();
         self.pool.meter.upstreams_active.up();
-        self.ctl.upstream.set(Some((upstream.id, upstream.cancel.process)));
+        self.ctl.upstream.set(Some(Held {
+            id: upstream.id,
+            process: upstream.cancel.process,
+            opened: upstream.opened,
+            prepared: upstream.prepared.len(),
+        }));
         self.set_state(State::Active, self.now_us(now));
         self.lease = Some(upstream);
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use policy::comment::{Comments, strip_ends};
-use policy::fingerprint::{self, Analyser, Compat};
+use policy::fingerprint::{Analyser, Compat};
 use policy::memo::{Lookup, Memo};
 use policy::observe::ShapeFacts;
 use policy::statement::{Analysis, Class};
@@ -218,10 +218,18 @@ impl Brain {
         }
     }
 
-    /// What `sql` is. Its constants are appended to `literals`, as events carry them.
+    /// What `sql` is, read with backslash `escapes` in plain strings or without. Its constants are appended to `literals`,
+    /// as events carry them.
     #[inline]
-    pub fn look_at<'a>(&mut self, sql: &'a [u8], literals: &mut Vec<u8>) -> Look<'a> {
+    pub fn look_at<'a>(&mut self, sql: &'a [u8], escapes: bool, literals: &mut Vec<u8>) -> Look<'a> {
         let (body, comments) = strip_ends(sql);
+        if escapes {
+            // Where a string ends depends on the setting: nothing is shared with sessions that read it otherwise.
+            self.analyser.set_standard_strings(false);
+            let known = self.analyse(body, literals);
+            self.analyser.set_standard_strings(true);
+            return Look { known, comments, text: None };
+        }
         let admit = match self.memo.get(body) {
             Lookup::Hit(text) => {
                 literals.extend_from_slice(&text.literals);
@@ -249,16 +257,18 @@ impl Brain {
 
     fn analyse(&mut self, sql: &[u8], literals: &mut Vec<u8>) -> Known {
         let analysis = self.analyser.analyse(sql);
+        let strict = analysis.strict;
         let script = script::of(analysis, sql);
         for literal in &analysis.literals {
             if !push_literal(literals, literal.kind, literal.span.of(sql)) {
                 break;
             }
         }
-        let shape = match self.shapes.get(&analysis.strict) {
+        let shape = match self.shapes.get(&strict) {
             Some(shape) => shape.clone(),
             None => {
-                let shape = Rc::new(shape_of(analysis, sql));
+                let text = self.analyser.normalise(sql);
+                let shape = Rc::new(shape_of(self.analyser.analyse(sql), text));
                 if self.shapes.len() >= MAX_SHAPES {
                     self.shapes.clear();
                 }
@@ -367,8 +377,7 @@ impl Prepared {
     }
 }
 
-fn shape_of(analysis: &Analysis, sql: &[u8]) -> Shape {
-    let text = fingerprint::normalise(sql, Compat::V15);
+fn shape_of(analysis: &Analysis, text: String) -> Shape {
     Shape {
         strict: analysis.strict,
         class: analysis.class,

@@ -206,7 +206,7 @@ impl Session {
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = brain.look_at(sql, &mut upstream.work.samples);
+        let look = brain.look_at(sql, self.escapes, &mut upstream.work.samples);
         let sample = begin..upstream.work.samples.len();
         drop(brain);
         if let Some(trouble) = self.refuses(&look) {
@@ -239,7 +239,7 @@ impl Session {
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = brain.look_at(parse.query, &mut upstream.work.samples);
+        let look = brain.look_at(parse.query, self.escapes, &mut upstream.work.samples);
         upstream.work.samples.truncate(begin);
         if let Some(trouble) = self.refuses(&look) {
             return self.refuse_parse(upstream, outbox, message, trouble);
@@ -314,7 +314,7 @@ impl Session {
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = brain.look_at(text, &mut upstream.work.samples);
+        let look = brain.look_at(text, self.escapes, &mut upstream.work.samples);
         upstream.work.samples.truncate(begin);
         let prepared =
             Rc::new(Prepared::new(self.worker.shared.next_id(), &look, None, &[0, 0], self.tags(&look.comments)));

@@ -45,7 +45,13 @@ pub fn unavailable(pool: &Pool, now: Instant, retry: Option<Instant>) -> Trouble
 impl Worker {
     /// Gives a client an upstream, at once if one is free here.
     #[inline]
-    pub fn check_out(self: &Rc<Self>, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, wanted: &Rc<Settings>, now: Instant) -> Checkout {
+    pub fn check_out(
+        self: &Rc<Self>,
+        pool: &Rc<LocalPool>,
+        ctl: &Rc<Ctl>,
+        wanted: &Rc<Settings>,
+        now: Instant,
+    ) -> Checkout {
         while let Some(mut upstream) = pool.pop(wanted) {
             if upstream.is_expired(now) {
                 self.close(pool, upstream, CloseReason::Lifetime);
@@ -141,6 +147,7 @@ impl Worker {
 
     fn hand_over(&self, pool: &Rc<LocalPool>, upstream: Box<Upstream>, ticket: Ticket) {
         let id = upstream.id;
+        self.telemetry.load().stolen.increment();
         self.telemetry.load().upstreams.down();
         match upstream.ship() {
             Ok(shipped) => {

@@ -111,28 +111,34 @@ impl Worker {
                 state: state.word(),
                 connected_us: ctl.face.connected_us,
                 state_since_us,
-                upstream: ctl.upstream.get().map(|(id, _)| id),
+                upstream: ctl.upstream.get().map(|held| held.id),
                 pinned: ctl.pinned.get(),
                 prepared_statements: ctl.prepared.get(),
             }
         });
+        let pools = self.pools.borrow();
         let held = sessions.values().filter_map(|ctl| {
-            let (id, process) = ctl.upstream.get()?;
+            let held = ctl.upstream.get()?;
             let (_, state_since_us) = ctl.state.get();
+            let pool = pools
+                .values()
+                .find(|pool| (&pool.shared.database, &pool.shared.user) == (&ctl.face.database, &ctl.face.user));
             Some(UpstreamState {
-                id,
+                id: held.id,
                 worker: self.index,
                 database: ctl.face.database.to_string(),
                 user: ctl.face.user.to_string(),
+                address: pool.map_or_else(String::new, |pool| pool.shared.target().to_string()),
                 state: "active",
+                connected_us: self.micros(held.opened),
                 state_since_us,
                 client: Some(ctl.client),
-                backend_pid: Some(process),
-                ..UpstreamState::default()
+                backend_pid: Some(held.process),
+                prepared_statements: held.prepared,
             })
         });
         let mut upstreams: Vec<UpstreamState> = held.take(limit).collect();
-        for pool in self.pools.borrow().values() {
+        for pool in pools.values() {
             let room = limit.saturating_sub(upstreams.len());
             upstreams.extend(pool.idle_states(&self.shared.telemetry.clock).into_iter().take(room));
         }
