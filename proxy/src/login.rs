@@ -261,9 +261,14 @@ impl Gate {
             return Err(unavailable(pool, now, None).into());
         }
         let worker = self.shared.least_loaded();
-        match control::dial(&self.shared, &self.telemetry, pool, worker).await {
-            Ok(welcome) => Ok(welcome),
-            Err(failure) => Err(told(pool, &failure).into()),
+        // A task of its own: the pool has counted the attempt, and this client may run out of time before it ends.
+        let (shared, telemetry, dialled) = (self.shared.clone(), self.telemetry.clone(), pool.clone());
+        let dialling =
+            tokio::task::spawn_local(async move { control::dial(&shared, &telemetry, &dialled, worker).await });
+        match dialling.await {
+            Ok(Ok(welcome)) => Ok(welcome),
+            Ok(Err(failure)) => Err(told(pool, &failure).into()),
+            Err(_) => Err(unavailable(pool, now, None).into()),
         }
     }
 

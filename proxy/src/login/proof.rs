@@ -87,6 +87,10 @@ impl Gate {
         if !near && !settings.auth.plaintext_network {
             return Err(refused().into());
         }
+        if matches!(pool.failure(), Some(DialFailure::Said { code, .. }) if is_about_credentials(&code)) {
+            // The server has changed its mind since.
+            self.accepted.borrow_mut().remove(&pool.id);
+        }
         let accepted = self.accepted.borrow().get(&pool.id).cloned();
         if accepted.is_none() {
             match self.try_on_server(pool, Credential::None).await {
