@@ -126,9 +126,13 @@ impl Worker {
     #[cold]
     pub fn serve(&self, pool: &Rc<LocalPool>, now: Instant) {
         let any = self.brain.borrow_mut().interner.intern(Settings::new());
-        while let Some(upstream) = pool.pop(&any) {
+        while let Some(mut upstream) = pool.pop(&any) {
             if upstream.is_expired(now) {
                 self.close(pool, upstream, CloseReason::Lifetime);
+                continue;
+            }
+            if !upstream.is_alive() {
+                self.close(pool, upstream, CloseReason::ServerClosed);
                 continue;
             }
             let ticket = {

@@ -211,7 +211,11 @@ impl Worker {
 
     /// A client has left.
     pub fn leave(&self, ctl: &Ctl) {
-        self.clients.borrow_mut().remove(&ctl.process);
+        // After four million logins a process id comes round: the entry may be a later client's.
+        let own = self.clients.borrow().get(&ctl.process).is_some_and(|known| known.client == ctl.client);
+        if own {
+            self.clients.borrow_mut().remove(&ctl.process);
+        }
         self.sessions.borrow_mut().remove(&ctl.client);
         self.watch(ctl, None);
         self.telemetry.load().clients.down();
