@@ -164,6 +164,8 @@ impl Connection {
         if let Ok(stream) = stream.try_clone() {
             lock(&shared.open).push(stream);
         }
+        // What a script sends in pieces shall arrive in pieces, and at once.
+        drop(stream.set_nodelay(true));
         let mut connection = Self { stream, shared, index };
         // A peer that leaves early is what many tests are about: the record tells.
         drop(script(&mut connection));

@@ -65,6 +65,11 @@ pub fn query(mut body: &[u8]) -> Result<&[u8], Malformed> {
     if body.is_empty() { Ok(sql) } else { Err(Malformed("Query with bytes behind its text")) }
 }
 
+/// FunctionCall: the oid of the function.
+pub fn function(mut body: &[u8]) -> Result<u32, Malformed> {
+    oid(&mut body, "FunctionCall without a function")
+}
+
 /// Parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parse<'a> {

@@ -35,11 +35,7 @@ impl Session {
         let mut out = Vec::new();
         // One error for each request that was still owed something, then its ReadyForQuery.
         let mut told = upstream.work.failed;
-        let mut renamed = 0;
         for owed in upstream.pipeline.owed() {
-            if owed.note & crate::upstream::NAMED != 0 {
-                renamed += 1;
-            }
             if owed.fate == Fate::Swallow && owed.awaited == Awaited::Query {
                 continue;
             }
@@ -57,9 +53,13 @@ impl Session {
             }
             self.skipping = true;
         }
-        self.statements.revert(renamed);
+        // Whatever was not answered never happened: also what the server's last error took out of the queue.
+        self.statements.revert(usize::MAX);
+        self.ctl.prepared.set(self.statements.len());
         self.unnamed = self.unnamed_parsed.clone();
         self.settings.rollback();
+        self.local.clear();
+        self.settings_changed();
         self.streaming_forward = false;
         self.unsent.extend_from_slice(&out);
         self.look_again = true;
@@ -131,8 +131,10 @@ impl Session {
             }
             _ => None,
         };
-        // What was being run may have changed the session behind our back.
-        let unknown = upstream.work.running.iter().any(|running| running.known.script.is_some());
+        // What was being run may have changed the session behind our back; so may settings of ours that are still
+        // being made: the next client must not be served under this one's.
+        let unknown = upstream.work.prologue.is_some()
+            || upstream.work.running.iter().any(|running| running.known.script.is_some());
         upstream.tainted |= unknown || self.stays_with(&upstream);
         self.note_detached(&mut upstream, now);
         match close {

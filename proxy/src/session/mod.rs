@@ -32,6 +32,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use policy::tenant::TenantId;
+use policy::verdict::Refusal;
 use wire::params::{Settings, Value};
 use wire::prepared::ClientStatements;
 
@@ -120,6 +121,8 @@ struct Session {
     clogged_us: u64,
     /// The carry must be looked at although nothing new has come.
     look_again: bool,
+    /// A boundary was reached while bytes were still on their way to the server: the lease ends when they are there.
+    lingers: bool,
     /// An error of ours was told: messages are ignored up to the client's Sync, as a server would.
     skipping: bool,
     statements: ClientStatements<Rc<Prepared>, RandomState>,
@@ -178,6 +181,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         unsent: Vec::new(),
         clogged_since: None,
         clogged_us: 0,
+        lingers: false,
         skipping: false,
         statements: ClientStatements::default(),
         unnamed: None,
@@ -211,6 +215,9 @@ impl Session {
         loop {
             match self.step(cx) {
                 Ok(true) => {}
+                Ok(false) if self.ctl.drain.get() && self.is_at_rest() => {
+                    return Poll::Ready(End::Trouble(Refusal::ShuttingDown.into()));
+                }
                 Ok(false) => return Poll::Pending,
                 Err(End::UpstreamLost) if self.survive() => {}
                 Err(end) => return Poll::Ready(end),
@@ -227,6 +234,11 @@ impl Session {
         let mut moved = self.flush_client(cx)?;
         moved |= self.pump_upstream(cx)?;
         moved |= self.pump_client(cx)?;
+        if self.lingers && self.streaming == 0 && self.lease.as_deref().is_some_and(|held| held.unsent.is_empty()) {
+            self.lingers = false;
+            self.after_replies(Instant::now())?;
+            moved = true;
+        }
         Ok(moved)
     }
 

@@ -39,9 +39,6 @@ impl Session {
         if self.ctl.due.replace(false) {
             self.on_deadline(now)?;
         }
-        if self.ctl.drain.get() && self.is_at_rest() {
-            return Err(End::Trouble(Refusal::ShuttingDown.into()));
-        }
         Ok(())
     }
 
@@ -101,7 +98,7 @@ impl Session {
     }
 
     /// Nothing is under way: neither a request nor a transaction.
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         if self.waiting_since.is_some() || self.streaming > 0 || !self.unsent.is_empty() {
             return false;
         }

@@ -46,6 +46,11 @@ impl Session {
         name: &'a [u8],
     ) -> Option<Name<'a>> {
         match self.find_statement(name) {
+            // Too long to be parsed again, and its server is another one: as if it did not exist.
+            Some(prepared) if prepared.query.is_none() && upstream.unnamed != Some(prepared.id) => {
+                self.unknown_statement(upstream, outbox, at, name);
+                None
+            }
             Some(prepared) => {
                 self.provide(upstream, outbox, at, &prepared, name.is_empty());
                 (!name.is_empty() && prepared.query.is_some()).then_some(Name::Ours(prepared.id))

@@ -7,6 +7,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use config::PoolMode;
+use policy::limits::Deadline;
 use policy::verdict::Refusal;
 use wire::encode::backend as say;
 use wire::error::ErrorFields;
@@ -17,6 +18,7 @@ use wire::view;
 
 use super::ctl::State;
 use super::outbox::Outbox;
+use super::statement::Running;
 use super::{End, Session};
 use crate::telemetry::Sqlstate;
 use crate::trouble::Trouble;
@@ -288,6 +290,13 @@ impl Session {
         }
         if upstream.pipeline.is_boundary() {
             upstream.end_request();
+        } else {
+            // The next request of the pipeline has its own time, and is not struck by a cancel of this one.
+            let deadline = Deadline::new(self.statement_limit(), now);
+            upstream.next_request(deadline);
+            if let Some(deadline) = deadline {
+                self.worker.watch(&self.ctl, Some(deadline.cancel_at));
+            }
         }
     }
 
@@ -311,6 +320,7 @@ impl Session {
                 && upstream.pipeline.head().is_some_and(|owed| owed.awaited == Awaited::Query)
             {
                 running.error = Some(sqlstate);
+                upstream.tainted |= running.outlives_failure();
             }
             return;
         }
@@ -319,7 +329,10 @@ impl Session {
             let first = place == 0;
             upstream.skipped(owed);
             match owed.awaited {
-                Awaited::Execute | Awaited::Query if first => self.finish(upstream, 0, Some(sqlstate), false, now),
+                Awaited::Execute | Awaited::Query if first => {
+                    upstream.tainted |= upstream.work.running.front().is_some_and(Running::outlives_failure);
+                    self.finish(upstream, 0, Some(sqlstate), false, now);
+                }
                 Awaited::Execute | Awaited::Query if owed.fate == Fate::Forward => {
                     upstream.work.running.pop_front();
                 }
@@ -371,7 +384,7 @@ impl Session {
 
     /// Replies were dealt with: at a boundary the upstream goes back, unless the client keeps it.
     #[inline]
-    fn after_replies(&mut self, now: Instant) -> Result<(), End> {
+    pub(super) fn after_replies(&mut self, now: Instant) -> Result<(), End> {
         let Some(upstream) = self.lease.as_deref_mut() else {
             return Ok(());
         };
@@ -381,13 +394,15 @@ impl Session {
             self.look_again = true;
             return Ok(());
         }
-        if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 || !upstream.unsent.is_empty() {
+        if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 {
             return Ok(());
         }
         if self.ctl.deadline.get().is_some() {
             self.worker.watch(&self.ctl, None);
         }
-        if self.streaming > 0 {
+        // After a failed copy, rows may still be on their way: they must not meet anybody else's server.
+        self.lingers = self.streaming > 0 || !upstream.unsent.is_empty();
+        if self.lingers {
             return Ok(());
         }
         let status = upstream.pipeline.status();
@@ -398,9 +413,6 @@ impl Session {
             self.detach(now);
         } else {
             self.set_state(State::Idle, self.now_us(now));
-        }
-        if self.ctl.drain.get() {
-            self.ctl.noted.set(true);
         }
         Ok(())
     }
@@ -433,6 +445,7 @@ impl Session {
         upstream.work.end_lease();
         self.pool.meter.clients_active.down();
         self.pool.meter.upstreams_active.down();
+        self.lingers = false;
         self.ctl.upstream.set(None);
         self.set_state(State::Idle, self.now_us(now));
     }

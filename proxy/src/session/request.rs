@@ -69,6 +69,10 @@ fn measure(bytes: &[u8]) -> Result<Due, End> {
             if long {
                 return Ok(Due { whole: at, long: Some(head) });
             }
+            if at + head.total() > HOLD {
+                // It will not fit behind what waits for it: that goes ahead.
+                due.whole = at;
+            }
             break;
         }
         at += head.total();
@@ -117,6 +121,15 @@ impl Session {
             {
                 self.look_again = used < rest.len();
                 return Ok(at + used);
+            }
+            if let Some(head) = due.long
+                && whole.is_empty()
+                && (self.skipping || frontend(head)? == Frontend::CopyData)
+            {
+                // Nobody waits for it: it is let fall as it comes.
+                self.streaming = head.total().saturating_sub(rest.len());
+                self.streaming_forward = false;
+                return Ok(bytes.len());
             }
             if let Some(trouble) = self.pending_trouble.take() {
                 let used = self.fail_request(cx, &trouble, rest, due.whole, output)?;
@@ -213,6 +226,9 @@ impl Session {
         let mut at = 0;
         let mut open = false;
         let mut closed = Vec::new();
+        // What is answered up to the last point where no request was open: input, output, names.
+        let mut whole = (0, 0, 0);
+        let mut skipping = self.skipping;
         while let Some(rest) = bytes.get(at..)
             && let Some(head) = head(rest)?
         {
@@ -221,11 +237,11 @@ impl Session {
                 Frontend::Terminate => return Err(End::Terminated),
                 Frontend::CopyData | Frontend::CopyDone | Frontend::CopyFail | Frontend::Flush if !open => {}
                 Frontend::Sync => {
-                    self.skipping = false;
+                    skipping = false;
                     open = false;
                     say::ready_for_query(output, TransactionStatus::Idle);
                 }
-                _ if self.skipping => {}
+                _ if skipping => {}
                 Frontend::Close => {
                     let named = view::Named::read(body).map_err(malformed)?;
                     if named.target != Target::Statement || named.name.is_empty() {
@@ -239,12 +255,18 @@ impl Session {
                 _ => break,
             }
             at += head.total();
+            if !open {
+                whole = (at, output.len(), closed.len());
+                self.skipping = skipping;
+            }
         }
-        if open {
+        let (at, said, names) = whole;
+        if at == 0 {
             // The request goes on with something that needs a server: it gets all of it.
             return Ok(None);
         }
-        for name in closed {
+        output.truncate(said);
+        for name in closed.into_iter().take(names) {
             self.statements.close(name);
             self.statements.settle();
         }

@@ -18,7 +18,7 @@ use wire::params::Interner;
 use wire::view;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::script::{self, Script};
+use super::script::{self, Act, Script};
 use crate::shared::Shared;
 use crate::telemetry::ring::push_literal;
 use crate::telemetry::{Description, Interned, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry};
@@ -332,6 +332,13 @@ impl Brain {
 }
 
 impl Running {
+    /// Whether it may have left something on the server although it failed: a lock of the session, a statement that was
+    /// prepared, outlive the transaction that is rolled back.
+    pub fn outlives_failure(&self) -> bool {
+        let doubtful = |act: &Act| matches!(act, Act::Pin(_) | Act::Taint);
+        self.known.script.as_ref().is_some_and(|script| script.parts.iter().flatten().any(doubtful))
+    }
+
     /// The execution of something whose text was not seen.
     pub fn unknown(known: Known, now_us: u64) -> Self {
         Self {

@@ -13,8 +13,9 @@ use wire::params::difference;
 use wire::pipeline::{Awaited, Fate, Owed};
 use wire::prepared::Presence;
 use wire::tag::{Frontend, Target};
-use wire::view::{Bind, Execute, Named, Parse, query};
+use wire::view::{Bind, Execute, Named, Parse, function, query};
 
+use super::effects::is_of_large_objects;
 use super::outbox::Outbox;
 use super::provide::{is_ours, write_parse, write_renamed};
 use super::request::{head, malformed};
@@ -174,7 +175,10 @@ impl Session {
             Frontend::Close => self.close(upstream, outbox, message)?,
             Frontend::Flush => {}
             Frontend::FunctionCall => {
-                self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0);
+                if self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0) {
+                    // Any function may be called by its oid, set_config among them.
+                    upstream.tainted |= !function(message.body).is_ok_and(is_of_large_objects);
+                }
             }
             Frontend::CopyData => {
                 if !upstream.pipeline.copy_data() {

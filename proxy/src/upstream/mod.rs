@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use policy::limits::Deadline;
 use wire::frame;
 use wire::params::Settings;
 use wire::pipeline::{Awaited, Delivery, Fate, Owed, Pipeline};
@@ -145,6 +146,14 @@ impl Upstream {
     pub fn end_request(&mut self) {
         self.cancel.next_epoch();
         self.work.end_request();
+    }
+
+    /// A request has ended, and the next one has been sent already.
+    pub fn next_request(&mut self, deadline: Option<Deadline>) {
+        self.cancel.next_epoch();
+        self.work.deadline = deadline;
+        self.work.timed_out = false;
+        self.work.cancelled = false;
     }
 
     /// An error made the server skip this message: what was noted when it was sent is not so.
