@@ -232,18 +232,27 @@ impl Gate {
         if !by_server {
             let logged_in = self.by_secret(guest, started, &wish, &settings).await?;
             let pool = self.pool_of(&wish, &settings).ok_or_else(|| unknown_database(&wish))?;
-            let welcome = self.welcome(&pool).await?;
+            let welcome = self.welcome(&pool).await.inspect_err(|_| self.forget(&pool))?;
             return self.admitted(guest, logged_in.version(), wish, pool, &welcome, seat);
         }
         let pool = self.pool_of(&wish, &settings).ok_or_else(|| unknown_database(&wish))?;
-        let logged_in = self.by_server(guest, started, &wish, &settings, &pool).await?;
-        let welcome = self.welcome(&pool).await?;
+        let logged_in = self.by_server(guest, started, &wish, &settings, &pool).await;
+        let logged_in = logged_in.inspect_err(|_| self.forget(&pool))?;
+        let welcome = self.welcome(&pool).await.inspect_err(|_| self.forget(&pool))?;
         self.admitted(guest, logged_in.version(), wish, pool, &welcome, seat)
     }
 
     /// The pool that a client gets into; `None`: no such database.
     fn pool_of(&self, wish: &Wish, settings: &config::Settings) -> Option<Arc<Pool>> {
         self.shared.pool(&wish.database, &wish.user, || target_of(settings, &wish.database, &wish.user))
+    }
+
+    /// A login into this pool has failed: it is not kept for names that no server knows.
+    fn forget(&self, pool: &Arc<Pool>) {
+        if self.shared.forget_pool(pool) {
+            self.first_contacts.borrow_mut().remove(&pool.id);
+            self.accepted.borrow_mut().remove(&pool.id);
+        }
     }
 
     /// What the server says about itself; the first client of a pool waits for its first connection.

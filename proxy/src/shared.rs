@@ -17,13 +17,15 @@ use crate::worker::Mail;
 
 /// Texts with an id of their own; beyond, the table begins anew (ids are never reused).
 const MAX_STATEMENT_IDS: usize = 100_000;
+/// Bytes that those texts may take: a client chooses how long they are.
+const MAX_STATEMENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// What all threads share.
 #[derive(Debug)]
 pub struct Shared {
     settings: RwLock<Arc<Settings>>,
     pools: Mutex<Pools>,
-    statement_ids: Mutex<HashMap<Box<[u8]>, u64>>,
+    statement_ids: Mutex<StatementIds>,
     ids: AtomicU64,
     /// Tenants by name and number.
     pub directory: Arc<Directory>,
@@ -50,8 +52,38 @@ pub struct WorkerSeat {
 
 #[derive(Debug, Default)]
 struct Pools {
-    all: Vec<Arc<Pool>>,
-    by_name: HashMap<(Box<str>, Box<str>), usize>,
+    by_name: HashMap<(Box<str>, Box<str>), Arc<Pool>>,
+    /// Pools made so far: the next one's number.
+    made: usize,
+}
+
+impl Pools {
+    fn forget(&mut self, pool: &Arc<Pool>) -> bool {
+        // The table's own and the caller's. More are only made under the lock, or from one of those.
+        let unused = pool.welcome().is_none() && Arc::strong_count(pool) <= 2;
+        unused && self.by_name.remove(&(pool.database.clone(), pool.user.clone())).is_some()
+    }
+}
+
+#[derive(Debug, Default)]
+struct StatementIds {
+    by_text: HashMap<Box<[u8]>, u64>,
+    bytes: usize,
+}
+
+impl StatementIds {
+    fn id_of(&mut self, key: Box<[u8]>, next: impl FnOnce() -> u64) -> u64 {
+        if let Some(id) = self.by_text.get(&key) {
+            return *id;
+        }
+        if self.by_text.len() >= MAX_STATEMENT_IDS || self.bytes + key.len() > MAX_STATEMENT_BYTES {
+            *self = Self::default();
+        }
+        let id = next();
+        self.bytes += key.len();
+        self.by_text.insert(key, id);
+        id
+    }
 }
 
 impl Shared {
@@ -103,20 +135,26 @@ impl Shared {
     ) -> Option<Arc<Pool>> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let name = (Box::from(database), Box::from(user));
-        if let Some(pool) = pools.by_name.get(&name).and_then(|id| pools.all.get(*id)) {
+        if let Some(pool) = pools.by_name.get(&name) {
             return Some(pool.clone());
         }
         let (settings, target) = make()?;
-        let id = pools.all.len();
-        let pool = Arc::new(Pool::new(id, database, user, settings, target, self.workers.len()));
-        pools.all.push(pool.clone());
-        pools.by_name.insert(name, id);
+        let pool = Arc::new(Pool::new(pools.made, database, user, settings, target, self.workers.len()));
+        pools.made += 1;
+        pools.by_name.insert(name, pool.clone());
         Some(pool)
+    }
+
+    /// Forgets a pool that no server has let anybody into, unless somebody else is trying: whoever can connect chooses
+    /// the names, and must not fill the memory with them. `false`: it stays.
+    pub fn forget_pool(&self, pool: &Arc<Pool>) -> bool {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.forget(pool)
     }
 
     /// Every pool.
     pub fn pools(&self) -> Vec<Arc<Pool>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).all.clone()
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).by_name.values().cloned().collect()
     }
 
     /// The id of a statement: the same for the same text and parameter types on every worker, never reused.
@@ -127,15 +165,7 @@ impl Shared {
         key.extend_from_slice(types);
         key.extend_from_slice(query);
         let mut ids = self.statement_ids.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(id) = ids.get(key.as_slice()) {
-            return *id;
-        }
-        if ids.len() >= MAX_STATEMENT_IDS {
-            ids.clear();
-        }
-        let id = self.next_id();
-        ids.insert(key.into(), id);
-        id
+        ids.id_of(key.into(), || self.next_id())
     }
 
     /// Puts a letter into a worker's mailbox. A worker that is gone has no use for it.
@@ -154,5 +184,64 @@ impl Shared {
     /// An upstream's lifetime with its jitter of ± 10 %; `spread` in 0..1. `None`: for ever.
     pub fn lifetime(settings: &config::Pool, spread: f64) -> Option<Duration> {
         (!settings.lifetime.is_zero()).then(|| settings.lifetime.mul_f64(0.9 + 0.2 * spread.clamp(0.0, 1.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::dial::Credential;
+
+    #[test]
+    fn texts_with_ids_take_a_bounded_number_of_bytes() {
+        let mut ids = StatementIds::default();
+        let mut last = 0;
+        for n in 0..500u64 {
+            let mut text = vec![b'x'; 256 * 1024];
+            text.extend(n.to_be_bytes());
+            let id = ids.id_of(text.clone().into(), || n + 1);
+            assert_eq!((id, ids.id_of(text.into(), || 0)), (n + 1, n + 1));
+            assert!(id > last, "an id is never used again");
+            last = id;
+            assert!(ids.bytes <= MAX_STATEMENT_BYTES);
+            assert_eq!(ids.bytes, ids.by_text.keys().map(|text| text.len()).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn a_pool_that_no_server_has_let_anybody_into_is_forgotten_once_nobody_tries() {
+        let settings = config::Pool {
+            mode: config::PoolMode::Transaction,
+            size: 1,
+            min_size: 0,
+            queue_timeout: Duration::ZERO,
+            connect_timeout: Duration::ZERO,
+            connect_backoff: Duration::ZERO,
+            connect_backoff_max: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            lifetime: Duration::ZERO,
+            health_check_after: Duration::ZERO,
+            idle_in_transaction_timeout: Duration::ZERO,
+            max_prepared: 1,
+        };
+        let target = Target {
+            host: "127.0.0.1".to_owned(),
+            port: 5432,
+            database: "shop".to_owned(),
+            user: "anna".to_owned(),
+            credential: Credential::None,
+        };
+        let mut pools = Pools::default();
+        let pool = Arc::new(Pool::new(0, "shop", "anna", settings, Arc::new(target), 1));
+        pools.by_name.insert(("shop".into(), "anna".into()), pool.clone());
+        let another_login = pool.clone();
+        assert!(!pools.forget(&pool), "somebody else is still trying");
+        drop(another_login);
+        pool.set_welcome(Arc::default());
+        assert!(!pools.forget(&pool), "its server lets this user in");
+        let unknown = Arc::new(Pool::new(1, "shop", "bob", (*pool.settings()).clone(), pool.target(), 1));
+        pools.by_name.insert(("shop".into(), "bob".into()), unknown.clone());
+        assert!(pools.forget(&unknown));
+        assert_eq!(pools.by_name.len(), 1);
     }
 }

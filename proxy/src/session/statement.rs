@@ -27,6 +27,8 @@ use crate::telemetry::{Description, Interned, Sqlstate, StatementMeter, Statemen
 const MAX_SHAPES: usize = 20_000;
 /// Prepared statements kept per worker beyond those that clients hold.
 const MAX_PREPARED: usize = 20_000;
+/// Bytes that the texts of those may take.
+const MAX_PREPARED_BYTES: usize = 32 * 1024 * 1024;
 
 /// One kind of statement: what its fingerprint stands for.
 #[derive(Debug)]
@@ -202,6 +204,7 @@ pub struct Brain {
     memo: Memo<Rc<Text>>,
     shapes: FxHashMap<u64, Rc<Shape>>,
     prepared: HashMap<TextAndTypes, Rc<Prepared>>,
+    prepared_bytes: usize,
     /// One pointer per set of settings.
     pub interner: Interner,
 }
@@ -214,6 +217,7 @@ impl Brain {
             memo: Memo::new(),
             shapes: FxHashMap::default(),
             prepared: HashMap::new(),
+            prepared_bytes: 0,
             interner: Interner::default(),
         }
     }
@@ -292,12 +296,15 @@ impl Brain {
         if let Some(prepared) = self.prepared.get(&key) {
             return prepared.clone();
         }
-        if self.prepared.len() >= MAX_PREPARED {
+        let size = query.len() + types.len();
+        if self.prepared.len() >= MAX_PREPARED || self.prepared_bytes + size > MAX_PREPARED_BYTES {
             self.prepared.retain(|_, prepared| Rc::strong_count(prepared) > 1);
+            self.prepared_bytes = self.prepared.keys().map(|(query, types)| query.len() + types.len()).sum();
         }
         let id = shared.statement_id(query, types);
         let prepared = Rc::new(Prepared::new(id, look, Some(query), types, tags));
-        if self.prepared.len() < MAX_PREPARED {
+        if self.prepared.len() < MAX_PREPARED && self.prepared_bytes + size <= MAX_PREPARED_BYTES {
+            self.prepared_bytes += size;
             self.prepared.insert(key, prepared.clone());
         }
         prepared

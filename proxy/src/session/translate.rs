@@ -20,7 +20,7 @@ use super::outbox::Outbox;
 use super::provide::{is_ours, write_parse, write_renamed};
 use super::request::{head, malformed};
 use super::statement::Prepared;
-use super::work::Portal;
+use super::work::{MAX_SAMPLES, Portal};
 use super::{End, Session};
 use crate::telemetry::PinReason;
 use crate::trouble::Trouble;
@@ -211,6 +211,9 @@ impl Session {
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
         let look = brain.look_at(sql, self.escapes, &mut upstream.work.samples);
+        if begin >= MAX_SAMPLES {
+            upstream.work.samples.truncate(begin);
+        }
         let sample = begin..upstream.work.samples.len();
         drop(brain);
         if let Some(trouble) = self.refuses(&look) {
@@ -433,7 +436,8 @@ impl Session {
 
     fn portal_of(&self, upstream: &mut Upstream, bind: &Bind<'_>, prepared: Rc<Prepared>) -> Portal {
         let begin = upstream.work.samples.len();
-        let kept = bind.rest.len().min(crate::telemetry::ring::MAX_PARAMETERS);
+        let room = MAX_SAMPLES.saturating_sub(begin);
+        let kept = bind.rest.len().min(crate::telemetry::ring::MAX_PARAMETERS).min(room);
         upstream.work.samples.extend_from_slice(bind.rest.get(..kept).unwrap_or_default());
         let sample = begin..upstream.work.samples.len();
         let script = match &prepared.known.script {

@@ -67,6 +67,9 @@ pub struct Work {
     pub transaction_us: u64,
 }
 
+/// Bytes of samples kept of one pipeline; what comes behind them is counted without.
+pub const MAX_SAMPLES: usize = 256 * 1024;
+
 /// Named portals of one transaction that are followed; of others only the statistics are less exact.
 const MAX_PORTALS: usize = 4096;
 

@@ -151,6 +151,9 @@ impl Upstream {
     /// A request has ended, and the next one has been sent already.
     pub fn next_request(&mut self, deadline: Option<Deadline>) {
         self.cancel.next_epoch();
+        if !self.work.refusals.is_empty() && self.pipeline.owed().all(|owed| owed.fate != Fate::Refuse) {
+            self.work.refusals.clear();
+        }
         self.work.deadline = deadline;
         self.work.timed_out = false;
         self.work.cancelled = false;
