@@ -186,3 +186,25 @@ fn each_request_of_a_pipeline_has_its_own_time() {
     }
     assert_eq!(upstream.cancels(), 0);
 }
+
+#[test]
+fn a_pipeline_whose_statements_are_all_missing_gets_them_in_parts() {
+    let upstream = FakeUpstream::start(|connection| {
+        connection.login()?;
+        connection.serve()
+    });
+    let proxy = Proxy::before(upstream.address()).size(1).pool(|pool| pool.max_prepared = 1).start();
+    let mut client = RawClient::login(proxy.address(), "anna", "shop");
+    let names: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();
+    for name in &names {
+        let long = format!("select '{name}' /* {} */ || ''", "x".repeat(200_000));
+        client.parse(name, &long).sync().reply().ok();
+    }
+    let injected = |upstream: &FakeUpstream| upstream.tags(0).matches('P').count();
+    let before = injected(&upstream);
+    for name in &names {
+        client.bind(name, &[]).execute();
+    }
+    assert_eq!(client.sync().reply().ok().shape(), format!("{}Z", "2C".repeat(20)));
+    assert_eq!(injected(&upstream) - before, 20, "each had made room for the next");
+}

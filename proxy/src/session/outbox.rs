@@ -35,6 +35,11 @@ impl<'a> Outbox<'a> {
         }
     }
 
+    /// Bytes that were put together so far, because something had to be changed.
+    pub(super) fn composed(&self) -> usize {
+        self.output.len()
+    }
+
     /// What goes out of the input up to `end`.
     pub(super) fn finish(self, end: usize) -> &'a [u8] {
         let rest = self.input.get(self.from..end).unwrap_or_default();

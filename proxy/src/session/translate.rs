@@ -26,6 +26,9 @@ use crate::telemetry::PinReason;
 use crate::trouble::Trouble;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
+/// Bytes composed for the server before they are sent.
+const MAX_COMPOSED: usize = 1024 * 1024;
+
 /// One message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'a> {
@@ -84,6 +87,11 @@ impl Session {
                     return Ok(at);
                 }
                 Err(end) => return Err((at, end)),
+            }
+            if outbox.composed() > MAX_COMPOSED {
+                // Short messages can need long statements in front of them: the rest follows when this has left.
+                self.look_again = true;
+                return Ok(at);
             }
         }
         match long {
