@@ -1,6 +1,6 @@
 //! The simple protocol.
 
-use integration_tests::{Message, Site, everywhere, frontend};
+use integration_tests::{Message, Site, eventually, everywhere, frontend};
 
 #[test]
 fn rows_commands_and_the_end_come_in_order() {
@@ -137,4 +137,18 @@ fn notifications_arrive_where_a_client_keeps_its_server() {
         assert!(matches!(&reply.messages[0], Message::NotificationResponse { channel, payload, .. }
             if channel == "news" && payload == "extra"));
     }
+}
+
+#[test]
+fn what_was_sent_before_a_goodbye_is_carried_out() {
+    everywhere(|site| {
+        let mut watcher = site.client();
+        watcher.query("create table farewell (a int)").ok();
+        let mut hasty = site.client();
+        hasty.query("select 1").ok();
+        hasty.say(frontend::query("select pg_sleep(0.2); insert into farewell values (1)"));
+        hasty.say(frontend::terminate()).send();
+        drop(hasty);
+        eventually("the row is there", || watcher.query("select count(*) from farewell").value() == "1");
+    });
 }

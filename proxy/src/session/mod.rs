@@ -123,6 +123,8 @@ struct Session {
     look_again: bool,
     /// A boundary was reached while bytes were still on their way to the server: the lease ends when they are there.
     lingers: bool,
+    /// It has said goodbye behind a request that is still being run: nothing more is read from it or sent to it.
+    leaving: bool,
     /// An error of ours was told: messages are ignored up to the client's Sync, as a server would.
     skipping: bool,
     statements: ClientStatements<Rc<Prepared>, RandomState>,
@@ -182,6 +184,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         clogged_since: None,
         clogged_us: 0,
         lingers: false,
+        leaving: false,
         skipping: false,
         statements: ClientStatements::default(),
         unnamed: None,
@@ -264,7 +267,7 @@ impl Session {
     /// Sends bytes to the client; what its socket does not take waits, and the upstream is not read meanwhile.
     #[inline]
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
-        if bytes.is_empty() {
+        if bytes.is_empty() || self.leaving {
             return Ok(());
         }
         self.pool.meter.bytes_out.add(bytes.len() as u64);
@@ -324,7 +327,7 @@ impl Session {
     #[inline]
     fn pump_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let clogged = |upstream: &Upstream| !upstream.unsent.is_empty() || upstream.pipeline.len() > MAX_OWED;
-        let stopped = self.lease.as_deref().is_some_and(clogged) || !self.unsent.is_empty();
+        let stopped = self.leaving || self.lease.as_deref().is_some_and(clogged) || !self.unsent.is_empty();
         // A client that waits is still read, so that its going away is noticed, as long as there is room.
         let kept = self.carry.len();
         let blocked = self.is_blocked();

@@ -397,6 +397,9 @@ impl Session {
         if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 {
             return Ok(());
         }
+        if self.leaving {
+            return Err(End::Terminated);
+        }
         if self.ctl.deadline.get().is_some() {
             self.worker.watch(&self.ctl, None);
         }

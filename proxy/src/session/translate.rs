@@ -81,6 +81,10 @@ impl Session {
             let body = rest.get(frame::HEAD..head.total()).unwrap_or_default();
             let message = Message { tag, body, at, end: at + head.total(), declared: head.body };
             match self.message(upstream, outbox, message, now) {
+                Ok(Next::Go) if self.leaving => {
+                    outbox.skip(message.at, bytes.len());
+                    return Ok(bytes.len());
+                }
                 Ok(Next::Go) => at = message.end,
                 Ok(Next::Hold) => {
                     hold(upstream, outbox, at);
@@ -198,7 +202,15 @@ impl Session {
                     outbox.skip(message.at, message.end);
                 }
             }
-            Frontend::Terminate | Frontend::Password => return Err(End::Terminated),
+            Frontend::Terminate => {
+                let pipeline = &upstream.pipeline;
+                if pipeline.is_boundary() || pipeline.is_unsynced() || pipeline.is_copying_in() {
+                    return Err(End::Terminated);
+                }
+                // What it sent before its goodbye is carried out, as a server would.
+                self.leaving = true;
+            }
+            Frontend::Password => return Err(End::Terminated),
         }
         Ok(Next::Go)
     }
