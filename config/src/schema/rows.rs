@@ -140,7 +140,7 @@ pub(crate) const POOL: &[Row] = &[
     row("pool.lifetime", Time { zero: true }, Some("1h"), AtOnce,
         "A server connection older than this, give or take a tenth, is closed when it is next free: memory of long-lived backends grows, and a failover moves on; 0: never."),
     row("pool.health_check_after", Time { zero: true }, Some("30s"), AtOnce,
-        "No effect so far. Every idle server connection is looked at before use anyway: one that the server has closed is not given to a client."),
+        "A server connection idle for longer is asked for a sign of life, by an empty query, before it is used; 0: never."),
     row("pool.idle_in_transaction_timeout", Time { zero: true }, Some("0"), AtOnce,
         "A client that holds a transaction open in silence for so long gets 25P03; 0: never, as with PostgreSQL."),
     row("pool.max_prepared", Count(0, 100_000), Some("200"), AtOnce,
