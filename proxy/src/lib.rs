@@ -15,6 +15,7 @@ pub mod slow_log;
 pub mod source;
 pub mod stream;
 pub mod telemetry;
+pub mod tls;
 pub mod trouble;
 pub mod upstream;
 pub mod worker;

@@ -11,7 +11,6 @@ mod proof;
 mod target;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +21,6 @@ use policy::verdict::Refusal;
 use rand::Rng;
 pub use target::target_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use wire::encode::backend as say;
 use wire::frame;
@@ -36,8 +34,9 @@ use crate::pool::{DialFailure, Pool, Welcome};
 use crate::session::Arrival;
 use crate::session::ctl::Face;
 use crate::shared::Shared;
-use crate::stream::Stream;
+use crate::stream::{Peer, Stream};
 use crate::telemetry::{Sqlstate, TenantId, WorkerTelemetry};
+use crate::tls::Secured;
 use crate::trouble::Trouble;
 use crate::upstream::dial::is_about_credentials;
 use crate::worker::Mail;
@@ -77,8 +76,10 @@ impl<T: Into<Trouble>> From<T> for Denied {
 
 /// A client that is logging in.
 struct Guest {
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Peer,
+    /// What the TLS handshake told; `None`: there was none.
+    secured: Option<Secured>,
     bytes: Vec<u8>,
     out: Vec<u8>,
 }
@@ -133,10 +134,9 @@ impl Gate {
     }
 
     /// Serves a connection up to its hand-over to a worker.
-    pub async fn admit(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        crate::upstream::dial::prepare(&stream);
+    pub async fn admit(self: Rc<Self>, stream: Stream, peer: Peer) {
         let patience = self.shared.settings().auth.login_timeout;
-        let mut guest = Guest { stream, peer, bytes: Vec::with_capacity(512), out: Vec::new() };
+        let mut guest = Guest { stream, peer, secured: None, bytes: Vec::with_capacity(512), out: Vec::new() };
         let admitted = tokio::time::timeout(patience, self.receive(&mut guest)).await;
         let denied = match admitted {
             Ok(Ok(Some(arrival))) => return self.hand_over(guest, *arrival),
@@ -158,7 +158,7 @@ impl Gate {
     }
 
     fn hand_over(&self, guest: Guest, mut arrival: Admitted) {
-        let Ok(stream) = Stream::Tcp(guest.stream).detach() else {
+        let Ok(stream) = guest.stream.detach() else {
             return;
         };
         arrival.seat.keep();

@@ -34,6 +34,7 @@ use crate::control::{self, Order};
 use crate::login::{Gate, target_of};
 use crate::shared::{Shared, WorkerSeat};
 use crate::source::Source;
+use crate::stream::{Peer, Stream};
 use crate::telemetry::{Bounds, Clock, Telemetry};
 use crate::upstream::dial::Credential;
 use crate::worker::{self, Mail};
@@ -347,7 +348,10 @@ async fn accept(listener: TcpListener, gate: Rc<Gate>, mut end: watch::Receiver<
             _ = end.wait_for(|end| *end) => return,
         };
         match accepted {
-            Ok((stream, peer)) => drop(tokio::task::spawn_local(gate.clone().admit(stream, peer))),
+            Ok((stream, peer)) => {
+                crate::upstream::dial::prepare(&stream);
+                drop(tokio::task::spawn_local(gate.clone().admit(Stream::Tcp(stream), Peer::Tcp(peer))));
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -82,9 +82,10 @@ impl Gate {
         pool: &Arc<Pool>,
     ) -> Result<LoggedIn, Denied> {
         // A server that lets the proxy in without a password says nothing about a client somewhere on the network.
-        let near = guest.peer.ip().to_canonical().is_loopback();
+        let near = guest.peer.is_local();
         let refused = || Refusal::PlaintextRefused { user: wish.user.as_str().into() };
-        if !near && !settings.auth.plaintext_network {
+        let private = near || guest.secured.is_some();
+        if !private && !settings.auth.plaintext_network {
             return Err(refused().into());
         }
         if matches!(pool.failure(), Some(DialFailure::Said { code, .. }) if is_about_credentials(&code)) {
