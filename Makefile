@@ -11,7 +11,7 @@ SOAK_SECONDS ?= 600
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test check docs demo demo-stop bench soak fuzz image-check clean
+.PHONY: help setup build test check docs demo demo-stop bench soak regress fuzz image-check clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ docs: ## Print docs/configuration.md anew from the table of keys
 
 soak: ## The demo's traffic for long; every promise has to hold to the end (SOAK_SECONDS=600)
 	@$(MAKE) --no-print-directory demo SECONDS=$(SOAK_SECONDS)
+
+regress: ## PostgreSQL's own regression tests, directly and through session mode: the same output, byte by byte
+	@.ci/regress session
 
 fuzz: ## Run each fuzz target (needs cargo-fuzz; FUZZ_SECONDS=600)
 	@.ci/fuzz $(FUZZ_SECONDS)
