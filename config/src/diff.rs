@@ -110,9 +110,10 @@ fn flat(settings: &Settings) -> Flat {
 }
 
 fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Database) {
-    let Upstream { host, port, database: there, user, password } = &database.upstream;
+    let Upstream { hosts, session_attrs, load_balance, database: there, user, password } = &database.upstream;
     let password = shown_secret(password.as_ref());
-    put(&["databases", name, "upstream"], format!("{host:?} {port} {there:?} {user:?} {password}"));
+    let servers = format!("{hosts:?} {session_attrs:?} {load_balance}");
+    put(&["databases", name, "upstream"], format!("{servers} {there:?} {user:?} {password}"));
     let pool = &database.pool;
     put(&["databases", name, "mode"], format!("{:?}", pool.mode));
     put(&["databases", name, "size"], pool.size.to_string());

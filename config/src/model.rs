@@ -5,6 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod upstream;
+
+pub use upstream::{Host, SessionAttrs, Upstream};
+
 /// Everything that the proxy is told at start and on reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -122,21 +126,6 @@ pub struct Database {
     pub upstream: Upstream,
     /// Its pools' settings (one pool per user).
     pub pool: Pool,
-}
-
-/// A PostgreSQL server and the names to use there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// Host name, address, or the folder of a Unix socket (begins with `/`).
-    pub host: String,
-    /// TCP port, or the number in the Unix socket's name.
-    pub port: u16,
-    /// Database there; `None`: the name that the client asked for.
-    pub database: Option<String>,
-    /// User there, for every client: the zero-config start never sets it. `None`: the client's own.
-    pub user: Option<String>,
-    /// Password for `user`, or for every user without one of its own.
-    pub password: Option<Secret>,
 }
 
 /// When an upstream is given back.

@@ -1,16 +1,20 @@
-//! `postgres://user:password@host:port/database?…`, as libpq reads it, into an [`Upstream`].
+//! `postgres://user:password@host:port,host:port/database?…`, as libpq reads it, into an [`Upstream`].
 
 use std::fmt;
 
-use crate::{Secret, Upstream};
+use crate::{Host, Secret, SessionAttrs, Upstream};
 
 /// What is wrong with a URL. Never quotes it: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UrlError {
     /// Something other than `postgres://` or `postgresql://`.
     Scheme,
-    /// Commas between hosts.
-    SeveralHosts,
+    /// `port=` lists neither one port nor as many as there are hosts.
+    Ports,
+    /// A `target_session_attrs` that libpq does not know.
+    SessionAttrs,
+    /// A `load_balance_hosts` that libpq does not know.
+    LoadBalance,
     /// Not a number from 1 to 65535.
     Port,
     /// `[` without `]`, or something other than a port behind it.
@@ -31,7 +35,9 @@ impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Scheme => "is not a database URL; write postgres://user:password@host:5432/database",
-            Self::SeveralHosts => "names several hosts; write a URL with one host (the server that takes writes)",
+            Self::Ports => "has a list of ports that does not match its hosts; write one port, or one for each host",
+            Self::SessionAttrs => "has an unknown target_session_attrs; write any, read-write, read-only, primary, standby or prefer-standby",
+            Self::LoadBalance => "has an unknown load_balance_hosts; write disable or random",
             Self::Port => "has a port that is not a number from 1 to 65535; write postgres://host:5432/database",
             Self::Brackets => "has a broken IPv6 address; write it in brackets, as postgres://[::1]:5432/database",
             Self::Percent => "has a % that is not followed by the two hex digits of a UTF-8 byte; write a percent sign itself as %25",
@@ -45,10 +51,11 @@ impl fmt::Display for UrlError {
 
 impl std::error::Error for UrlError {}
 
-/// Reads a URL. Defaults: host `localhost`, port 5432, everything else `None`.
+/// Reads a URL. Defaults: host `localhost`, port 5432, everything else `None`. Several hosts stand between commas, each
+/// with a port of its own.
 ///
-/// Query parameters: `host` (a Unix socket's folder among others), `port`, `user`, `password`, `dbname`, and `sslmode`
-/// as far as it does not insist on TLS.
+/// Query parameters: `host` (a Unix socket's folder among others) and `port`, each a list between commas, `user`,
+/// `password`, `dbname`, `target_session_attrs`, `load_balance_hosts`, and `sslmode` as far as it does not insist on TLS.
 ///
 /// # Errors
 /// See [`UrlError`].
@@ -61,33 +68,46 @@ pub fn parse_url(text: &str) -> Result<Upstream, UrlError> {
         return Err(UrlError::Path);
     }
     // The last @: a password may hold one, and a host never does.
-    let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (login, addresses) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) = login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
-    let (host, port) = host_and_port(address)?;
     let mut upstream = Upstream {
-        host: decoded(host)?,
-        port: port.map_or(Ok(5432), port_number)?,
+        hosts: addresses.split(',').map(host).collect::<Result<_, _>>()?,
+        session_attrs: SessionAttrs::Any,
+        load_balance: false,
         database: given(decoded(path)?),
         user: given(decoded(user)?),
         password: password.map(decoded).transpose()?.and_then(given).map(Secret::new),
     };
+    let mut ports = None;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        apply(&mut upstream, &decoded(name)?, decoded(value)?)?;
+        match (decoded(name)?.as_str(), decoded(value)?) {
+            ("port", value) => ports = Some(value),
+            (name, value) => apply(&mut upstream, name, value)?,
+        }
     }
-    if upstream.host.is_empty() {
-        upstream.host = "localhost".to_owned();
+    if let Some(ports) = ports {
+        set_ports(&mut upstream.hosts, &ports)?;
     }
-    if upstream.host.contains(',') { Err(UrlError::SeveralHosts) } else { Ok(upstream) }
+    for host in upstream.hosts.iter_mut().filter(|host| host.name.is_empty()) {
+        "localhost".clone_into(&mut host.name);
+    }
+    Ok(upstream)
 }
 
 fn apply(upstream: &mut Upstream, name: &str, value: String) -> Result<(), UrlError> {
     match name {
-        "host" => upstream.host = value,
-        "port" => upstream.port = port_number(&value)?,
+        "host" => upstream.hosts = value.split(',').map(|name| Host { name: name.to_owned(), port: 5432 }).collect(),
         "user" => upstream.user = given(value),
         "password" => upstream.password = given(value).map(Secret::new),
         "dbname" => upstream.database = given(value),
+        "target_session_attrs" => {
+            upstream.session_attrs = SessionAttrs::parse(&value).ok_or(UrlError::SessionAttrs)?;
+        }
+        "load_balance_hosts" => match value.as_str() {
+            "disable" | "random" => upstream.load_balance = value == "random",
+            _ => return Err(UrlError::LoadBalance),
+        },
         "sslmode" if matches!(value.as_str(), "disable" | "allow" | "prefer") => {}
         "sslmode" => return Err(UrlError::TlsRequired),
         _ => return Err(UrlError::Parameter(name.chars().take(40).collect())),
@@ -95,10 +115,24 @@ fn apply(upstream: &mut Upstream, name: &str, value: String) -> Result<(), UrlEr
     Ok(())
 }
 
-fn host_and_port(address: &str) -> Result<(&str, Option<&str>), UrlError> {
-    if address.contains(',') {
-        return Err(UrlError::SeveralHosts);
+/// One port for all hosts, or one for each.
+fn set_ports(hosts: &mut [Host], ports: &str) -> Result<(), UrlError> {
+    let ports: Vec<&str> = ports.split(',').collect();
+    if ports.len() != 1 && ports.len() != hosts.len() {
+        return Err(UrlError::Ports);
     }
+    for (host, port) in hosts.iter_mut().zip(ports.iter().cycle()) {
+        host.port = if port.is_empty() { 5432 } else { port_number(port)? };
+    }
+    Ok(())
+}
+
+fn host(address: &str) -> Result<Host, UrlError> {
+    let (name, port) = host_and_port(address)?;
+    Ok(Host { name: decoded(name)?, port: port.map_or(Ok(5432), port_number)? })
+}
+
+fn host_and_port(address: &str) -> Result<(&str, Option<&str>), UrlError> {
     if let Some(inner) = address.strip_prefix('[') {
         let (host, after) = inner.split_once(']').ok_or(UrlError::Brackets)?;
         host.parse::<std::net::Ipv6Addr>().map_err(|_| UrlError::Brackets)?;
@@ -146,8 +180,9 @@ mod tests {
 
     fn upstream(host: &str, port: u16, database: &str, user: &str, password: &str) -> Upstream {
         Upstream {
-            host: host.to_owned(),
-            port,
+            hosts: vec![Host { name: host.to_owned(), port }],
+            session_attrs: SessionAttrs::Any,
+            load_balance: false,
             database: given(database.to_owned()),
             user: given(user.to_owned()),
             password: given(password.to_owned()).map(Secret::new),
@@ -176,14 +211,35 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_have_ports_of_their_own() {
+        let hosts = |text: &str| {
+            let upstream = parse_url(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            upstream.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        for (text, expected) in [
+            ("postgres://a:1,b,[::1]:3/d", "a:1 b:5432 [::1]:3"),
+            ("postgres://a,b/d?port=6000", "a:6000 b:6000"),
+            ("postgres://a,b/d?port=6000,", "a:6000 b:5432"),
+            ("postgres:///d?port=1,2&host=/run/a,b", "/run/a:1 b:2"),
+            ("postgres://,b:2/d", "localhost:5432 b:2"),
+        ] {
+            assert_eq!(hosts(text), expected, "{text}");
+        }
+        let chosen = parse_url("postgres://a,b/d?target_session_attrs=read-write&load_balance_hosts=random").unwrap();
+        assert_eq!((chosen.session_attrs, chosen.load_balance), (SessionAttrs::ReadWrite, true));
+        assert!(!parse_url("postgres://a/d?load_balance_hosts=disable").unwrap().load_balance);
+    }
+
+    #[test]
     fn wrong_urls_are_told_without_their_password() {
         for (text, expected) in [
             ("", UrlError::Scheme),
             ("mysql://h/d", UrlError::Scheme),
             ("host=h dbname=d", UrlError::Scheme),
-            ("postgres://u:geheim@a,b/d", UrlError::SeveralHosts),
-            ("postgres://u:geheim@a:1,b:2/d", UrlError::SeveralHosts),
-            ("postgres:///d?host=a,b", UrlError::SeveralHosts),
+            ("postgres://u:geheim@a:1,b:x/d", UrlError::Port),
+            ("postgres:///d?host=a,b&port=1,2,3", UrlError::Ports),
+            ("postgres://h/d?target_session_attrs=master", UrlError::SessionAttrs),
+            ("postgres://h/d?load_balance_hosts=yes", UrlError::LoadBalance),
             ("postgres://u:geheim@h:0/d", UrlError::Port),
             ("postgres://u:geheim@h:65536/d", UrlError::Port),
             ("postgres://u:geheim@h:+5/d", UrlError::Port),

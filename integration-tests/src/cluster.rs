@@ -86,13 +86,20 @@ impl Builder {
 
     /// Makes the cluster and waits until it answers.
     pub fn start(self) -> Cluster {
+        let cluster = self.prepare();
+        cluster.initialise();
+        cluster.start();
+        cluster
+    }
+
+    fn prepare(self) -> Cluster {
         let programs = Programs::find(self.version).unwrap_or_else(|missing| panic!("{missing}"));
         let account = Account::that_may_serve();
         let folder = Scratch::new();
         if let Some(account) = &account {
             folder.give_to(account.uid, account.gid);
         }
-        let cluster = Cluster {
+        Cluster {
             programs,
             account,
             folder,
@@ -101,10 +108,7 @@ impl Builder {
             server: Mutex::new(None),
             port: AtomicU32::new(0),
             databases: AtomicU32::new(0),
-        };
-        cluster.initialise();
-        cluster.start();
-        cluster
+        }
     }
 }
 
@@ -133,6 +137,24 @@ impl Cluster {
     /// A cluster of one's own.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// A streaming replica of this one: a copy made by `pg_basebackup`, in hot standby.
+    pub fn replica(&self) -> Self {
+        let replica = Self::builder().prepare();
+        let mut copy = replica.command("pg_basebackup");
+        copy.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
+        copy.args(["--host=127.0.0.1", &format!("--port={}", self.port()), &format!("--username={SUPERUSER}")]);
+        let made = copy.arg("--pgdata").arg(replica.data()).output().expect("pg_basebackup can be run");
+        assert!(made.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&made.stderr));
+        replica.append_settings(&format!("unix_socket_directories = '{}'\n", replica.folder.path().display()));
+        replica.start();
+        replica
+    }
+
+    /// Makes a replica the primary; returns when it takes writes.
+    pub fn promote(&self) {
+        assert_eq!(self.value("postgres", "select pg_promote()"), "t");
     }
 
     /// Where it listens for TCP: loopback. Stays the same over restarts.
@@ -264,7 +286,8 @@ impl Cluster {
     fn write_settings(&self) {
         let method = self.hba.method();
         let hba = format!(
-            "local all all trust\nhost all {SUPERUSER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n"
+            "local all all trust\nhost all,replication {SUPERUSER} 127.0.0.1/32 trust\n\
+             host all all 127.0.0.1/32 {method}\n"
         );
         fs::write(self.data().join("pg_hba.conf"), hba).expect("the cluster's folder can be written");
         let mut lines = format!(
@@ -277,9 +300,13 @@ impl Cluster {
         for (name, value) in &self.settings {
             let _ = writeln!(lines, "{name} = '{value}'");
         }
+        self.append_settings(&lines);
+    }
+
+    fn append_settings(&self, lines: &str) {
         let file = self.data().join("postgresql.conf");
         let before = fs::read_to_string(&file).expect("initdb made the settings' file");
-        fs::write(&file, before + &lines).expect("the cluster's folder can be written");
+        fs::write(&file, before + lines).expect("the cluster's folder can be written");
     }
 
     fn try_start(&self) -> bool {
@@ -301,7 +328,7 @@ impl Cluster {
     fn answers(&self) -> bool {
         let parameters = [("user", SUPERUSER), ("database", "postgres")];
         // The log first: somebody else's server on that port is not ours.
-        self.log().contains("ready to accept connections")
+        (self.log().contains("ready to accept connections") || self.log().contains("ready to accept read-only"))
             && RawClient::try_login(self.address(), &parameters, "").is_ok()
     }
 }

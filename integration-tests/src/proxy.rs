@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use config::{
-    Admin, Auth, AuthMethod, Database, Limits, Log, LogLevel, Observe, Pool, PoolMode, Profile, Settings, Shutdown,
-    SlowLog, Tenants, Upstream,
+    Admin, Auth, AuthMethod, Database, Host, Limits, Log, LogLevel, Observe, Pool, PoolMode, Profile, SessionAttrs,
+    Settings, Shutdown, SlowLog, Tenants, Upstream,
 };
 
 /// A running proxy. Shut down on drop.
@@ -66,6 +66,15 @@ impl Builder {
         self.pool(|pool| pool.size = size)
     }
 
+    /// In front of these servers instead, one of which has to be `attrs`.
+    pub fn hosts(self, servers: &[SocketAddr], attrs: SessionAttrs) -> Self {
+        let host = |server: &SocketAddr| Host { name: server.ip().to_string(), port: server.port() };
+        self.with(|settings| {
+            let upstream = &mut settings.wildcard.as_mut().expect("tests use the wildcard").upstream;
+            (upstream.hosts, upstream.session_attrs) = (servers.iter().map(host).collect(), attrs);
+        })
+    }
+
     /// Changes the pool's settings.
     pub fn pool(self, change: impl FnOnce(&mut Pool)) -> Self {
         self.with(|settings| change(&mut settings.wildcard.as_mut().expect("tests use the wildcard").pool))
@@ -92,8 +101,14 @@ impl Builder {
 
 fn settings(upstream: SocketAddr) -> Settings {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let upstream =
-        Upstream { host: upstream.ip().to_string(), port: upstream.port(), database: None, user: None, password: None };
+    let upstream = Upstream {
+        hosts: vec![Host { name: upstream.ip().to_string(), port: upstream.port() }],
+        session_attrs: SessionAttrs::Any,
+        load_balance: false,
+        database: None,
+        user: None,
+        password: None,
+    };
     Settings {
         listen: vec![anywhere],
         admin: Some(Admin { listen: anywhere, token: None }),

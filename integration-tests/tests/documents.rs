@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::PoolMode;
+use config::{PoolMode, SessionAttrs};
 use policy::verdict::{ConnectFailure, Refusal, SessionState};
 
 fn root() -> PathBuf {
@@ -82,6 +82,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::IdleInTransaction { limit: time },
         Refusal::ShuttingDown,
         Refusal::Unavailable { database: name.clone(), retry_in: time },
+        Refusal::NoneFits { database: name.clone(), wanted: SessionAttrs::Primary },
         Refusal::CannotConnect { database: name.clone(), failure: ConnectFailure::Refused },
         Refusal::UpstreamLost { database: name.clone(), in_transaction: true },
         Refusal::PasswordFailed { user: name.clone() },
@@ -104,6 +105,7 @@ fn refusals() -> Vec<Refusal> {
             | Refusal::ShuttingDown
             | Refusal::Unavailable { .. }
             | Refusal::CannotConnect { .. }
+            | Refusal::NoneFits { .. }
             | Refusal::UpstreamLost { .. }
             | Refusal::PasswordFailed { .. }
             | Refusal::PlaintextRefused { .. }

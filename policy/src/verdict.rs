@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use config::PoolMode;
+use config::{PoolMode, SessionAttrs};
 
 mod texts;
 
@@ -147,6 +147,13 @@ pub enum Refusal {
         /// Why.
         failure: ConnectFailure,
     },
+    /// 57P03: there are servers, and none of them is what `target_session_attrs` wants, as during a fail-over.
+    NoneFits {
+        /// The database that was asked for.
+        database: Box<str>,
+        /// What is wanted.
+        wanted: SessionAttrs,
+    },
     /// 08006: the server went away under a request.
     UpstreamLost {
         /// The pool's database.
@@ -242,7 +249,7 @@ impl Refusal {
             Self::QueueTimeout { .. } | Self::TooManyClients { .. } => "53300",
             Self::IdleInTransaction { .. } => "25P03",
             Self::ShuttingDown => "57P01",
-            Self::Unavailable { .. } => "57P03",
+            Self::Unavailable { .. } | Self::NoneFits { .. } => "57P03",
             Self::CannotConnect { .. } => "08001",
             Self::UpstreamLost { .. } => "08006",
             Self::PasswordFailed { .. } => "28P01",
@@ -275,6 +282,7 @@ impl Refusal {
             | Self::QueueTimeout { .. }
             | Self::Unavailable { .. }
             | Self::CannotConnect { .. }
+            | Self::NoneFits { .. }
             | Self::RefusedSetting { .. }
             | Self::NotInThisMode { .. } => false,
         }

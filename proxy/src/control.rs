@@ -68,13 +68,13 @@ pub async fn dial(
     meter.dials.increment();
     meter.upstreams_dialling.up();
     let settings = pool.settings();
-    let target = pool.target();
+    let (target, generation) = (pool.target(), pool.servers.generation());
     let began = Instant::now();
     let dialled = target.dial(shared, &settings, settings.connect_timeout).await;
     meter.upstreams_dialling.down();
     match dialled {
         Ok(mut dialled) => {
-            dialled.shipped.berth = Some(Berth::new(pool));
+            dialled.shipped.berth = Some(Berth::new(pool, dialled.server, generation));
             meter.dial_times.record(began.elapsed().as_micros() as u64);
             pool.set_welcome(dialled.welcome.clone());
             let ticket = {
@@ -127,7 +127,7 @@ fn dial_more(shared: &Arc<Shared>, pool: &Arc<Pool>, worker: usize) {
 /// cancel can strike nothing that comes later.
 async fn cancel(target: &CancelTarget, epoch: u64) {
     let attempt = async {
-        let mut stream = target.server.connect().await.ok()?;
+        let mut stream = target.server.open().await.ok()?;
         if target.epoch() != epoch {
             return Some(());
         }

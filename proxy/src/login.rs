@@ -405,5 +405,6 @@ fn told(pool: &Pool, failure: &DialFailure) -> Trouble {
         DialFailure::Unreachable(failure) => {
             Refusal::CannotConnect { database: pool.database.clone(), failure: *failure }.into()
         }
+        DialFailure::NoneFits(wanted) => Refusal::NoneFits { database: pool.database.clone(), wanted: *wanted }.into(),
     }
 }

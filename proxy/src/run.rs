@@ -37,6 +37,7 @@ use crate::source::Source;
 use crate::stream::{Peer, Stream};
 use crate::telemetry::{Bounds, Clock, Telemetry};
 use crate::upstream::dial::Credential;
+use crate::upstream::resolve::{self, Resolver};
 use crate::worker::{self, Mail};
 
 /// Connections that wait to be accepted, at most; a burst of 10,000 connects must not be refused for want of it.
@@ -134,6 +135,11 @@ fn listen(address: SocketAddr, key: &'static str) -> Result<std::net::TcpListene
 
 /// Starts the proxy; returns when clients can connect.
 pub fn start(settings: Settings) -> Result<Handle, RunError> {
+    start_with(settings, Arc::new(resolve::System))
+}
+
+/// As [`start`], with somebody else to ask for the addresses of servers.
+pub fn start_with(settings: Settings, resolver: Arc<dyn Resolver>) -> Result<Handle, RunError> {
     let mut listeners = Vec::new();
     for address in &settings.listen {
         listeners.push(listen(*address, "listen")?);
@@ -159,7 +165,7 @@ pub fn start(settings: Settings) -> Result<Handle, RunError> {
     });
     let seats: Box<[WorkerSeat]> = seats.collect();
     let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
-    let shared = Arc::new(Shared::new(settings, directory, telemetry.clone(), seats, orders_in));
+    let shared = Arc::new(Shared::new(settings, resolver, directory, telemetry.clone(), seats, orders_in));
 
     let mut threads = Vec::new();
     for (index, mailbox) in mailboxes.into_iter().enumerate() {
@@ -223,8 +229,7 @@ impl Handle {
             let Some((own, target)) = target_of(&settings, &pool.database, &pool.user) else { continue };
             let before = pool.target();
             // What a client has proven to the server is not forgotten.
-            let learned =
-                target.credential == Credential::None && (&target.host, target.port) == (&before.host, before.port);
+            let learned = target.credential == Credential::None && target.is_at_same_place(&before);
             pool.reload(own, if learned { before } else { target });
         }
         for worker in 0..self.shared.workers.len() {
@@ -349,7 +354,7 @@ async fn accept(listener: TcpListener, gate: Rc<Gate>, mut end: watch::Receiver<
         };
         match accepted {
             Ok((stream, peer)) => {
-                crate::upstream::dial::prepare(&stream);
+                crate::upstream::server::prepare(&stream);
                 drop(tokio::task::spawn_local(gate.clone().admit(Stream::Tcp(stream), Peer::Tcp(peer))));
             }
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use config::Settings;
@@ -13,6 +13,8 @@ use crate::control::Order;
 use crate::pool::Pool;
 use crate::telemetry::Telemetry;
 use crate::upstream::dial::Target;
+use crate::upstream::hosts::HostTable;
+use crate::upstream::resolve::{Names, Resolver};
 use crate::worker::Mail;
 
 /// Texts with an id of their own; beyond, the table begins anew (ids are never reused).
@@ -27,6 +29,9 @@ pub struct Shared {
     pools: Mutex<Pools>,
     statement_ids: Mutex<StatementIds>,
     ids: AtomicU64,
+    /// From hosts' names to their addresses.
+    pub names: Names,
+    hosts: Mutex<HostTable>,
     /// Tenants by name and number.
     pub directory: Arc<Directory>,
     /// Written from everywhere, read by the admin port.
@@ -90,6 +95,7 @@ impl Shared {
     /// Everything empty.
     pub fn new(
         settings: Settings,
+        resolver: Arc<dyn Resolver>,
         directory: Arc<Directory>,
         telemetry: Arc<Telemetry>,
         workers: Box<[WorkerSeat]>,
@@ -101,6 +107,8 @@ impl Shared {
             pools: Mutex::default(),
             statement_ids: Mutex::default(),
             ids: AtomicU64::new(1),
+            names: Names::new(resolver),
+            hosts: Mutex::default(),
             telemetry,
             workers,
             control,
@@ -119,6 +127,11 @@ impl Shared {
         let settings = Arc::new(settings);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings.clone();
         settings
+    }
+
+    /// What is known of the hosts that are connected to.
+    pub fn hosts(&self) -> MutexGuard<'_, HostTable> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number that this process has not used yet: clients, upstreams, statements.
@@ -225,8 +238,9 @@ mod tests {
             max_prepared: 1,
         };
         let target = Target {
-            host: "127.0.0.1".to_owned(),
-            port: 5432,
+            hosts: vec![config::Host { name: "127.0.0.1".to_owned(), port: 5432 }],
+            session_attrs: config::SessionAttrs::Any,
+            load_balance: false,
             database: "shop".to_owned(),
             user: "anna".to_owned(),
             credential: Credential::None,

@@ -73,7 +73,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("users.<name>.upstream_password_file", Text, None, AtOnce,
         "File that holds the same; blanks at its end are dropped."),
     row("databases.<name>.upstream", Url, None, AtOnce,
-        "The server: `postgres://user:password@host:port/database`. Required. Left out of it: `user`: the client's own; `password`: the client's own; `port`: 5432; `database`: the name that the client asked for. A Unix socket: `postgres://user@/db?host=/var/run/postgresql`."),
+        "The server: `postgres://user:password@host:port/database`. Required. Several hosts stand between commas, each with its port, and are tried in this order; `?target_session_attrs=` (`any`, `read-write`, `read-only`, `primary`, `standby`, `prefer-standby`) says which will do, `load_balance_hosts=random` tries them in random order: all as libpq does. Left out of it: `user`: the client's own; `password`: the client's own; `port`: 5432; `database`: the name that the client asked for. A Unix socket: `postgres://user@/db?host=/var/run/postgresql`."),
     row("tenants.default", Text, Some("default"), AtOnce,
         "The tenant of statements for which no rule yields a name."),
     row("tenants.max_tenants", Count(1, 1_000_000), Some("1000"), AtOnce,

@@ -129,7 +129,7 @@ fn limits_are_inherited_and_zero_lifts_them() {
 fn the_zero_config_start_lends_its_password_to_nobody_else() {
     let settings = Settings::from_upstream("postgres://app:pw@h:6000/db", Overrides::default(), &Files).unwrap();
     let every = settings.wildcard.unwrap().upstream;
-    assert_eq!((every.host.as_str(), every.port), ("h", 6000));
+    assert_eq!(every.hosts, [Host { name: "h".to_owned(), port: 6000 }]);
     assert_eq!((every.database, every.user, every.password), (None, None, None));
     assert_eq!(settings.users["app"].secret, UserSecret::Plain(Secret::new("pw")));
     assert_eq!(settings.databases["db"].upstream.database.as_deref(), Some("db"));

@@ -18,6 +18,7 @@ mod drivers;
 mod extended;
 mod faults;
 mod harness;
+mod hosts;
 mod large;
 mod left_behind;
 mod n_plus_one;

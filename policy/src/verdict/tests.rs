@@ -17,6 +17,7 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         ("25P03", Severity::Fatal, Refusal::IdleInTransaction { limit }),
         ("57P01", Severity::Fatal, Refusal::ShuttingDown),
         ("57P03", Severity::Error, Refusal::Unavailable { database: name("shop"), retry_in: limit }),
+        ("57P03", Severity::Error, Refusal::NoneFits { database: name("shop"), wanted: config::SessionAttrs::Primary }),
         ("08001", Severity::Error, Refusal::CannotConnect { database: name("shop"), failure: ConnectFailure::Refused }),
         ("08006", Severity::Error, Refusal::UpstreamLost { database: name("shop"), in_transaction: false }),
         ("08006", Severity::Fatal, Refusal::UpstreamLost { database: name("shop"), in_transaction: true }),

@@ -73,6 +73,14 @@ impl Refusal {
                 format!("The server of database \"{database}\": {}.", failure.words()),
                 "Retry later. Operators find the address and the exact error in the proxy's log.",
             ),
+            Self::NoneFits { database, wanted } => texts(
+                "no server of the wanted kind is available",
+                format!(
+                    "Database \"{database}\" needs a server that is {} (target_session_attrs); none of its servers is one now.",
+                    wanted.as_str()
+                ),
+                "Retry later: during a fail-over the next server takes over in a moment. Clients need not reconnect.",
+            ),
             Self::UpstreamLost { database, in_transaction } => texts(
                 "connection to the server was lost",
                 if *in_transaction {

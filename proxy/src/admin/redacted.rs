@@ -93,8 +93,9 @@ fn database(database: &Database) -> Value {
     let upstream = &database.upstream;
     json!({
         "upstream": {
-            "host": upstream.host,
-            "port": upstream.port,
+            "hosts": upstream.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "target_session_attrs": upstream.session_attrs.as_str(),
+            "load_balance_hosts": if upstream.load_balance { "random" } else { "disable" },
             "database": upstream.database,
             "user": upstream.user,
             "password": upstream.password.is_some(),

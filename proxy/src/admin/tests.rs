@@ -158,8 +158,9 @@ fn text(strict: u64) -> StatementText {
 fn settings() -> Settings {
     let database = config::Database {
         upstream: config::Upstream {
-            host: "db.internal".into(),
-            port: 5432,
+            hosts: vec![config::Host { name: "db.internal".into(), port: 5432 }],
+            session_attrs: config::SessionAttrs::Any,
+            load_balance: false,
             database: None,
             user: None,
             password: Some(Secret::new("hunter2")),

@@ -50,10 +50,12 @@ fn line(name: &str, database: &Database) -> String {
     let there = upstream.database.as_deref().unwrap_or("(same name)");
     let user = upstream.user.as_deref().unwrap_or("(the client's user)");
     let size = database.pool.size;
-    format!(
-        "{name} -> {user} at {}:{}/{there}, {mode} mode, {size} connections for each user",
-        upstream.host, upstream.port
-    )
+    let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
+    let wanted = match upstream.session_attrs {
+        config::SessionAttrs::Any => String::new(),
+        attrs => format!(" ({})", attrs.as_str()),
+    };
+    format!("{name} -> {user} at {}/{there}{wanted}, {mode} mode, {size} connections for each user", hosts.join(","))
 }
 
 fn tenants(settings: &Settings) -> String {

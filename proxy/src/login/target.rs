@@ -23,8 +23,9 @@ pub fn target_of(settings: &config::Settings, database: &str, user: &str) -> Opt
     };
     let name = if passes_through { None } else { upstream.user.clone() };
     let target = Target {
-        host: upstream.host.clone(),
-        port: upstream.port,
+        hosts: upstream.hosts.clone(),
+        session_attrs: upstream.session_attrs,
+        load_balance: upstream.load_balance,
         database: upstream.database.clone().unwrap_or_else(|| database.to_owned()),
         user: name.unwrap_or_else(|| user.to_owned()),
         credential,

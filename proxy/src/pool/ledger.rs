@@ -33,6 +33,14 @@ pub struct Backoff {
     pub longest: Duration,
 }
 
+impl Backoff {
+    /// The pause after a failure that so many preceded. `jitter` in 0..1 takes off up to half.
+    pub fn pause(self, failures: u32, jitter: f64) -> Duration {
+        let doubled = self.first.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX));
+        doubled.min(self.longest).mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+    }
+}
+
 /// What a pool does about a client that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
@@ -151,10 +159,8 @@ impl Ledger {
     pub fn dial_failed(&mut self, now: Instant, jitter: f64) -> Vec<Ticket> {
         self.dialling = self.dialling.saturating_sub(1);
         self.open = self.open.saturating_sub(1);
-        let doubled = self.backoff.first.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
-        let pause = doubled.min(self.backoff.longest);
+        self.retry_at = Some(now + self.backoff.pause(self.failures, jitter));
         self.failures = (self.failures + 1).min(30);
-        self.retry_at = Some(now + pause.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)));
         if self.open == 0 { self.waiters.drain(..).collect() } else { Vec::new() }
     }
 
@@ -184,6 +190,13 @@ mod tests {
 
     fn ticket(client: u64) -> Ticket {
         Ticket { worker: 0, client, turn: 0 }
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let pauses: Vec<u128> = (0..8).map(|failures| BACKOFF.pause(failures, 1.0).as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(BACKOFF.pause(40, 0.0), Duration::from_millis(2500));
     }
 
     #[test]

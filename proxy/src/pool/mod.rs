@@ -9,6 +9,7 @@
 //! sequentially consistent, so at least one of the two sees the other, and no upstream idles while a client waits.
 
 pub mod ledger;
+pub mod servers;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,7 +24,9 @@ use crate::admin::source::UpstreamState;
 use crate::telemetry::{Clock, PoolMeter};
 use crate::upstream::Upstream;
 use crate::upstream::dial::Target;
+use crate::upstream::server::Server;
 use ledger::{Backoff, Ledger};
+use servers::Servers;
 
 /// What a server reports about itself when one logs in; clients of the pool are told the same.
 pub type Welcome = Vec<(Box<[u8]>, Box<[u8]>)>;
@@ -40,6 +43,8 @@ pub enum DialFailure {
     },
     /// No answer worth the name.
     Unreachable(ConnectFailure),
+    /// There are servers, and none of them is what is wanted.
+    NoneFits(config::SessionAttrs),
 }
 
 /// One pool, as all threads see it.
@@ -53,6 +58,8 @@ pub struct Pool {
     pub user: Box<str>,
     settings: RwLock<Arc<config::Pool>>,
     target: RwLock<Arc<Target>>,
+    /// The servers that its upstreams are connected to.
+    pub servers: Servers,
     ledger: Mutex<Ledger>,
     waiting: AtomicUsize,
     idle: Box<[AtomicUsize]>,
@@ -60,7 +67,8 @@ pub struct Pool {
     failure: Mutex<Option<DialFailure>>,
 }
 
-fn backoff(settings: &config::Pool) -> Backoff {
+/// The pauses between its attempts to connect.
+pub(crate) fn backoff(settings: &config::Pool) -> Backoff {
     Backoff { first: settings.connect_backoff, longest: settings.connect_backoff_max }
 }
 
@@ -78,6 +86,7 @@ impl Pool {
             id,
             database: database.into(),
             user: user.into(),
+            servers: Servers::default(),
             ledger: Mutex::new(Ledger::new(settings.size, backoff(&settings))),
             settings: RwLock::new(Arc::new(settings)),
             target: RwLock::new(target),
@@ -102,7 +111,12 @@ impl Pool {
     pub fn reload(&self, settings: config::Pool, target: Arc<Target>) {
         self.ledger().resize(settings.size, backoff(&settings));
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-        *self.target.write().unwrap_or_else(PoisonError::into_inner) = target;
+        let mut own = self.target.write().unwrap_or_else(PoisonError::into_inner);
+        let moved = !own.is_at_same_place(&target) || own.database != target.database;
+        *own = target;
+        if moved {
+            self.servers.retire_all();
+        }
     }
 
     /// What clients are told at login, once an upstream has logged in.
@@ -173,18 +187,29 @@ impl Pool {
 /// The place in a pool's count that one upstream takes. Given back when the upstream ceases to exist, whatever ended it:
 /// no way of losing an upstream can make its pool smaller.
 #[derive(Debug)]
-pub struct Berth(Arc<Pool>);
+pub struct Berth {
+    pool: Arc<Pool>,
+    server: Arc<Server>,
+}
 
 impl Berth {
-    /// For an upstream that has just been dialled for `pool`, whose ledger has counted the attempt.
-    pub fn new(pool: &Arc<Pool>) -> Self {
-        Self(pool.clone())
+    /// For an upstream that has just been dialled for `pool`, whose ledger has counted the attempt. It was begun in this
+    /// `generation` of the pool's servers.
+    pub fn new(pool: &Arc<Pool>, server: Arc<Server>, generation: u64) -> Self {
+        Self { pool: pool.clone(), server: pool.servers.adopt(server, generation) }
+    }
+
+    /// The server that the upstream is connected to.
+    #[inline]
+    pub fn server(&self) -> &Server {
+        &self.server
     }
 }
 
 impl Drop for Berth {
     fn drop(&mut self) {
-        self.0.ledger().closed();
+        self.pool.servers.left(&self.server);
+        self.pool.ledger().closed();
     }
 }
 

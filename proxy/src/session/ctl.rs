@@ -67,6 +67,8 @@ impl State {
 pub struct Held {
     /// Its number.
     pub id: u64,
+    /// The number of the server that it is connected to.
+    pub server: u64,
     /// The server's process.
     pub process: i32,
     /// When it was dialled.

@@ -211,6 +211,7 @@ impl Session {
         self.pool.meter.upstreams_active.up();
         self.ctl.upstream.set(Some(Held {
             id: upstream.id,
+            server: upstream.server(),
             process: upstream.cancel.process,
             opened: upstream.opened,
             prepared: upstream.prepared.len(),

@@ -1,14 +1,13 @@
-//! Connecting and logging in to a server. Runs on the control thread: a login takes milliseconds of computing.
+//! Logging in to a server. Runs on the control thread: a login takes milliseconds of computing.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use config::{Host, SessionAttrs};
 use policy::verdict::ConnectFailure;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
 use wire::error::Sqlstate;
 use wire::login::client::next_message;
 use wire::login::{ClientLogin, ClientSecret, ClientStep, Established, Md5Secret};
@@ -16,7 +15,9 @@ use wire::params::Settings;
 use wire::prepared::ServerStatements;
 use wire::startup::ProtocolVersion;
 
-use super::{CancelTarget, Shipped};
+use super::hosts::Role;
+use super::server::Server;
+use super::{CancelTarget, Shipped, role};
 use crate::pool::{DialFailure, Welcome};
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -46,10 +47,12 @@ impl fmt::Debug for Credential {
 /// Where a pool's upstreams connect, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Host name, address, or the folder of a Unix socket (begins with `/`).
-    pub host: String,
-    /// TCP port, or the number in the Unix socket's name.
-    pub port: u16,
+    /// The servers, in the order in which they are tried.
+    pub hosts: Vec<Host>,
+    /// Which of them will do.
+    pub session_attrs: SessionAttrs,
+    /// Try them in random order.
+    pub load_balance: bool,
     /// The database there.
     pub database: String,
     /// The user there.
@@ -58,12 +61,20 @@ pub struct Target {
     pub credential: Credential,
 }
 
+impl Target {
+    /// Whether both mean the same servers.
+    pub fn is_at_same_place(&self, other: &Self) -> bool {
+        (&self.hosts, self.session_attrs) == (&other.hosts, other.session_attrs)
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            return write!(f, "[{}]:{}", self.host, self.port);
+        for (place, host) in self.hosts.iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            write!(f, "{comma}{host}")?;
         }
-        write!(f, "{}:{}", self.host, self.port)
+        Ok(())
     }
 }
 
@@ -72,8 +83,12 @@ impl fmt::Display for Target {
 pub struct Dialled {
     /// The connection, ready to be used by any worker.
     pub shipped: Shipped,
+    /// Where it is.
+    pub server: Arc<Server>,
     /// What the server said about itself.
     pub welcome: Arc<Welcome>,
+    /// What it is, if it said so or was asked.
+    pub role: Option<Role>,
 }
 
 /// Why it has not.
@@ -92,47 +107,11 @@ impl From<ConnectFailure> for Failure {
 }
 
 impl Target {
-    /// Opens a connection, without saying anything.
-    pub async fn connect(&self) -> Result<Stream, ConnectFailure> {
-        if self.host.starts_with('/') {
-            let path = format!("{}/.s.PGSQL.{}", self.host, self.port);
-            return UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| failure(&error));
-        }
-        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port));
-        let addresses = addresses.await.map_err(|_| ConnectFailure::UnknownHost)?;
-        let mut last = ConnectFailure::UnknownHost;
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    prepare(&stream);
-                    return Ok(Stream::Tcp(stream));
-                }
-                Err(error) => last = failure(&error),
-            }
-        }
-        Err(last)
-    }
-
-    /// Connects and logs in, within `patience`.
-    pub async fn dial(
-        self: &Arc<Self>,
-        shared: &Shared,
-        pool: &config::Pool,
-        patience: Duration,
-    ) -> Result<Dialled, Failure> {
-        let attempt = async {
-            let stream = self.connect().await?;
-            self.log_in(stream, shared, pool).await
-        };
-        match tokio::time::timeout(patience, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(ConnectFailure::TimedOut.into()),
-        }
-    }
-
-    async fn log_in(
-        self: &Arc<Self>,
+    /// Logs in to a server that has been connected to, and asks what it is where that matters.
+    pub(super) async fn log_in(
+        &self,
         mut stream: Stream,
+        server: Arc<Server>,
         shared: &Shared,
         pool: &config::Pool,
     ) -> Result<Dialled, Failure> {
@@ -150,7 +129,11 @@ impl Target {
                 login = match login.receive(frame, &mut out) {
                     Ok(ClientStep::Continue(login)) => login,
                     Ok(ClientStep::Done(established)) if rest.is_empty() => {
-                        return self.established(stream, *established, shared, pool);
+                        let mut role = role::reported(&established.parameters);
+                        if role.is_none() && self.session_attrs != SessionAttrs::Any {
+                            role = Some(role::ask(&mut stream).await.ok_or(ConnectFailure::Broken)?);
+                        }
+                        return established_on(stream, *established, server, role, shared, pool);
                     }
                     Ok(ClientStep::Done(_)) => return Err(ConnectFailure::Broken.into()),
                     Ok(ClientStep::Refused(fields)) => {
@@ -182,53 +165,36 @@ impl Target {
         tracing::warn!(server = %self, user = %self.user, %error, "login to the server failed");
         ConnectFailure::Broken.into()
     }
-
-    fn established(
-        self: &Arc<Self>,
-        stream: Stream,
-        established: Established,
-        shared: &Shared,
-        pool: &config::Pool,
-    ) -> Result<Dialled, Failure> {
-        let now = Instant::now();
-        let (process, key) = established.cancel_key.unwrap_or_default();
-        let shipped = Shipped {
-            id: shared.next_id(),
-            stream: stream.detach().map_err(|_| ConnectFailure::Broken)?,
-            prepared: ServerStatements::new(pool.max_prepared),
-            settings: Settings::new(),
-            opened: now,
-            expires: Worker::expiry(pool, now),
-            used: now,
-            cancel: Arc::new(CancelTarget {
-                server: self.clone(),
-                process: process as i32,
-                key: key.into(),
-                epoch: AtomicU64::new(0),
-            }),
-            berth: None,
-        };
-        let welcome = established.parameters.into_iter().map(|(name, value)| (name.into(), value.into()));
-        Ok(Dialled { shipped, welcome: Arc::new(welcome.collect()) })
-    }
 }
 
-/// Small messages leave at once; a peer that has vanished is noticed.
-pub fn prepare(stream: &TcpStream) {
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
-    let options = stream.set_nodelay(true).and(socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
-    if let Err(error) = options {
-        tracing::debug!(%error, "socket options could not be set");
-    }
-}
-
-fn failure(error: &io::Error) -> ConnectFailure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectFailure::Refused,
-        io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
-        _ => ConnectFailure::Broken,
-    }
+fn established_on(
+    stream: Stream,
+    established: Established,
+    server: Arc<Server>,
+    role: Option<Role>,
+    shared: &Shared,
+    pool: &config::Pool,
+) -> Result<Dialled, Failure> {
+    let now = Instant::now();
+    let (process, key) = established.cancel_key.unwrap_or_default();
+    let shipped = Shipped {
+        id: shared.next_id(),
+        stream: stream.detach().map_err(|_| ConnectFailure::Broken)?,
+        prepared: ServerStatements::new(pool.max_prepared),
+        settings: Settings::new(),
+        opened: now,
+        expires: Worker::expiry(pool, now),
+        used: now,
+        cancel: Arc::new(CancelTarget {
+            server: server.clone(),
+            process: process as i32,
+            key: key.into(),
+            epoch: AtomicU64::new(0),
+        }),
+        berth: None,
+    };
+    let welcome = established.parameters.into_iter().map(|(name, value)| (name.into(), value.into()));
+    Ok(Dialled { shipped, server, welcome: Arc::new(welcome.collect()), role })
 }
 
 /// Whether a server turned us down because of who we are, so that trying again is of no use.

@@ -3,8 +3,13 @@
 //! An upstream is in exactly one place: a worker's idle list, a session's lease, a cleaner's hands, quarantine (a
 //! cancel is under way), or on its way to another thread as a [`Shipped`]. Whoever holds the box decides.
 
+mod attempt;
 pub mod cleaner;
 pub mod dial;
+pub mod hosts;
+pub mod resolve;
+mod role;
+pub mod server;
 pub mod tracked;
 
 use std::cell::Cell;
@@ -24,7 +29,7 @@ use wire::tag::Backend;
 use crate::pool::Berth;
 use crate::session::work::Work;
 use crate::stream::{Detached, Stream};
-use dial::Target;
+use server::Server;
 use tracked::Tracked;
 
 /// Set in the note of an entry whose answer settles a change of its client's names.
@@ -36,7 +41,7 @@ pub const UNNAMED: u64 = 1 << 62;
 #[derive(Debug)]
 pub struct CancelTarget {
     /// Where to connect.
-    pub server: Arc<Target>,
+    pub server: Arc<Server>,
     /// The server's process.
     pub process: i32,
     /// Its secret.
@@ -170,9 +175,21 @@ impl Upstream {
         }
     }
 
-    /// Whether it is past its lifetime.
+    /// Whether it is past its lifetime, or its server is out of use.
+    #[inline]
     pub fn is_expired(&self, now: Instant) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
+        self.is_retired() || self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// The number that its pool knows its server by.
+    pub fn server(&self) -> u64 {
+        self.berth.as_ref().map_or(0, |berth| berth.server().id)
+    }
+
+    /// Whether its server is out of use.
+    #[inline]
+    pub fn is_retired(&self) -> bool {
+        self.berth.as_ref().is_some_and(|berth| berth.server().is_retired())
     }
 
     /// Looks at what an idle server has sent: notices, changed parameters and notifications are let pass, anything else

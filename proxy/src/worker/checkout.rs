@@ -34,6 +34,7 @@ pub fn unavailable(pool: &Pool, now: Instant, retry: Option<Instant>) -> Trouble
     let database = pool.database.clone();
     match pool.failure() {
         Some(DialFailure::Said { code, message }) => Trouble::Server { code, message },
+        Some(DialFailure::NoneFits(wanted)) => Refusal::NoneFits { database, wanted }.into(),
         Some(DialFailure::Unreachable(failure)) => match retry.filter(|at| *at > now) {
             Some(at) => Refusal::Unavailable { database, retry_in: at.saturating_duration_since(now) }.into(),
             None => Refusal::CannotConnect { database, failure }.into(),

@@ -128,7 +128,9 @@ impl Worker {
                 worker: self.index,
                 database: ctl.face.database.to_string(),
                 user: ctl.face.user.to_string(),
-                address: pool.map_or_else(String::new, |pool| pool.shared.target().to_string()),
+                address: pool
+                    .and_then(|pool| pool.shared.servers.find(held.server))
+                    .map_or_else(String::new, |server| server.to_string()),
                 state: "active",
                 connected_us: self.micros(held.opened),
                 state_since_us,

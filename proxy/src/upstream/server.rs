@@ -1,0 +1,103 @@
+//! A server as the upstreams of one pool know it: a host of the configuration, and the address that it had when they
+//! connected.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use config::Host;
+use policy::verdict::ConnectFailure;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::stream::Stream;
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// One server of a pool. It is *retired* when no new request shall go there: each of its upstreams is closed at its next
+/// boundary. Retirement is final; whoever connects there again makes another one of these.
+#[derive(Debug)]
+pub struct Server {
+    /// Unique in the process.
+    pub id: u64,
+    /// As the configuration names it.
+    pub host: Host,
+    /// Where it was found.
+    pub address: Address,
+    retired: AtomicBool,
+    /// Upstreams of the pool that are connected to it.
+    pub(crate) upstreams: AtomicUsize,
+}
+
+impl Server {
+    /// In use, without upstreams.
+    pub fn new(id: u64, host: Host, address: Address) -> Self {
+        Self { id, host, address, retired: AtomicBool::new(false), upstreams: AtomicUsize::new(0) }
+    }
+
+    /// Whether its upstreams are closed at their next boundary.
+    #[inline]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Has its upstreams closed, each at its next boundary.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Upstreams of the pool that are connected to it.
+    pub fn upstreams(&self) -> usize {
+        self.upstreams.load(Ordering::Relaxed)
+    }
+
+    /// Opens a connection, without saying anything. Always to the same address, whatever the name stands for now.
+    pub async fn open(&self) -> Result<Stream, ConnectFailure> {
+        match &self.address {
+            Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| failure(&error)),
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.map_err(|error| failure(&error))?;
+                prepare(&stream);
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Address::Tcp(address) if address.ip().to_string() != self.host.name => {
+                write!(f, "{} ({})", self.host, address.ip())
+            }
+            _ => self.host.fmt(f),
+        }
+    }
+}
+
+/// Small messages leave at once; a peer that has vanished is noticed.
+pub fn prepare(stream: &TcpStream) {
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    let options = stream.set_nodelay(true).and(socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
+    if let Err(error) = options {
+        tracing::debug!(%error, "socket options could not be set");
+    }
+}
+
+fn failure(error: &io::Error) -> ConnectFailure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectFailure::Refused,
+        io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
+        _ => ConnectFailure::Broken,
+    }
+}
