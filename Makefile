@@ -51,8 +51,8 @@ docs: ## Print docs/configuration.md anew from the table of keys
 soak: ## The demo's traffic for long; every promise has to hold to the end (SOAK_SECONDS=600)
 	@$(MAKE) --no-print-directory demo SECONDS=$(SOAK_SECONDS)
 
-regress: ## PostgreSQL's own regression tests, directly and through session mode: the same output, byte by byte
-	@.ci/regress session
+regress: ## PostgreSQL's own regression tests, directly and through both modes: the same output, byte by byte
+	@.ci/regress
 
 fuzz: ## Run each fuzz target (needs cargo-fuzz; FUZZ_SECONDS=600)
 	@.ci/fuzz $(FUZZ_SECONDS)

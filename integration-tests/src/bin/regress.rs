@@ -111,23 +111,30 @@ fn main() -> ExitCode {
 /// Runs all ways; the number of tests that differ without a reason.
 fn regress() -> Outcome<usize> {
     let mut arguments = std::env::args().skip(1).map(PathBuf::from);
-    let usage = "usage: regress TESTS REGRESS.SO PG_REGRESS RESULTS [session|transaction]";
+    let usage = "usage: regress TESTS REGRESS.SO PG_REGRESS RESULTS [session] [transaction]";
     let (Some(tests), Some(library), Some(runner), Some(results)) =
         (arguments.next(), arguments.next(), arguments.next(), arguments.next())
     else {
         return Err(usage.into());
     };
     let sources = Sources { tests, library, runner };
-    let mode = match arguments.next().as_deref().map(Path::to_str) {
-        None | Some(Some("session")) => PoolMode::Session,
-        Some(Some("transaction")) => PoolMode::Transaction,
-        Some(_) => return Err(usage.into()),
-    };
+    let mut modes = Vec::new();
+    for name in arguments {
+        modes.push(match name.to_str() {
+            Some("session") => PoolMode::Session,
+            Some("transaction") => PoolMode::Transaction,
+            _ => return Err(usage.into()),
+        });
+    }
     // The folder's path is seen in outputs: the same for every run.
     let place = Scratch::new();
     let direct = run(&sources, Way::Direct, place.path(), &results)?;
-    let through = run(&sources, Way::Through(mode), place.path(), &results)?;
-    Ok(compare(&direct, &through, &results))
+    let mut wrong = 0;
+    for mode in modes {
+        let through = run(&sources, Way::Through(mode), place.path(), &results)?;
+        wrong += compare(&direct, &through, &results);
+    }
+    Ok(wrong)
 }
 
 /// One run of all tests on a server of its own; what each printed.

@@ -3,6 +3,7 @@
 //! The same fold is kept twice: for what a client wants and for what its upstream has. Both see the same statements
 //! succeed and fail, so that they agree except where an upstream has not been brought up to date yet.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use wire::params::{Interner, Settings, Value};
@@ -39,7 +40,7 @@ impl Tracked {
     /// SET or set_config succeeded; `false`: the session's settings would become too large to follow.
     #[must_use]
     pub fn set(&mut self, name: &str, value: Value, interner: &mut Interner) -> bool {
-        match self.current.with(name, value) {
+        match self.without_role_beside(name).with(name, value) {
             Some(settings) => {
                 self.current = interner.intern(settings);
                 true
@@ -50,8 +51,18 @@ impl Tracked {
 
     /// RESET succeeded: back to `default`, the value that the session began with, if there was one.
     pub fn reset(&mut self, name: &str, default: Option<&Value>, interner: &mut Interner) {
-        let settings = default.and_then(|value| self.current.with(name, value.clone()));
-        self.current = interner.intern(settings.unwrap_or_else(|| self.current.without(name)));
+        let present = self.without_role_beside(name);
+        let settings = default.and_then(|value| present.with(name, value.clone()));
+        self.current = interner.intern(settings.unwrap_or_else(|| present.without(name)));
+    }
+
+    /// What is left of the settings when `name` is about to change: another session user begins without a role, as
+    /// PostgreSQL's `SetSessionUserId` has it.
+    fn without_role_beside(&self, name: &str) -> Cow<'_, Settings> {
+        match name {
+            "session_authorization" => Cow::Owned(self.current.without("role")),
+            _ => Cow::Borrowed(&self.current),
+        }
     }
 
     /// RESET ALL or DISCARD ALL succeeded: back to `defaults`; who one is stays.
@@ -162,5 +173,21 @@ mod tests {
         assert_eq!((value(&tracked), tracked.current().find("role").is_some()), (None, true));
         tracked.reset_all(&Settings::new(), false, interner);
         assert!(tracked.current().is_empty());
+    }
+    #[test]
+    fn another_session_user_has_no_role() {
+        let interner = &mut Interner::default();
+        let mut tracked = Tracked::new(interner.intern(Settings::new()));
+        let roles = |tracked: &Tracked| tracked.current().find("role").is_some();
+        assert!(
+            tracked.set("session_authorization", plain("a"), interner) && tracked.set("role", plain("r"), interner)
+        );
+        assert!(roles(&tracked));
+        assert!(tracked.set("session_authorization", plain("b"), interner));
+        assert!(!roles(&tracked), "kept by SET SESSION AUTHORIZATION");
+        assert!(tracked.set("role", plain("r"), interner));
+        tracked.reset("session_authorization", None, interner);
+        assert!(tracked.current().is_empty(), "kept by RESET SESSION AUTHORIZATION");
+        tracked.commit();
     }
 }
