@@ -45,7 +45,7 @@ impl Settings {
     /// These settings with those of `running` where a change needs a restart: what a reload puts in force.
     #[must_use]
     pub fn without_restart(mut self, running: &Self) -> Self {
-        self.listen.clone_from(&running.listen);
+        self.listen_reuse_port = running.listen_reuse_port;
         self.workers = running.workers;
         self.admin = match (&running.admin, self.admin.and_then(|admin| admin.token)) {
             // A new listener is not opened, so a token that only its old place allowed to be absent may go.
@@ -70,6 +70,7 @@ fn flat(settings: &Settings) -> Flat {
         all.insert(path.iter().map(|segment| (*segment).to_owned()).collect(), value);
     };
     put(&["listen"], format!("{:?}", settings.listen));
+    put(&["listen_reuse_port"], settings.listen_reuse_port.to_string());
     put(&["workers"], settings.workers.to_string());
     put(&["max_clients"], settings.max_clients.to_string());
     put(&["admin", "listen"], settings.admin.as_ref().map_or("off".to_owned(), |admin| admin.listen.to_string()));

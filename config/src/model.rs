@@ -14,6 +14,8 @@ pub use upstream::{Host, SessionAttrs, Upstream};
 pub struct Settings {
     /// Where clients connect. At least one.
     pub listen: Vec<SocketAddr>,
+    /// Other processes may listen there too.
+    pub listen_reuse_port: bool,
     /// The HTTP port for operators; `None` switches it off.
     pub admin: Option<Admin>,
     /// Worker threads, at least 1.

@@ -79,6 +79,7 @@ impl Builder<'_> {
     fn settings(&mut self, overrides: &Overrides) -> Settings {
         let mut settings = Settings {
             listen: self.addresses(&["listen"]),
+            listen_reuse_port: self.flag(&["listen_reuse_port"]),
             admin: self.admin(),
             workers: self.count(&["workers"]),
             max_clients: self.count(&["max_clients"]),

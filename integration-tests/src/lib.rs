@@ -37,6 +37,7 @@ pub mod process;
 pub mod proxy;
 pub mod reply;
 pub mod scratch;
+pub mod service;
 pub mod site;
 pub mod watchdog;
 
@@ -50,4 +51,5 @@ pub use process::ProxyProcess;
 pub use proxy::Proxy;
 pub use reply::Reply;
 pub use scratch::Scratch;
+pub use service::Service;
 pub use site::{Site, everywhere, everywhere_transactional};

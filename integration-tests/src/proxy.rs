@@ -39,7 +39,7 @@ impl Proxy {
 
     /// Takes new settings as a reload does.
     pub fn reload(&self, settings: Settings) {
-        self.handle().reload(settings);
+        self.handle().reload(settings).unwrap_or_else(|error| panic!("the reload was refused: {error}"));
     }
 
     fn handle(&self) -> &pgweir::run::Handle {
@@ -111,6 +111,7 @@ fn settings(upstream: SocketAddr) -> Settings {
     };
     Settings {
         listen: vec![anywhere],
+        listen_reuse_port: false,
         admin: Some(Admin { listen: anywhere, token: None }),
         workers: 2,
         max_clients: 1000,

@@ -38,6 +38,8 @@ pub enum Order {
         /// Dropped at the end.
         done: Vec<oneshot::Sender<()>>,
     },
+    /// Say that this thread is alive.
+    Answer(oneshot::Sender<()>),
 }
 
 /// Carries out orders until nobody can give any more.
@@ -52,6 +54,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
                     shared.send(worker, Mail::Cancelled(upstream));
                     drop(done);
                 }
+                Order::Answer(answer) => drop(answer.send(())),
             }
         });
     }

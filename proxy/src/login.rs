@@ -7,6 +7,7 @@
 //! | `passthrough` | users with a stored secret | SCRAM by that secret |
 //! | | everybody else | the server decides: it lets the name in as it is, or the password is asked for in clear text (over loopback only, unless allowed) and tried on the server |
 
+mod guests;
 mod proof;
 mod target;
 
@@ -17,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use config::{AuthMethod, Secret, UserSecret};
+use guests::Guests;
 use policy::verdict::Refusal;
 use rand::Rng;
 pub use target::target_of;
@@ -55,6 +57,7 @@ pub struct Gate {
     secret: [u8; 32],
     verifiers: std::cell::RefCell<HashMap<String, (Secret, ScramVerifier)>>,
     processes: std::cell::Cell<u32>,
+    guests: Guests,
     first_contacts: std::cell::RefCell<HashMap<usize, Rc<tokio::sync::Mutex<()>>>>,
     /// What pass-through has learned of a pool: the password that its server took last, or that it wants none.
     accepted: std::cell::RefCell<HashMap<usize, Option<Secret>>>,
@@ -128,6 +131,7 @@ impl Gate {
             secret,
             verifiers: Default::default(),
             processes: Default::default(),
+            guests: Guests::default(),
             first_contacts: Default::default(),
             accepted: Default::default(),
         })
@@ -137,7 +141,12 @@ impl Gate {
     pub async fn admit(self: Rc<Self>, stream: Stream, peer: Peer) {
         let patience = self.shared.settings().auth.login_timeout;
         let mut guest = Guest { stream, peer, secured: None, bytes: Vec::with_capacity(512), out: Vec::new() };
-        let admitted = tokio::time::timeout(patience, self.receive(&mut guest)).await;
+        let _place = self.guests.enter();
+        let admitted = tokio::select! {
+            biased;
+            () = self.guests.dismissed() => Ok(Err(Refusal::ShuttingDown.into())),
+            admitted = tokio::time::timeout(patience, self.receive(&mut guest)) => admitted,
+        };
         let denied = match admitted {
             Ok(Ok(Some(arrival))) => return self.hand_over(guest, *arrival),
             Ok(Ok(None)) => return,
@@ -155,6 +164,16 @@ impl Gate {
             trouble.write(true, &mut guest.out);
             drop(tokio::time::timeout(std::time::Duration::from_secs(1), guest.flush()).await);
         }
+    }
+
+    /// Connections that are not handed over yet.
+    pub fn guests(&self) -> usize {
+        self.guests.count()
+    }
+
+    /// Has everybody who is still logging in, and whoever comes later, told 57P01; returns when all have left.
+    pub async fn dismiss(&self) {
+        self.guests.dismiss().await;
     }
 
     fn hand_over(&self, guest: Guest, mut arrival: Admitted) {
@@ -223,9 +242,6 @@ impl Gate {
 
     async fn log_in(&self, guest: &mut Guest, started: Started, wish: Wish) -> Result<Admitted, Denied> {
         let settings = self.shared.settings();
-        if self.shared.draining.load(Ordering::Relaxed) {
-            return Err(Refusal::ShuttingDown.into());
-        }
         let seat = Seat::take(&self.shared, settings.max_clients)?;
         let known = settings.users.get(&wish.user).filter(|user| user.secret != UserSecret::None).is_some();
         let by_server = settings.auth.method == AuthMethod::PassThrough && !known;

@@ -44,8 +44,10 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
 /// Every key outside `[pool]`.
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
-    row("listen", Addresses, Some("127.0.0.1:6432"), Restart,
+    row("listen", Addresses, Some("127.0.0.1:6432"), AtOnce,
         "Where clients connect: one `address:port` or a list. Loopback, so that nothing is open to a network unless asked for; 6432 is the port that poolers use."),
+    row("listen_reuse_port", Flag, Some("false"), Restart,
+        "Lets another process listen on the same addresses (SO_REUSEPORT), clients' and the admin port's: a new pgweir is started beside the old one, which then drains without refusing anybody. Off, so that a second one started by mistake fails instead of taking a share of the clients."),
     row("workers", CountOrAuto(1, 256), Some("auto"), Restart,
         "Worker threads; `\"auto\"`: one for each core. All of them share one pool."),
     row("max_clients", Count(1, 1_000_000), Some("5000"), AtOnce,

@@ -157,10 +157,13 @@ fn a_reload_keeps_what_needs_a_restart() {
     let running = read(BASE);
     let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenants.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n";
     let new = read(text);
-    assert_eq!(Changes::between(&running, &new).restart, ["admin.listen", "listen", "log.format", "workers"]);
+    assert_eq!(Changes::between(&running, &new).restart, ["admin.listen", "log.format", "workers"]);
     let in_force = new.without_restart(&running);
     let changes = Changes::between(&running, &in_force);
-    assert_eq!((changes.at_once, changes.restart), (vec!["log.level".to_owned(), "max_clients".to_owned()], vec![]));
+    assert_eq!(
+        (changes.at_once, changes.restart),
+        (vec!["listen".to_owned(), "log.level".to_owned(), "max_clients".to_owned()], vec![])
+    );
     assert!(Changes::between(&running, &running.clone()).is_empty());
 }
 

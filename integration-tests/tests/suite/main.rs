@@ -23,6 +23,7 @@ mod large;
 mod left_behind;
 mod n_plus_one;
 mod pooling;
+mod restart;
 mod session_state;
 mod shutdown;
 mod simple;

@@ -183,6 +183,7 @@ fn settings() -> Settings {
     let limits = config::Limits { statement_timeout: Some(Duration::from_millis(250)), slow_threshold: None };
     let user = config::User { secret: config::UserSecret::Plain(Secret::new("hunter3")), upstream_password: None };
     Settings {
+        listen_reuse_port: false,
         listen: vec!["127.0.0.1:6432".parse().unwrap()],
         admin: Some(config::Admin { listen: "127.0.0.1:6433".parse().unwrap(), token: Some(Secret::new("hunter4")) }),
         workers: 2,

@@ -1,13 +1,13 @@
 //! What a worker does about its mail.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use policy::verdict::Refusal;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
-use super::{Mail, Rules, Worker};
+use super::{FRESH, Mail, Rules, Worker, drain_when_settled};
 use crate::admin::source::{ClientState, UpstreamState};
 use crate::control::Order;
 use crate::session;
@@ -81,9 +81,16 @@ impl Worker {
 
     fn drain(&self) {
         self.draining.set(true);
+        let now = self.micros(Instant::now());
         for ctl in self.sessions.borrow().values() {
-            ctl.drain.set(true);
-            ctl.wake();
+            let served = Duration::from_micros(now.saturating_sub(ctl.face.connected_us));
+            match FRESH.checked_sub(served) {
+                Some(left) => drain_when_settled(ctl, left),
+                None => {
+                    ctl.drain.set(true);
+                    ctl.wake();
+                }
+            }
         }
     }
 

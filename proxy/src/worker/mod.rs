@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use config::Settings;
 use policy::limits::LimitTable;
@@ -36,6 +36,10 @@ pub const READ: usize = 32 * 1024;
 /// The longest message of which all must be there before any of it is passed on, in bytes: the longest text that is
 /// looked at, and what stands around it.
 pub const HOLD: usize = policy::statement::MAX_ANALYSED + 4 * 1024;
+
+/// For so long after its login a client may begin something although the proxy drains: whoever has just connected, as
+/// out of the queue of a port that closes, had no way of knowing better.
+pub const FRESH: Duration = Duration::from_secs(1);
 
 /// A letter to a worker.
 #[derive(Debug)]
@@ -177,6 +181,16 @@ pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::Unbounded
     keeper.abort();
 }
 
+/// Has a client leave at its first boundary after `pause`.
+fn drain_when_settled(ctl: &Rc<Ctl>, pause: Duration) {
+    let ctl = ctl.clone();
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(pause).await;
+        ctl.drain.set(true);
+        ctl.wake();
+    });
+}
+
 impl Worker {
     /// The rules in force.
     pub fn rules(&self) -> Rc<Rules> {
@@ -205,7 +219,7 @@ impl Worker {
         self.sessions.borrow_mut().insert(ctl.client, ctl.clone());
         self.telemetry.load().clients.up();
         if self.draining.get() {
-            ctl.drain.set(true);
+            drain_when_settled(ctl, FRESH);
         }
     }
 

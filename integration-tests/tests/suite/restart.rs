@@ -1,0 +1,230 @@
+//! A new process takes over from an old one while clients keep coming: nobody is refused, nobody is reset.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use integration_tests::cluster::free_port;
+use integration_tests::{Cluster, RawClient, Service, Signal, eventually, frontend, http};
+
+/// Restarts in each test; `PGWEIR_TEST_RESTARTS` asks for more.
+fn restarts() -> usize {
+    std::env::var("PGWEIR_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+}
+
+fn config(listen: SocketAddr, admin: SocketAddr, more: &str) -> String {
+    format!(
+        "listen = '{listen}'\n{more}\n[admin]\nlisten = '{admin}'\n[auth]\nmethod = 'trust'\n\
+         [databases.'*']\nupstream = 'postgres://postgres@{}'\nsize = 4\n[shutdown]\ndrain_timeout = '10s'\n",
+        Cluster::shared().address()
+    )
+}
+
+fn free_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
+}
+
+/// Connects, logs in, asks one question, leaves.
+fn visit(address: SocketAddr) -> Result<(), String> {
+    let told = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(15)).map_err(told("connect"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    let hello = frontend::startup(frontend::PROTOCOL_3_0, &[("user", "postgres"), ("database", "postgres")]);
+    stream.write_all(&hello).map_err(told("hello"))?;
+    until_ready(&mut stream).map_err(|error| format!("login: {error}"))?;
+    stream.write_all(&frontend::query("select 1")).map_err(told("query"))?;
+    until_ready(&mut stream).map_err(|error| format!("answer: {error}"))?;
+    stream.write_all(&frontend::terminate()).map_err(told("goodbye"))
+}
+
+fn until_ready(stream: &mut TcpStream) -> Result<(), String> {
+    loop {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).map_err(|error| error.to_string())?;
+        let mut body = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4];
+        stream.read_exact(&mut body).map_err(|error| error.to_string())?;
+        match head[0] {
+            b'Z' => return Ok(()),
+            b'E' => return Err(String::from_utf8_lossy(&body).into_owned()),
+            _ => {}
+        }
+    }
+}
+
+/// Clients that come and go without a pause.
+struct Storm {
+    threads: Vec<std::thread::JoinHandle<()>>,
+    over: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
+    failed: Arc<Mutex<Vec<String>>>,
+}
+
+impl Storm {
+    fn begin(address: SocketAddr) -> Self {
+        let (over, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let failed = Arc::<Mutex<Vec<String>>>::default();
+        let threads = (0..8).map(|_| {
+            let (over, served, failed) = (over.clone(), served.clone(), failed.clone());
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    match visit(address) {
+                        Ok(()) => drop(served.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => failed.lock().unwrap().push(error),
+                    }
+                }
+            })
+        });
+        Self { threads: threads.collect(), over, served, failed }
+    }
+
+    fn end(self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let (served, failed) = (self.served.load(Ordering::Relaxed), self.failed.lock().unwrap());
+        println!("served {served}, failed {}", failed.len());
+        assert!(failed.is_empty(), "of {} clients {} failed: {failed:?}", served + failed.len(), failed.len());
+        assert!(served > 20, "too few to prove anything: {served}");
+    }
+}
+
+#[test]
+fn a_new_process_beside_the_old_one_takes_over_without_a_refused_connection() {
+    let (listen, admin) = (free_address(), free_address());
+    let config = config(listen, admin, "listen_reuse_port = true");
+    let service = Service::new(false);
+    let mut serving = service.start(&config);
+    let storm = Storm::begin(listen);
+    for _ in 0..restarts() {
+        let next = service.start(&config);
+        let mut old = std::mem::replace(&mut serving, next);
+        old.child.signal(Signal::Terminate);
+        let status = old.child.wait_for(Duration::from_secs(20)).expect("it drains");
+        assert_eq!(status.code(), Some(0), "{}", old.log());
+        assert!(!old.log().contains("had to leave"), "{}", old.log());
+    }
+    storm.end();
+}
+
+#[test]
+fn a_socket_of_the_service_manager_outlives_its_processes_and_nobody_is_refused() {
+    let clients = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let operators = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listen = clients.local_addr().unwrap();
+    // What the configuration says of addresses is not asked: both come from outside.
+    let config = config(free_address(), free_address(), "");
+    let sockets = [("pgweir.socket", &clients), ("admin", &operators)];
+    let service = Service::new(true);
+    let mut serving = service.start_with(&config, &sockets);
+    assert_eq!(http::fetch(operators.local_addr().unwrap(), "/readyz").status, 200);
+    let storm = Storm::begin(listen);
+    for _ in 0..restarts() {
+        serving.child.signal(Signal::Terminate);
+        let status = serving.child.wait_for(Duration::from_secs(20)).expect("it drains");
+        assert_eq!(status.code(), Some(0), "{}", serving.log());
+        serving = service.start_with(&config, &sockets);
+    }
+    storm.end();
+}
+
+#[test]
+fn without_reuse_port_a_second_process_does_not_start() {
+    let (listen, admin) = (free_address(), free_address());
+    let service = Service::new(false);
+    let _serving = service.start(&config(listen, admin, ""));
+    let file = integration_tests::Scratch::new();
+    let path = file.file("pgweir.toml", &config(listen, free_address(), ""));
+    let second = integration_tests::process::pgweir(&["serve", "--config", path.to_str().unwrap()]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("another program uses this port"), "{said}");
+}
+
+#[test]
+fn the_service_manager_is_told_of_start_reload_life_and_end() {
+    let (listen, admin) = (free_address(), free_address());
+    for is_abstract in [false, true] {
+        let service = Service::new(is_abstract).variable("WATCHDOG_USEC", "400000");
+        let mut process = service.start(&config(listen, admin, ""));
+        service.hears("WATCHDOG=1").expect("it is alive");
+        process.child.signal(Signal::Hangup);
+        let reloading = service.hears("RELOADING=1").expect("it reloads");
+        let since = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).expect("and says when");
+        // The clock of CLOCK_MONOTONIC, which the kernel shows as the machine's uptime too unless it was suspended.
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        assert!((since.parse::<f64>().unwrap() / 1e6 - uptime).abs() < 60.0, "{since} at {uptime}");
+        service.hears("READY=1").expect("it has reloaded");
+        process.child.signal(Signal::Terminate);
+        service.hears("STOPPING=1").expect("it stops");
+        assert!(process.child.wait_for(Duration::from_secs(10)).is_some());
+    }
+}
+
+#[test]
+fn a_watchdog_for_another_process_is_not_fed() {
+    let service = Service::new(false).variable("WATCHDOG_USEC", "200000").variable("WATCHDOG_PID", "1");
+    let _process = service.start(&config(free_address(), free_address(), ""));
+    // Another process is meant.
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(service.hears_nothing_of("WATCHDOG=1"), "the watchdog was for process 1");
+}
+
+#[test]
+fn who_comes_during_the_grace_is_served_while_readiness_is_red() {
+    let (listen, admin) = (free_address(), free_address());
+    let service = Service::new(false);
+    let text = config(listen, admin, "").replace("drain_timeout", "grace = '2s'\ndrain_timeout");
+    let mut process = service.start(&text);
+    let began = Instant::now();
+    process.child.signal(Signal::Terminate);
+    eventually("readiness is red", || http::fetch(admin, "/readyz").status == 503);
+    let mut late = RawClient::login(listen, "postgres", "postgres");
+    assert_eq!(late.query("select 1").value(), "1");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(late.read_to_end().error().code(), "57P01");
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(process.child.wait_for(Duration::from_secs(10)).and_then(|status| status.code()), Some(0));
+}
+
+#[test]
+fn an_interrupt_drains_without_the_grace() {
+    let (listen, admin) = (free_address(), free_address());
+    let service = Service::new(false);
+    let text = config(listen, admin, "").replace("drain_timeout", "grace = '30s'\ndrain_timeout");
+    let mut process = service.start(&text);
+    let mut busy = RawClient::login(listen, "postgres", "postgres");
+    busy.query("begin").ok();
+    process.child.signal(Signal::Interrupt);
+    eventually("nobody new is taken", || RawClient::try_connect(listen).is_err());
+    assert_eq!(busy.query("select 'still served'").value(), "still served");
+    busy.query("commit").ok();
+    assert_eq!(busy.read_to_end().error().code(), "57P01");
+    assert_eq!(process.child.wait_for(Duration::from_secs(10)).and_then(|status| status.code()), Some(0));
+}
+
+#[test]
+fn whoever_logs_in_while_it_ends_gets_an_answer_or_an_end() {
+    for _ in 0..5 {
+        let (listen, admin) = (free_address(), free_address());
+        let service = Service::new(false);
+        let mut process = service.start(&config(listen, admin, ""));
+        let mut hello = frontend::startup(frontend::PROTOCOL_3_0, &[("user", "postgres"), ("database", "postgres")]);
+        // Early bytes: a request that is there before the worker has the client.
+        hello.extend(frontend::query("select pg_sleep(0.01)"));
+        let mut clients: Vec<TcpStream> = (0..100).filter_map(|_| TcpStream::connect(listen).ok()).collect();
+        clients.iter_mut().for_each(|client| drop(client.write_all(&hello)));
+        process.child.signal(Signal::Terminate);
+        process.child.signal(Signal::Quit);
+        for mut client in clients {
+            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut said = Vec::new();
+            // An end, orderly or not, but an end.
+            if let Err(error) = client.read_to_end(&mut said) {
+                assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "a client was forgotten");
+            }
+        }
+        assert!(process.child.wait_for(Duration::from_secs(10)).is_some(), "{}", process.log());
+    }
+}

@@ -1,0 +1,188 @@
+//! The main thread: signals, reloads, and what the service manager wants to hear.
+//!
+//! | signal | what it does |
+//! |---|---|
+//! | SIGTERM | drains, `shutdown.grace` included; a second one ends at once |
+//! | SIGINT | drains without the grace: at a terminal nobody watches readiness; a second one ends at once |
+//! | SIGQUIT | ends at once |
+//! | SIGHUP | reads the configuration again, and opens the log's file anew |
+
+use std::io;
+use std::net::SocketAddr;
+
+use config::Settings;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Handle, RunError, ShutdownMode, World, start_with};
+use crate::listeners::inherited::Inherited;
+use crate::source::Source;
+use crate::systemd::Notifier;
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn run(settings: Settings, source: Source) -> Result<(), RunError> {
+    let log = crate::log::init(&settings.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Heard from before anybody can know that we are here.
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::listen()?
+    };
+    let inherited = Inherited::take().map_err(RunError::Inherited)?;
+    let mut handle = start_with(settings, World { inherited, ..World::default() })?;
+    let notifier = Notifier::from_env();
+    let addresses: Vec<String> = handle.listen_addrs().iter().map(SocketAddr::to_string).collect();
+    let addresses = addresses.join(", ");
+    tracing::info!(
+        listen = addresses,
+        admin = handle.admin.map(tracing::field::display),
+        version = env!("CARGO_PKG_VERSION"),
+        "pgweir serves"
+    );
+    notifier.ready(&format!("serving {addresses}"));
+    runtime.block_on(Main { handle: &mut handle, source: &source, log: &log, notifier: &notifier }.attend(signals));
+    handle.join();
+    tracing::info!("pgweir has stopped");
+    Ok(())
+}
+
+/// The signals that are heard.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Stop(ShutdownMode),
+    Reload,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Word {
+        tokio::select! {
+            _ = self.terminate.recv() => Word::Stop(ShutdownMode::Graceful),
+            _ = self.interrupt.recv() => Word::Stop(ShutdownMode::Prompt),
+            _ = self.quit.recv() => Word::Stop(ShutdownMode::Immediate),
+            _ = self.hangup.recv() => Word::Reload,
+        }
+    }
+}
+
+/// The main thread's work.
+struct Main<'a> {
+    handle: &'a mut Handle,
+    source: &'a Source,
+    log: &'a crate::log::Level,
+    notifier: &'a Notifier,
+}
+
+impl Main<'_> {
+    /// Attends to signals until the proxy has ended.
+    async fn attend(self, mut signals: Signals) {
+        let Some(mut done) = self.handle.done.take() else { return };
+        let mut stopping = false;
+        loop {
+            let word = tokio::select! {
+                _ = &mut done => return,
+                word = signals.next() => word,
+                () = self.watch() => continue,
+            };
+            match word {
+                Word::Reload => self.reload(),
+                Word::Stop(mode) => {
+                    self.stop(if stopping { ShutdownMode::Immediate } else { mode });
+                    stopping = true;
+                }
+            }
+        }
+    }
+
+    /// Tells the service manager that all is well, when it is time and if it is so.
+    async fn watch(&self) {
+        let Some(limit) = self.notifier.watchdog else { return std::future::pending().await };
+        // Twice in each interval, as sd_watchdog_enabled(3) advises.
+        tokio::time::sleep(limit / 2).await;
+        if tokio::time::timeout(limit / 4, self.handle.answers()).await == Ok(true) {
+            self.notifier.alive();
+        } else {
+            tracing::error!("a thread does not answer; the service manager is not told that all is well");
+        }
+    }
+
+    fn stop(&self, mode: ShutdownMode) {
+        tracing::info!(?mode, "stopping");
+        self.notifier.stopping(match mode {
+            ShutdownMode::Immediate => "ending at once",
+            _ => "waiting for transactions to end",
+        });
+        self.handle.begin_shutdown(mode);
+    }
+
+    fn reload(&self) {
+        self.notifier.reloading();
+        let status = match self.source.load() {
+            Ok(settings) => {
+                let level = settings.log.level;
+                self.put_in_force(settings, level)
+            }
+            Err(error) => self.refuse(&error.to_string()),
+        };
+        self.notifier.ready(status);
+    }
+
+    fn put_in_force(&self, settings: Settings, level: config::LogLevel) -> &'static str {
+        match self.handle.reload(settings) {
+            Ok(changes) => {
+                self.log.set(level);
+                tracing::info!(at_once = changes.at_once.join(", "), "configuration read again");
+                if !changes.restart.is_empty() {
+                    tracing::warn!(keys = changes.restart.join(", "), "these changes need a restart");
+                }
+                "serving with the configuration read last"
+            }
+            Err(error) => self.refuse(&error.to_string()),
+        }
+    }
+
+    fn refuse(&self, error: &str) -> &'static str {
+        for line in error.lines() {
+            tracing::error!("configuration not changed: {line}");
+        }
+        "serving; the last reload was refused, see the log"
+    }
+}
+
+impl Handle {
+    /// Whether every thread that serves clients answers. Waits for each; the caller says for how long.
+    pub(super) async fn answers(&self) -> bool {
+        let (answer, control) = tokio::sync::oneshot::channel();
+        drop(self.shared.control.send(crate::control::Order::Answer(answer)));
+        let mut workers = Vec::new();
+        for worker in 0..self.shared.workers.len() {
+            let (answer, answered) = tokio::sync::oneshot::channel();
+            self.shared.send(worker, crate::worker::Mail::Look(0, answer));
+            workers.push(answered);
+        }
+        for worker in workers {
+            if worker.await.is_err() {
+                return false;
+            }
+        }
+        control.await.is_ok()
+    }
+}
