@@ -180,14 +180,20 @@ fn argument_end(tokens: &[Token], mut at: usize) -> usize {
     at
 }
 
-/// A constant or a parameter, with casts that do not change how it reads.
-fn operand_of(sql: &[u8], argument: &[Token], arena: &mut Arena<'_>) -> Operand {
+/// Parentheses around a constant that are looked into: one pair is what pgjdbc writes in its simple mode.
+const PARENTHESES: usize = 2;
+
+/// A constant or a parameter, with casts that do not change how it reads, both also in parentheses.
+fn operand_of(sql: &[u8], mut argument: &[Token], arena: &mut Arena<'_>) -> Operand {
+    for _ in 0..PARENTHESES {
+        let Some((inner, casts)) = in_parentheses(argument) else { break };
+        if !are_harmless(casts) {
+            return Operand::Unknown;
+        }
+        argument = inner;
+    }
     let Some((first, casts)) = argument.split_first() else { return Operand::Unknown };
-    let harmless = |cast: &[Token]| match cast {
-        [sign, name] => sign.is(CAST) && is_text_or_bool(*name),
-        _ => false,
-    };
-    if !casts.chunks(2).all(harmless) {
+    if !are_harmless(casts) {
         return Operand::Unknown;
     }
     match (first.kind, first.word) {
@@ -204,6 +210,20 @@ fn operand_of(sql: &[u8], argument: &[Token], arena: &mut Arena<'_>) -> Operand 
         }
         _ => Operand::Unknown,
     }
+}
+
+/// `(inner) casts`, when that is how it begins.
+fn in_parentheses(argument: &[Token]) -> Option<(&[Token], &[Token])> {
+    let is = |token: &&Token, key| token.kind == Kind::Symbol && token.key == key;
+    argument.first().filter(|first| is(first, OPEN))?;
+    let end = argument_end(argument, 1);
+    argument.get(end).filter(|last| is(last, CLOSE))?;
+    Some((argument.get(1..end)?, argument.get(end + 1..)?))
+}
+
+/// Whether these tokens are casts that do not change how a constant reads.
+fn are_harmless(casts: &[Token]) -> bool {
+    casts.chunks(2).all(|cast| matches!(cast, [sign, name] if sign.is(CAST) && is_text_or_bool(*name)))
 }
 
 fn is_text_or_bool(name: Token) -> bool {
