@@ -48,7 +48,10 @@ docs: ## Print docs/configuration.md anew from the table of keys
 	$(CARGO) build --package pgweir
 	target/debug/pgweir config-reference > docs/configuration.md
 
-soak: ## The demo's traffic for long; every promise has to hold to the end (SOAK_SECONDS=600)
+soak: ## Storms and the demo's traffic for long; every promise has to hold to the end (SOAK_SECONDS=600)
+	$(CARGO) build --bins
+	PGWEIR_TEST_CANCELS=100000 PGWEIR_TEST_RESTARTS=20 $(CARGO) test --package integration-tests --test suite -- \
+		--nocapture --test-threads=1 kill_no_innocent_query refused_connection nobody_is_refused
 	@$(MAKE) --no-print-directory demo SECONDS=$(SOAK_SECONDS)
 
 regress: ## PostgreSQL's own regression tests, directly and through both modes: the same output, byte by byte

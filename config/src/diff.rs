@@ -46,6 +46,7 @@ impl Settings {
     #[must_use]
     pub fn without_restart(mut self, running: &Self) -> Self {
         self.listen_reuse_port = running.listen_reuse_port;
+        self.peers.own = running.peers.own;
         self.workers = running.workers;
         self.admin = match (&running.admin, self.admin.and_then(|admin| admin.token)) {
             // A new listener is not opened, so a token that only its old place allowed to be absent may go.
@@ -85,6 +86,11 @@ fn flat(settings: &Settings) -> Flat {
     put(&["observe", "samples"], settings.observe.samples.to_string());
     put(&["slow_log", "threshold"], shown_limit(settings.slow_log.threshold));
     put(&["slow_log", "per_minute"], settings.slow_log.per_minute.to_string());
+    put(&["peers", "id"], settings.peers.own.to_string());
+    for (number, address) in &settings.peers.addresses {
+        // As in the file, where they begin at 0.
+        put(&["peers", &(number - 1).to_string(), "address"], address.to_string());
+    }
     put(&["shutdown", "drain_timeout"], show_duration(settings.shutdown.drain_timeout));
     put(&["shutdown", "grace"], show_duration(settings.shutdown.grace));
     put(&["log", "level"], format!("{:?}", settings.log.level));

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod peers;
 mod upstream;
 
+pub use peers::{PeerAddress, Peers};
 pub use upstream::{Host, SessionAttrs, Upstream};
 
 /// Everything that the proxy is told at start and on reload.
@@ -37,6 +39,8 @@ pub struct Settings {
     pub observe: Observe,
     /// The slow statement log.
     pub slow_log: SlowLog,
+    /// Other instances behind the same address.
+    pub peers: Peers,
     /// What happens on SIGTERM.
     pub shutdown: Shutdown,
     /// How the proxy logs.

@@ -10,6 +10,7 @@ use crate::text::{self, Given, Quoted, Value, Written, show_path};
 use crate::*;
 
 mod access;
+mod peers;
 mod tenants;
 
 impl Settings {
@@ -93,6 +94,7 @@ impl Builder<'_> {
                 threshold: self.limit(&["slow_log", "threshold"]),
                 per_minute: u32::try_from(self.count(&["slow_log", "per_minute"])).unwrap_or(u32::MAX),
             },
+            peers: self.peers(),
             shutdown: Shutdown {
                 drain_timeout: self.time(&["shutdown", "drain_timeout"]),
                 grace: self.time(&["shutdown", "grace"]),

@@ -134,6 +134,7 @@ fn settings(upstream: SocketAddr) -> Settings {
             samples: false,
         },
         slow_log: SlowLog { threshold: None, per_minute: 60 },
+        peers: config::Peers::default(),
         shutdown: Shutdown { drain_timeout: Duration::from_secs(5), grace: Duration::ZERO },
         log: Log { level: LogLevel::Error, json: false, file: None },
     }

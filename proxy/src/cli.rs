@@ -78,6 +78,9 @@ struct Serve {
     /// Server connections for each database and user [default: 20]
     #[arg(long, value_name = "N", env = "PGWEIR_POOL_SIZE")]
     pool_size: Option<String>,
+    /// This instance's number among those behind one address (see `[peers]`)
+    #[arg(long, value_name = "N", env = "PGWEIR_PEER_ID")]
+    peer_id: Option<String>,
     /// Worker threads, or auto: one for each core [default: auto]
     #[arg(long, value_name = "N", env = "PGWEIR_WORKERS")]
     workers: Option<String>,
@@ -101,6 +104,7 @@ impl Serve {
             ("admin.token", self.admin_token, "--admin-token"),
             ("pool.mode", self.pool_mode, "--pool-mode"),
             ("pool.size", self.pool_size, "--pool-size"),
+            ("peers.id", self.peer_id, "--peer-id"),
             ("workers", self.workers, "--workers"),
             ("auth.method", self.auth, "--auth"),
             ("log.format", self.log_format, "--log-format"),

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod analyst;
+pub mod cancel;
 pub mod cli;
 pub mod control;
 pub mod listeners;

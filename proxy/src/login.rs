@@ -23,14 +23,15 @@ use policy::verdict::Refusal;
 use rand::Rng;
 pub use target::target_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::oneshot;
 use wire::encode::backend as say;
 use wire::frame;
 use wire::login::server::{Started, next_message};
 use wire::login::{AwaitStartup, Opened, ScramVerifier};
-use wire::startup::{CancelRequest, ProtocolVersion, Replication, StartupMessage};
+use wire::startup::{ProtocolVersion, Replication, StartupMessage};
 use wire::tag::TransactionStatus;
 
+use crate::cancel::key::ProcessId;
+use crate::cancel::{Exchange, Via};
 use crate::control;
 use crate::pool::{DialFailure, Pool, Welcome};
 use crate::session::Arrival;
@@ -44,9 +45,6 @@ use crate::upstream::dial::is_about_credentials;
 use crate::worker::Mail;
 use crate::worker::checkout::unavailable;
 
-/// Longest wait of a client that asked for a cancel.
-const CANCEL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// What logins share.
 pub struct Gate {
     /// What all threads share.
@@ -56,7 +54,7 @@ pub struct Gate {
     /// Makes the salts of unknown users; drawn at start.
     secret: [u8; 32],
     verifiers: std::cell::RefCell<HashMap<String, (Secret, ScramVerifier)>>,
-    processes: std::cell::Cell<u32>,
+    exchange: Rc<Exchange>,
     guests: Guests,
     first_contacts: std::cell::RefCell<HashMap<usize, Rc<tokio::sync::Mutex<()>>>>,
     /// What pass-through has learned of a pool: the password that its server took last, or that it wants none.
@@ -122,7 +120,7 @@ impl Guest {
 
 impl Gate {
     /// Opens.
-    pub fn new(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>) -> Rc<Self> {
+    pub fn new(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, exchange: Rc<Exchange>) -> Rc<Self> {
         let mut secret = [0; 32];
         rand::rng().fill_bytes(&mut secret);
         Rc::new(Self {
@@ -130,7 +128,7 @@ impl Gate {
             telemetry,
             secret,
             verifiers: Default::default(),
-            processes: Default::default(),
+            exchange,
             guests: Guests::default(),
             first_contacts: Default::default(),
             accepted: Default::default(),
@@ -215,7 +213,7 @@ impl Gate {
                 Opened::Tls(asked) => state = asked.refuse(&mut guest.out),
                 Opened::Gss(asked) => state = asked.refuse(&mut guest.out),
                 Opened::Cancel(request) => {
-                    self.cancel(&request).await;
+                    self.exchange.cancel(&request, Via::Port).await;
                     return Ok(None);
                 }
                 Opened::Startup(started, message) => {
@@ -229,15 +227,6 @@ impl Gate {
             }
             guest.bytes.drain(..total);
         }
-    }
-
-    /// Passes a cancel request on to the worker that it names, and waits until it has had its effect: closing the
-    /// connection tells the client so.
-    async fn cancel(&self, request: &CancelRequest<'_>) {
-        let (done, over) = oneshot::channel();
-        let worker = worker_of(request.process);
-        self.shared.send(worker, Mail::Cancel { process: request.process, key: request.key.into(), done });
-        drop(tokio::time::timeout(CANCEL_PATIENCE, over).await);
     }
 
     async fn log_in(&self, guest: &mut Guest, started: Started, wish: Wish) -> Result<Admitted, Denied> {
@@ -308,7 +297,7 @@ impl Gate {
         seat: Seat,
     ) -> Result<Admitted, Denied> {
         let worker = self.shared.least_loaded();
-        let process = self.next_process(worker);
+        let process = self.shared.processes.take(worker);
         let mut key = vec![0; if version == ProtocolVersion::V3_0 { 4 } else { 32 }];
         rand::rng().fill_bytes(&mut key);
         let own = |name: &[u8]| wish.startup.iter().find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name));
@@ -316,7 +305,7 @@ impl Gate {
             let value = own(name).map_or(&**value, |(_, value)| &**value);
             say::parameter_status(&mut guest.out, name, value)?;
         }
-        say::backend_key_data(&mut guest.out, process, &key)?;
+        say::backend_key_data(&mut guest.out, process.number(), &key)?;
         say::ready_for_query(&mut guest.out, TransactionStatus::Idle);
         // What a server has anyway need not be set.
         let has = |name: &str, value: &[u8]| {
@@ -332,24 +321,13 @@ impl Gate {
         };
         Ok(Admitted { seat, worker, process, key: key.into(), pool, face, startup })
     }
-
-    /// A process id that names its worker.
-    fn next_process(&self, worker: usize) -> u32 {
-        let count = self.processes.get().wrapping_add(1);
-        self.processes.set(count);
-        ((worker as u32) << 22 | count & 0x003f_ffff) + 1
-    }
-}
-
-fn worker_of(process: u32) -> usize {
-    (process.wrapping_sub(1) >> 22) as usize
 }
 
 /// A client that has been let in.
 struct Admitted {
     seat: Seat,
     worker: usize,
-    process: u32,
+    process: ProcessId,
     key: Box<[u8]>,
     pool: Arc<Pool>,
     face: Face,

@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::AdminContext;
 use crate::analyst::{Analyst, AnalystSettings, FindingsStore};
+use crate::cancel::siblings;
 use crate::listeners::inherited::Inherited;
 use crate::listeners::{self, Change, Listener};
 use crate::login::target_of;
@@ -190,8 +191,11 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
         WorkerSeat { mail, clients: AtomicUsize::new(0) }
     });
     let seats: Box<[WorkerSeat]> = seats.collect();
+    let port = bound.first().map_or(0, |bound| bound.address.port());
+    let place = siblings::find_place(settings.peers.own, port, settings.workers.max(1));
     let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
-    let shared = Arc::new(Shared::new(settings, world.resolver, directory, telemetry.clone(), seats, orders_in));
+    let shared =
+        Arc::new(Shared::new(settings, world.resolver, place.ids, directory, telemetry.clone(), seats, orders_in));
 
     let mut threads = Vec::new();
     for (index, mailbox) in mailboxes.into_iter().enumerate() {
@@ -203,7 +207,16 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let context = AdminContext { telemetry, findings: findings.clone(), state: Arc::new(State(shared.clone())), token };
     let (to_listeners, changes) = mpsc::unbounded_channel();
     let context = Arc::new(context);
-    let parts = Control { shared: shared.clone(), listeners, changes, admin, context, orders, stopping };
+    let parts = Control {
+        shared: shared.clone(),
+        listeners,
+        changes,
+        admin,
+        siblings: place.socket,
+        context,
+        orders,
+        stopping,
+    };
     threads.push(spawn("control".to_owned(), move || async move {
         if let Err(error) = parts.run().await {
             tracing::error!(%error, "the control thread failed");

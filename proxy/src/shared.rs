@@ -9,6 +9,7 @@ use config::Settings;
 use policy::tenant::Directory;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::cancel::key::ProcessIds;
 use crate::control::Order;
 use crate::pool::Pool;
 use crate::telemetry::Telemetry;
@@ -29,6 +30,8 @@ pub struct Shared {
     pools: Mutex<Pools>,
     statement_ids: Mutex<StatementIds>,
     ids: AtomicU64,
+    /// What clients are told as their process ids.
+    pub processes: ProcessIds,
     /// From hosts' names to their addresses.
     pub names: Names,
     hosts: Mutex<HostTable>,
@@ -96,6 +99,7 @@ impl Shared {
     pub fn new(
         settings: Settings,
         resolver: Arc<dyn Resolver>,
+        processes: ProcessIds,
         directory: Arc<Directory>,
         telemetry: Arc<Telemetry>,
         workers: Box<[WorkerSeat]>,
@@ -107,6 +111,7 @@ impl Shared {
             pools: Mutex::default(),
             statement_ids: Mutex::default(),
             ids: AtomicU64::new(1),
+            processes,
             names: Names::new(resolver),
             hosts: Mutex::default(),
             telemetry,

@@ -37,6 +37,11 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("tenants.limits.<tenant>", "Limits of one tenant. What is left out is taken from `[tenants.default_limits]`."),
     ("observe", "What is watched."),
     ("slow_log", "The slow statement log: JSON lines without literals."),
+    (
+        "peers",
+        "Other instances behind the same address, as behind one load balancer: a cancel request that reaches the wrong one is passed on.",
+    ),
+    ("peers.<id>", "One of the others, by its number."),
     ("shutdown", "What happens on SIGTERM."),
     ("log", "How the proxy itself logs."),
 ];
@@ -108,6 +113,10 @@ pub(crate) const ROWS: &[Row] = &[
         "A statement is slow from here on; 0 switches the log off."),
     row("slow_log.per_minute", Count(1, 100_000), Some("10"), AtOnce,
         "Lines for one fingerprint in a minute; further ones are counted in the next line."),
+    row("peers.id", Count(0, 126), None, Restart,
+        "This instance's own number, different for each. It is a part of the keys that clients cancel by."),
+    row("peers.<id>.address", Text, None, AtOnce,
+        "Where this one, and no other, listens for clients: `host:port`."),
     row("shutdown.drain_timeout", Time { zero: true }, Some("30s"), AtOnce,
         "How long open transactions may take to end. The usual grace period of an orchestrator."),
     row("shutdown.grace", Time { zero: true }, Some("0"), AtOnce,

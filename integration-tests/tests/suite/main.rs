@@ -22,6 +22,7 @@ mod hosts;
 mod large;
 mod left_behind;
 mod n_plus_one;
+mod peers;
 mod pooling;
 mod restart;
 mod session_state;

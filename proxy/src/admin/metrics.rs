@@ -283,6 +283,8 @@ pub const FAMILIES: &[Family] = &[
         S::Worker(|worker| worker.protocol_violations as f64)),
     family("pgweir_cancels_unknown_total", Counter, "Cancel requests with a key that nobody has.", WORKER,
         S::Worker(|worker| worker.cancels_unknown as f64)),
+    family("pgweir_cancels_passed_on_total", Counter, "Cancel requests that were passed on to the process or peer whose client they are for.", WORKER,
+        S::Worker(|worker| worker.cancels_passed_on as f64)),
     family("pgweir_upstreams_stolen_total", Counter, "Upstreams taken over from another worker.", WORKER,
         S::Worker(|worker| worker.stolen as f64)),
     family("pgweir_events_dropped_total", Counter, "Events that found no room on their way to the analyst.", WORKER,

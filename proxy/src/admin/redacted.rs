@@ -22,6 +22,7 @@ fn settings(settings: &Settings) -> Value {
             "listen": admin.listen,
             "token": admin.token.is_some(),
         })),
+        "listen_reuse_port": settings.listen_reuse_port,
         "workers": settings.workers,
         "max_clients": settings.max_clients,
         "auth": {
@@ -52,6 +53,10 @@ fn settings(settings: &Settings) -> Value {
             "threshold_ms": settings.slow_log.threshold.map(ms),
             "per_minute": settings.slow_log.per_minute,
         },
+        "peers": {
+            "id": settings.peers.own.checked_sub(1),
+            "addresses": peers(settings),
+        },
         "shutdown": {
             "drain_timeout_ms": ms(settings.shutdown.drain_timeout),
             "grace_ms": ms(settings.shutdown.grace),
@@ -74,6 +79,12 @@ fn ms(duration: Duration) -> u64 {
 }
 
 /// Only what kind of secret is stored.
+/// Numbers as in the file, where they begin at 0.
+fn peers(settings: &Settings) -> Value {
+    let others = settings.peers.addresses.iter();
+    others.map(|(number, address)| ((number - 1).to_string(), json!(address.to_string()))).collect::<Map<_, _>>().into()
+}
+
 fn users(settings: &Settings) -> Map<String, Value> {
     let kind = |secret: &UserSecret| match secret {
         UserSecret::Plain(_) => "password",

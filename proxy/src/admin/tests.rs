@@ -211,6 +211,7 @@ fn settings() -> Settings {
             samples: false,
         },
         slow_log: config::SlowLog { threshold: Some(Duration::from_millis(100)), per_minute: 6 },
+        peers: config::Peers::default(),
         shutdown: config::Shutdown { drain_timeout: Duration::from_secs(30), grace: Duration::from_secs(1) },
         log: config::Log { level: config::LogLevel::Info, json: true, file: None },
     }

@@ -11,6 +11,7 @@
 //! A second signal goes on with 4 at once.
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::ShutdownMode;
 use crate::admin::{self, AdminContext};
+use crate::cancel::{Exchange, siblings};
 use crate::control::{self, Order};
 use crate::listeners::{Change, Listener, Listeners};
 use crate::login::Gate;
@@ -39,6 +41,7 @@ pub(super) struct Control {
     pub(super) listeners: Vec<Listener>,
     pub(super) changes: mpsc::UnboundedReceiver<Change>,
     pub(super) admin: Option<Listener>,
+    pub(super) siblings: Option<UnixListener>,
     pub(super) context: Arc<AdminContext>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) stopping: watch::Receiver<Option<ShutdownMode>>,
@@ -58,7 +61,9 @@ impl Control {
             }
             None => None,
         };
-        let gate = Gate::new(self.shared.clone(), telemetry);
+        let exchange = Exchange::new(self.shared.clone(), telemetry.clone());
+        let siblings = self.siblings.map(|socket| tokio::task::spawn_local(siblings::hear(socket, exchange.clone())));
+        let gate = Gate::new(self.shared.clone(), telemetry, exchange);
         let mut listeners = Listeners::new(gate.clone());
         for listener in self.listeners {
             listeners.add(listener)?;
@@ -66,6 +71,9 @@ impl Control {
         let mut stopping = self.stopping;
         accept_until_told(&mut listeners, self.changes, &mut stopping).await;
         stop(&self.shared, &gate, listeners, stopping).await;
+        if let Some(siblings) = siblings {
+            siblings.abort();
+        }
         drop(end_admin);
         if let Some(admin) = admin {
             drop(admin.await);

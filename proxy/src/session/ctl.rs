@@ -10,6 +10,7 @@ use std::time::Instant;
 use policy::tenant::TenantId;
 use tokio::sync::oneshot;
 
+use crate::cancel::key::ProcessId;
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 
@@ -83,7 +84,7 @@ pub struct Ctl {
     /// The client's number, unique in the process.
     pub client: u64,
     /// The process id that it was told.
-    pub process: u32,
+    pub process: ProcessId,
     /// The secret that it was told.
     pub key: Box<[u8]>,
     waker: RefCell<Option<Waker>>,
@@ -125,7 +126,7 @@ pub struct Ctl {
 
 impl Ctl {
     /// No notes.
-    pub fn new(client: u64, process: u32, key: Box<[u8]>, face: Face) -> Rc<Self> {
+    pub fn new(client: u64, process: ProcessId, key: Box<[u8]>, face: Face) -> Rc<Self> {
         let since = face.connected_us;
         Rc::new(Self {
             client,

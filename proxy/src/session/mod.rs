@@ -36,6 +36,7 @@ use policy::verdict::Refusal;
 use wire::params::{Settings, Value};
 use wire::prepared::ClientStatements;
 
+use crate::cancel::key::ProcessId;
 use crate::pool::{LocalPool, Pool};
 use crate::stream::{Detached, Stream};
 use crate::telemetry::{Interned, Scope};
@@ -56,7 +57,7 @@ pub struct Arrival {
     /// Its number, unique in the process.
     pub client: u64,
     /// The process id that it was told.
-    pub process: u32,
+    pub process: ProcessId,
     /// The secret that it was told.
     pub key: Box<[u8]>,
     /// Its pool.

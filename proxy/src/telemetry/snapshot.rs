@@ -166,6 +166,8 @@ pub struct WorkerRow {
     pub login_failures: u64,
     /// Cancel requests with a key that nobody has.
     pub cancels_unknown: u64,
+    /// Cancel requests that were passed on to another process.
+    pub cancels_passed_on: u64,
     /// Connections refused before login.
     pub refused_connections: u64,
     /// Connections closed because of bytes that are not the protocol.
@@ -281,6 +283,7 @@ impl Telemetry {
             logins: worker.load.logins.value(),
             login_failures: worker.load.login_failures.value(),
             cancels_unknown: worker.load.cancels_unknown.value(),
+            cancels_passed_on: worker.load.cancels_passed_on.value(),
             refused_connections: worker.load.refused_connections.value(),
             protocol_violations: worker.load.protocol_violations.value(),
             stolen: worker.load.stolen.value(),

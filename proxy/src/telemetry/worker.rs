@@ -56,6 +56,8 @@ pub struct WorkerLoad {
     pub login_failures: Counter,
     /// Cancel requests with a key that nobody has.
     pub cancels_unknown: Counter,
+    /// Cancel requests that were passed on to the process whose client they are for.
+    pub cancels_passed_on: Counter,
     /// Connections refused before login: over `max_clients`, malformed, or too slow.
     pub refused_connections: Counter,
     /// Connections closed because of bytes that are not the protocol.

@@ -215,7 +215,7 @@ impl Worker {
 
     /// A client has arrived: its notes can be found from now on.
     pub fn enter(&self, ctl: &Rc<Ctl>) {
-        self.clients.borrow_mut().insert(ctl.process, ctl.clone());
+        self.clients.borrow_mut().insert(ctl.process.number(), ctl.clone());
         self.sessions.borrow_mut().insert(ctl.client, ctl.clone());
         self.telemetry.load().clients.up();
         if self.draining.get() {
@@ -225,11 +225,7 @@ impl Worker {
 
     /// A client has left.
     pub fn leave(&self, ctl: &Ctl) {
-        // After four million logins a process id comes round: the entry may be a later client's.
-        let own = self.clients.borrow().get(&ctl.process).is_some_and(|known| known.client == ctl.client);
-        if own {
-            self.clients.borrow_mut().remove(&ctl.process);
-        }
+        self.clients.borrow_mut().remove(&ctl.process.number());
         self.sessions.borrow_mut().remove(&ctl.client);
         self.watch(ctl, None);
         self.telemetry.load().clients.down();
