@@ -56,8 +56,6 @@ impl Settings {
             (old, _) => old.clone(),
         };
         self.observe.max_fingerprints = running.observe.max_fingerprints;
-        self.log.json = running.log.json;
-        self.log.file.clone_from(&running.log.file);
         self
     }
 }

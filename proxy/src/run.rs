@@ -10,6 +10,7 @@
 //!
 //! How it ends: [`stop`].
 
+pub mod reloads;
 mod signals;
 mod state;
 mod stop;
@@ -17,7 +18,7 @@ mod stop;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
@@ -149,12 +150,14 @@ pub struct World {
     pub resolver: Arc<dyn Resolver>,
     /// Sockets that are open already.
     pub inherited: Inherited,
+    /// Counts lines of the log that could not be written.
+    pub log_lines_lost: Arc<AtomicU64>,
 }
 
 impl Default for World {
     /// The system's resolver, no sockets.
     fn default() -> Self {
-        Self { resolver: Arc::new(resolve::System), inherited: Inherited::default() }
+        Self { resolver: Arc::new(resolve::System), inherited: Inherited::default(), log_lines_lost: Arc::default() }
     }
 }
 
@@ -204,7 +207,12 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     }
     let (stop, stopping) = watch::channel(None);
     let (finished, done) = oneshot::channel();
-    let context = AdminContext { telemetry, findings: findings.clone(), state: Arc::new(State(shared.clone())), token };
+    let context = AdminContext {
+        telemetry,
+        findings: findings.clone(),
+        state: Arc::new(State { shared: shared.clone(), log_lines_lost: world.log_lines_lost }),
+        token,
+    };
     let (to_listeners, changes) = mpsc::unbounded_channel();
     let context = Arc::new(context);
     let parts = Control {
@@ -285,7 +293,11 @@ impl Handle {
         let running = self.shared.settings();
         let changes = Changes::between(&running, &settings);
         let settings = settings.without_restart(&running);
-        self.relisten(&settings)?;
+        if let Err(error) = self.relisten(&settings) {
+            self.reload_refused(&error.to_string());
+            return Err(error);
+        }
+        self.shared.reloads().succeeded(SystemTime::now(), &changes.restart);
         let settings = self.shared.set_settings(settings);
         for pool in self.shared.pools() {
             let Some((own, target)) = target_of(&settings, &pool.database, &pool.user) else { continue };
@@ -299,6 +311,11 @@ impl Handle {
         }
         self.analyst.reload(AnalystSettings::from(&*settings));
         Ok(changes)
+    }
+
+    /// Notes that a reload has changed nothing, and why: a line for each mistake.
+    pub fn reload_refused(&self, why: &str) {
+        self.shared.reloads().refused(SystemTime::now(), why);
     }
 
     /// Opens what is new in `listen` and closes what is gone from it. Inherited sockets stay as they are.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::cancel::key::ProcessIds;
 use crate::control::Order;
 use crate::pool::Pool;
+use crate::run::reloads::Reloads;
 use crate::telemetry::Telemetry;
 use crate::upstream::dial::Target;
 use crate::upstream::hosts::HostTable;
@@ -30,6 +31,7 @@ pub struct Shared {
     pools: Mutex<Pools>,
     statement_ids: Mutex<StatementIds>,
     ids: AtomicU64,
+    reloads: Mutex<Reloads>,
     /// What clients are told as their process ids.
     pub processes: ProcessIds,
     /// From hosts' names to their addresses.
@@ -111,6 +113,7 @@ impl Shared {
             pools: Mutex::default(),
             statement_ids: Mutex::default(),
             ids: AtomicU64::new(1),
+            reloads: Mutex::default(),
             processes,
             names: Names::new(resolver),
             hosts: Mutex::default(),
@@ -137,6 +140,11 @@ impl Shared {
     /// What is known of the hosts that are connected to.
     pub fn hosts(&self) -> MutexGuard<'_, HostTable> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How reloads went.
+    pub fn reloads(&self) -> MutexGuard<'_, Reloads> {
+        self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number that this process has not used yet: clients, upstreams, statements.

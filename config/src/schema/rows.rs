@@ -123,10 +123,10 @@ pub(crate) const ROWS: &[Row] = &[
         "How long `/readyz` is red before the port closes. Behind a load balancer: a little more than the time between its probes."),
     row("log.level", Word(&["error", "warn", "info", "debug"]), Some("info"), AtOnce,
         "Least severe level that is written. `debug` is compiled out of release builds, which write what `info` does."),
-    row("log.format", Word(&["text", "json"]), Some("text"), Restart,
+    row("log.format", Word(&["text", "json"]), Some("text"), AtOnce,
         "Text for people, or JSON lines for machines."),
-    row("log.file", Text, None, Restart,
-        "File to append to instead of standard error."),
+    row("log.file", Text, None, AtOnce,
+        "File to append to instead of standard error. A reload opens it anew: after logrotate has moved it away, send SIGHUP."),
 ];
 
 /// The keys of `[pool]`, which each database takes too.

@@ -22,7 +22,7 @@ impl Sources for Files {
     }
 }
 
-const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenants.limits.acme]\n";
+const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenants.limits.acme]\n";
 
 fn read(text: &str) -> Settings {
     Settings::from_toml(text, &Overrides::default(), &Files).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))
@@ -34,6 +34,7 @@ fn other_value(row: &Row) -> String {
         Kind::Flag => (row.default == Some("false")).to_string(),
         Kind::Count(low, _) | Kind::CountOrAuto(low, _) => (low + 1).to_string(),
         Kind::Time { .. } => "'3s'".to_owned(),
+        Kind::Text if row.path == "peers.<id>.address" => "'h:1'".to_owned(),
         Kind::Text | Kind::Secret => "'other'".to_owned(),
         Kind::Word(words) => format!("'{}'", words.last().unwrap()),
         Kind::Addresses | Kind::AddressOrOff => "'127.0.0.1:7000'".to_owned(),
@@ -42,7 +43,10 @@ fn other_value(row: &Row) -> String {
 }
 
 fn concrete(path: &str) -> String {
-    path.replace("users.<name>", "users.anna").replace("databases.<name>", "databases.app").replace("<tenant>", "acme")
+    path.replace("users.<name>", "users.anna")
+        .replace("databases.<name>", "databases.app")
+        .replace("<tenant>", "acme")
+        .replace("<id>", "3")
 }
 
 /// Puts a key into the base text: it replaces the one that stands there.
@@ -55,7 +59,7 @@ fn with_key(path: &str, value: &str) -> String {
     let header = format!("[{section}]\n");
     match BASE.split_once(&header) {
         Some((before, after)) => {
-            let after = if key == "upstream" { after.split_once('\n').unwrap().1 } else { after };
+            let after = if ["upstream", "id"].contains(&key) { after.split_once('\n').unwrap().1 } else { after };
             format!("{before}{header}{line}{after}")
         }
         None => format!("{BASE}{header}{line}"),
@@ -153,16 +157,33 @@ fn overrides_win_and_are_checked_alike() {
 }
 
 #[test]
+fn peers_are_numbered_and_every_mistake_is_told() {
+    let base = BASE.replace("[peers]\nid = 9\n", "");
+    let peers =
+        read(&format!("{base}[peers]\nid = 0\n[peers.1]\naddress = 'b:6432'\n[peers.2]\naddress = '[::1]:7'\n")).peers;
+    assert_eq!(peers.own, 1);
+    let shown: Vec<_> = peers.addresses.iter().map(|(number, address)| format!("{number} {address}")).collect();
+    assert_eq!(shown, ["2 b:6432", "3 [::1]:7"]);
+    let wrong = format!(
+        "{base}[peers]\nid = 3\n[peers.3]\naddress = 'a:1'\n[peers.x]\naddress = 'a:1'\n[peers.4]\naddress = 'a'\n[peers.5]\n"
+    );
+    let mistakes = Settings::from_toml(&wrong, &Overrides::default(), &Files).unwrap_err();
+    assert_eq!(mistakes.iter().count(), 4, "{mistakes}");
+    let nameless = Settings::from_toml(&format!("{base}[peers.1]\naddress = 'a:1'\n"), &Overrides::default(), &Files);
+    assert!(nameless.unwrap_err().to_string().contains("add id"));
+}
+
+#[test]
 fn a_reload_keeps_what_needs_a_restart() {
     let running = read(BASE);
-    let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenants.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n";
+    let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[peers]\nid = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenants.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n";
     let new = read(text);
-    assert_eq!(Changes::between(&running, &new).restart, ["admin.listen", "log.format", "workers"]);
+    assert_eq!(Changes::between(&running, &new).restart, ["admin.listen", "workers"]);
     let in_force = new.without_restart(&running);
     let changes = Changes::between(&running, &in_force);
     assert_eq!(
         (changes.at_once, changes.restart),
-        (vec!["listen".to_owned(), "log.level".to_owned(), "max_clients".to_owned()], vec![])
+        (["listen", "log.format", "log.level", "max_clients"].map(String::from).to_vec(), vec![])
     );
     assert!(Changes::between(&running, &running.clone()).is_empty());
 }

@@ -19,6 +19,7 @@ mod extended;
 mod faults;
 mod harness;
 mod hosts;
+mod housekeeping;
 mod large;
 mod left_behind;
 mod n_plus_one;

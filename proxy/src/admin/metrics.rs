@@ -3,6 +3,9 @@
 //! Cardinality is bounded: labels are pools, tenants, workers, error codes and closed sets of reasons, each of which
 //! telemetry bounds. No statement and no client is a label.
 
+use std::time::UNIX_EPOCH;
+
+use super::Housekeeping;
 use super::exposition::{Exposition, Kind, Samples};
 use crate::telemetry::histogram::Distribution;
 use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
@@ -41,6 +44,7 @@ enum Source {
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) ready: bool,
+    pub(super) housekeeping: Housekeeping,
     pub(super) findings: Vec<(&'static str, u64)>,
     pub(super) findings_turned_away: u64,
     start_seconds: f64,
@@ -58,6 +62,7 @@ impl Facts {
     pub(super) fn read(
         telemetry: &Telemetry,
         ready: bool,
+        housekeeping: Housekeeping,
         findings: Vec<(&'static str, u64)>,
         findings_turned_away: u64,
     ) -> Self {
@@ -67,6 +72,7 @@ impl Facts {
         }
         Self {
             ready,
+            housekeeping,
             findings,
             findings_turned_away,
             start_seconds: telemetry.clock.start_us() as f64 / 1e6,
@@ -304,6 +310,24 @@ pub const FAMILIES: &[Family] = &[
         S::Facts(|facts, samples| {
             facts.tables.iter().for_each(|(table, _, refused)| samples.put(&[table], *refused as f64));
         })),
+
+    family("pgweir_config_reloads_total", Counter, "Reloads of the configuration, by outcome: `done`, or `refused` because of a mistake in it.", &["outcome"],
+        S::Facts(|facts, samples| {
+            let reloads = &facts.housekeeping.reloads;
+            samples.put(&["done"], reloads.done as f64);
+            samples.put(&["refused"], reloads.refused as f64);
+        })),
+    family("pgweir_config_last_reload_successful", Gauge, "1 unless the last reload was refused.", &[],
+        S::Facts(|facts, samples| samples.put(&[], f64::from(u8::from(facts.housekeeping.reloads.error.is_none()))))),
+    family("pgweir_config_read_time_seconds", Gauge, "When the configuration in force was read, in seconds since 1970.", &[],
+        S::Facts(|facts, samples| {
+            let read = facts.housekeeping.reloads.last_done.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            samples.put(&[], read.map_or(facts.start_seconds, |since| since.as_secs_f64()));
+        })),
+    family("pgweir_config_restart_pending_keys", Gauge, "Keys whose new values need a restart.", &[],
+        S::Facts(|facts, samples| samples.put(&[], facts.housekeeping.reloads.pending.len() as f64))),
+    family("pgweir_log_lines_lost_total", Counter, "Lines of the log that could not be written, or found too many waiting to be written.", &[],
+        S::Facts(|facts, samples| samples.put(&[], facts.housekeeping.log_lines_lost as f64))),
 
     family("process_start_time_seconds", Gauge, "Start of the process, in seconds since 1970.", &[],
         S::Facts(|facts, samples| samples.put(&[], facts.start_seconds))),

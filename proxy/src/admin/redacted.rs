@@ -9,10 +9,26 @@ use config::{AuthMethod, Database, Limits, LogLevel, Pool, PoolMode, Profile, Se
 use serde_json::{Map, Value, json};
 
 use super::AdminContext;
+use crate::run::reloads::Reloads;
+use crate::telemetry::clock::rfc3339;
 
 /// `/api/v1/config`. Built field by field: a setting that is added later does not show by itself.
 pub(super) async fn config(State(context): State<Arc<AdminContext>>) -> Json<Value> {
-    Json(settings(&context.state.settings()))
+    let mut all = settings(&context.state.settings());
+    if let Some(all) = all.as_object_mut() {
+        all.insert("reload".to_owned(), reload(&context.state.housekeeping().reloads));
+    }
+    Json(all)
+}
+
+/// How the settings came to be in force.
+fn reload(reloads: &Reloads) -> Value {
+    json!({
+        "last": reloads.last.map(rfc3339),
+        "last_done": reloads.last_done.map(rfc3339),
+        "error": reloads.error.as_ref().map(|lines| lines.lines().collect::<Vec<_>>()),
+        "needs_restart": reloads.pending,
+    })
 }
 
 fn settings(settings: &Settings) -> Value {

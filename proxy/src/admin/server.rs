@@ -140,7 +140,13 @@ async fn metrics(State(context): State<Arc<AdminContext>>) -> Result<Response, P
     let ready = context.state.readiness() == Readiness::Ready;
     let text = aside(move || {
         let findings = &context.findings;
-        metrics::render(&Facts::read(&context.telemetry, ready, findings.counts(), findings.dropped()))
+        metrics::render(&Facts::read(
+            &context.telemetry,
+            ready,
+            context.state.housekeeping(),
+            findings.counts(),
+            findings.dropped(),
+        ))
     });
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text.await?).into_response())

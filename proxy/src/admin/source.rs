@@ -7,6 +7,8 @@ use std::sync::Arc;
 use config::Settings;
 use serde::Serialize;
 
+use crate::run::reloads::Reloads;
+
 /// An answer that may take a round trip to each worker.
 pub type StateFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -16,6 +18,11 @@ pub trait StateSource: Send + Sync + 'static {
     /// Whether new clients are welcome. Called for every probe: cheap, no waiting.
     fn readiness(&self) -> Readiness;
 
+    /// How reloads went, and the log.
+    fn housekeeping(&self) -> Housekeeping {
+        Housekeeping::default()
+    }
+
     /// The settings in force.
     fn settings(&self) -> Arc<Settings>;
 
@@ -24,6 +31,15 @@ pub trait StateSource: Send + Sync + 'static {
 
     /// Upstreams, at most `limit`.
     fn upstreams(&self, limit: usize) -> StateFuture<Vec<UpstreamState>>;
+}
+
+/// What an operator should know besides traffic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Housekeeping {
+    /// How reloads went.
+    pub reloads: Reloads,
+    /// Lines of the log that could not be written.
+    pub log_lines_lost: u64,
 }
 
 /// Whether new clients are welcome.

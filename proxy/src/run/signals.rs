@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Handle, RunError, ShutdownMode, World, start_with};
 use crate::listeners::inherited::Inherited;
+use crate::log::Log;
 use crate::source::Source;
 use crate::systemd::Notifier;
 
@@ -23,7 +24,13 @@ use crate::systemd::Notifier;
 /// # Errors
 /// See [`RunError`].
 pub fn run(settings: Settings, source: Source) -> Result<(), RunError> {
-    let log = crate::log::init(&settings.log)?;
+    let log = Log::init(&settings.log)?;
+    let served = serve(settings, &source, &log);
+    log.flush();
+    served
+}
+
+fn serve(settings: Settings, source: &Source, log: &Log) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Heard from before anybody can know that we are here.
     let signals = {
@@ -31,7 +38,7 @@ pub fn run(settings: Settings, source: Source) -> Result<(), RunError> {
         Signals::listen()?
     };
     let inherited = Inherited::take().map_err(RunError::Inherited)?;
-    let mut handle = start_with(settings, World { inherited, ..World::default() })?;
+    let mut handle = start_with(settings, World { inherited, log_lines_lost: log.lost.clone(), ..World::default() })?;
     let notifier = Notifier::from_env();
     let addresses: Vec<String> = handle.listen_addrs().iter().map(SocketAddr::to_string).collect();
     let addresses = addresses.join(", ");
@@ -42,7 +49,7 @@ pub fn run(settings: Settings, source: Source) -> Result<(), RunError> {
         "pgweir serves"
     );
     notifier.ready(&format!("serving {addresses}"));
-    runtime.block_on(Main { handle: &mut handle, source: &source, log: &log, notifier: &notifier }.attend(signals));
+    runtime.block_on(Main { handle: &mut handle, source, log, notifier: &notifier }.attend(signals));
     handle.join();
     tracing::info!("pgweir has stopped");
     Ok(())
@@ -87,7 +94,7 @@ impl Signals {
 struct Main<'a> {
     handle: &'a mut Handle,
     source: &'a Source,
-    log: &'a crate::log::Level,
+    log: &'a Log,
     notifier: &'a Notifier,
 }
 
@@ -136,35 +143,44 @@ impl Main<'_> {
     fn reload(&self) {
         self.notifier.reloading();
         let status = match self.source.load() {
-            Ok(settings) => {
-                let level = settings.log.level;
-                self.put_in_force(settings, level)
+            Ok(settings) => self.put_in_force(settings),
+            Err(error) => {
+                self.handle.reload_refused(&error.to_string());
+                refuse(&error.to_string())
             }
-            Err(error) => self.refuse(&error.to_string()),
         };
         self.notifier.ready(status);
     }
 
-    fn put_in_force(&self, settings: Settings, level: config::LogLevel) -> &'static str {
+    fn put_in_force(&self, settings: Settings) -> &'static str {
+        let log = settings.log.clone();
+        let opened = match self.log.open(&log) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.handle.reload_refused(&error.to_string());
+                return refuse(&error.to_string());
+            }
+        };
         match self.handle.reload(settings) {
             Ok(changes) => {
-                self.log.set(level);
+                self.log.change(&log, opened);
                 tracing::info!(at_once = changes.at_once.join(", "), "configuration read again");
                 if !changes.restart.is_empty() {
                     tracing::warn!(keys = changes.restart.join(", "), "these changes need a restart");
                 }
                 "serving with the configuration read last"
             }
-            Err(error) => self.refuse(&error.to_string()),
+            Err(error) => refuse(&error.to_string()),
         }
     }
+}
 
-    fn refuse(&self, error: &str) -> &'static str {
-        for line in error.lines() {
-            tracing::error!("configuration not changed: {line}");
-        }
-        "serving; the last reload was refused, see the log"
+/// Logs why nothing has changed, and says it for the service manager.
+fn refuse(why: &str) -> &'static str {
+    for line in why.lines() {
+        tracing::error!("configuration not changed: {line}");
     }
+    "serving; the last reload was refused, see the log"
 }
 
 impl Handle {

@@ -1,24 +1,27 @@
 //! What the admin port asks of the running proxy.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use config::Settings;
 use tokio::sync::oneshot;
 
-use crate::admin::{ClientState, Readiness, StateFuture, StateSource, UpstreamState};
+use crate::admin::{ClientState, Housekeeping, Readiness, StateFuture, StateSource, UpstreamState};
 use crate::shared::Shared;
 use crate::worker::Mail;
 
 /// What the admin port asks.
-pub(super) struct State(pub(super) Arc<Shared>);
+pub(super) struct State {
+    pub(super) shared: Arc<Shared>,
+    pub(super) log_lines_lost: Arc<AtomicU64>,
+}
 
 impl State {
     fn look(&self, limit: usize) -> impl Future<Output = (Vec<ClientState>, Vec<UpstreamState>)> + Send + use<> {
-        let answers: Vec<_> = (0..self.0.workers.len())
+        let answers: Vec<_> = (0..self.shared.workers.len())
             .map(|worker| {
                 let (answer, answered) = oneshot::channel();
-                self.0.send(worker, Mail::Look(limit, answer));
+                self.shared.send(worker, Mail::Look(limit, answer));
                 answered
             })
             .collect();
@@ -39,14 +42,19 @@ impl State {
 
 impl StateSource for State {
     fn readiness(&self) -> Readiness {
-        match self.0.draining.load(Ordering::Relaxed) {
+        match self.shared.draining.load(Ordering::Relaxed) {
             true => Readiness::NotReady(vec!["draining".to_owned()]),
             false => Readiness::Ready,
         }
     }
 
+    fn housekeeping(&self) -> Housekeeping {
+        let log_lines_lost = self.log_lines_lost.load(Ordering::Relaxed);
+        Housekeeping { reloads: self.shared.reloads().clone(), log_lines_lost }
+    }
+
     fn settings(&self) -> Arc<Settings> {
-        self.0.settings()
+        self.shared.settings()
     }
 
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {
