@@ -87,6 +87,20 @@ impl Stream {
         }
     }
 
+    /// Whether the end of what the peer says can mean that it still listens.
+    pub fn can_be_half_closed(&self) -> bool {
+        matches!(self, Stream::Tcp(_) | Stream::Unix(_))
+    }
+
+    /// Whether the connection was found to be broken since this was asked last.
+    pub fn has_failed(&self) -> bool {
+        let failure = match self {
+            Stream::Tcp(stream) => stream.take_error(),
+            Stream::Unix(stream) => stream.take_error(),
+        };
+        !matches!(failure, Ok(None))
+    }
+
     /// Takes the stream out of this thread's runtime.
     pub fn detach(self) -> io::Result<Detached> {
         match self {

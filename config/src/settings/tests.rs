@@ -22,7 +22,8 @@ impl Sources for Files {
     }
 }
 
-const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenants.limits.acme]\n";
+const BASE: &str =
+    "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenants.limits.acme]\n";
 
 fn read(text: &str) -> Settings {
     Settings::from_toml(text, &Overrides::default(), &Files).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))

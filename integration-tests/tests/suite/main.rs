@@ -17,6 +17,7 @@ mod cut;
 mod drivers;
 mod extended;
 mod faults;
+mod half_closed;
 mod harness;
 mod hosts;
 mod housekeeping;

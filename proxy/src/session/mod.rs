@@ -13,6 +13,7 @@
 pub mod ctl;
 mod effects;
 mod end;
+mod half_closed;
 mod notes;
 mod outbox;
 mod provide;
@@ -126,6 +127,8 @@ struct Session {
     lingers: bool,
     /// It has said goodbye behind a request that is still being run: nothing more is read from it or sent to it.
     leaving: bool,
+    /// It has closed its side of the connection, and may still be listening ([`half_closed`]).
+    half_closed: bool,
     /// An error of ours was told: messages are ignored up to the client's Sync, as a server would.
     skipping: bool,
     statements: ClientStatements<Rc<Prepared>, RandomState>,
@@ -186,6 +189,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         clogged_us: 0,
         lingers: false,
         leaving: false,
+        half_closed: false,
         skipping: false,
         statements: ClientStatements::default(),
         unnamed: None,
@@ -219,6 +223,7 @@ impl Session {
         loop {
             match self.step(cx) {
                 Ok(true) => {}
+                Ok(false) if self.half_closed && self.is_done() => return Poll::Ready(End::ClientGone),
                 Ok(false) if self.ctl.drain.get() && self.is_at_rest() => {
                     return Poll::Ready(End::Trouble(Refusal::ShuttingDown.into()));
                 }
@@ -339,11 +344,12 @@ impl Session {
         let worker = self.worker.clone();
         let Scratch { input, output } = &mut *worker.scratch.borrow_mut();
         let mut fresh = 0;
-        if room {
+        if room && !self.half_closed {
             let space = input.get_mut(kept..kept + READ).unwrap_or_default();
             match self.client.poll_read(cx, space) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(0) | Err(_)) => return Err(End::ClientGone),
+                Poll::Ready(Ok(0)) => self.client_closed(cx)?,
+                Poll::Ready(Err(_)) => return Err(End::ClientGone),
                 Poll::Ready(Ok(n)) => fresh = n,
             }
         }
