@@ -45,11 +45,13 @@ fn program(path: &str) -> PathBuf {
     root().join("integration-tests/drivers").join(path)
 }
 
-/// What `make setup` installs; its absence fails the test instead of leaving the driver out.
-fn installed(path: &str) -> PathBuf {
-    let path = root().join(".work").join(path);
-    assert!(path.exists(), "{} is missing: `make setup` installs it", path.display());
-    path
+/// A folder of drivers that `make setup` installs; `wants` names what should be in it. Its absence, or that of a part
+/// of it, fails the test instead of leaving a driver out.
+fn installed(folder: &str, wants: &str) -> PathBuf {
+    let folder = root().join(".work").join(folder);
+    let (has, wants) = (fs::read(folder.join(".installed")).ok(), fs::read(program(wants)).unwrap());
+    assert!(has == Some(wants), "{} is missing or not up to date: `make setup` installs it", folder.display());
+    folder
 }
 
 /// Runs a command to its end and returns what it wrote. A failure, or [`LIMIT`], fails the test with all of it.

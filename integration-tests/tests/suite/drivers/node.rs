@@ -6,7 +6,7 @@ use super::{installed, program, runs, runs_everywhere};
 
 /// A program of `drivers/node`, with what it requires in reach.
 pub(super) fn node(name: &str) -> Command {
-    let modules = installed("node/node_modules/pg").parent().unwrap().to_owned();
+    let modules = installed("node", "node/package.json").join("node_modules");
     let mut command = Command::new("node");
     command.env("NODE_PATH", modules).arg(program("node").join(name));
     command

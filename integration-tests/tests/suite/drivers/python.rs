@@ -5,7 +5,7 @@ use std::process::Command;
 use super::{installed, program, runs_everywhere};
 
 fn python_runs(name: &str) {
-    let python = installed("venv/bin/python");
+    let python = installed("venv", "python/requirements.txt").join("bin/python");
     runs_everywhere(|| {
         let mut command = Command::new(&python);
         command.env("PYTHONDONTWRITEBYTECODE", "1").arg(program("python").join(name));
