@@ -7,6 +7,10 @@ use crate::text::show_path;
 use crate::units::show_duration;
 use crate::*;
 
+mod tls;
+
+use tls::{put_client_tls, put_upstream_tls, shown_tls};
+
 /// Keys whose values differ, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -111,13 +115,15 @@ fn flat(settings: &Settings) -> Flat {
         put_database(&mut put, "*", database);
     }
     put_tenants(&mut put, &settings.tenants);
+    put_client_tls(&mut all, &settings.tls);
+    put_upstream_tls(&mut all, &settings.upstream_tls);
     all
 }
 
 fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Database) {
-    let Upstream { hosts, session_attrs, load_balance, database: there, user, password } = &database.upstream;
+    let Upstream { hosts, session_attrs, load_balance, database: there, user, password, tls } = &database.upstream;
     let password = shown_secret(password.as_ref());
-    let servers = format!("{hosts:?} {session_attrs:?} {load_balance}");
+    let servers = format!("{hosts:?} {session_attrs:?} {load_balance} {}", shown_tls(tls));
     put(&["databases", name, "upstream"], format!("{servers} {there:?} {user:?} {password}"));
     let pool = &database.pool;
     put(&["databases", name, "mode"], format!("{:?}", pool.mode));

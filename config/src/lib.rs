@@ -35,5 +35,5 @@ pub use mistake::{Mistake, Mistakes, Place};
 pub use model::*;
 pub use reference::reference;
 pub use sources::{NoSources, Overrides, Sources};
-pub use url::{UrlError, parse_url};
+pub use url::{UrlError, UrlTls, parse_url};
 pub use userlist::{UserlistError, parse_secret, parse_userlist};

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod peers;
+mod tls;
 mod upstream;
 
 pub use peers::{PeerAddress, Peers};
+pub use tls::*;
 pub use upstream::{Host, SessionAttrs, Upstream};
 
 /// Everything that the proxy is told at start and on reload.
@@ -24,6 +26,10 @@ pub struct Settings {
     pub workers: usize,
     /// Clients served at once over all databases; the next one is told 53300.
     pub max_clients: usize,
+    /// TLS towards clients.
+    pub tls: ClientTls,
+    /// TLS towards servers whose URL says nothing else.
+    pub upstream_tls: UpstreamTls,
     /// How clients and the proxy prove who they are.
     pub auth: Auth,
     /// Users known by name. Passwords are in here: `Secret` hides them from `Debug`.
@@ -198,6 +204,8 @@ pub enum TenantRule {
     Database,
     /// `application_name` matches a pattern with one `{tenant}` in it and `*` for anything, as `worker-{tenant}-*`.
     ApplicationName(String),
+    /// The host name that a client asked for in its TLS handshake matches such a pattern, as `{tenant}.db.example.com`.
+    ServerName(String),
     /// A startup option `-c name=value` or a startup parameter of this name.
     StartupOption(String),
     /// A tracked setting such as `app.tenant_id`, followed through SET and set_config.

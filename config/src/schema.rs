@@ -4,6 +4,7 @@
 //! not stand here; docs/configuration.md is printed from here.
 
 mod rows;
+mod tls;
 
 pub(crate) use rows::{POOL, ROWS, SECTIONS};
 
@@ -84,7 +85,7 @@ pub(crate) fn is_list(path: &[&str]) -> bool {
 
 /// Every row, the pool's among them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter().chain(POOL)
+    ROWS.iter().chain(tls::TLS).chain(POOL)
 }
 
 /// Keys that may stand directly under a path.

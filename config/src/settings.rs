@@ -12,6 +12,7 @@ use crate::*;
 mod access;
 mod peers;
 mod tenants;
+mod tls;
 
 impl Settings {
     /// Reads a configuration file's text; overrides win over it.
@@ -78,15 +79,18 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn settings(&mut self, overrides: &Overrides) -> Settings {
+        let upstream_tls = self.upstream_tls();
         let mut settings = Settings {
             listen: self.addresses(&["listen"]),
             listen_reuse_port: self.flag(&["listen_reuse_port"]),
             admin: self.admin(),
             workers: self.count(&["workers"]),
             max_clients: self.count(&["max_clients"]),
+            tls: self.client_tls(),
             auth: self.auth(),
             users: self.users(),
-            databases: self.databases(),
+            databases: self.databases(&upstream_tls),
+            upstream_tls,
             wildcard: None,
             tenants: self.tenants(),
             observe: self.observe(),
@@ -168,7 +172,7 @@ impl Builder<'_> {
     }
 
     /// All databases, the wildcard among them under its name `*`.
-    fn databases(&mut self) -> BTreeMap<String, Database> {
+    fn databases(&mut self, tls: &UpstreamTls) -> BTreeMap<String, Database> {
         let mut databases = BTreeMap::new();
         for name in self.names_under(&["databases"]) {
             let pool = self.pool(&["databases", &name]);
@@ -183,7 +187,8 @@ impl Builder<'_> {
                 continue;
             };
             match parse_url(&url) {
-                Ok(upstream) => {
+                Ok((upstream, own)) => {
+                    let upstream = Upstream { tls: self.tls_of(&path, own, tls), ..upstream };
                     databases.insert(name, Database { upstream, pool });
                 }
                 Err(error) => self.wrong(&path, &error.to_string()),
@@ -263,8 +268,8 @@ impl Builder<'_> {
 
     /// The zero-config start's part (see [`Settings::from_upstream`]).
     fn add_upstream(&mut self, settings: &mut Settings, url: &str, flag: &str) {
-        let upstream = match parse_url(url) {
-            Ok(upstream) => upstream,
+        let (upstream, own) = match parse_url(url) {
+            Ok(parsed) => parsed,
             Err(error) => {
                 let place = Place::Override(flag.to_owned());
                 return self.written.mistakes.push(Mistake {
@@ -274,6 +279,8 @@ impl Builder<'_> {
                 });
             }
         };
+        let tls = self.tls_of_flag(own, &settings.upstream_tls, flag);
+        let upstream = Upstream { tls, ..upstream };
         let pool = self.pool(&["pool"]);
         if let (Some(user), Some(password)) = (&upstream.user, &upstream.password) {
             settings

@@ -1,8 +1,14 @@
 //! `postgres://user:password@host:port,host:port/database?…`, as libpq reads it, into an [`Upstream`].
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::{Host, Secret, SessionAttrs, Upstream};
+use crate::{Host, Secret, SessionAttrs, Upstream, UpstreamTls};
+
+mod tls;
+
+pub use tls::UrlTls;
+pub(crate) use tls::binding;
 
 /// What is wrong with a URL. Never quotes it: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +29,13 @@ pub enum UrlError {
     Percent,
     /// A NUL character somewhere.
     Nul,
-    /// `sslmode=require` and the like.
-    TlsRequired,
+    /// A parameter with a value that it cannot have.
+    Value {
+        /// The parameter.
+        name: &'static str,
+        /// What it could be.
+        expected: &'static str,
+    },
     /// A query parameter that the proxy does not use.
     Parameter(String),
     /// The path holds a `/`.
@@ -42,8 +53,8 @@ impl fmt::Display for UrlError {
             Self::Brackets => "has a broken IPv6 address; write it in brackets, as postgres://[::1]:5432/database",
             Self::Percent => "has a % that is not followed by the two hex digits of a UTF-8 byte; write a percent sign itself as %25",
             Self::Nul => "holds a NUL character; remove it",
-            Self::TlsRequired => "asks for TLS to the server, which this version cannot do; set sslmode=disable if the network is trusted",
             Self::Path => "has a / in its database name; write it as %2F if it belongs to the name",
+            Self::Value { name, expected } => return write!(f, "has a value for {name} that it cannot have; use {expected}"),
             Self::Parameter(name) => return write!(f, "has the parameter \"{}\", which the proxy does not use; take it out here (clients may keep it in theirs)", name.escape_debug()),
         })
     }
@@ -55,11 +66,12 @@ impl std::error::Error for UrlError {}
 /// with a port of its own.
 ///
 /// Query parameters: `host` (a Unix socket's folder among others) and `port`, each a list between commas, `user`,
-/// `password`, `dbname`, `target_session_attrs`, `load_balance_hosts`, and `sslmode` as far as it does not insist on TLS.
+/// `password`, `dbname`, `target_session_attrs`, `load_balance_hosts`, and those of TLS, which come back beside the
+/// upstream: they name files, and what they leave out is said elsewhere.
 ///
 /// # Errors
 /// See [`UrlError`].
-pub fn parse_url(text: &str) -> Result<Upstream, UrlError> {
+pub fn parse_url(text: &str) -> Result<(Upstream, UrlTls), UrlError> {
     let rest =
         text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")).ok_or(UrlError::Scheme)?;
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -77,12 +89,14 @@ pub fn parse_url(text: &str) -> Result<Upstream, UrlError> {
         database: given(decoded(path)?),
         user: given(decoded(user)?),
         password: password.map(decoded).transpose()?.and_then(given).map(Secret::new),
+        tls: Arc::new(UpstreamTls::default()),
     };
-    let mut ports = None;
+    let (mut tls, mut ports) = (UrlTls::default(), None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (decoded(name)?.as_str(), decoded(value)?) {
             ("port", value) => ports = Some(value),
+            (name, value) if tls.apply(name, &value)? => {}
             (name, value) => apply(&mut upstream, name, value)?,
         }
     }
@@ -92,7 +106,7 @@ pub fn parse_url(text: &str) -> Result<Upstream, UrlError> {
     for host in upstream.hosts.iter_mut().filter(|host| host.name.is_empty()) {
         "localhost".clone_into(&mut host.name);
     }
-    Ok(upstream)
+    Ok((upstream, tls))
 }
 
 fn apply(upstream: &mut Upstream, name: &str, value: String) -> Result<(), UrlError> {
@@ -108,8 +122,6 @@ fn apply(upstream: &mut Upstream, name: &str, value: String) -> Result<(), UrlEr
             "disable" | "random" => upstream.load_balance = value == "random",
             _ => return Err(UrlError::LoadBalance),
         },
-        "sslmode" if matches!(value.as_str(), "disable" | "allow" | "prefer") => {}
-        "sslmode" => return Err(UrlError::TlsRequired),
         _ => return Err(UrlError::Parameter(name.chars().take(40).collect())),
     }
     Ok(())
@@ -186,6 +198,7 @@ mod tests {
             database: given(database.to_owned()),
             user: given(user.to_owned()),
             password: given(password.to_owned()).map(Secret::new),
+            tls: Arc::new(UpstreamTls::default()),
         }
     }
 
@@ -206,14 +219,14 @@ mod tests {
             ("postgres://h/?dbname=d&user=u&password=p&sslmode=prefer", upstream("h", 5432, "d", "u", "p")),
             ("postgres://ü:é@h/ß", upstream("h", 5432, "ß", "ü", "é")),
         ] {
-            assert_eq!(parse_url(text).as_ref(), Ok(&expected), "{text}");
+            assert_eq!(parse_url(text).map(|(upstream, _)| upstream).as_ref(), Ok(&expected), "{text}");
         }
     }
 
     #[test]
     fn several_hosts_have_ports_of_their_own() {
         let hosts = |text: &str| {
-            let upstream = parse_url(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let (upstream, _) = parse_url(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             upstream.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         for (text, expected) in [
@@ -225,9 +238,10 @@ mod tests {
         ] {
             assert_eq!(hosts(text), expected, "{text}");
         }
-        let chosen = parse_url("postgres://a,b/d?target_session_attrs=read-write&load_balance_hosts=random").unwrap();
+        let (chosen, _) =
+            parse_url("postgres://a,b/d?target_session_attrs=read-write&load_balance_hosts=random").unwrap();
         assert_eq!((chosen.session_attrs, chosen.load_balance), (SessionAttrs::ReadWrite, true));
-        assert!(!parse_url("postgres://a/d?load_balance_hosts=disable").unwrap().load_balance);
+        assert!(!parse_url("postgres://a/d?load_balance_hosts=disable").unwrap().0.load_balance);
     }
 
     #[test]
@@ -255,7 +269,17 @@ mod tests {
             ("postgres://u:geheim%€@h/d", UrlError::Percent),
             ("postgres://u:geheim%00@h/d", UrlError::Nul),
             ("postgres://h/a/b", UrlError::Path),
-            ("postgres://h/d?sslmode=verify-full", UrlError::TlsRequired),
+            (
+                "postgres://h/d?sslmode=full",
+                UrlError::Value {
+                    name: "sslmode",
+                    expected: "disable, allow, prefer, require, verify-ca or verify-full",
+                },
+            ),
+            (
+                "postgres://h/d?sslnegotiation=x",
+                UrlError::Value { name: "sslnegotiation", expected: "postgres or direct" },
+            ),
             ("postgres://h/d?schema=x", UrlError::Parameter("schema".to_owned())),
         ] {
             let error = parse_url(text).unwrap_err();

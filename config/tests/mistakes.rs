@@ -168,7 +168,7 @@ fn one_mistake_one_sentence() {
         ),
         (
             "[[tenants.rule]]",
-            "f:1: tenants.rule[1]: has no from; add from = \"user\", \"database\", \"application_name\", \"startup_option\" or \"setting\"",
+            "f:1: tenants.rule[1]: has no from; add from = \"user\", \"database\", \"application_name\", \"sni\", \"startup_option\" or \"setting\"",
         ),
         (
             "[[tenants.rule]]\nfrom = 'user'\n[[tenants.rule]]\nfrom = 'setting'",

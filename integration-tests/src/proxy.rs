@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    Admin, Auth, AuthMethod, Database, Host, Limits, Log, LogLevel, Observe, Pool, PoolMode, Profile, SessionAttrs,
-    Settings, Shutdown, SlowLog, Tenants, Upstream,
+    Admin, Auth, AuthMethod, ClientTls, Database, Host, Limits, Log, LogLevel, Observe, Pool, PoolMode, Profile,
+    SessionAttrs, Settings, Shutdown, SlowLog, Tenants, Upstream, UpstreamTls,
 };
 
 /// A running proxy. Shut down on drop.
@@ -39,7 +40,15 @@ impl Proxy {
 
     /// Takes new settings as a reload does.
     pub fn reload(&self, settings: Settings) {
-        self.handle().reload(settings).unwrap_or_else(|error| panic!("the reload was refused: {error}"));
+        self.try_reload(settings).unwrap_or_else(|error| panic!("the reload was refused: {error}"));
+    }
+
+    /// Takes new settings as a reload does, if it can.
+    ///
+    /// # Errors
+    /// They cannot be put in force.
+    pub fn try_reload(&self, settings: Settings) -> Result<(), pgweir::run::RunError> {
+        self.handle().reload(settings).map(drop)
     }
 
     fn handle(&self) -> &pgweir::run::Handle {
@@ -108,6 +117,7 @@ fn settings(upstream: SocketAddr) -> Settings {
         database: None,
         user: None,
         password: None,
+        tls: Arc::default(),
     };
     Settings {
         listen: vec![anywhere],
@@ -115,6 +125,8 @@ fn settings(upstream: SocketAddr) -> Settings {
         admin: Some(Admin { listen: anywhere, token: None }),
         workers: 2,
         max_clients: 1000,
+        tls: ClientTls::default(),
+        upstream_tls: UpstreamTls::default(),
         auth: Auth { method: AuthMethod::Trust, plaintext_network: false, login_timeout: Duration::from_secs(10) },
         users: BTreeMap::new(),
         databases: BTreeMap::new(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{PoolMode, SessionAttrs};
-use policy::verdict::{ConnectFailure, Refusal, SessionState};
+use policy::verdict::{ConnectFailure, Refusal, SecurityLack, SessionState};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -87,6 +87,9 @@ fn refusals() -> Vec<Refusal> {
         Refusal::UpstreamLost { database: name.clone(), in_transaction: true },
         Refusal::PasswordFailed { user: name.clone() },
         Refusal::PlaintextRefused { user: name.clone() },
+        Refusal::NotSecured { user: name.clone(), lack: SecurityLack::Tls },
+        Refusal::NotSecured { user: name.clone(), lack: SecurityLack::Certificate },
+        Refusal::NotSecured { user: name.clone(), lack: SecurityLack::OwnCertificate },
         Refusal::NoUser,
         Refusal::LoginTimeout { limit: time },
         Refusal::UnknownDatabase { database: name.clone() },
@@ -109,6 +112,7 @@ fn refusals() -> Vec<Refusal> {
             | Refusal::UpstreamLost { .. }
             | Refusal::PasswordFailed { .. }
             | Refusal::PlaintextRefused { .. }
+            | Refusal::NotSecured { .. }
             | Refusal::NoUser
             | Refusal::LoginTimeout { .. }
             | Refusal::UnknownDatabase { .. }

@@ -38,6 +38,8 @@ pub struct Facts<'a> {
     pub database: &'a str,
     /// Its `application_name` now (a startup parameter that many drivers also SET later); empty if none.
     pub application_name: &'a str,
+    /// The host name that it asked for in its TLS handshake, in lower case; empty if none. Fixed at login.
+    pub server_name: &'a str,
     /// Startup parameters and `-c name=value` of the startup packet's `options`. Fixed at login.
     pub startup: &'a dyn Lookup,
     /// Settings that the proxy follows through SET and set_config.
@@ -83,6 +85,7 @@ enum Rule {
     User,
     Database,
     Application(Pattern),
+    ServerName(Pattern),
     Startup(Box<str>),
     Setting(Box<str>),
 }
@@ -101,7 +104,14 @@ impl Resolver {
     ///     limits: Default::default(),
     /// };
     /// let resolver = Resolver::new(&tenants);
-    /// let facts = Facts { user: "app", database: "db", application_name: "worker-acme-7", startup: &[], settings: &[] };
+    /// let facts = Facts {
+    ///     user: "app",
+    ///     database: "db",
+    ///     application_name: "worker-acme-7",
+    ///     server_name: "",
+    ///     startup: &[],
+    ///     settings: &[],
+    /// };
     /// assert_eq!(resolver.resolve(&facts).tenant, "acme");
     /// ```
     pub fn new(tenants: &Tenants) -> Self {
@@ -112,6 +122,7 @@ impl Resolver {
                 TenantRule::User => Rule::User,
                 TenantRule::Database => Rule::Database,
                 TenantRule::ApplicationName(pattern) => Rule::Application(Pattern::new(pattern)),
+                TenantRule::ServerName(pattern) => Rule::ServerName(Pattern::new(pattern)),
                 TenantRule::StartupOption(name) => Rule::Startup(name.as_str().into()),
                 TenantRule::Setting(name) => Rule::Setting(name.as_str().into()),
             })
@@ -126,6 +137,7 @@ impl Resolver {
                 Rule::User => Some(facts.user),
                 Rule::Database => Some(facts.database),
                 Rule::Application(pattern) => pattern.tenant_in(facts.application_name),
+                Rule::ServerName(pattern) => pattern.tenant_in(facts.server_name),
                 Rule::Startup(name) => facts.startup.value(name),
                 Rule::Setting(name) => facts.settings.value(name),
             };
@@ -145,7 +157,7 @@ impl Resolver {
         self.rules.iter().take(last.saturating_add(1)).any(|rule| match rule {
             Rule::Setting(name) => name.eq_ignore_ascii_case(setting),
             Rule::Application(_) => setting.eq_ignore_ascii_case("application_name"),
-            Rule::User | Rule::Database | Rule::Startup(_) => false,
+            Rule::User | Rule::Database | Rule::Startup(_) | Rule::ServerName(_) => false,
         })
     }
 

@@ -74,6 +74,10 @@ pub enum ConnectFailure {
     LoginRefused,
     /// The server has no connection left for us.
     ServerFull,
+    /// It has no TLS, and its URL insists on it.
+    NoTls,
+    /// The TLS handshake failed.
+    TlsFailed,
     /// It broke off, or spoke something other than the protocol.
     Broken,
 }
@@ -86,9 +90,22 @@ impl ConnectFailure {
             Self::UnknownHost => "its host name has no address",
             Self::LoginRefused => "it refused the user or password that the proxy has for it",
             Self::ServerFull => "it has no free connection slot",
+            Self::NoTls => "it does not offer TLS, which the proxy is told to insist on",
+            Self::TlsFailed => "no trusted TLS connection to it came about",
             Self::Broken => "it broke the connection off",
         }
     }
+}
+
+/// What a client's connection lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SecurityLack {
+    /// TLS.
+    Tls,
+    /// A certificate of the client.
+    Certificate,
+    /// A certificate of this user: it is somebody else's.
+    OwnCertificate,
 }
 
 /// An error of our own. The client keeps its connection unless [`Refusal::is_fatal`] says otherwise.
@@ -170,6 +187,13 @@ pub enum Refusal {
     PlaintextRefused {
         /// The name that was claimed.
         user: Box<str>,
+    },
+    /// 28000: the connection is not secured as `tls.mode` has it.
+    NotSecured {
+        /// The name that was claimed.
+        user: Box<str>,
+        /// What it lacks.
+        lack: SecurityLack,
     },
     /// 28000: the startup packet names no user.
     NoUser,
@@ -253,7 +277,7 @@ impl Refusal {
             Self::CannotConnect { .. } => "08001",
             Self::UpstreamLost { .. } => "08006",
             Self::PasswordFailed { .. } => "28P01",
-            Self::PlaintextRefused { .. } | Self::NoUser => "28000",
+            Self::PlaintextRefused { .. } | Self::NotSecured { .. } | Self::NoUser => "28000",
             Self::UnknownDatabase { .. } => "3D000",
             Self::RefusedSetting { .. } => "22023",
             Self::ProtocolViolation { .. } => "08P01",
@@ -271,6 +295,7 @@ impl Refusal {
             | Self::ShuttingDown
             | Self::PasswordFailed { .. }
             | Self::PlaintextRefused { .. }
+            | Self::NotSecured { .. }
             | Self::NoUser
             | Self::LoginTimeout { .. }
             | Self::UnknownDatabase { .. }

@@ -50,7 +50,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
             match order {
                 Order::Dial(pool, worker) => drop(dial(&shared, &telemetry, &pool, worker).await),
                 Order::Cancel { target, epoch, upstream, worker, done } => {
-                    cancel(&target, epoch).await;
+                    cancel(&shared, &target, epoch).await;
                     shared.send(worker, Mail::Cancelled(upstream));
                     drop(done);
                 }
@@ -128,9 +128,9 @@ fn dial_more(shared: &Arc<Shared>, pool: &Arc<Pool>, worker: usize) {
 
 /// Cancels the request `epoch` of an upstream, and waits until the server has closed the connection: from then on the
 /// cancel can strike nothing that comes later.
-async fn cancel(target: &CancelTarget, epoch: u64) {
+async fn cancel(shared: &Shared, target: &CancelTarget, epoch: u64) {
     let attempt = async {
-        let mut stream = target.server.open().await.ok()?;
+        let mut stream = target.open(&shared.servers).await.ok()?;
         if target.epoch() != epoch {
             return Some(());
         }

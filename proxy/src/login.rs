@@ -8,6 +8,7 @@
 //! | | everybody else | the server decides: it lets the name in as it is, or the password is asked for in clear text (over loopback only, unless allowed) and tried on the server |
 
 mod guests;
+mod opening;
 mod proof;
 mod target;
 
@@ -40,6 +41,7 @@ use crate::shared::Shared;
 use crate::stream::{Peer, Stream};
 use crate::telemetry::{Sqlstate, TenantId, WorkerTelemetry};
 use crate::tls::Secured;
+use crate::tls::clients::Manner;
 use crate::trouble::Trouble;
 use crate::upstream::dial::is_about_credentials;
 use crate::worker::Mail;
@@ -77,7 +79,8 @@ impl<T: Into<Trouble>> From<T> for Denied {
 
 /// A client that is logging in.
 struct Guest {
-    stream: Stream,
+    /// `None` while TLS is being made of it.
+    stream: Option<Stream>,
     peer: Peer,
     /// What the TLS handshake told; `None`: there was none.
     secured: Option<Secured>,
@@ -87,14 +90,16 @@ struct Guest {
 
 impl Guest {
     async fn flush(&mut self) -> Result<(), Denied> {
-        let sent = self.stream.write_all(&self.out).await;
+        let stream = self.stream.as_mut().ok_or(Denied::Gone)?;
+        let sent = stream.write_all(&self.out).await;
         self.out.clear();
         sent.map_err(|_| Denied::Gone)
     }
 
     async fn fill(&mut self) -> Result<(), Denied> {
         self.flush().await?;
-        match self.stream.read_buf(&mut self.bytes).await {
+        let stream = self.stream.as_mut().ok_or(Denied::Gone)?;
+        match stream.read_buf(&mut self.bytes).await {
             Ok(n) if n > 0 => Ok(()),
             _ => Err(Denied::Gone),
         }
@@ -138,7 +143,8 @@ impl Gate {
     /// Serves a connection up to its hand-over to a worker.
     pub async fn admit(self: Rc<Self>, stream: Stream, peer: Peer) {
         let patience = self.shared.settings().auth.login_timeout;
-        let mut guest = Guest { stream, peer, secured: None, bytes: Vec::with_capacity(512), out: Vec::new() };
+        let mut guest =
+            Guest { stream: Some(stream), peer, secured: None, bytes: Vec::with_capacity(512), out: Vec::new() };
         let _place = self.guests.enter();
         let admitted = tokio::select! {
             biased;
@@ -175,7 +181,7 @@ impl Gate {
     }
 
     fn hand_over(&self, guest: Guest, mut arrival: Admitted) {
-        let Ok(stream) = guest.stream.detach() else {
+        let Some(Ok(stream)) = guest.stream.map(Stream::detach) else {
             return;
         };
         arrival.seat.keep();
@@ -199,8 +205,13 @@ impl Gate {
 
     /// The conversation up to the first ReadyForQuery; `None`: it was about something else.
     async fn receive(&self, guest: &mut Guest) -> Result<Option<Box<Admitted>>, Denied> {
+        let tls = self.shared.tls();
         let mut state = AwaitStartup::new();
         loop {
+            if guest.begins_with_tls() {
+                self.secure(guest, &tls, Manner::Direct).await?;
+                state = AwaitStartup::over_tls();
+            }
             let opening =
                 frame::opening(&guest.bytes).map_err(|cause| wire::error::Peer::Client.sent_bad_length(cause))?;
             let Some(opening) = opening else {
@@ -210,6 +221,13 @@ impl Gate {
             let total = opening.total;
             let behind = guest.bytes.len() - total;
             match state.receive(&opening, behind, &mut guest.out)? {
+                Opened::Tls(asked) if tls.is_offered() && guest.peer != Peer::Unix => {
+                    asked.accept(&mut guest.out);
+                    guest.bytes.clear();
+                    self.secure(guest, &tls, Manner::Asked).await?;
+                    state = AwaitStartup::over_tls();
+                    continue;
+                }
                 Opened::Tls(asked) => state = asked.refuse(&mut guest.out),
                 Opened::Gss(asked) => state = asked.refuse(&mut guest.out),
                 Opened::Cancel(request) => {
@@ -218,6 +236,7 @@ impl Gate {
                 }
                 Opened::Startup(started, message) => {
                     let wish = Wish::read(&message)?;
+                    guest.may_log_in(tls.mode(), &wish.user)?;
                     guest.bytes.drain(..total);
                     let admitted = self.log_in(guest, started, wish).await?;
                     // Said before the hand-over, so that a worker never waits for a slow newcomer.
@@ -317,6 +336,7 @@ impl Gate {
             user: wish.user.into(),
             application: wish.application.into(),
             address: guest.peer.to_string().into(),
+            tls: guest.secured.as_ref().map(|secured| Box::new(secured.face())),
             connected_us: 0,
         };
         Ok(Admitted { seat, worker, process, key: key.into(), pool, face, startup })

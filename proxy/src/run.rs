@@ -37,7 +37,8 @@ use crate::listeners::{self, Change, Listener};
 use crate::login::target_of;
 use crate::shared::{Shared, WorkerSeat};
 use crate::telemetry::{Bounds, Clock, Telemetry};
-use crate::upstream::dial::Credential;
+use crate::tls::TlsError;
+use crate::upstream::dial::{Credential, Target};
 use crate::upstream::resolve::{self, Resolver};
 use crate::worker::{self, Mail};
 
@@ -63,6 +64,8 @@ pub enum RunError {
     Inherited(io::Error),
     /// The system has no thread, timer or signal to give.
     System(io::Error),
+    /// TLS cannot be made of the settings.
+    Tls(TlsError),
     /// The log cannot be written to.
     Log {
         /// The file.
@@ -86,6 +89,7 @@ impl fmt::Display for RunError {
                 f,
                 "LISTEN_FDS names a descriptor that is no listening TCP socket: {cause}; use ListenStream= with an address and a port in the socket unit"
             ),
+            Self::Tls(cause) => write!(f, "{cause}"),
             Self::System(cause) => write!(f, "the system refused a thread, a timer or a signal: {cause}"),
             Self::Log { file, cause } => write!(f, "cannot write to log.file {}: {cause}", file.display()),
         }
@@ -93,6 +97,12 @@ impl fmt::Display for RunError {
 }
 
 impl std::error::Error for RunError {}
+
+impl From<TlsError> for RunError {
+    fn from(cause: TlsError) -> Self {
+        Self::Tls(cause)
+    }
+}
 
 impl From<io::Error> for RunError {
     fn from(cause: io::Error) -> Self {
@@ -174,6 +184,7 @@ pub fn start(settings: Settings) -> Result<Handle, RunError> {
 /// # Errors
 /// See [`RunError`].
 pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> {
+    let tls = crate::tls::make(&settings)?;
     let (listeners, admin) = listeners::open(&settings, world.inherited)?;
     let bound: Vec<Bound> = listeners.iter().map(Bound::from).collect();
     let admin_address = admin.as_ref().map(|listener| listener.address);
@@ -199,6 +210,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
     let shared =
         Arc::new(Shared::new(settings, world.resolver, place.ids, directory, telemetry.clone(), seats, orders_in));
+    shared.set_tls(tls);
 
     let mut threads = Vec::new();
     for (index, mailbox) in mailboxes.into_iter().enumerate() {
@@ -288,8 +300,10 @@ impl Handle {
     /// Puts other settings in force, as far as that goes without a restart; says what could not be.
     ///
     /// # Errors
-    /// [`RunError::Listen`]: a new address cannot be listened on. Nothing has changed then.
+    /// [`RunError::Listen`]: a new address cannot be listened on; [`RunError::Tls`]: TLS cannot be made of them. Nothing has
+    /// changed then.
     pub fn reload(&self, settings: Settings) -> Result<Changes, RunError> {
+        let tls = crate::tls::make(&settings).inspect_err(|error| self.reload_refused(&error.to_string()))?;
         let running = self.shared.settings();
         let changes = Changes::between(&running, &settings);
         let settings = settings.without_restart(&running);
@@ -297,6 +311,7 @@ impl Handle {
             self.reload_refused(&error.to_string());
             return Err(error);
         }
+        self.shared.set_tls(tls);
         self.shared.reloads().succeeded(SystemTime::now(), &changes.restart);
         let settings = self.shared.set_settings(settings);
         for pool in self.shared.pools() {
@@ -304,7 +319,11 @@ impl Handle {
             let before = pool.target();
             // What a client has proven to the server is not forgotten.
             let learned = target.credential == Credential::None && target.is_at_same_place(&before);
-            pool.reload(own, if learned { before } else { target });
+            let target = match learned {
+                true => Arc::new(Target { credential: before.credential.clone(), ..(*target).clone() }),
+                false => target,
+            };
+            pool.reload(own, target);
         }
         for worker in 0..self.shared.workers.len() {
             self.shared.send(worker, Mail::Reload);

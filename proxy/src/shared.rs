@@ -14,6 +14,8 @@ use crate::control::Order;
 use crate::pool::Pool;
 use crate::run::reloads::Reloads;
 use crate::telemetry::Telemetry;
+use crate::tls::clients::Clients;
+use crate::tls::servers::Servers;
 use crate::upstream::dial::Target;
 use crate::upstream::hosts::HostTable;
 use crate::upstream::resolve::{Names, Resolver};
@@ -41,6 +43,9 @@ pub struct Shared {
     pub directory: Arc<Directory>,
     /// Written from everywhere, read by the admin port.
     pub telemetry: Arc<Telemetry>,
+    /// TLS towards servers.
+    pub servers: Servers,
+    clients_tls: RwLock<Clients>,
     /// The way to each worker.
     pub workers: Box<[WorkerSeat]>,
     /// The way to the control thread.
@@ -118,6 +123,8 @@ impl Shared {
             names: Names::new(resolver),
             hosts: Mutex::default(),
             telemetry,
+            servers: Servers::default(),
+            clients_tls: RwLock::new(Clients::none()),
             workers,
             control,
             clients: AtomicUsize::new(0),
@@ -145,6 +152,17 @@ impl Shared {
     /// How reloads went.
     pub fn reloads(&self) -> MutexGuard<'_, Reloads> {
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// TLS towards clients, for those that come from now on.
+    pub fn tls(&self) -> Clients {
+        self.clients_tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another TLS towards clients in force. Those who have logged in keep theirs.
+    pub fn set_tls(&self, tls: Clients) {
+        *self.clients_tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+        self.servers.forget();
     }
 
     /// A number that this process has not used yet: clients, upstreams, statements.
@@ -257,6 +275,7 @@ mod tests {
             database: "shop".to_owned(),
             user: "anna".to_owned(),
             credential: Credential::None,
+            tls: Arc::default(),
         };
         let mut pools = Pools::default();
         let pool = Arc::new(Pool::new(0, "shop", "anna", settings, Arc::new(target), 1));

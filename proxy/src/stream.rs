@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::tls::stream::{DetachedTls, TlsStream};
 
 /// A connected stream, registered with the runtime of the thread that made it. Another thread must never poll it:
 /// [`Stream::detach`] it first, and [`Detached::attach`] it over there.
@@ -17,6 +19,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over TLS on one of those. Boxed: most connections are none.
+    Tls(Box<TlsStream>),
 }
 
 /// Who is at the other end of a client's connection.
@@ -54,6 +58,8 @@ pub enum Detached {
     Tcp(std::net::TcpStream),
     /// Over a Unix socket.
     Unix(std::os::unix::net::UnixStream),
+    /// Over TLS on one of those.
+    Tls(Box<DetachedTls>),
 }
 
 impl Stream {
@@ -65,25 +71,58 @@ impl Stream {
         let polled = match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Stream::Tls(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
         };
         polled.map_ok(|()| buffer.filled().len())
     }
 
-    /// Writes what fits.
+    /// Whether a read is worth trying; [`Stream::poll_read`] finds out what there is.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx),
+            Stream::Unix(stream) => stream.poll_read_ready(cx),
+            // Something may be decrypted already.
+            Stream::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes what fits. After `Pending`, or a count below the length, the next write has to begin with the bytes that
+    /// were not written: over TLS they are encrypted already.
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => stream.poll_write(cx, bytes),
         }
     }
 
     /// Reads without waiting. Costs no system call while the runtime knows of nothing to read.
     #[inline]
-    pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+    pub fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.try_read(into),
             Stream::Unix(stream) => stream.try_read(into),
+            Stream::Tls(stream) => stream.try_read(into),
+        }
+    }
+
+    /// Whether [`Stream::try_read`] is worth trying: an error of kind `WouldBlock` says that it is not, without a system
+    /// call.
+    pub fn try_readable(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())),
+            Stream::Tls(_) => Ok(()),
+        }
+    }
+
+    /// As [`Stream::try_read`], into the free space of a buffer.
+    pub fn try_read_buf(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_read_buf(into),
+            Stream::Unix(stream) => stream.try_read_buf(into),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -97,6 +136,7 @@ impl Stream {
         let failure = match self {
             Stream::Tcp(stream) => stream.take_error(),
             Stream::Unix(stream) => stream.take_error(),
+            Stream::Tls(stream) => return stream.carrier().has_failed(),
         };
         !matches!(failure, Ok(None))
     }
@@ -106,6 +146,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.into_std().map(Detached::Tcp),
             Stream::Unix(stream) => stream.into_std().map(Detached::Unix),
+            Stream::Tls(stream) => stream.detach().map(Box::new).map(Detached::Tls),
         }
     }
 }
@@ -115,6 +156,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, into),
+            Stream::Tls(stream) => stream.poll_read(cx, into.initialize_unfilled()).map_ok(|read| into.advance(read)),
         }
     }
 }
@@ -132,6 +174,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => stream.poll_shutdown(cx),
         }
     }
 }
@@ -142,6 +185,7 @@ impl Detached {
         match self {
             Detached::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
             Detached::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+            Detached::Tls(stream) => stream.attach().map(Box::new).map(Stream::Tls),
         }
     }
 }

@@ -104,6 +104,10 @@ pub enum Error {
     /// The client's channel binding cannot be honoured on this connection.
     ChannelBinding(&'static str),
 
+    /// Bytes behind the server's answer to our SSLRequest: whoever sent them wants them to be taken for encrypted ones.
+    BytesBehindTlsAnswer,
+    /// A server that would let us in by a method that is not bound to its TLS connection, where that is required.
+    NoChannelBinding,
     /// The server asks for a kind of authentication that we do not speak (its number in the protocol).
     UnsupportedAuthentication(u32),
     /// The server's side of a SCRAM exchange is wrong: its nonce, its iteration count or its signature. It may not be
@@ -142,7 +146,11 @@ impl Error {
             | Self::PasswordFailed { .. }
             | Self::UnknownMechanism
             | Self::ChannelBinding(_) => Fault::Client,
-            Self::UnsupportedAuthentication(_) | Self::BadScramServer(_) | Self::BadNegotiation(_) => Fault::Server,
+            Self::UnsupportedAuthentication(_)
+            | Self::BytesBehindTlsAnswer
+            | Self::NoChannelBinding
+            | Self::BadScramServer(_)
+            | Self::BadNegotiation(_) => Fault::Server,
             Self::NoPassword | Self::UnusableSecret(_) | Self::NulByte(_) | Self::TooLarge(_) => Fault::Us,
         }
     }
@@ -183,6 +191,10 @@ impl fmt::Display for Error {
             Self::PasswordFailed { user } => write!(f, "password authentication failed for user \"{user}\""),
             Self::UnknownMechanism => f.write_str("client selected an invalid SASL authentication mechanism"),
             Self::ChannelBinding(problem) => write!(f, "SCRAM channel binding refused: {problem}"),
+            Self::BytesBehindTlsAnswer => f.write_str("the server sent unencrypted data behind its answer about TLS"),
+            Self::NoChannelBinding => {
+                f.write_str("the server does not bind the login to its TLS connection, and channel binding is required")
+            }
             Self::UnsupportedAuthentication(kind) => {
                 write!(f, "the server asks for authentication method {kind}, which is not supported")
             }

@@ -15,7 +15,7 @@ pub mod server;
 mod server_scram;
 
 pub use self::md5::Md5Secret;
-pub use client::{ClientLogin, ClientSecret, ClientStep, Established};
+pub use client::{Binding, ClientLogin, ClientSecret, ClientStep, Established};
 pub use client_scram::MAX_ITERATIONS;
 pub use scram::{ScramKeys, ScramVerifier};
 pub use server::{AwaitStartup, LoggedIn, Opened, Proof, Started};

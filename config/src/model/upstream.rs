@@ -1,8 +1,9 @@
 //! Where a database lives.
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::Secret;
+use crate::{Secret, UpstreamTls};
 
 /// The PostgreSQL servers of a database and the names to use there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Upstream {
     pub user: Option<String>,
     /// Password for `user`, or for every user without one of its own.
     pub password: Option<Secret>,
+    /// How much of the connections is encrypted.
+    pub tls: Arc<UpstreamTls>,
 }
 
 /// One server.

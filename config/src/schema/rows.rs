@@ -4,7 +4,7 @@ use super::{Kind, Reload, Row};
 use Kind::{AddressOrOff, Addresses, Count, CountOrAuto, Flag, Secret, Text, Time, Url, Word};
 use Reload::{AtOnce, Restart};
 
-const fn row(
+pub(super) const fn row(
     path: &'static str,
     kind: Kind,
     default: Option<&'static str>,
@@ -19,6 +19,14 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("", "Keys at the top of the file, before the first table."),
     ("admin", "The HTTP port for operators."),
     ("auth", "How clients prove who they are."),
+    (
+        "tls",
+        "TLS towards clients. Files are read again on a reload: connections that begin later see the new certificate, and a file that cannot be used changes nothing.",
+    ),
+    (
+        "upstream_tls",
+        "TLS towards servers. A URL may say otherwise for its server, by libpq's parameters: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `sslnegotiation`, `channel_binding`, `ssl_min_protocol_version`, `sslsni`.",
+    ),
     ("users.<name>", "A user that clients may log in as. A userlist file adds to these; a name in both is a mistake."),
     (
         "pool",
@@ -66,7 +74,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("auth.method", Word(&["passthrough", "scram-sha-256", "md5", "trust"]), Some("passthrough"), AtOnce,
         "`passthrough`: users with a stored password by SCRAM-SHA-256, everybody else's password is tried on the server itself; works without a list of users and asks nobody for less than the server would. `scram-sha-256`, `md5`: only users that are listed. `trust`: everybody is believed; for loopback and tests."),
     row("auth.plaintext_network", Flag, Some("false"), AtOnce,
-        "Lets pass-through ask for a clear-text password over a network that is neither loopback nor encrypted."),
+        "Lets pass-through ask for a clear-text password over a network that is neither loopback nor encrypted by TLS."),
     row("auth.login_timeout", Time { zero: false }, Some("15s"), AtOnce,
         "A client that has not logged in by then is closed: half-open connections must not pile up."),
     row("auth.userlist", Text, None, AtOnce,
@@ -85,10 +93,10 @@ pub(crate) const ROWS: &[Row] = &[
         "The tenant of statements for which no rule yields a name."),
     row("tenants.max_tenants", Count(1, 1_000_000), Some("1000"), AtOnce,
         "Tenants counted on their own besides those with limits here; the rest share the row `other` and the default limits. Names come from clients, so their number has an end."),
-    row("tenants.rule[].from", Word(&["user", "database", "application_name", "startup_option", "setting"]), None, AtOnce,
-        "Where the name is: the login's user or database, a part of `application_name`, a startup option or parameter (`-c name=value`), or a setting that is followed through SET and `set_config`. Required."),
+    row("tenants.rule[].from", Word(&["user", "database", "application_name", "sni", "startup_option", "setting"]), None, AtOnce,
+        "Where the name is: the login's user or database, a part of `application_name` or of the host name that the client asked for over TLS (server name indication), a startup option or parameter (`-c name=value`), or a setting that is followed through SET and `set_config`. Required."),
     row("tenants.rule[].pattern", Text, None, AtOnce,
-        "With `application_name`: the pattern, with one `{tenant}` and `*` for anything, as `worker-{tenant}-*`."),
+        "With `application_name` and `sni`: the pattern, with one `{tenant}` and `*` for anything, as `worker-{tenant}-*` or `{tenant}.db.example.com`. Host names are compared in lower case."),
     row("tenants.rule[].name", Text, None, AtOnce,
         "With `startup_option` and `setting`: its name, as `app.tenant_id`."),
     row("tenants.default_limits.statement_timeout", Time { zero: true }, Some("0"), AtOnce,

@@ -47,12 +47,12 @@ impl Builder<'_> {
         let at = |key: &'static str| ["tenants", "rule", number, key];
         let from = self.word(&at("from"));
         let wanted = match from.as_str() {
-            "application_name" => Some("pattern"),
+            "application_name" | "sni" => Some("pattern"),
             "startup_option" | "setting" => Some("name"),
             "user" | "database" => None,
             _ => {
                 if !self.is_wrong(&at("from")) {
-                    self.wrong(&section, "has no from; add from = \"user\", \"database\", \"application_name\", \"startup_option\" or \"setting\"");
+                    self.wrong(&section, "has no from; add from = \"user\", \"database\", \"application_name\", \"sni\", \"startup_option\" or \"setting\"");
                 }
                 return None;
             }
@@ -66,7 +66,11 @@ impl Builder<'_> {
             return Some(if from == "user" { TenantRule::User } else { TenantRule::Database });
         };
         let Some(text) = self.text(&at(key)) else {
-            let example = if key == "pattern" { "worker-{tenant}-*" } else { "app.tenant_id" };
+            let example = match from.as_str() {
+                "application_name" => "worker-{tenant}-*",
+                "sni" => "{tenant}.db.example.com",
+                _ => "app.tenant_id",
+            };
             if !self.is_wrong(&at(key)) {
                 self.wrong(&section, &format!("has no {key}; add {key} = \"{example}\""));
             }
@@ -77,6 +81,7 @@ impl Builder<'_> {
         }
         Some(match from.as_str() {
             "application_name" => TenantRule::ApplicationName(text),
+            "sni" => TenantRule::ServerName(text.to_ascii_lowercase()),
             "startup_option" => TenantRule::StartupOption(text),
             _ => TenantRule::Setting(text),
         })

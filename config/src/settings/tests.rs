@@ -22,8 +22,9 @@ impl Sources for Files {
     }
 }
 
-const BASE: &str =
-    "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenants.limits.acme]\n";
+const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenants.limits.acme]\n\
+    [tls]\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n\
+    [upstream_tls]\nmode = 'require'\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n";
 
 fn read(text: &str) -> Settings {
     Settings::from_toml(text, &Overrides::default(), &Files).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))
@@ -60,8 +61,9 @@ fn with_key(path: &str, value: &str) -> String {
     let header = format!("[{section}]\n");
     match BASE.split_once(&header) {
         Some((before, after)) => {
-            let after = if ["upstream", "id"].contains(&key) { after.split_once('\n').unwrap().1 } else { after };
-            format!("{before}{header}{line}{after}")
+            let (own, others) = after.split_at(after.find("\n[").map_or(after.len(), |end| end + 1));
+            let own: String = own.split_inclusive('\n').filter(|old| !old.starts_with(&format!("{key} = "))).collect();
+            format!("{before}{header}{line}{own}{others}")
         }
         None => format!("{BASE}{header}{line}"),
     }
@@ -71,6 +73,7 @@ fn with_key(path: &str, value: &str) -> String {
 fn expected_key(path: &str) -> String {
     match path {
         "auth.userlist" => "users.listed.password".to_owned(),
+        _ if path.contains("tls.") => path.to_owned(),
         _ => path.trim_end_matches("_file").replace("pool.", "databases.app."),
     }
 }
@@ -176,7 +179,8 @@ fn peers_are_numbered_and_every_mistake_is_told() {
 
 #[test]
 fn a_reload_keeps_what_needs_a_restart() {
-    let running = read(BASE);
+    let running =
+        read("[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenants.limits.acme]\n");
     let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[peers]\nid = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenants.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n";
     let new = read(text);
     assert_eq!(Changes::between(&running, &new).restart, ["admin.listen", "workers"]);

@@ -21,7 +21,14 @@ fn setting(name: &str) -> TenantRule {
 }
 
 fn facts<'a>(startup: &'a dyn Lookup, settings: &'a dyn Lookup) -> Facts<'a> {
-    Facts { user: "anna", database: "shop", application_name: "worker-acme-7", startup, settings }
+    Facts {
+        user: "anna",
+        database: "shop",
+        application_name: "worker-acme-7",
+        server_name: "acme.db.example",
+        startup,
+        settings,
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The words of each refusal: message, detail, hint. Apart from the types so that they can be read in one sitting.
 
-use super::{Refusal, SessionState};
+use super::{Refusal, SecurityLack, SessionState};
 use config::PoolMode;
 use config::units::show_duration as show;
 
@@ -118,9 +118,10 @@ impl Refusal {
             ),
             Self::PlaintextRefused { user } => texts(
                 format!("password of user \"{user}\" may not be asked for over this network"),
-                "Pass-through login needs the password in clear text, and the connection is neither local nor encrypted.",
-                "Add the user to the proxy's configuration so that SCRAM is used, connect over loopback, or set auth.plaintext_network = true if the network is trusted.",
+                "Pass-through login needs the password in clear text, and the connection is neither local nor encrypted; or the server asks the proxy for none, which says nothing about a client on a network.",
+                "Connect with TLS (sslmode=require) where the proxy offers it, or over loopback; or add the user to the proxy's configuration so that SCRAM is used.",
             ),
+            Self::NotSecured { user, lack } => not_secured(user, *lack),
             Self::NoUser => texts(
                 "no PostgreSQL user name specified in startup packet",
                 None::<&str>,
@@ -141,6 +142,26 @@ impl Refusal {
             ),
             _ => texts("request refused", None::<&str>, None::<&str>),
         }
+    }
+}
+
+fn not_secured(user: &str, lack: SecurityLack) -> Texts {
+    match lack {
+        SecurityLack::Tls => texts(
+            format!("connection of user \"{user}\" is not encrypted"),
+            "The proxy lets only clients with TLS in (tls.mode).",
+            "Set sslmode=require, or more, in the connection string.",
+        ),
+        SecurityLack::Certificate => texts(
+            "connection requires a valid client certificate",
+            "The proxy lets only clients in that show a certificate of tls.ca_file (tls.mode).",
+            "Name certificate and key in the connection string: sslcert and sslkey.",
+        ),
+        SecurityLack::OwnCertificate => texts(
+            format!("certificate authentication failed for user \"{user}\""),
+            "The common name of the client's certificate is not the user's name, as tls.mode = verify-full has it.",
+            "Show the certificate of this user, or log in as the user that the certificate names.",
+        ),
     }
 }
 

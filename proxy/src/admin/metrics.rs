@@ -283,6 +283,8 @@ pub const FAMILIES: &[Family] = &[
             ("ok", worker.logins as f64),
             ("failed", worker.login_failures as f64),
         ])),
+    family("pgweir_tls_handshake_failures_total", Counter, "TLS handshakes with clients that failed.", WORKER,
+        S::Worker(|worker| worker.tls_failures as f64)),
     family("pgweir_refused_connections_total", Counter, "Connections refused before login.", WORKER,
         S::Worker(|worker| worker.refused_connections as f64)),
     family("pgweir_protocol_violations_total", Counter, "Connections closed because of bytes that are not the protocol.", WORKER,

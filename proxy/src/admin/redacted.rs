@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use config::{AuthMethod, Database, Limits, LogLevel, Pool, PoolMode, Profile, Settings, TenantRule, UserSecret};
+use config::{Authorities, ChannelBinding, ClientTls, Negotiation, TlsVersion, UpstreamTls};
 use serde_json::{Map, Value, json};
 
 use super::AdminContext;
@@ -51,6 +52,7 @@ fn settings(settings: &Settings) -> Value {
             "plaintext_network": settings.auth.plaintext_network,
             "login_timeout_ms": ms(settings.auth.login_timeout),
         },
+        "tls": client_tls(&settings.tls),
         "users": users(settings),
         "databases": databases(settings),
         "wildcard": settings.wildcard.as_ref().map(database),
@@ -126,9 +128,49 @@ fn database(database: &Database) -> Value {
             "database": upstream.database,
             "user": upstream.user,
             "password": upstream.password.is_some(),
+            "tls": upstream_tls(&upstream.tls),
         },
         "pool": pool(&database.pool),
     })
+}
+
+fn client_tls(tls: &ClientTls) -> Value {
+    json!({
+        "mode": tls.mode.word(),
+        "cert_file": tls.identity.as_ref().map(|own| &own.chain.path),
+        "key_file": tls.identity.as_ref().map(|own| &own.key_path),
+        "ca_file": tls.authorities.as_ref().map(|file| &file.path),
+        "min_version": version(tls.min_version),
+    })
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> Value {
+    json!({
+        "mode": tls.mode.word(),
+        "cert_file": tls.identity.as_ref().map(|own| &own.chain.path),
+        "key_file": tls.identity.as_ref().map(|own| &own.key_path),
+        "ca_file": tls.authorities.as_ref().map(|authorities| match authorities {
+            Authorities::System => "system",
+            Authorities::File(file) => &file.path,
+        }),
+        "negotiation": match tls.negotiation {
+            Negotiation::Postgres => "postgres",
+            Negotiation::Direct => "direct",
+        },
+        "channel_binding": match tls.channel_binding {
+            ChannelBinding::Disable => "disable",
+            ChannelBinding::Prefer => "prefer",
+            ChannelBinding::Require => "require",
+        },
+        "min_version": version(tls.min_version),
+    })
+}
+
+fn version(version: TlsVersion) -> &'static str {
+    match version {
+        TlsVersion::V1_2 => "1.2",
+        TlsVersion::V1_3 => "1.3",
+    }
 }
 
 fn pool(pool: &Pool) -> Value {
@@ -157,6 +199,7 @@ fn tenants(settings: &Settings) -> Value {
         TenantRule::User => json!({"by": "user"}),
         TenantRule::Database => json!({"by": "database"}),
         TenantRule::ApplicationName(pattern) => json!({"by": "application_name", "pattern": pattern}),
+        TenantRule::ServerName(pattern) => json!({"by": "sni", "pattern": pattern}),
         TenantRule::StartupOption(name) => json!({"by": "startup_option", "name": name}),
         TenantRule::Setting(name) => json!({"by": "setting", "name": name}),
     });

@@ -68,6 +68,8 @@ pub struct ClientState {
     pub application: String,
     /// Where it comes from, with the port.
     pub address: String,
+    /// Its TLS; `null`: it speaks in clear text.
+    pub tls: Option<TlsState>,
     /// `idle`, `active`, `waiting`, `in_transaction`, `login`.
     pub state: &'static str,
     /// Since when it is connected, in µs on the telemetry clock.
@@ -84,6 +86,17 @@ pub struct ClientState {
     pub prepared_statements: usize,
 }
 
+/// A client's TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TlsState {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: String,
+    /// The cipher suite, by OpenSSL's name.
+    pub cipher: &'static str,
+    /// The host name that it asked for.
+    pub server_name: Option<String>,
+}
+
 /// One upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UpstreamState {
@@ -97,6 +110,8 @@ pub struct UpstreamState {
     pub user: String,
     /// The server's address.
     pub address: String,
+    /// Whether it has TLS.
+    pub tls: bool,
     /// `idle`, `active`, `dialling`, `cancelling`, `resetting`.
     pub state: &'static str,
     /// Since when it is connected, in µs on the telemetry clock.

@@ -26,6 +26,7 @@ pub(super) fn summary(file: &str, settings: &Settings) -> String {
     let _ = writeln!(text, "listen     {}, at most {} clients", listen.join(", "), settings.max_clients);
     let _ = writeln!(text, "admin      {admin}");
     let _ = writeln!(text, "workers    {}", settings.workers);
+    let _ = writeln!(text, "tls        {}", settings.tls.mode.word());
     let _ = writeln!(text, "login      {method}, {} users listed", settings.users.len());
     for (name, database) in &settings.databases {
         let _ = writeln!(text, "database   {}", line(name, database));
@@ -67,6 +68,7 @@ fn tenants(settings: &Settings) -> String {
             TenantRule::User => "user".to_owned(),
             TenantRule::Database => "database".to_owned(),
             TenantRule::ApplicationName(pattern) => format!("application_name {pattern}"),
+            TenantRule::ServerName(pattern) => format!("TLS server name {pattern}"),
             TenantRule::StartupOption(name) => format!("startup option {name}"),
             TenantRule::Setting(name) => format!("setting {name}"),
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use config::{AuthMethod, Secret, UserSecret};
 use policy::verdict::Refusal;
 use rand::Rng;
-use wire::login::server::{ChannelBinding, Started};
+use wire::login::server::Started;
 use wire::login::{LoggedIn, Md5Secret, ScramVerifier, scram};
 
 use super::{Denied, Gate, Guest, Wish, told};
@@ -54,7 +54,7 @@ impl Gate {
         };
         let mut nonce = [0; 18];
         rand::rng().fill_bytes(&mut nonce);
-        let awaiting = started.scram(verifier, nonce, ChannelBinding::None, &mut guest.out)?;
+        let awaiting = started.scram(verifier, nonce, guest.channel_binding(), &mut guest.out)?;
         let awaiting = guest.password(|frame, out| awaiting.receive(frame, out)).await?;
         guest.password(|frame, out| awaiting.receive(frame, out)).await
     }

@@ -29,6 +29,7 @@ pub fn target_of(settings: &config::Settings, database: &str, user: &str) -> Opt
         database: upstream.database.clone().unwrap_or_else(|| database.to_owned()),
         user: name.unwrap_or_else(|| user.to_owned()),
         credential,
+        tls: upstream.tls.clone(),
     };
     Some((found.pool.clone(), Arc::new(target)))
 }

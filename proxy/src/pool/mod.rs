@@ -296,6 +296,7 @@ impl LocalPool {
             database: self.shared.database.to_string(),
             user: self.shared.user.to_string(),
             address: upstream.cancel.server.to_string(),
+            tls: upstream.cancel.tls.is_some(),
             state: "idle",
             connected_us: clock.micros(upstream.opened),
             state_since_us: clock.micros(upstream.used),

@@ -11,6 +11,7 @@ use policy::tenant::TenantId;
 use tokio::sync::oneshot;
 
 use crate::cancel::key::ProcessId;
+use crate::tls::Version;
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 
@@ -34,8 +35,21 @@ pub struct Face {
     pub application: Box<str>,
     /// Where it comes from, with the port.
     pub address: Box<str>,
+    /// Its TLS; `None`: it speaks in clear text.
+    pub tls: Option<Box<TlsFace>>,
     /// Since when it is connected, in µs on the telemetry clock.
     pub connected_us: u64,
+}
+
+/// What is known of a client's TLS while it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFace {
+    /// The protocol's version.
+    pub version: Version,
+    /// The cipher suite, by OpenSSL's name.
+    pub cipher: &'static str,
+    /// The host name that it asked for, in lower case.
+    pub server_name: Option<Box<str>>,
 }
 
 /// What a client does.
@@ -72,6 +86,8 @@ pub struct Held {
     pub server: u64,
     /// The server's process.
     pub process: i32,
+    /// Whether it has TLS.
+    pub tls: bool,
     /// When it was dialled.
     pub opened: Instant,
     /// Prepared statements that it held when it was taken.

@@ -210,6 +210,7 @@ impl Session {
                 user: &face.user,
                 database: &face.database,
                 application_name: &application,
+                server_name: face.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or_default(),
                 startup: &Values::of(&self.startup, &[]),
                 settings: &Values::of(&current, &self.local),
             };

@@ -213,6 +213,7 @@ impl Session {
             id: upstream.id,
             server: upstream.server(),
             process: upstream.cancel.process,
+            tls: upstream.cancel.tls.is_some(),
             opened: upstream.opened,
             prepared: upstream.prepared.len(),
         }));

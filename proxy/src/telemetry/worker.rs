@@ -54,6 +54,8 @@ pub struct WorkerLoad {
     pub logins: Counter,
     /// Failed logins.
     pub login_failures: Counter,
+    /// TLS handshakes with clients that failed.
+    pub tls_failures: Counter,
     /// Cancel requests with a key that nobody has.
     pub cancels_unknown: Counter,
     /// Cancel requests that were passed on to the process whose client they are for.

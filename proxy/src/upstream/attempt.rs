@@ -56,10 +56,7 @@ impl Target {
             Ok(found) => {
                 for (tried, (name, address)) in found.iter().enumerate() {
                     let server = Arc::new(Server::new(shared.next_id(), host.clone(), address.clone()));
-                    let attempt = async {
-                        let stream = server.open().await?;
-                        self.log_in(stream, server.clone(), shared, pool).await
-                    };
+                    let attempt = async { self.enter(&server, shared, pool).await };
                     let patience = share(deadline, found.len() - tried);
                     let dialled = tokio::time::timeout(patience, attempt).await;
                     result = dialled.unwrap_or(Err(ConnectFailure::TimedOut.into()));

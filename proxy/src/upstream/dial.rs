@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use config::{Host, SessionAttrs};
+use config::{Host, SessionAttrs, UpstreamTls};
 use policy::verdict::ConnectFailure;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::error::Sqlstate;
@@ -16,6 +16,7 @@ use wire::prepared::ServerStatements;
 use wire::startup::ProtocolVersion;
 
 use super::hosts::Role;
+use super::link::Link;
 use super::server::Server;
 use super::{CancelTarget, Shipped, role};
 use crate::pool::{DialFailure, Welcome};
@@ -59,6 +60,8 @@ pub struct Target {
     pub user: String,
     /// What we can prove.
     pub credential: Credential,
+    /// How much TLS.
+    pub tls: Arc<UpstreamTls>,
 }
 
 impl Target {
@@ -110,16 +113,18 @@ impl Target {
     /// Logs in to a server that has been connected to, and asks what it is where that matters.
     pub(super) async fn log_in(
         &self,
-        mut stream: Stream,
+        link: Link,
         server: Arc<Server>,
         shared: &Shared,
         pool: &config::Pool,
     ) -> Result<Dialled, Failure> {
+        let binding = self.binding(&link)?;
+        let (mut stream, tls) = (link.stream, link.tls);
         let mut out = Vec::new();
         let database = (&b"database"[..], self.database.as_bytes());
         let start =
             ClientLogin::start(self.user.as_bytes(), [database], self.secret(), ProtocolVersion::V3_0, &mut out);
-        let mut login = start.map_err(|error| self.broken(&error))?;
+        let mut login = start.map_err(|error| self.broken(&error))?.bound_to(binding);
         let mut bytes = Vec::with_capacity(4096);
         loop {
             stream.write_all(&out).await.map_err(|_| ConnectFailure::Broken)?;
@@ -133,7 +138,8 @@ impl Target {
                         if role.is_none() && self.session_attrs != SessionAttrs::Any {
                             role = Some(role::ask(&mut stream).await.ok_or(ConnectFailure::Broken)?);
                         }
-                        return established_on(stream, *established, server, role, shared, pool);
+                        let place = Place { server, tls, role };
+                        return established_on(stream, *established, place, shared, pool);
                     }
                     Ok(ClientStep::Done(_)) => return Err(ConnectFailure::Broken.into()),
                     Ok(ClientStep::Refused(fields)) => {
@@ -161,20 +167,27 @@ impl Target {
         }
     }
 
-    fn broken(&self, error: &wire::Error) -> Failure {
+    pub(super) fn broken(&self, error: &wire::Error) -> Failure {
         tracing::warn!(server = %self, user = %self.user, %error, "login to the server failed");
         ConnectFailure::Broken.into()
     }
 }
 
+/// Where a login was accepted.
+struct Place {
+    server: Arc<Server>,
+    tls: Option<Arc<UpstreamTls>>,
+    role: Option<Role>,
+}
+
 fn established_on(
     stream: Stream,
     established: Established,
-    server: Arc<Server>,
-    role: Option<Role>,
+    place: Place,
     shared: &Shared,
     pool: &config::Pool,
 ) -> Result<Dialled, Failure> {
+    let Place { server, tls, role } = place;
     let now = Instant::now();
     let (process, key) = established.cancel_key.unwrap_or_default();
     let shipped = Shipped {
@@ -187,6 +200,7 @@ fn established_on(
         used: now,
         cancel: Arc::new(CancelTarget {
             server: server.clone(),
+            tls,
             process: process as i32,
             key: key.into(),
             epoch: AtomicU64::new(0),
@@ -195,6 +209,11 @@ fn established_on(
     };
     let welcome = established.parameters.into_iter().map(|(name, value)| (name.into(), value.into()));
     Ok(Dialled { shipped, server, welcome: Arc::new(welcome.collect()), role })
+}
+
+/// Whether a server turned us down by its rules for this kind of connection, as `pg_hba.conf` does.
+pub(super) fn is_about_rules(code: &[u8; 5]) -> bool {
+    Sqlstate::parse(code) == Some(Sqlstate::INVALID_AUTHORIZATION)
 }
 
 /// Whether a server turned us down because of who we are, so that trying again is of no use.

@@ -7,6 +7,7 @@ mod attempt;
 pub mod cleaner;
 pub mod dial;
 pub mod hosts;
+mod link;
 pub mod resolve;
 mod role;
 pub mod server;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use config::UpstreamTls;
 use policy::limits::Deadline;
 use wire::frame;
 use wire::params::Settings;
@@ -42,6 +44,8 @@ pub const UNNAMED: u64 = 1 << 62;
 pub struct CancelTarget {
     /// Where to connect.
     pub server: Arc<Server>,
+    /// The TLS that its connection has: a cancel has it, too.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// The server's process.
     pub process: i32,
     /// Its secret.

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
 use super::{FRESH, Mail, Rules, Worker, drain_when_settled};
-use crate::admin::source::{ClientState, UpstreamState};
+use crate::admin::source::{ClientState, TlsState, UpstreamState};
 use crate::control::Order;
 use crate::session;
 use crate::upstream::Upstream;
@@ -114,6 +114,11 @@ impl Worker {
                 user: ctl.face.user.to_string(),
                 application: ctl.face.application.to_string(),
                 address: ctl.face.address.to_string(),
+                tls: ctl.face.tls.as_ref().map(|tls| TlsState {
+                    version: tls.version.to_string(),
+                    cipher: tls.cipher,
+                    server_name: tls.server_name.as_deref().map(str::to_owned),
+                }),
                 tenant: self.shared.directory.name(ctl.tenant.get()).to_string(),
                 state: state.word(),
                 connected_us: ctl.face.connected_us,
@@ -138,6 +143,7 @@ impl Worker {
                 address: pool
                     .and_then(|pool| pool.shared.servers.find(held.server))
                     .map_or_else(String::new, |server| server.to_string()),
+                tls: held.tls,
                 state: "active",
                 connected_us: self.micros(held.opened),
                 state_since_us,

@@ -14,8 +14,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::client_scram::{AwaitContinue, AwaitFinal};
-use super::{MAX_SERVER_BODY, Md5Secret, SCRAM_SHA_256, ScramKeys};
+use super::client_scram::{AwaitContinue, AwaitFinal, Bound};
+use super::{MAX_SERVER_BODY, Md5Secret, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramKeys};
 use crate::encode::backend::authentication;
 use crate::encode::frontend as say;
 use crate::error::{Error, ErrorFields, Peer, Result};
@@ -25,6 +25,10 @@ use crate::tag::{Backend, TransactionStatus};
 
 /// Messages that a server may send during one login. PostgreSQL sends about 20, most of them ParameterStatus.
 pub const MAX_MESSAGES: usize = 512;
+
+/// A server's answers to an SSLRequest.
+const TLS_ACCEPTED: u8 = 0x53;
+const TLS_REFUSED: u8 = 0x4e;
 
 /// Bytes of parameters kept of one login.
 const MAX_PARAMETER_BYTES: usize = 65_536;
@@ -36,6 +40,22 @@ const MAX_PARAMETER_BYTES: usize = 65_536;
 /// The server's: a body over [`MAX_SERVER_BODY`].
 pub fn next_message<'a>(bytes: &mut &'a [u8]) -> Result<Option<Frame<'a>>> {
     frame::next(bytes, MAX_SERVER_BODY).map_err(|cause| Peer::Server.sent_bad_length(cause))
+}
+
+/// Reads a server's answer to our SSLRequest from all that has come since: whether it speaks TLS. `None`: it has not
+/// answered yet.
+///
+/// # Errors
+/// The server's: another answer, or anything behind it, which could only have been meant to be taken for a part of the
+/// encrypted conversation (CVE-2021-23222).
+pub fn tls_answer(bytes: &[u8]) -> Result<Option<bool>> {
+    match bytes {
+        [] => Ok(None),
+        [TLS_ACCEPTED] => Ok(Some(true)),
+        [TLS_REFUSED] => Ok(Some(false)),
+        [TLS_ACCEPTED | TLS_REFUSED, ..] => Err(Error::BytesBehindTlsAnswer),
+        [other, ..] => Err(unexpected(*other, "an answer to the SSLRequest")),
+    }
 }
 
 /// What we can prove to an upstream.
@@ -65,6 +85,18 @@ impl fmt::Debug for ClientSecret {
             Self::ScramKeys { .. } => "ScramKeys(…)",
         })
     }
+}
+
+/// What a SCRAM login to an upstream is bound to: the `tls-server-end-point` data of its certificate (RFC 5929).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Binding {
+    /// Nothing: no TLS, or channel binding is not wanted.
+    #[default]
+    None,
+    /// To this, where the server offers SCRAM-SHA-256-PLUS.
+    Preferred(Vec<u8>),
+    /// To this, or there is no login: a server that asks for another proof, or for none, may be somebody in between.
+    Required(Vec<u8>),
 }
 
 /// A login to an upstream in progress.
@@ -123,6 +155,7 @@ enum State {
 struct Challenge {
     user: Vec<u8>,
     secret: ClientSecret,
+    binding: Binding,
     negotiated: bool,
 }
 
@@ -154,8 +187,17 @@ impl ClientLogin {
     ) -> Result<Self> {
         let user_first = std::iter::once((&b"user"[..], user));
         say::startup_message(out, version, user_first.chain(parameters))?;
-        let challenge = Challenge { user: user.to_vec(), secret, negotiated: false };
+        let challenge = Challenge { user: user.to_vec(), secret, binding: Binding::None, negotiated: false };
         Ok(Self { state: State::Challenge(challenge), asked: version, session: Session::default(), messages: 0 })
+    }
+
+    /// Binds the login to the TLS connection that it is made over. Say it before the first frame.
+    #[must_use]
+    pub fn bound_to(mut self, binding: Binding) -> Self {
+        if let State::Challenge(challenge) = &mut self.state {
+            challenge.binding = binding;
+        }
+        self
     }
 
     /// Takes one frame of the server and appends what must be sent.
@@ -204,7 +246,11 @@ impl Challenge {
             self.negotiated = true;
             return Ok(State::Challenge(self));
         }
-        match authentication(frame)? {
+        let authentication = authentication(frame)?;
+        if matches!(self.binding, Binding::Required(_)) && authentication.0 != authentication::SASL {
+            return Err(Error::NoChannelBinding);
+        }
+        match authentication {
             (authentication::OK, []) => Ok(State::Ready),
             (authentication::CLEARTEXT_PASSWORD, []) => match &self.secret {
                 ClientSecret::Password(password) => answer(out, password),
@@ -230,13 +276,20 @@ impl Challenge {
     }
 
     fn sasl(self, mechanisms: &[u8], out: &mut Vec<u8>) -> Result<State> {
-        // Without TLS a server offers no channel binding, and we ask for none.
-        if !mechanisms.split(|&byte| byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
+        let offers = |mechanism: &str| mechanisms.split(|&byte| byte == 0).any(|name| name == mechanism.as_bytes());
+        let bound = match self.binding {
+            Binding::Preferred(data) | Binding::Required(data) if offers(SCRAM_SHA_256_PLUS) => Bound::To(data),
+            Binding::Required(_) => return Err(Error::NoChannelBinding),
+            // Said so, that a server that does offer it learns that somebody has taken it out of its list.
+            Binding::Preferred(_) => Bound::Unoffered,
+            Binding::None => Bound::Unsupported,
+        };
+        if !matches!(bound, Bound::To(_)) && !offers(SCRAM_SHA_256) {
             return Err(Error::UnsupportedAuthentication(authentication::SASL));
         }
         match self.secret {
-            ClientSecret::Password(password) => AwaitContinue::with_password(&password, out),
-            ClientSecret::ScramKeys { keys, nonce } => AwaitContinue::with_keys(keys, nonce, out),
+            ClientSecret::Password(password) => AwaitContinue::with_password(&password, bound, out),
+            ClientSecret::ScramKeys { keys, nonce } => AwaitContinue::with_keys(keys, nonce, bound, out),
             other => return Err(other.unusable()),
         }
         .map(State::SaslContinue)

@@ -12,7 +12,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use subtle::ConstantTimeEq;
 
 use super::scram::{self, Key};
-use super::{MAX_SASL, SCRAM_SHA_256, ScramKeys};
+use super::{MAX_SASL, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramKeys};
 use crate::encode::backend::authentication;
 use crate::encode::frontend as say;
 use crate::error::{Error, Result};
@@ -21,9 +21,35 @@ use crate::error::{Error, Result};
 /// `postgres-protocol` too (CVE-2026-42198 of pgjdbc: a hostile server kept clients busy).
 pub const MAX_ITERATIONS: u32 = 100_000;
 
-/// What we say about channel binding, and that as `c=` has it in base64.
-const HEADER: &str = "n,,";
-const HEADER_BASE64: &str = "biws";
+/// What is said about channel binding: the gs2-header of RFC 5802.
+pub(super) enum Bound {
+    /// `n`: we cannot.
+    Unsupported,
+    /// `y`: we could, and the server does not offer it.
+    Unoffered,
+    /// `p`: to this data of type `tls-server-end-point`.
+    To(Vec<u8>),
+}
+
+impl Bound {
+    fn header(&self) -> &'static str {
+        match self {
+            Self::Unsupported => "n,,",
+            Self::Unoffered => "y,,",
+            Self::To(_) => "p=tls-server-end-point,,",
+        }
+    }
+
+    fn mechanism(&self) -> &'static str {
+        if matches!(self, Self::To(_)) { SCRAM_SHA_256_PLUS } else { SCRAM_SHA_256 }
+    }
+
+    /// What `c=` repeats: header and data.
+    fn input(&self) -> String {
+        let data = if let Self::To(data) = self { data.as_slice() } else { &[] };
+        STANDARD.encode([self.header().as_bytes(), data].concat())
+    }
+}
 
 /// Waits for AuthenticationSASLContinue.
 #[derive(Debug)]
@@ -39,7 +65,8 @@ pub(super) struct AwaitFinal(Checker);
 
 enum Prover {
     Password(Box<ScramSha256>),
-    Keys(ScramKeys),
+    /// The keys, and what `c=` repeats.
+    Keys(ScramKeys, String),
 }
 
 enum Checker {
@@ -62,18 +89,26 @@ impl fmt::Debug for Checker {
 
 impl AwaitContinue {
     /// Appends the SASLInitialResponse of a client that knows the password.
-    pub(super) fn with_password(password: &[u8], out: &mut Vec<u8>) -> Result<Self> {
-        let scram = ScramSha256::new(password, ChannelBinding::unsupported());
-        let nonce = scram.message().strip_prefix(b"n,,n=,r=").unwrap_or_default().to_vec();
-        say::sasl_initial_response(out, SCRAM_SHA_256, scram.message())?;
+    pub(super) fn with_password(password: &[u8], bound: Bound, out: &mut Vec<u8>) -> Result<Self> {
+        let (header, mechanism) = (bound.header(), bound.mechanism());
+        let binding = match bound {
+            Bound::Unsupported => ChannelBinding::unsupported(),
+            Bound::Unoffered => ChannelBinding::unrequested(),
+            Bound::To(data) => ChannelBinding::tls_server_end_point(data),
+        };
+        let scram = ScramSha256::new(password, binding);
+        let first = scram.message().strip_prefix(header.as_bytes()).unwrap_or_default();
+        let nonce = first.strip_prefix(b"n=,r=").unwrap_or_default().to_vec();
+        say::sasl_initial_response(out, mechanism, scram.message())?;
         Ok(Self { prover: Prover::Password(Box::new(scram)), nonce })
     }
 
     /// Appends the SASLInitialResponse of a client that has the keys.
-    pub(super) fn with_keys(keys: ScramKeys, nonce: [u8; 18], out: &mut Vec<u8>) -> Result<Self> {
+    pub(super) fn with_keys(keys: ScramKeys, nonce: [u8; 18], bound: Bound, out: &mut Vec<u8>) -> Result<Self> {
         let nonce = STANDARD.encode(nonce);
-        say::sasl_initial_response(out, SCRAM_SHA_256, format!("{HEADER}n=,r={nonce}").as_bytes())?;
-        Ok(Self { prover: Prover::Keys(keys), nonce: nonce.into_bytes() })
+        let first = format!("{}n=,r={nonce}", bound.header());
+        say::sasl_initial_response(out, bound.mechanism(), first.as_bytes())?;
+        Ok(Self { prover: Prover::Keys(keys, bound.input()), nonce: nonce.into_bytes() })
     }
 
     /// Takes the AuthenticationSASLContinue and appends our proof.
@@ -88,8 +123,8 @@ impl AwaitContinue {
                 say::sasl_response(out, scram.message())?;
                 Ok(AwaitFinal(Checker::Password(scram)))
             }
-            Prover::Keys(keys) => {
-                let without_proof = [b"c=", HEADER_BASE64.as_bytes(), b",r=", nonce].concat();
+            Prover::Keys(keys, input) => {
+                let without_proof = [b"c=", input.as_bytes(), b",r=", nonce].concat();
                 let signed = [b"n=,r=", &self.nonce[..], b",", message, b",", &without_proof];
                 let proof = scram::xor(&keys.client_key, &scram::hmac(&keys.stored_key, &signed));
                 let response = [&without_proof[..], b",p=", STANDARD.encode(proof).as_bytes()].concat();

@@ -1,0 +1,68 @@
+//! Settings with a secret in every place that can hold one.
+
+use super::*;
+
+pub(super) fn settings() -> Settings {
+    let database = config::Database {
+        upstream: config::Upstream {
+            hosts: vec![config::Host { name: "db.internal".into(), port: 5432 }],
+            session_attrs: config::SessionAttrs::Any,
+            load_balance: false,
+            database: None,
+            user: None,
+            password: Some(Secret::new("hunter2")),
+            tls: Arc::default(),
+        },
+        pool: config::Pool {
+            mode: config::PoolMode::Transaction,
+            size: 20,
+            min_size: 0,
+            queue_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            connect_backoff: Duration::from_millis(100),
+            connect_backoff_max: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            lifetime: Duration::from_secs(3_600),
+            health_check_after: Duration::from_secs(30),
+            idle_in_transaction_timeout: Duration::ZERO,
+            max_prepared: 200,
+        },
+    };
+    let limits = config::Limits { statement_timeout: Some(Duration::from_millis(250)), slow_threshold: None };
+    let user = config::User { secret: config::UserSecret::Plain(Secret::new("hunter3")), upstream_password: None };
+    Settings {
+        listen_reuse_port: false,
+        listen: vec!["127.0.0.1:6432".parse().unwrap()],
+        admin: Some(config::Admin { listen: "127.0.0.1:6433".parse().unwrap(), token: Some(Secret::new("hunter4")) }),
+        workers: 2,
+        max_clients: 1_000,
+        tls: config::ClientTls::default(),
+        upstream_tls: config::UpstreamTls::default(),
+        auth: config::Auth {
+            method: config::AuthMethod::Trust,
+            plaintext_network: false,
+            login_timeout: Duration::from_secs(5),
+        },
+        users: [("app".to_owned(), user)].into(),
+        databases: [("app".to_owned(), database)].into(),
+        wildcard: None,
+        tenants: config::Tenants {
+            rules: vec![config::TenantRule::Setting("app.tenant_id".into())],
+            default: "default".into(),
+            max_tenants: 1_000,
+            default_limits: config::Limits::default(),
+            limits: [("acme".to_owned(), limits)].into(),
+        },
+        observe: config::Observe {
+            statements: true,
+            n_plus_one: true,
+            profile: config::Profile::Production,
+            max_fingerprints: 5_000,
+            samples: false,
+        },
+        slow_log: config::SlowLog { threshold: Some(Duration::from_millis(100)), per_minute: 6 },
+        peers: config::Peers::default(),
+        shutdown: config::Shutdown { drain_timeout: Duration::from_secs(30), grace: Duration::from_secs(1) },
+        log: config::Log { level: config::LogLevel::Info, json: true, file: None },
+    }
+}
