@@ -130,6 +130,8 @@ fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Dat
     put(&["databases", name, "size"], pool.size.to_string());
     put(&["databases", name, "min_size"], pool.min_size.to_string());
     put(&["databases", name, "max_prepared"], pool.max_prepared.to_string());
+    put(&["databases", name, "listen"], format!("{:?}", pool.listen.way));
+    put(&["databases", name, "listen_loss"], format!("{:?}", pool.listen.loss));
     for (key, time) in [
         ("queue_timeout", pool.queue_timeout),
         ("connect_timeout", pool.connect_timeout),

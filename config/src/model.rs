@@ -1,5 +1,7 @@
 //! The validated settings. Every duration, size and name in here has been checked.
 
+mod listen;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ mod peers;
 mod tls;
 mod upstream;
 
+pub use listen::{Listen, ListenLoss, ListenWay};
 pub use peers::{PeerAddress, Peers};
 pub use tls::*;
 pub use upstream::{Host, SessionAttrs, Upstream};
@@ -178,6 +181,8 @@ pub struct Pool {
     pub idle_in_transaction_timeout: Duration,
     /// Prepared statements kept on each upstream.
     pub max_prepared: usize,
+    /// How LISTEN is served.
+    pub listen: Listen,
 }
 
 /// Tenancy: rules tell whose a statement is, limits tell what it may do.

@@ -224,6 +224,16 @@ impl Builder<'_> {
             health_check_after: time("health_check_after"),
             idle_in_transaction_timeout: time("idle_in_transaction_timeout"),
             max_prepared: count("max_prepared"),
+            listen: Listen {
+                way: match self.word_at(&at("listen")).as_str() {
+                    "pin" => ListenWay::Pin,
+                    _ => ListenWay::Shared,
+                },
+                loss: match self.word_at(&at("listen_loss")).as_str() {
+                    "notice" => ListenLoss::Notice,
+                    _ => ListenLoss::Close,
+                },
+            },
         };
         let (min_size, backoff) = (at("min_size"), at("connect_backoff"));
         if pool.min_size > pool.size {

@@ -167,5 +167,6 @@ fn pool() -> Pool {
         health_check_after: Duration::ZERO,
         idle_in_transaction_timeout: Duration::ZERO,
         max_prepared: 100,
+        listen: config::Listen::default(),
     }
 }

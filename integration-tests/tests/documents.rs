@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{PoolMode, SessionAttrs};
-use policy::verdict::{ConnectFailure, Refusal, SecurityLack, SessionState};
+use policy::verdict::{ConnectFailure, ListenRefusal, Refusal, SecurityLack, SessionState};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -95,6 +95,10 @@ fn refusals() -> Vec<Refusal> {
         Refusal::UnknownDatabase { database: name.clone() },
         Refusal::RefusedSetting { name: name.clone(), tenant: name.clone(), limit: time },
         Refusal::NotInThisMode { state: SessionState::Listen, mode: PoolMode::Transaction },
+        Refusal::Listen(ListenRefusal::TooManyChannels { limit: 1 }),
+        Refusal::Listen(ListenRefusal::NotReady { database: name.clone(), waited: time }),
+        Refusal::Listen(ListenRefusal::TooSlow { limit: 1 }),
+        Refusal::Listen(ListenRefusal::Lost { database: name.clone() }),
         Refusal::ProtocolViolation { what: name },
     ];
     for refusal in &all {
@@ -118,6 +122,12 @@ fn refusals() -> Vec<Refusal> {
             | Refusal::UnknownDatabase { .. }
             | Refusal::RefusedSetting { .. }
             | Refusal::NotInThisMode { .. }
+            | Refusal::Listen(
+                ListenRefusal::TooManyChannels { .. }
+                | ListenRefusal::NotReady { .. }
+                | ListenRefusal::TooSlow { .. }
+                | ListenRefusal::Lost { .. },
+            )
             | Refusal::ProtocolViolation { .. } => {}
         }
     }

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use config::{PoolMode, SessionAttrs};
 
+mod listen;
 mod texts;
+
+pub use listen::ListenRefusal;
 
 /// What the session does with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,6 +226,8 @@ pub enum Refusal {
         /// The pool's mode.
         mode: PoolMode,
     },
+    /// 54000, 57P03, 53400, 08006: about channels and notifications.
+    Listen(ListenRefusal),
     /// 08P01: bytes that are not the protocol.
     ProtocolViolation {
         /// What was wrong, in a few words, without the client's bytes.
@@ -280,6 +285,7 @@ impl Refusal {
             Self::PlaintextRefused { .. } | Self::NotSecured { .. } | Self::NoUser => "28000",
             Self::UnknownDatabase { .. } => "3D000",
             Self::RefusedSetting { .. } => "22023",
+            Self::Listen(refusal) => refusal.code(),
             Self::ProtocolViolation { .. } => "08P01",
         }
     }
@@ -301,6 +307,7 @@ impl Refusal {
             | Self::UnknownDatabase { .. }
             | Self::ProtocolViolation { .. } => true,
             Self::UpstreamLost { in_transaction, .. } => *in_transaction,
+            Self::Listen(refusal) => refusal.is_fatal(),
             Self::TransactionBlock { .. }
             | Self::StatementTimeout { .. }
             | Self::CancelledInQueue

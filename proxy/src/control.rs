@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use wire::encode::frontend as ask;
 
+use crate::listen::{self, Asks, Listener};
 use crate::pool::{Berth, DialFailure, Pool, Welcome};
 use crate::shared::Shared;
 use crate::telemetry::WorkerTelemetry;
@@ -40,6 +41,8 @@ pub enum Order {
     },
     /// Say that this thread is alive.
     Answer(oneshot::Sender<()>),
+    /// Begin to listen for clients that give their upstreams back.
+    Listen(Arc<Listener>, Asks),
 }
 
 /// Carries out orders until nobody can give any more.
@@ -55,6 +58,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
                     drop(done);
                 }
                 Order::Answer(answer) => drop(answer.send(())),
+                Order::Listen(listener, asks) => listen::serve(shared, telemetry, listener, asks).await,
             }
         });
     }

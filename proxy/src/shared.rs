@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cancel::key::ProcessIds;
 use crate::control::Order;
+use crate::listen::Listeners;
 use crate::pool::Pool;
 use crate::run::reloads::Reloads;
 use crate::telemetry::Telemetry;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub workers: Box<[WorkerSeat]>,
     /// The way to the control thread.
     pub control: UnboundedSender<Order>,
+    /// Who listens for clients that give their upstreams back.
+    pub listeners: Listeners,
     /// Clients that are served or logging in.
     pub clients: AtomicUsize,
     /// SIGTERM has come.
@@ -127,6 +130,7 @@ impl Shared {
             clients_tls: RwLock::new(Clients::none()),
             workers,
             control,
+            listeners: Listeners::default(),
             clients: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         }
@@ -267,6 +271,7 @@ mod tests {
             health_check_after: Duration::ZERO,
             idle_in_transaction_timeout: Duration::ZERO,
             max_prepared: 1,
+            listen: config::Listen::default(),
         };
         let target = Target {
             hosts: vec![config::Host { name: "127.0.0.1".to_owned(), port: 5432 }],

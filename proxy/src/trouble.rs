@@ -17,6 +17,13 @@ pub enum Trouble {
         /// Its message.
         message: Box<str>,
     },
+    /// The server said this when the proxy listened for a client on a connection of its own.
+    Listen {
+        /// Its SQLSTATE.
+        code: [u8; 5],
+        /// Its message.
+        message: Box<str>,
+    },
     /// The client broke the protocol.
     Protocol(Box<wire::Error>),
     /// The settings of a session could not be made on another upstream.
@@ -49,7 +56,7 @@ impl Trouble {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_fatal(),
-            Self::Server { .. } | Self::DuplicateStatement(_) => false,
+            Self::Server { .. } | Self::Listen { .. } | Self::DuplicateStatement(_) => false,
             Self::Protocol(_) | Self::SettingsFailed | Self::NoReplication => true,
         }
     }
@@ -59,6 +66,7 @@ impl Trouble {
         match self {
             Self::Refused(refusal) => Sqlstate::parse(refusal.code().as_bytes()).unwrap_or(Sqlstate::INTERNAL_ERROR),
             Self::Server { code, .. } => Sqlstate::parse(code).unwrap_or(Sqlstate::CANNOT_CONNECT),
+            Self::Listen { code, .. } => Sqlstate::parse(code).unwrap_or(Sqlstate::INTERNAL_ERROR),
             Self::Protocol(error) => error.sqlstate(),
             Self::SettingsFailed => Sqlstate::CONNECTION_FAILURE,
             Self::NoReplication => Sqlstate::FEATURE_NOT_SUPPORTED,
@@ -80,6 +88,8 @@ impl Trouble {
             }
             Self::Server { message, .. } => Report::new(severity, self.sqlstate(), message.to_string())
                 .detail("The server said this when the proxy connected to it for this database and user."),
+            Self::Listen { message, .. } => Report::new(severity, self.sqlstate(), message.to_string())
+                .detail("The server said this when the proxy listened on the connection that all clients share."),
             Self::Protocol(error) => Report::of(error),
             Self::NoReplication => {
                 Report::new(severity, self.sqlstate(), "replication connections are not served by this proxy")

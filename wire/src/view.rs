@@ -372,6 +372,31 @@ pub fn parameter_types(mut body: &[u8]) -> Result<impl Iterator<Item = u32> + '_
     Ok(body.chunks_exact(4).filter_map(|raw| raw.first_chunk::<4>().map(|raw| u32::from_be_bytes(*raw))))
 }
 
+/// NotificationResponse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notification<'a> {
+    /// The process that notified.
+    pub process: u32,
+    /// The channel's name, at most 63 bytes.
+    pub channel: &'a [u8],
+    /// What was said, shorter than 8000 bytes; empty if nothing was.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Notification<'a> {
+    /// Reads the body of a NotificationResponse.
+    pub fn read(mut body: &'a [u8]) -> Result<Self, Malformed> {
+        let process = oid(&mut body, "NotificationResponse without a process")?;
+        let channel = text(&mut body, "NotificationResponse without a channel")?;
+        let payload = text(&mut body, "NotificationResponse without a payload")?;
+        if body.is_empty() {
+            Ok(Self { process, channel, payload })
+        } else {
+            Err(Malformed("NotificationResponse with bytes behind it"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -414,6 +439,7 @@ mod tests {
             b"p\0\0\0\0\x05".to_vec(),
             b"\0\x01id\0\0\0\0\x01\0\x01\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0".to_vec(),
             b"\0\x02\0\0\0\x01x\xff\xff\xff\xff".to_vec(),
+            b"\0\0\0\x01a\0b\0".to_vec(),
         ];
         for body in &bodies {
             for cut in 0..=body.len() {
@@ -423,6 +449,7 @@ mod tests {
                 let _ = Bind::read(body).and_then(|bind| bind.parameters()).map(Iterator::count);
                 let _ = Named::read(body);
                 let _ = Execute::read(body);
+                let _ = Notification::read(body);
                 let _ = Columns::read(body).map(Iterator::count);
                 let _ = Row::read(body).map(Iterator::count);
                 let _ = parameter_types(body).map(Iterator::count);

@@ -164,4 +164,8 @@ pub(crate) const POOL: &[Row] = &[
         "A client that holds a transaction open in silence for so long gets 25P03; 0: never, as with PostgreSQL."),
     row("pool.max_prepared", Count(0, 100_000), Some("200"), AtOnce,
         "Prepared statements kept on each server connection; the least recently used goes first."),
+    row("pool.listen", Word(&["shared", "pin"]), Some("shared"), AtOnce,
+        "How LISTEN works where server connections are given back: `shared`: one connection for each database listens for all clients, and none of them keeps a server connection for it; `pin`: the client keeps its own until it leaves. Nothing to choose in session mode."),
+    row("pool.listen_loss", Word(&["close", "notice"]), Some("close"), AtOnce,
+        "What happens when the connection that listens for all is lost, and notifications with it: `close`: listening clients are closed with 08006, so that they connect again and look at what they missed; `notice`: they stay, and get a WARNING once they are listening again, which most drivers do not show to programs."),
 ];

@@ -23,6 +23,8 @@ mod hosts;
 mod housekeeping;
 mod large;
 mod left_behind;
+mod listen;
+mod listen_faults;
 mod n_plus_one;
 mod peers;
 mod pooling;

@@ -35,6 +35,10 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
             Refusal::RefusedSetting { name: name("statement_timeout"), tenant: name("acme"), limit },
         ),
         ("0A000", Severity::Error, Refusal::NotInThisMode { state: SessionState::Listen, mode: PoolMode::Transaction }),
+        ("54000", Severity::Error, Refusal::Listen(ListenRefusal::TooManyChannels { limit: 1000 })),
+        ("57P03", Severity::Error, Refusal::Listen(ListenRefusal::NotReady { database: name("shop"), waited: limit })),
+        ("53400", Severity::Fatal, Refusal::Listen(ListenRefusal::TooSlow { limit: 8 << 20 })),
+        ("08006", Severity::Fatal, Refusal::Listen(ListenRefusal::Lost { database: name("shop") })),
         ("08P01", Severity::Fatal, Refusal::ProtocolViolation { what: name("a message is longer than it says") }),
     ]
 }

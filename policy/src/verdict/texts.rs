@@ -135,6 +135,7 @@ impl Refusal {
                 ),
             ),
             Self::NotInThisMode { state, mode } => not_in_this_mode(*state, *mode),
+            Self::Listen(refusal) => refusal.texts(),
             Self::ProtocolViolation { what } => texts(
                 "protocol violation",
                 format!("{what}."),
@@ -178,7 +179,7 @@ fn not_in_this_mode(state: SessionState, mode: PoolMode) -> Texts {
     )
 }
 
-fn texts<M, D, H>(message: M, detail: D, hint: H) -> Texts
+pub(super) fn texts<M, D, H>(message: M, detail: D, hint: H) -> Texts
 where
     M: Into<String>,
     D: IntoText,
@@ -188,7 +189,7 @@ where
 }
 
 /// Lets a text that is always there stand without `Some(….to_owned())`.
-trait IntoText {
+pub(super) trait IntoText {
     fn into_text(self) -> Option<String>;
 }
 

@@ -381,6 +381,11 @@ pub(super) async fn upstreams(State(context): Context, asked: Asked) -> Answer {
     Ok(Json(json!({"upstreams": shown})))
 }
 
+/// `/api/v1/listeners`.
+pub(super) async fn listeners(State(context): Context) -> Json<Value> {
+    Json(json!({"listeners": context.state.listeners()}))
+}
+
 async fn patiently<T>(state: super::StateFuture<T>) -> Result<T, Problem> {
     tokio::time::timeout(STATE_PATIENCE, state).await.map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a worker did not answer within 2 seconds; try again")

@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use super::Housekeeping;
 use super::exposition::{Exposition, Kind, Samples};
 use crate::telemetry::histogram::Distribution;
+use crate::telemetry::listen::ListenTotals;
 use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
 use crate::telemetry::process::{Process, process};
 use crate::telemetry::snapshot::{OTHERS, PoolRow, RefusalRow, TenantRow, WorkerRow};
@@ -37,6 +38,7 @@ enum Source {
     Worker(fn(&WorkerRow) -> f64),
     WorkerStates(fn(&WorkerRow) -> Vec<(&'static str, f64)>),
     Process(fn(&Process) -> Option<f64>),
+    Listen(fn(&ListenTotals) -> f64),
     Facts(fn(&Facts, &mut Samples<'_>)),
 }
 
@@ -52,6 +54,7 @@ pub(super) struct Facts {
     pools: Vec<PoolRow>,
     tenants: Vec<TenantRow>,
     workers: Vec<WorkerRow>,
+    listen: ListenTotals,
     errors: Vec<(Sqlstate, u64)>,
     refusals: Vec<RefusalRow>,
     tables: Vec<(&'static str, usize, u64)>,
@@ -80,6 +83,7 @@ impl Facts {
             pools: telemetry.pools(),
             tenants: telemetry.tenants(),
             workers: telemetry.workers(),
+            listen: telemetry.listening(),
             errors: errors.into_iter().collect(),
             refusals: telemetry.refusals(),
             tables: telemetry.tables().to_vec(),
@@ -127,6 +131,7 @@ impl Source {
                     samples.put(&[], number);
                 }
             }
+            Self::Listen(read) => samples.put(&[], read(&facts.listen)),
             Self::Facts(collect) => collect(facts, samples),
         }
     }
@@ -297,6 +302,23 @@ pub const FAMILIES: &[Family] = &[
         S::Worker(|worker| worker.stolen as f64)),
     family("pgweir_events_dropped_total", Counter, "Events that found no room on their way to the analyst.", WORKER,
         S::Worker(|worker| worker.events_dropped as f64)),
+
+    family("pgweir_listen_connections", Gauge, "Connections that listen for clients that give theirs back.", &[],
+        S::Listen(|listen| level(listen.connections))),
+    family("pgweir_listen_clients", Gauge, "Clients that listen by them.", &[],
+        S::Listen(|listen| level(listen.clients))),
+    family("pgweir_listen_channels", Gauge, "Channels that they listen to.", &[],
+        S::Listen(|listen| level(listen.channels))),
+    family("pgweir_listen_received_total", Counter, "Notifications from servers.", &[],
+        S::Listen(|listen| listen.received as f64)),
+    family("pgweir_listen_told_total", Counter, "Notifications passed on, one for each client that hears of the channel.", &[],
+        S::Listen(|listen| listen.told as f64)),
+    family("pgweir_listen_delivered_total", Counter, "Notifications given to clients.", &[],
+        S::Listen(|listen| listen.delivered as f64)),
+    family("pgweir_listen_losses_total", Counter, "Times that such a connection was lost, and perhaps notifications with it.", &[],
+        S::Listen(|listen| listen.losses as f64)),
+    family("pgweir_listen_overflows_total", Counter, "Clients closed because they did not take their notifications.", &[],
+        S::Listen(|listen| listen.overflows as f64)),
 
     family("pgweir_findings", Gauge, "Findings kept, by kind.", &["kind"],
         S::Facts(|facts, samples| {

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use config::{AuthMethod, Database, Limits, LogLevel, Pool, PoolMode, Profile, Settings, TenantRule, UserSecret};
+use config::{
+    AuthMethod, Database, Limits, ListenLoss, ListenWay, LogLevel, Pool, PoolMode, Profile, Settings, TenantRule,
+    UserSecret,
+};
 use config::{Authorities, ChannelBinding, ClientTls, Negotiation, TlsVersion, UpstreamTls};
 use serde_json::{Map, Value, json};
 
@@ -191,6 +194,14 @@ fn pool(pool: &Pool) -> Value {
         "health_check_after_ms": ms(pool.health_check_after),
         "idle_in_transaction_timeout_ms": ms(pool.idle_in_transaction_timeout),
         "max_prepared": pool.max_prepared,
+        "listen": match pool.listen.way {
+            ListenWay::Shared => "shared",
+            ListenWay::Pin => "pin",
+        },
+        "listen_loss": match pool.listen.loss {
+            ListenLoss::Close => "close",
+            ListenLoss::Notice => "notice",
+        },
     })
 }
 

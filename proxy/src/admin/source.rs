@@ -29,6 +29,9 @@ pub trait StateSource: Send + Sync + 'static {
     /// Clients, at most `limit`.
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>>;
 
+    /// Connections that listen for many clients.
+    fn listeners(&self) -> Vec<ListenerState>;
+
     /// Upstreams, at most `limit`.
     fn upstreams(&self, limit: usize) -> StateFuture<Vec<UpstreamState>>;
 }
@@ -84,6 +87,31 @@ pub struct ClientState {
     pub pinned: Option<&'static str>,
     /// Prepared statements that it has.
     pub prepared_statements: usize,
+    /// Channels that it listens to by a shared connection.
+    pub channels: usize,
+}
+
+/// One connection that listens for all clients of a database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ListenerState {
+    /// The server's address.
+    pub address: String,
+    /// The database there.
+    pub database: String,
+    /// `client_encoding` of what it hears, in lower case without punctuation.
+    pub encoding: String,
+    /// `listening`, `dialling`, `waiting` (for the next attempt to connect, or for clients).
+    pub state: &'static str,
+    /// The server's process id for it.
+    pub backend_pid: Option<i32>,
+    /// Clients that listen by it.
+    pub clients: usize,
+    /// Channels that they listen to.
+    pub channels: usize,
+    /// Notifications that it has received.
+    pub notifications: u64,
+    /// How often its server was lost.
+    pub losses: u64,
 }
 
 /// A client's TLS.

@@ -48,6 +48,10 @@ impl StateSource for Proxy {
         Box::pin(async move { clients })
     }
 
+    fn listeners(&self) -> Vec<ListenerState> {
+        vec![ListenerState { database: "shop".into(), state: "listening", channels: 3, ..ListenerState::default() }]
+    }
+
     fn upstreams(&self, _limit: usize) -> StateFuture<Vec<UpstreamState>> {
         Box::pin(std::future::pending())
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use config::Settings;
 use tokio::sync::oneshot;
 
-use crate::admin::{ClientState, Housekeeping, Readiness, StateFuture, StateSource, UpstreamState};
+use crate::admin::{ClientState, Housekeeping, ListenerState, Readiness, StateFuture, StateSource, UpstreamState};
 use crate::shared::Shared;
 use crate::worker::Mail;
 
@@ -60,6 +60,10 @@ impl StateSource for State {
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {
         let look = self.look(limit);
         Box::pin(async move { look.await.0 })
+    }
+
+    fn listeners(&self) -> Vec<ListenerState> {
+        self.shared.listeners.states()
     }
 
     fn upstreams(&self, limit: usize) -> StateFuture<Vec<UpstreamState>> {

@@ -11,6 +11,7 @@ use policy::tenant::TenantId;
 use tokio::sync::oneshot;
 
 use crate::cancel::key::ProcessId;
+use crate::listen::News;
 use crate::tls::Version;
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -114,6 +115,8 @@ pub struct Ctl {
     pub waiting: Cell<bool>,
     /// Its client asked for what runs to be cancelled; each is dropped when there is nothing more to wait for.
     pub cancel: RefCell<Vec<oneshot::Sender<()>>>,
+    /// What the listener of its channels says.
+    pub news: RefCell<Vec<News>>,
     /// When the sweeper shall wake it.
     pub deadline: Cell<Option<Instant>>,
     /// The deadline has passed.
@@ -134,6 +137,8 @@ pub struct Ctl {
     pub tenant: Cell<TenantId>,
     /// Prepared statements that it has, for the admin port.
     pub prepared: Cell<usize>,
+    /// Channels that it listens to by a shared connection, for the admin port.
+    pub channels: Cell<usize>,
     /// Why it keeps that upstream, for the admin port.
     pub pinned: Cell<Option<&'static str>>,
     /// Its place in the sweeper's list.
@@ -154,6 +159,7 @@ impl Ctl {
             turn: Cell::new(0),
             waiting: Cell::new(false),
             cancel: RefCell::default(),
+            news: RefCell::default(),
             deadline: Cell::new(None),
             due: Cell::new(false),
             drain: Cell::new(false),
@@ -164,6 +170,7 @@ impl Ctl {
             upstream: Cell::new(None),
             tenant: Cell::new(TenantId::OTHER),
             prepared: Cell::new(0),
+            channels: Cell::new(0),
             pinned: Cell::new(None),
             active: Cell::new(None),
         })

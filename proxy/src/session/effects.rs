@@ -100,6 +100,9 @@ impl Session {
             // What was sent behind it has been read in the old way: whatever that may have hidden goes with a reset.
             upstream.tainted = true;
         }
+        if self.listening.is_some() || matches!(act, Act::Listen(_)) {
+            self.follow_channels(upstream, act, tag);
+        }
         match act {
             Act::Set { name, value, local: true } => self.set_local(name, value),
             Act::Set { name, value, local: false } => {
@@ -131,7 +134,7 @@ impl Session {
                     self.ctl.prepared.set(self.statements.len());
                 }
             }
-            Act::Begin => {}
+            Act::Begin | Act::Listen(_) | Act::Unlisten(_) | Act::UnlistenAll => {}
             Act::Commit if tag != b"ROLLBACK" => {
                 self.settings.commit();
                 upstream.settings.commit();
@@ -185,6 +188,9 @@ impl Session {
             upstream.settings.commit();
         }
         upstream.work.end_transaction();
+        if self.listening.is_some() {
+            self.end_channels(failed);
+        }
         if !self.local.is_empty() || before != Rc::as_ptr(self.settings.current()) {
             self.local.clear();
             self.settings_changed();

@@ -58,6 +58,7 @@ impl Session {
         self.ctl.prepared.set(self.statements.len());
         self.unnamed = self.unnamed_parsed.clone();
         self.settings.rollback();
+        self.end_channels(true);
         self.local.clear();
         self.settings_changed();
         self.streaming_forward = false;

@@ -10,10 +10,13 @@
 //!      └──────────────────────────────────────────────────────┘◄────────────┘
 //! ```
 
+mod begin;
+mod channels;
 pub mod ctl;
 mod effects;
 mod end;
 mod half_closed;
+mod listen;
 mod notes;
 mod outbox;
 mod provide;
@@ -46,6 +49,7 @@ use crate::upstream::Upstream;
 use crate::upstream::tracked::Tracked;
 use crate::worker::{HOLD, READ, Rules, Scratch, Worker};
 use ctl::{Ctl, Face, State};
+use listen::Listening;
 use statement::Prepared;
 
 /// A client that has logged in, on its way to its worker.
@@ -140,6 +144,8 @@ struct Session {
     startup: Rc<Settings>,
     /// `settings` with its tenant's limits.
     wanted: Rc<Settings>,
+    /// What it listens to by a shared connection.
+    listening: Option<Box<Listening>>,
     /// A server has taken these settings before.
     proven: bool,
     /// Settings made by SET LOCAL that decide the tenant, until the end of the transaction.
@@ -198,6 +204,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         wanted: startup.clone(),
         proven: startup.is_empty(),
         startup,
+        listening: None,
         local: Vec::new(),
         escapes: false,
         tenant: TenantId::OTHER,
@@ -247,6 +254,9 @@ impl Session {
             self.lingers = false;
             self.after_replies(Instant::now())?;
             moved = true;
+        }
+        if self.listening.is_some() {
+            moved |= self.tell_heard(cx)?;
         }
         Ok(moved)
     }
@@ -309,7 +319,8 @@ impl Session {
                 Poll::Pending => {}
             }
         }
-        if !self.unsent.is_empty() {
+        let listening = self.listening.as_deref();
+        if !self.unsent.is_empty() || listening.is_some_and(Listening::holds_replies) {
             return Ok(moved);
         }
         let worker = self.worker.clone();
@@ -319,11 +330,15 @@ impl Session {
             return Err(End::UpstreamBroken("a message that is too long to be looked at".to_owned()));
         };
         head.copy_from_slice(&upstream.carry);
-        let space = input.get_mut(kept..kept + READ).unwrap_or_default();
-        let filled = match upstream.stream.poll_read(cx, space) {
-            Poll::Pending => return Ok(moved),
-            Poll::Ready(Ok(0) | Err(_)) => return Err(End::UpstreamLost),
-            Poll::Ready(Ok(n)) => kept + n,
+        let filled = if listening.is_some_and(Listening::releases_replies) {
+            kept
+        } else {
+            let space = input.get_mut(kept..kept + READ).unwrap_or_default();
+            match upstream.stream.poll_read(cx, space) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(Ok(0) | Err(_)) => return Err(End::UpstreamLost),
+                Poll::Ready(Ok(n)) => kept + n,
+            }
         };
         upstream.carry.clear();
         self.on_upstream(cx, input.get(..filled).unwrap_or_default(), output)?;

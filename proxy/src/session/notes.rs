@@ -31,6 +31,10 @@ impl Session {
         if self.ctl.reload.replace(false) {
             self.rules = self.worker.rules();
             self.resolve_tenant();
+            self.look_where_it_listens();
+        }
+        if !self.ctl.news.borrow().is_empty() {
+            self.heed_listener()?;
         }
         let cancels = self.ctl.cancel.take();
         if !cancels.is_empty() {

@@ -22,7 +22,7 @@ use super::statement::Running;
 use super::{End, Session};
 use crate::telemetry::Sqlstate;
 use crate::trouble::Trouble;
-use crate::upstream::{NAMED, Streaming, UNNAMED, Upstream};
+use crate::upstream::{Listens, NAMED, Streaming, UNNAMED, Upstream};
 use crate::worker::HOLD;
 
 /// One message of the server.
@@ -108,6 +108,13 @@ impl Session {
             if !(whole || streams(tag) || total > HOLD) {
                 break;
             }
+            if tag == Backend::ReadyForQuery
+                && whole
+                && self.listening.is_some()
+                && self.awaits_listener(upstream, rest.get(..total).unwrap_or_default())
+            {
+                break;
+            }
             let message = Message { tag, bytes: rest.get(..total).unwrap_or(rest), at, whole };
             let delivery = self.reply(upstream, outbox, message, now)?;
             if !whole {
@@ -141,6 +148,10 @@ impl Session {
             return Err(fails(broken("a reply to another client's message")));
         }
         let mut delivery = reply.delivery;
+        if message.tag == Backend::NotificationResponse && self.ignores_notification(upstream) {
+            outbox.skip(message.at, message.end());
+            return Ok(Delivery::Swallow);
+        }
         if message.tag == Backend::ErrorResponse && self.is_farewell(upstream, message) {
             // The request that it strikes is told by us: the client may keep its connection.
             outbox.skip(message.at, message.end());
@@ -164,6 +175,9 @@ impl Session {
             }
         }
         match delivery {
+            Delivery::Forward if message.tag == Backend::ReadyForQuery && self.listening.is_some() => {
+                self.before_ready(upstream, outbox.insert(message.at));
+            }
             Delivery::Forward => {}
             Delivery::Swallow => outbox.skip(message.at, message.end()),
             Delivery::Replace(note) => {
@@ -432,7 +446,7 @@ impl Session {
     pub(super) fn detach(&mut self, now: Instant) {
         let Some(mut upstream) = self.lease.take() else { return };
         self.note_detached(&mut upstream, now);
-        if upstream.tainted {
+        if upstream.tainted || upstream.listens != Listens::No {
             crate::upstream::cleaner::clean(&self.worker, &self.pool, upstream);
         } else {
             self.worker.check_in(&self.pool, upstream, now);
@@ -445,6 +459,7 @@ impl Session {
             self.pool.meter.pinned.down();
             self.ctl.pinned.set(None);
         }
+        self.leave_channels(upstream);
         upstream.work.end_lease();
         self.pool.meter.clients_active.down();
         self.pool.meter.upstreams_active.down();

@@ -17,6 +17,8 @@ pub struct Script {
     pub begins: bool,
     /// It takes prepared statements away.
     pub forgets: bool,
+    /// It listens to a channel.
+    pub listens: bool,
 }
 
 /// One thing that a statement does to its session.
@@ -55,6 +57,12 @@ pub enum Act {
     DeallocateAll,
     /// DISCARD ALL.
     DiscardAll,
+    /// LISTEN to a channel.
+    Listen(Box<[u8]>),
+    /// UNLISTEN of a channel.
+    Unlisten(Box<[u8]>),
+    /// UNLISTEN *.
+    UnlistenAll,
     /// It leaves something behind that no other connection has: the client keeps the upstream.
     Pin(SessionState),
     /// It may have left something behind: the upstream is reset before anybody else gets it.
@@ -83,6 +91,7 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
         let acts: Vec<Act> = analysis.effects_of(part).iter().flat_map(|effect| act(effect, analysis, sql)).collect();
         script.bound |= acts.iter().any(|act| matches!(act, Act::SetBound(..)));
         script.begins |= acts.contains(&Act::Begin);
+        script.listens |= acts.iter().any(|act| matches!(act, Act::Listen(_)));
         script.forgets |=
             acts.iter().any(|act| matches!(act, Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll));
         script.parts.push(acts);
@@ -127,8 +136,11 @@ fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
         Effect::DeallocateAll => Act::DeallocateAll,
         Effect::Discard(DiscardWhat::All) => Act::DiscardAll,
         Effect::Discard(_) => return None,
-        Effect::Listen(_) => Act::Pin(SessionState::Listen),
-        Effect::Unlisten(_) | Effect::UnlistenAll => return None,
+        // The server refuses it.
+        Effect::Listen(channel) if analysis.text(channel).is_empty() => return None,
+        Effect::Listen(channel) => Act::Listen(text(channel)),
+        Effect::Unlisten(channel) => Act::Unlisten(text(channel)),
+        Effect::UnlistenAll => Act::UnlistenAll,
         Effect::DeclareWithHold(_) => Act::Pin(SessionState::HeldCursor),
         Effect::CloseCursor(_) | Effect::CloseAll => return None,
         Effect::TempObject { until_commit: true } => return None,

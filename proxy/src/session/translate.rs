@@ -6,16 +6,15 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use policy::limits::Deadline;
 use wire::encode::frontend as ask;
 use wire::frame::{self, Head};
-use wire::params::difference;
 use wire::pipeline::{Awaited, Fate, Owed};
 use wire::prepared::Presence;
 use wire::tag::{Frontend, Target};
 use wire::view::{Bind, Execute, Named, Parse, function, query};
 
 use super::effects::is_of_large_objects;
+use super::listen::Enlisted;
 use super::outbox::Outbox;
 use super::provide::{is_ours, write_parse, write_renamed};
 use super::request::{head, malformed};
@@ -130,38 +129,6 @@ impl Session {
         Ok(bytes.len())
     }
 
-    fn begin_request(&mut self, upstream: &mut Upstream, now: Instant) {
-        upstream.prepared.begin_pipeline();
-        let now_us = self.now_us(now);
-        upstream.work.begun_us = now_us;
-        upstream.work.deadline = Deadline::new(self.statement_limit(), now);
-        if let Some(deadline) = upstream.work.deadline {
-            self.worker.watch(&self.ctl, Some(deadline.cancel_at));
-        } else if self.ctl.deadline.get().is_some() {
-            self.worker.watch(&self.ctl, None);
-        }
-    }
-
-    /// Brings the upstream's settings to what this client wants; `true`: their outcome must be awaited.
-    #[inline]
-    fn needs_settings(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>) -> Result<bool, End> {
-        if Rc::ptr_eq(upstream.settings.current(), &self.wanted) {
-            return Ok(false);
-        }
-        let difference = difference(upstream.settings.current(), &self.wanted);
-        if difference.sql.is_empty() {
-            upstream.settings.assume(self.wanted.clone());
-            return Ok(false);
-        }
-        self.pool.meter.settings_sent.increment();
-        ask::query(outbox.insert(0), &difference.sql).map_err(|error| End::Trouble(error.into()))?;
-        self.push(upstream, Awaited::Query, Fate::Swallow, 0);
-        upstream.unnamed = None;
-        upstream.work.prologue = Some(self.wanted.clone());
-        upstream.work.held = difference.awaited || !self.proven;
-        Ok(upstream.work.held)
-    }
-
     #[inline]
     pub(super) fn push(&self, upstream: &mut Upstream, awaited: Awaited, fate: Fate, note: u64) -> bool {
         upstream.pipeline.push(Owed { awaited, fate, client: self.ctl.client, note })
@@ -175,14 +142,17 @@ impl Session {
         message: Message<'_>,
         now: Instant,
     ) -> Result<Next, End> {
+        if self.listening.is_some() && self.awaits_ready(upstream, message.tag) {
+            return Ok(Next::Hold);
+        }
         match message.tag {
             Frontend::Bind => return self.bind(upstream, outbox, message),
-            Frontend::Execute => self.execute(upstream, message, now)?,
+            Frontend::Execute => return self.execute(upstream, outbox, message, now),
             Frontend::Sync => {
                 self.push(upstream, Awaited::Sync, Fate::Forward, 0);
             }
             Frontend::Describe => return self.describe(upstream, outbox, message),
-            Frontend::Query => self.query(upstream, outbox, message, now)?,
+            Frontend::Query => return self.query(upstream, outbox, message, now),
             Frontend::Parse => return self.parse(upstream, outbox, message),
             Frontend::Close => self.close(upstream, outbox, message)?,
             Frontend::Flush => {}
@@ -221,11 +191,11 @@ impl Session {
         outbox: &mut Outbox<'_>,
         message: Message<'_>,
         now: Instant,
-    ) -> Result<(), End> {
+    ) -> Result<Next, End> {
         let sql = if message.is_whole() { query(message.body).map_err(malformed)? } else { message.body };
         if upstream.pipeline.ignores() {
             self.push(upstream, Awaited::Query, Fate::Forward, 0);
-            return Ok(());
+            return Ok(Next::Go);
         }
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
@@ -236,8 +206,17 @@ impl Session {
         }
         let sample = begin..upstream.work.samples.len();
         drop(brain);
-        if let Some(trouble) = self.refuses(&look) {
-            return self.refuse_query(upstream, outbox, message, trouble);
+        let refused = match self.before_listen(upstream, look.known.script.as_deref()) {
+            Enlisted::Yes => self.refuses(&look),
+            Enlisted::No(trouble) => Some(trouble),
+            Enlisted::Wait => {
+                upstream.work.samples.truncate(begin);
+                return Ok(Next::Hold);
+            }
+        };
+        if let Some(trouble) = refused {
+            self.refuse_query(upstream, outbox, message, trouble)?;
+            return Ok(Next::Go);
         }
         if let Some(text) = self.translate_deallocate(upstream, &look, outbox, message.at) {
             outbox.skip(message.at, message.end);
@@ -250,7 +229,7 @@ impl Session {
         upstream.unnamed = None;
         let bytes = message.end - message.at;
         self.start(upstream, &look, None, sample, bytes, false, now);
-        Ok(())
+        Ok(Next::Go)
     }
 
     fn parse(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
@@ -418,14 +397,29 @@ impl Session {
     }
 
     #[inline]
-    fn execute(&mut self, upstream: &mut Upstream, message: Message<'_>, now: Instant) -> Result<(), End> {
+    fn execute(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        now: Instant,
+    ) -> Result<Next, End> {
         let execute = Execute::read(message.body).map_err(malformed)?;
-        if !self.push(upstream, Awaited::Execute, Fate::Forward, 0) {
-            return Ok(());
+        if upstream.pipeline.ignores() {
+            self.push(upstream, Awaited::Execute, Fate::Forward, 0);
+            return Ok(Next::Go);
         }
         let portal = upstream.work.find_portal(execute.portal).cloned();
+        let script = portal.as_ref().and_then(|portal| portal.script.as_deref());
+        match self.before_listen(upstream, script) {
+            Enlisted::Yes => {}
+            Enlisted::Wait => return Ok(Next::Hold),
+            // Nothing but a Parse can be made to fail whatever stands before it.
+            Enlisted::No(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
+        }
+        self.push(upstream, Awaited::Execute, Fate::Forward, 0);
         self.start_portal(upstream, portal, message.end - message.at, now);
-        Ok(())
+        Ok(Next::Go)
     }
 
     fn close(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<(), End> {

@@ -13,6 +13,7 @@
 pub mod cell;
 pub mod clock;
 pub mod histogram;
+pub mod listen;
 pub mod pool;
 pub mod process;
 pub mod registry;

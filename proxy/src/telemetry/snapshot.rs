@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxBuildHasher;
 
 use super::histogram::Distribution;
+use super::listen::ListenTotals;
 use super::pool::{PoolName, PoolTotals};
 use super::statement::{StatementCell, StatementText};
 use super::worker::Map;
@@ -293,6 +294,13 @@ impl Telemetry {
             events_dropped: worker.dropped.count(),
         };
         self.each_worker().iter().map(row).collect()
+    }
+
+    /// LISTEN over shared connections, all threads together.
+    pub fn listening(&self) -> ListenTotals {
+        let mut totals = ListenTotals::default();
+        self.each_worker().iter().for_each(|worker| totals.add(&worker.load.listen));
+        totals
     }
 
     /// Errors that statements ended in: (strict fingerprint, tenant) → codes. What was beyond the bound is under

@@ -8,6 +8,7 @@ use policy::statement::Class;
 use rustc_hash::FxBuildHasher;
 
 use super::cell::{Counter, Gauge};
+use super::listen::ListenLoad;
 use super::pool::{PoolEntry, PoolMeter, PoolName};
 use super::ring::{Dropped, EventWriter};
 use super::statement::{NO_FACTS, StatementCell, StatementMeter, StatementText};
@@ -66,6 +67,8 @@ pub struct WorkerLoad {
     pub protocol_violations: Counter,
     /// Upstreams taken over from another worker.
     pub stolen: Counter,
+    /// LISTEN over shared connections.
+    pub listen: ListenLoad,
 }
 
 /// Errors counted by what they struck, whose it was, and their SQLSTATE. Bounded.

@@ -8,6 +8,7 @@
 //! | a copy is open | close |
 //! | a transaction is open | ROLLBACK |
 //! | something was left on it | DISCARD ALL |
+//! | it listens | UNLISTEN * |
 
 use std::io;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use wire::pipeline::{Awaited, Delivery, Fate, Owed};
 use wire::tag::{Backend, TransactionStatus};
 use wire::view;
 
-use super::Upstream;
+use super::{Listens, Upstream};
 use crate::pool::LocalPool;
 use crate::telemetry::CloseReason;
 use crate::worker::Worker;
@@ -86,7 +87,10 @@ async fn wash(worker: &Rc<Worker>, upstream: &mut Upstream) -> io::Result<()> {
         upstream.prepared.clear();
         upstream.unnamed = None;
         upstream.tainted = false;
+    } else if upstream.listens != Listens::No {
+        say(upstream, b"UNLISTEN *").await?;
     }
+    upstream.listens = Listens::No;
     upstream.end_request();
     Ok(())
 }

@@ -76,6 +76,18 @@ pub struct Streaming {
     pub forward: bool,
 }
 
+/// What LISTENs have left on an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Listens {
+    /// Nothing.
+    #[default]
+    No,
+    /// Channels that a shared connection listens to: what is heard here is let fall, and UNLISTEN follows.
+    ForAll,
+    /// Channels of the client that keeps it.
+    Natively,
+}
+
 /// One connection to PostgreSQL.
 #[derive(Debug)]
 pub struct Upstream {
@@ -111,6 +123,8 @@ pub struct Upstream {
     pub cancel: Arc<CancelTarget>,
     /// Something was left on it that cannot be followed: it is reset before anybody else gets it.
     pub tainted: bool,
+    /// What LISTENs have left on it.
+    pub listens: Listens,
     /// Its place in its pool's count.
     pub berth: Option<Berth>,
 }
@@ -148,6 +162,7 @@ impl Upstream {
             && self.work.running.is_empty()
             && self.work.prologue.is_none()
             && !self.tainted
+            && self.listens == Listens::No
     }
 
     /// A request has ended.
@@ -263,6 +278,7 @@ impl Shipped {
             cancels: Rc::default(),
             cancel: self.cancel,
             tainted: false,
+            listens: Listens::No,
             berth: self.berth,
         }))
     }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::{FRESH, Mail, Rules, Worker, drain_when_settled};
 use crate::admin::source::{ClientState, TlsState, UpstreamState};
 use crate::control::Order;
+use crate::listen::News;
 use crate::session;
 use crate::upstream::Upstream;
 
@@ -23,6 +24,7 @@ impl Worker {
             Mail::Share(pool) => self.serve(&self.pool(&pool), Instant::now()),
             Mail::Cancel { process, key, done } => self.cancel_requested(process, &key, done),
             Mail::Cancelled(upstream) => self.cancelled(upstream),
+            Mail::News(clients, news) => self.news(&clients, &news),
             Mail::Reload => self.reload(),
             Mail::Drain => self.drain(),
             Mail::Stop => self.stop(),
@@ -65,6 +67,14 @@ impl Worker {
         let waiting = self.quarantine.borrow_mut().remove(&id);
         if let Some((pool, upstream)) = waiting {
             self.check_in(&pool, upstream, Instant::now());
+        }
+    }
+
+    fn news(&self, clients: &[u64], news: &News) {
+        let sessions = self.sessions.borrow();
+        for ctl in clients.iter().filter_map(|client| sessions.get(client)) {
+            ctl.news.borrow_mut().push(news.clone());
+            ctl.wake();
         }
     }
 
@@ -126,6 +136,7 @@ impl Worker {
                 upstream: ctl.upstream.get().map(|held| held.id),
                 pinned: ctl.pinned.get(),
                 prepared_statements: ctl.prepared.get(),
+                channels: ctl.channels.get(),
             }
         });
         let pools = self.pools.borrow();

@@ -21,6 +21,7 @@ use slab::Slab;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::admin::source::{ClientState, UpstreamState};
+use crate::listen::News;
 use crate::pool::ledger::Ticket;
 use crate::pool::{LocalPool, Pool};
 use crate::session::Arrival;
@@ -63,6 +64,8 @@ pub enum Mail {
     },
     /// The cancel for this upstream has been delivered, or has failed, or was not sent any more.
     Cancelled(u64),
+    /// A listener has news for these clients.
+    News(Vec<u64>, News),
     /// The settings have changed.
     Reload,
     /// Clients leave at their next boundary.

@@ -4,6 +4,7 @@ use crate::encode::{MAX_REPORT_FIELD, Report, c_string, count, i32_of, message, 
 use crate::error::{Error, Field, Result};
 use crate::startup::ProtocolVersion;
 use crate::tag::{Backend, TransactionStatus};
+use crate::view::Notification;
 
 /// Numbers that tell the Authentication messages apart.
 pub(crate) mod authentication {
@@ -162,6 +163,15 @@ pub fn empty_query_response(out: &mut Vec<u8>) {
 pub fn command_complete(out: &mut Vec<u8>, command_tag: &str) -> Result<()> {
     message(out, Backend::CommandComplete.byte(), "a command tag", |out| {
         c_string(out, command_tag.as_bytes(), "a command tag")
+    })
+}
+
+/// Appends NotificationResponse.
+pub fn notification_response(out: &mut Vec<u8>, notification: &Notification<'_>) -> Result<()> {
+    message(out, Backend::NotificationResponse.byte(), "a notification", |out| {
+        out.extend_from_slice(&notification.process.to_be_bytes());
+        c_string(out, notification.channel, "the name of a channel")?;
+        c_string(out, notification.payload, "the payload of a notification")
     })
 }
 

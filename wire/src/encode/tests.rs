@@ -6,6 +6,7 @@ use crate::error::Peer;
 use crate::frame;
 use crate::startup::ProtocolVersion;
 use crate::tag::{Target, TransactionStatus};
+use crate::view::Notification;
 
 /// What one builder appends, behind bytes that must stay as they are.
 fn said(build: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Vec<u8> {
@@ -238,4 +239,20 @@ fn a_startup_message_of_ours_is_read_back() {
     };
     assert_eq!((message.minor, message.user, message.database), (2, &b"ann"[..], &b"shop"[..]));
     assert_eq!(message.setting("application_name"), Some(&b""[..]));
+}
+
+#[test]
+fn notifications_are_read_as_they_were_written() {
+    for payload in [&b""[..], b"x", &[b'y'; 7999]] {
+        let notification = Notification { process: 4711, channel: b"Foo bar", payload };
+        let mut out = vec![1];
+        backend::notification_response(&mut out, &notification).unwrap();
+        let mut bytes = &out[1..];
+        let message = frame::next(&mut bytes, frame::MAX_BODY).unwrap().unwrap();
+        assert_eq!((message.tag, Notification::read(message.body()).unwrap()), (b'A', notification));
+    }
+    let mut out = vec![1];
+    let unsayable = Notification { process: 1, channel: b"a\0b", payload: b"" };
+    assert!(backend::notification_response(&mut out, &unsayable).is_err());
+    assert_eq!(out, [1]);
 }

@@ -26,6 +26,7 @@ pub(super) fn settings() -> Settings {
             health_check_after: Duration::from_secs(30),
             idle_in_transaction_timeout: Duration::ZERO,
             max_prepared: 200,
+            listen: config::Listen::default(),
         },
     };
     let limits = config::Limits { statement_timeout: Some(Duration::from_millis(250)), slow_threshold: None };

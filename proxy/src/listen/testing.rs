@@ -1,0 +1,42 @@
+//! What the tests of this module stand on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Host, SessionAttrs};
+
+use crate::pool::Pool;
+use crate::upstream::dial::{Credential, Target};
+
+/// A pool with a queue timeout of 10 seconds.
+pub(super) fn pool() -> Arc<Pool> {
+    let settings = config::Pool {
+        mode: config::PoolMode::Transaction,
+        size: 1,
+        min_size: 0,
+        queue_timeout: Duration::from_secs(10),
+        connect_timeout: Duration::ZERO,
+        connect_backoff: Duration::ZERO,
+        connect_backoff_max: Duration::ZERO,
+        idle_timeout: Duration::ZERO,
+        lifetime: Duration::ZERO,
+        health_check_after: Duration::ZERO,
+        idle_in_transaction_timeout: Duration::ZERO,
+        max_prepared: 1,
+        listen: config::Listen::default(),
+    };
+    Arc::new(Pool::new(0, "shop", "anna", settings, Arc::new(target()), 1))
+}
+
+/// Where that pool's upstreams connect.
+pub(super) fn target() -> Target {
+    Target {
+        hosts: vec![Host { name: "127.0.0.1".to_owned(), port: 5432 }],
+        session_attrs: SessionAttrs::Any,
+        load_balance: false,
+        tls: Arc::default(),
+        database: "shop".to_owned(),
+        user: "anna".to_owned(),
+        credential: Credential::None,
+    }
+}

@@ -1,0 +1,51 @@
+//! What stands before the first message of a request.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use policy::limits::Deadline;
+use wire::encode::frontend as ask;
+use wire::params::difference;
+use wire::pipeline::{Awaited, Fate};
+
+use super::outbox::Outbox;
+use super::{End, Session};
+use crate::upstream::Upstream;
+
+impl Session {
+    /// A request begins: its deadline runs from here.
+    pub(super) fn begin_request(&mut self, upstream: &mut Upstream, now: Instant) {
+        upstream.prepared.begin_pipeline();
+        let now_us = self.now_us(now);
+        upstream.work.begun_us = now_us;
+        upstream.work.deadline = Deadline::new(self.statement_limit(), now);
+        if let Some(deadline) = upstream.work.deadline {
+            self.worker.watch(&self.ctl, Some(deadline.cancel_at));
+        } else if self.ctl.deadline.get().is_some() {
+            self.worker.watch(&self.ctl, None);
+        }
+    }
+
+    /// Brings the upstream's settings to what this client wants; `true`: their outcome must be awaited.
+    #[inline]
+    pub(super) fn needs_settings(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>) -> Result<bool, End> {
+        if self.listening.is_some() && self.must_catch_up(upstream) {
+            return Ok(true);
+        }
+        if Rc::ptr_eq(upstream.settings.current(), &self.wanted) {
+            return Ok(false);
+        }
+        let difference = difference(upstream.settings.current(), &self.wanted);
+        if difference.sql.is_empty() {
+            upstream.settings.assume(self.wanted.clone());
+            return Ok(false);
+        }
+        self.pool.meter.settings_sent.increment();
+        ask::query(outbox.insert(0), &difference.sql).map_err(|error| End::Trouble(error.into()))?;
+        self.push(upstream, Awaited::Query, Fate::Swallow, 0);
+        upstream.unnamed = None;
+        upstream.work.prologue = Some(self.wanted.clone());
+        upstream.work.held = difference.awaited || !self.proven;
+        Ok(upstream.work.held)
+    }
+}
