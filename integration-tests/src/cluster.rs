@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use crate::certificates::Signed;
 use crate::child::{Child, Signal};
 use crate::client::RawClient;
 use crate::patience::{PATIENCE, within};
@@ -63,9 +64,23 @@ pub struct Builder {
     hba: Hba,
     version: Option<u32>,
     settings: Vec<(String, String)>,
+    tls: Option<(Signed, String)>,
+    rules: Option<String>,
 }
 
 impl Builder {
+    /// Speaks TLS with this certificate, and believes clients whose certificates this authority (PEM) has signed.
+    pub fn tls(mut self, own: &Signed, authority: &str) -> Self {
+        self.tls = Some((own.clone(), authority.to_owned()));
+        self
+    }
+
+    /// Lines of pg_hba.conf in the place of those for TCP.
+    pub fn rules(mut self, lines: &str) -> Self {
+        self.rules = Some(lines.to_owned());
+        self
+    }
+
     /// How users log in over TCP; trust unless told.
     pub fn hba(mut self, hba: Hba) -> Self {
         self.hba = hba;
@@ -105,6 +120,8 @@ impl Builder {
             folder,
             hba: self.hba,
             settings: self.settings,
+            tls: self.tls,
+            rules: self.rules,
             server: Mutex::new(None),
             port: AtomicU32::new(0),
             databases: AtomicU32::new(0),
@@ -122,6 +139,8 @@ pub struct Cluster {
     account: Option<Account>,
     hba: Hba,
     settings: Vec<(String, String)>,
+    tls: Option<(Signed, String)>,
+    rules: Option<String>,
     port: AtomicU32,
     databases: AtomicU32,
 }
@@ -283,12 +302,20 @@ impl Cluster {
         self.write_settings();
     }
 
+    /// A file that the server alone may read, as it demands of its key.
+    fn write_private(&self, name: &str, text: &str) {
+        let path = self.data().join(name);
+        fs::write(&path, text).expect("the cluster's folder can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its files can be hidden");
+        if let Some(account) = &self.account {
+            chown(&path, Some(account.uid), Some(account.gid)).expect("who starts a server may give files to it");
+        }
+    }
+
     fn write_settings(&self) {
         let method = self.hba.method();
-        let hba = format!(
-            "local all all trust\nhost all,replication {SUPERUSER} 127.0.0.1/32 trust\n\
-             host all all 127.0.0.1/32 {method}\n"
-        );
+        let own = format!("host all,replication {SUPERUSER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n");
+        let hba = format!("local all all trust\n{}", self.rules.as_ref().unwrap_or(&own));
         fs::write(self.data().join("pg_hba.conf"), hba).expect("the cluster's folder can be written");
         let mut lines = format!(
             "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 200\n\
@@ -297,6 +324,12 @@ impl Cluster {
             self.folder.path().display(),
             self.hba.password_encryption(),
         );
+        if let Some((own, authority)) = &self.tls {
+            self.write_private("server.crt", &own.cert);
+            self.write_private("server.key", &own.key);
+            self.write_private("authority.crt", authority);
+            lines.push_str("ssl = on\nssl_ca_file = 'authority.crt'\n");
+        }
         for (name, value) in &self.settings {
             let _ = writeln!(lines, "{name} = '{value}'");
         }

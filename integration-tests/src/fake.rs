@@ -229,6 +229,16 @@ impl Connection {
         }
     }
 
+    /// So many bytes, whatever they are.
+    ///
+    /// # Errors
+    /// The peer left.
+    pub fn read_raw(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// The next message, whole.
     ///
     /// # Errors

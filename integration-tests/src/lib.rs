@@ -24,6 +24,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod certificates;
 pub mod child;
 pub mod client;
 pub mod cluster;

@@ -4,11 +4,13 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand};
 use config::{Overrides, Settings};
 
 use crate::source::Source;
+use crate::tls;
 
 mod health;
 mod statements;
@@ -154,7 +156,7 @@ fn serve_with<E: Into<Failure>>(
     run: impl FnOnce(Settings, Source) -> Result<(), E>,
 ) -> Result<(), Failure> {
     let settings = source.load()?;
-    for warning in settings.warnings() {
+    for warning in settings.warnings().into_iter().chain(tls::warnings(&settings, SystemTime::now())) {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }
     run(settings, source).map_err(Into::into)
@@ -163,7 +165,8 @@ fn serve_with<E: Into<Failure>>(
 fn check(file: PathBuf) -> Result<(), Failure> {
     let source = Source { file: Some(file), overrides: Overrides::default() };
     let settings = source.load()?;
-    print(&summary::summary(&source.name(), &settings))
+    tls::make(&settings)?;
+    print(&summary::summary(&source.name(), &settings, &tls::warnings(&settings, SystemTime::now())))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

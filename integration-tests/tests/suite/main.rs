@@ -34,3 +34,4 @@ mod shutdown;
 mod simple;
 mod startup;
 mod timeout;
+mod tls;

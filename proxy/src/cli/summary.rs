@@ -6,7 +6,7 @@ use config::units::show_duration;
 use config::{AuthMethod, Database, PoolMode, Settings, TenantRule};
 
 /// A few lines for people: what would be served, how, and what is probably not meant. No secrets.
-pub(super) fn summary(file: &str, settings: &Settings) -> String {
+pub(super) fn summary(file: &str, settings: &Settings, more: &[String]) -> String {
     let mut text = String::new();
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
     let admin = settings.admin.as_ref().map_or_else(
@@ -35,7 +35,7 @@ pub(super) fn summary(file: &str, settings: &Settings) -> String {
         let _ = writeln!(text, "database   {}", line("*", database));
     }
     let _ = writeln!(text, "tenants    {}", tenants(settings));
-    for warning in settings.warnings() {
+    for warning in settings.warnings().iter().chain(more) {
         let _ = writeln!(text, "warning    {warning}");
     }
     text

@@ -40,6 +40,8 @@ pub(super) struct Channel {
     promised: usize,
     closed: bool,
     close_said: bool,
+    /// It has failed: nothing is read and nothing encrypted any more.
+    broken: bool,
 }
 
 enum Machine {
@@ -98,6 +100,7 @@ impl Channel {
             promised: 0,
             closed: false,
             close_said: false,
+            broken: false,
         }
     }
 
@@ -206,6 +209,9 @@ impl Channel {
 
     /// Looks at everything that has come; then says what is to be said. Gives the bytes that went into `into`.
     fn look(&mut self, into: &mut [u8], say: Say<'_>) -> io::Result<usize> {
+        if self.broken {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         let (mut used, mut taken) = (0, 0);
         let outcome = loop {
             let plain = &mut self.plain;
@@ -218,16 +224,7 @@ impl Channel {
                 plain.extend_from_slice(bytes.get(fits..).unwrap_or_default());
             };
             let incoming = self.incoming.get_mut(used..).unwrap_or_default();
-            let (discard, turn) = match &mut self.machine {
-                Machine::Client(connection) => {
-                    let process = Connection::<ClientConnectionData>::process_tls_records;
-                    turn(connection, process, incoming, &mut self.outgoing, &mut sink, say)
-                }
-                Machine::Server(connection) => {
-                    let process = Connection::<ServerConnectionData>::process_tls_records;
-                    turn(connection, process, incoming, &mut self.outgoing, &mut sink, say)
-                }
-            };
+            let (discard, turn) = self.machine.turn(incoming, &mut self.outgoing, &mut sink, say);
             used += discard;
             match turn {
                 Ok(Turn::Moved) => {}
@@ -245,25 +242,38 @@ impl Channel {
         outcome.map_err(|error| self.failed(error)).map(|()| taken)
     }
 
-    /// Collects what rustls wants the peer to be told of the failure.
+    /// Collects what rustls wants the peer to be told of the failure. The bytes that failed are not looked at again.
     fn failed(&mut self, error: Error) -> io::Error {
-        for _ in 0..4 {
-            let turned = match &mut self.machine {
-                Machine::Client(connection) => {
-                    let process = Connection::<ClientConnectionData>::process_tls_records;
-                    turn(connection, process, &mut self.incoming, &mut self.outgoing, &mut |_| {}, Say::Nothing).1
-                }
-                Machine::Server(connection) => {
-                    let process = Connection::<ServerConnectionData>::process_tls_records;
-                    turn(connection, process, &mut self.incoming, &mut self.outgoing, &mut |_| {}, Say::Nothing).1
-                }
-            };
+        self.broken = true;
+        while self.state().wants_write() {
+            let (_, turned) = self.machine.turn(&mut self.incoming, &mut self.outgoing, &mut |_| {}, Say::Nothing);
             if !matches!(turned, Ok(Turn::Moved)) {
                 break;
             }
         }
         self.incoming = Vec::new();
         io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+impl Machine {
+    fn turn(
+        &mut self,
+        incoming: &mut [u8],
+        outgoing: &mut Vec<u8>,
+        sink: &mut dyn FnMut(&[u8]),
+        say: Say<'_>,
+    ) -> (usize, Result<Turn, Error>) {
+        match self {
+            Machine::Client(connection) => {
+                let process = Connection::<ClientConnectionData>::process_tls_records;
+                turn(connection, process, incoming, outgoing, sink, say)
+            }
+            Machine::Server(connection) => {
+                let process = Connection::<ServerConnectionData>::process_tls_records;
+                turn(connection, process, incoming, outgoing, sink, say)
+            }
+        }
     }
 }
 
@@ -367,3 +377,6 @@ impl fmt::Debug for Channel {
         f.debug_struct("Channel").field("closed", &self.closed).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use config::{ClientTls, Identity, TlsMode};
 use rustls::crypto::CryptoProvider;
@@ -34,7 +33,6 @@ pub struct Clients {
     mode: TlsMode,
     config: Option<Arc<ServerConfig>>,
     binding: Option<Arc<[u8]>>,
-    expires: Option<SystemTime>,
 }
 
 impl fmt::Debug for Clients {
@@ -55,7 +53,7 @@ pub enum Manner {
 impl Clients {
     /// None is offered.
     pub fn none() -> Self {
-        Self { mode: TlsMode::Disable, config: None, binding: None, expires: None }
+        Self { mode: TlsMode::Disable, config: None, binding: None }
     }
 
     /// From the settings.
@@ -82,7 +80,6 @@ impl Clients {
             mode: tls.mode,
             config: Some(Arc::new(config)),
             binding: certificate::end_point(&own).map(Into::into),
-            expires: certificate::validity(&own).map(|(_, end)| end),
         })
     }
 
@@ -91,14 +88,14 @@ impl Clients {
         self.config.is_some()
     }
 
+    #[cfg(test)]
+    pub(super) fn config(&self) -> Option<Arc<ServerConfig>> {
+        self.config.clone()
+    }
+
     /// What clients may and must do.
     pub fn mode(&self) -> TlsMode {
         self.mode
-    }
-
-    /// When the certificate that clients see ends, if that is within `margin` of `now`.
-    pub fn expires_within(&self, margin: Duration, now: SystemTime) -> Option<SystemTime> {
-        self.expires.filter(|end| *end <= now + margin)
     }
 
     /// Shakes hands with a client; `early` has come from it already.

@@ -9,6 +9,7 @@ pub mod stream;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use config::{Settings, TlsVersion};
 use rustls::crypto::CryptoProvider;
@@ -16,6 +17,9 @@ use rustls::{CipherSuite, CommonState, ProtocolVersion, SupportedProtocolVersion
 
 use crate::session::ctl::TlsFace;
 use clients::Clients;
+
+/// How long before its end a certificate is warned of.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(30 * 86_400);
 
 /// What a finished handshake with a client has told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +111,29 @@ pub fn make(settings: &Settings) -> Result<Clients, TlsError> {
         servers::client_config(&database.upstream.tls)?;
     }
     Clients::new(&settings.tls)
+}
+
+/// What will stop working soon: certificates of ours that end within 30 days of `now`, a sentence each.
+pub fn warnings(settings: &Settings, now: SystemTime) -> Vec<String> {
+    let databases = settings.databases.values().chain(&settings.wildcard);
+    let upstreams = databases.filter_map(|database| database.upstream.tls.identity.as_ref());
+    let mut warnings: Vec<String> = settings
+        .tls
+        .identity
+        .iter()
+        .chain(upstreams)
+        .filter_map(|identity| {
+            let own = pem::certificates(&identity.chain.path, &identity.chain.text).ok()?;
+            let (_, end) = certificate::validity(own.first()?)?;
+            let left = end.duration_since(now).unwrap_or_default();
+            (left < EXPIRY_MARGIN).then(|| match left.as_secs() / 86_400 {
+                _ if left.is_zero() => format!("{}: the certificate has expired; renew it", identity.chain.path),
+                days => format!("{}: the certificate expires in {days} days; renew it", identity.chain.path),
+            })
+        })
+        .collect();
+    warnings.dedup();
+    warnings
 }
 
 /// The cryptography: ring's, named here and nowhere else.
