@@ -282,3 +282,45 @@ fn hostile_text_is_refused_quickly_and_without_a_panic() {
         assert!(started.elapsed().as_secs() < 20, "{}", &text[..20.min(text.len())]);
     }
 }
+
+/// `secret` stands for any file that can be read.
+#[test]
+fn what_tls_lacks_is_named() {
+    for (text, expected) in [
+        (
+            "[tls]\nmode = 'require'",
+            "f:2: tls.mode: needs a certificate to show to clients; add tls.cert_file and tls.key_file",
+        ),
+        (
+            "[tls]\nmode = 'verify-ca'\ncert_file = 'secret'\nkey_file = 'secret'",
+            "f:2: tls.mode: checks clients' certificates; add tls.ca_file, the authorities that sign them",
+        ),
+        ("[tls]\ncert_file = 'secret'", "f:2: tls.cert_file: names a certificate without its key; add key_file"),
+        (
+            "[upstream_tls]\nkey_file = 'secret'",
+            "f:2: upstream_tls.key_file: names a key without its certificate; add cert_file",
+        ),
+        (
+            "[upstream_tls]\nmode = 'verify-full'",
+            "f:4: databases.ok.upstream: asks for verify-full and names no authority; add sslrootcert=FILE or sslrootcert=system to the URL, or upstream_tls.ca_file",
+        ),
+        (
+            "[databases.a]\nupstream = 'postgres://h/d?sslmode=require&sslrootcert=system'",
+            "f:2: databases.a.upstream: takes the system's authorities, which sign for everybody, with require; use verify-full",
+        ),
+        (
+            "[databases.a]\nupstream = 'postgres://h/d?sslnegotiation=direct'",
+            "f:2: databases.a.upstream: begins with TLS directly, where prefer could not fall back; use require, verify-ca or verify-full",
+        ),
+        (
+            "[databases.a]\nupstream = 'postgres://h/d?sslmode=disable&channel_binding=require'",
+            "f:2: databases.a.upstream: requires channel binding without TLS; allow TLS, or set channel_binding to prefer",
+        ),
+    ] {
+        assert_eq!(told(text), [expected], "{text}");
+    }
+    let system = read("[databases.a]\nupstream = 'postgres://h/d?sslrootcert=system'").unwrap();
+    assert_eq!(system.databases["a"].upstream.tls.mode, config::TlsMode::VerifyFull, "as for libpq");
+    let one = "[upstream_tls]\nmode = 'verify-full'\nca_file = 'secret'\n[databases.a]\nupstream = 'postgres://h/d?sslmode=disable'";
+    assert_eq!(read(one).unwrap().databases["a"].upstream.tls.mode, config::TlsMode::Disable, "the URL wins");
+}

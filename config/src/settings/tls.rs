@@ -31,13 +31,14 @@ impl Builder<'_> {
         ClientTls { mode, identity, authorities, min_version: self.min_version("tls") }
     }
 
-    /// `[upstream_tls]`: what holds for servers whose URL says nothing else.
+    /// `[upstream_tls]`: what holds for servers whose URL says nothing else. Whether it fits together is asked for each
+    /// server, with its URL.
     pub(super) fn upstream_tls(&mut self) -> UpstreamTls {
         let section = "upstream_tls";
         let identity = self.identity_of(section);
         let path = [section, "ca_file"];
         let authorities = self.text(&path).and_then(|name| self.authorities(&path, name));
-        let tls = UpstreamTls {
+        UpstreamTls {
             mode: TlsMode::from_word(&self.word(&[section, "mode"])).unwrap_or(TlsMode::Prefer),
             authorities,
             identity,
@@ -48,9 +49,7 @@ impl Builder<'_> {
             channel_binding: binding(&self.word(&[section, "channel_binding"])).unwrap_or(ChannelBinding::Prefer),
             min_version: self.min_version(section),
             server_name: true,
-        };
-        self.check_upstream_tls(&[section, "mode"], &tls, self.given(&path).is_some());
-        tls
+        }
     }
 
     /// What holds for one server: its URL's parameters, else those of `[upstream_tls]`.

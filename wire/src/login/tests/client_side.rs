@@ -348,3 +348,40 @@ fn no_secret_is_printed() {
         assert!(!printed.contains("hunter2") && !printed.contains("104, 117"), "{printed}");
     }
 }
+
+#[test]
+fn only_one_byte_answers_the_request_for_tls() {
+    assert_eq!(client::tls_answer(b""), Ok(None));
+    assert_eq!(client::tls_answer(b"S"), Ok(Some(true)));
+    assert_eq!(client::tls_answer(b"N"), Ok(Some(false)));
+    for injected in [&b"SR\0\0\0\x08\0\0\0\0"[..], b"NR", b"SS"] {
+        assert_eq!(client::tls_answer(injected), Err(Error::BytesBehindTlsAnswer));
+    }
+    for other in [&b"E\0\0\0\x05x"[..], b"H", b"\x15\x03\x01"] {
+        assert!(matches!(client::tls_answer(other), Err(Error::Unexpected { by: Peer::Server, .. })));
+    }
+}
+
+#[test]
+fn a_required_binding_takes_nothing_less() {
+    let start = |binding| {
+        let login = ClientLogin::start(USER, [], password(b"pencil"), ProtocolVersion::V3_0, &mut Vec::new());
+        login.unwrap().bound_to(binding)
+    };
+    let said = |binding, bytes: &[u8]| {
+        let (mut rest, mut out) = (bytes, Vec::new());
+        let frame = client::next_message(&mut rest).unwrap().unwrap();
+        start(binding).receive(frame, &mut out).map(|_| out)
+    };
+    let data = || b"digest".to_vec();
+    let (plain, plus) =
+        (authentication(10, b"SCRAM-SHA-256\0\0"), authentication(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"));
+    for less in [&ok()[..], &authentication(3, b""), &authentication(5, b"salt"), &plain] {
+        assert_eq!(said(Binding::Required(data()), less).err(), Some(Error::NoChannelBinding));
+    }
+    let holds = |said: Result<Vec<u8>>, words: &[u8]| said.unwrap().windows(words.len()).any(|part| part == words);
+    assert!(holds(said(Binding::Required(data()), &plus), b"SCRAM-SHA-256-PLUS\0"));
+    assert!(holds(said(Binding::Preferred(data()), &plus), b"p=tls-server-end-point,,n=,r="));
+    assert!(holds(said(Binding::Preferred(data()), &plain), b"y,,n=,r="));
+    assert!(holds(said(Binding::None, &plus), b"n,,n=,r="));
+}
