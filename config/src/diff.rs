@@ -78,9 +78,7 @@ fn flat(settings: &Settings) -> Flat {
     put(&["max_clients"], settings.max_clients.to_string());
     put(&["admin", "listen"], settings.admin.as_ref().map_or("off".to_owned(), |admin| admin.listen.to_string()));
     put(&["admin", "token"], shown_secret(settings.admin.as_ref().and_then(|admin| admin.token.as_ref())));
-    put(&["auth", "method"], format!("{:?}", settings.auth.method));
-    put(&["auth", "plaintext_network"], settings.auth.plaintext_network.to_string());
-    put(&["auth", "login_timeout"], show_duration(settings.auth.login_timeout));
+    put_auth(&mut put, &settings.auth);
     put(&["observe", "statements"], settings.observe.statements.to_string());
     put(&["observe", "n_plus_one"], settings.observe.n_plus_one.to_string());
     put(&["observe", "profile"], format!("{:?}", settings.observe.profile));
@@ -106,6 +104,7 @@ fn flat(settings: &Settings) -> Flat {
             UserSecret::None => ("none", None),
         };
         put(&["users", name, "password"], format!("{kind} {}", shown_secret(secret)));
+        put(&["users", name, "upstream_user"], format!("{:?}", user.upstream_user));
         put(&["users", name, "upstream_password"], shown_secret(user.upstream_password.as_ref()));
     }
     for (name, database) in &settings.databases {
@@ -120,7 +119,34 @@ fn flat(settings: &Settings) -> Flat {
     all
 }
 
+fn put_auth(put: &mut dyn FnMut(&[&str], String), auth: &Auth) {
+    let limits = &auth.limits;
+    for (key, value) in [
+        ("method", auth.method.word().to_owned()),
+        ("hba_file", format!("{:?}", auth.hba)),
+        ("ident_file", format!("{:?}", auth.maps)),
+        ("map", format!("{:?}", auth.map)),
+        ("cert_name", format!("{:?}", auth.cert_name)),
+        ("plaintext_network", auth.plaintext_network.to_string()),
+        ("login_timeout", show_duration(auth.login_timeout)),
+        ("secret_cache", show_duration(auth.secret_cache)),
+        ("unknown_cache", show_duration(auth.unknown_cache)),
+        ("max_logins", limits.concurrent.to_string()),
+        ("max_logins_per_address", limits.per_address.to_string()),
+        ("max_failures", limits.failures.to_string()),
+        ("failure_period", show_duration(limits.period)),
+        ("failure_exempt", format!("{:?}", limits.exempt)),
+    ] {
+        put(&["auth", key], value);
+    }
+}
+
 fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Database) {
+    let query = database.auth_query.as_ref();
+    put(&["databases", name, "auth_user"], format!("{:?}", query.map(|query| &query.user)));
+    put(&["databases", name, "auth_query"], format!("{:?}", query.map(|query| &query.text)));
+    put(&["databases", name, "auth_password"], shown_secret(query.and_then(|query| query.password.as_ref())));
+    put(&["databases", name, "auth_database"], format!("{:?}", query.map(|query| &query.database)));
     let Upstream { hosts, session_attrs, load_balance, database: there, user, password, tls } = &database.upstream;
     let password = shown_secret(password.as_ref());
     let servers = format!("{hosts:?} {session_attrs:?} {load_balance} {}", shown_tls(tls));

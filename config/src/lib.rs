@@ -18,8 +18,11 @@
 #![forbid(unsafe_code)]
 
 mod diff;
+pub mod hba;
+mod ident;
 mod mistake;
 mod model;
+mod network;
 mod reference;
 mod schema;
 mod settings;
@@ -31,8 +34,10 @@ mod url;
 mod userlist;
 
 pub use diff::Changes;
+pub use ident::IdentMaps;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use model::*;
+pub use network::Network;
 pub use reference::reference;
 pub use sources::{NoSources, Overrides, Sources};
 pub use url::{UrlError, UrlTls, parse_url};

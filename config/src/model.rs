@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod auth;
 mod peers;
 mod tls;
 mod upstream;
 
+pub use auth::*;
 pub use listen::{Listen, ListenLoss, ListenWay};
 pub use peers::{PeerAddress, Peers};
 pub use tls::*;
@@ -65,75 +67,6 @@ pub struct Admin {
     pub token: Option<Secret>,
 }
 
-/// A password or token. Its bytes are shown by nothing but [`Secret::reveal`].
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    /// Wraps a secret text.
-    pub fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself, for the one place that needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-/// How a client proves who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMethod {
-    /// Everybody is who they say they are. Loopback and tests only.
-    Trust,
-    /// md5 challenge against the stored password.
-    Md5,
-    /// SCRAM-SHA-256 against the stored password or verifier.
-    ScramSha256,
-    /// Users with a stored secret by SCRAM; everybody else's password is asked for in clear text and tried on the
-    /// server itself, over loopback only unless `plaintext_network` allows more.
-    PassThrough,
-}
-
-/// Login rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Auth {
-    /// The method for clients.
-    pub method: AuthMethod,
-    /// Pass-through may ask for a clear-text password over a plain network too.
-    pub plaintext_network: bool,
-    /// A client that has not logged in by then is closed.
-    pub login_timeout: Duration,
-}
-
-/// One user that clients may log in as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// What the client must prove, and what upstreams are told unless `upstream_password` is set.
-    pub secret: UserSecret,
-    /// What upstreams are told; `None`: the plain password of `secret` if it has one, else the database's own.
-    pub upstream_password: Option<Secret>,
-}
-
-/// What is stored of a user's password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UserSecret {
-    /// The password itself.
-    Plain(Secret),
-    /// `md5…` as in `pg_shadow`: 32 hex digits, without the prefix.
-    Md5(Secret),
-    /// A whole `SCRAM-SHA-256$…` verifier.
-    Scram(Secret),
-    /// Nothing: pass-through or trust.
-    None,
-}
-
 /// One database that clients may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
@@ -141,6 +74,8 @@ pub struct Database {
     pub upstream: Upstream,
     /// Its pools' settings (one pool per user).
     pub pool: Pool,
+    /// How secrets of users who are not listed are looked up; `None`: they have none.
+    pub auth_query: Option<AuthQuery>,
 }
 
 /// When an upstream is given back.

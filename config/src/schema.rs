@@ -6,7 +6,7 @@
 mod rows;
 mod tls;
 
-pub(crate) use rows::{POOL, ROWS, SECTIONS};
+pub(crate) use rows::{AUTH, POOL, ROWS, SECTIONS};
 
 /// One key.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Word(&'static [&'static str]),
     /// `address:port`, or a list of such.
     Addresses,
+    /// Addresses and networks, in a list or with commas between them; may be empty.
+    Networks,
     /// `address:port` or `off`.
     AddressOrOff,
     /// `postgres://…`; a secret, as it may hold a password.
@@ -83,9 +85,9 @@ pub(crate) fn is_list(path: &[&str]) -> bool {
     path == ["tenants", "rule"]
 }
 
-/// Every row, the pool's among them.
+/// Every row, those for logins and the pool's among them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter().chain(tls::TLS).chain(POOL)
+    ROWS.iter().chain(tls::TLS).chain(AUTH).chain(POOL)
 }
 
 /// Keys that may stand directly under a path.

@@ -10,6 +10,7 @@ use crate::text::{self, Given, Quoted, Value, Written, show_path};
 use crate::*;
 
 mod access;
+mod auth;
 mod peers;
 mod tenants;
 mod tls;
@@ -47,13 +48,15 @@ impl Settings {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let network = self.listen.iter().find(|address| !address.ip().is_loopback());
-        if let Some(address) = network.filter(|_| self.auth.method == AuthMethod::Trust) {
+        let trusts = self.auth.hba.is_none() && self.auth.method == AuthMethod::Trust;
+        if let Some(address) = network.filter(|_| trusts) {
             warnings.push(format!(
                 "auth.method: trust believes everybody who reaches {address}; use passthrough or scram-sha-256"
             ));
         }
         for (name, user) in &self.users {
-            if self.auth.method == AuthMethod::ScramSha256 && matches!(user.secret, UserSecret::Md5(_)) {
+            let scram = self.auth.hba.is_none() && self.auth.method == AuthMethod::ScramSha256;
+            if scram && matches!(user.secret, UserSecret::Md5(_)) {
                 warnings.push(format!("users.{name}: an md5 hash cannot serve SCRAM-SHA-256, so this user cannot log in; store a password or a verifier, or set auth.method = \"md5\""));
             }
         }
@@ -80,6 +83,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn settings(&mut self, overrides: &Overrides) -> Settings {
         let upstream_tls = self.upstream_tls();
+        let users = self.users();
         let mut settings = Settings {
             listen: self.addresses(&["listen"]),
             listen_reuse_port: self.flag(&["listen_reuse_port"]),
@@ -88,8 +92,8 @@ impl Builder<'_> {
             max_clients: self.count(&["max_clients"]),
             tls: self.client_tls(),
             auth: self.auth(),
-            users: self.users(),
-            databases: self.databases(&upstream_tls),
+            databases: self.databases(&users, &upstream_tls),
+            users,
             upstream_tls,
             wildcard: None,
             tenants: self.tenants(),
@@ -122,57 +126,8 @@ impl Builder<'_> {
         Some(Admin { listen, token })
     }
 
-    fn auth(&mut self) -> Auth {
-        let method = match self.word(&["auth", "method"]).as_str() {
-            "trust" => AuthMethod::Trust,
-            "md5" => AuthMethod::Md5,
-            "scram-sha-256" => AuthMethod::ScramSha256,
-            _ => AuthMethod::PassThrough,
-        };
-        Auth {
-            method,
-            plaintext_network: self.flag(&["auth", "plaintext_network"]),
-            login_timeout: self.time(&["auth", "login_timeout"]),
-        }
-    }
-
-    fn users(&mut self) -> BTreeMap<String, User> {
-        let mut users = BTreeMap::new();
-        for name in self.names_under(&["users"]) {
-            let path = ["users", name.as_str()];
-            let secret = match self.secret(&path, "password") {
-                Some(secret) => parse_secret(secret.reveal()).unwrap_or_else(|sentence| {
-                    self.wrong(&["users", &name, "password"], sentence);
-                    UserSecret::None
-                }),
-                None => UserSecret::None,
-            };
-            let upstream_password = self.secret(&path, "upstream_password");
-            users.insert(name, User { secret, upstream_password });
-        }
-        let path = ["auth", "userlist"];
-        let Some(file) = self.text(&path) else { return users };
-        match self.sources.read(&file).map(|text| parse_userlist(&text)) {
-            Err(why) => self.wrong(&path, &format!("cannot read {file}: {why}; correct the path or its permissions")),
-            Ok(Err(errors)) => {
-                for UserlistError { line, sentence } in errors {
-                    self.wrong(&path, &format!("{file}, line {line}: {sentence}"));
-                }
-            }
-            Ok(Ok(listed)) => {
-                for (name, secret) in listed {
-                    if users.contains_key(&name) {
-                        self.wrong(&["users", &name], &format!("stands in {file} too; remove it from one of the two"));
-                    }
-                    users.insert(name, User { secret, upstream_password: None });
-                }
-            }
-        }
-        users
-    }
-
     /// All databases, the wildcard among them under its name `*`.
-    fn databases(&mut self, tls: &UpstreamTls) -> BTreeMap<String, Database> {
+    fn databases(&mut self, users: &BTreeMap<String, User>, tls: &UpstreamTls) -> BTreeMap<String, Database> {
         let mut databases = BTreeMap::new();
         for name in self.names_under(&["databases"]) {
             let pool = self.pool(&["databases", &name]);
@@ -187,9 +142,19 @@ impl Builder<'_> {
                 continue;
             };
             match parse_url(&url) {
-                Ok((upstream, own)) => {
-                    let upstream = Upstream { tls: self.tls_of(&path, own, tls), ..upstream };
-                    databases.insert(name, Database { upstream, pool });
+                Ok((mut upstream, own)) => {
+                    upstream.tls = self.tls_of(&path, own, tls);
+                    if let Some(password) = self.secret(&["databases", &name], "password") {
+                        if upstream.password.is_some() {
+                            self.wrong(
+                                &["databases", &name, "password"],
+                                "stands in the URL too; leave one of the two out",
+                            );
+                        }
+                        upstream.password = Some(password);
+                    }
+                    let auth_query = self.auth_query(Some(&name), &upstream, users);
+                    databases.insert(name, Database { upstream, pool, auth_query });
                 }
                 Err(error) => self.wrong(&path, &error.to_string()),
             }
@@ -293,18 +258,17 @@ impl Builder<'_> {
         let upstream = Upstream { tls, ..upstream };
         let pool = self.pool(&["pool"]);
         if let (Some(user), Some(password)) = (&upstream.user, &upstream.password) {
-            settings
-                .users
-                .entry(user.clone())
-                .or_insert_with(|| User { secret: UserSecret::Plain(password.clone()), upstream_password: None });
+            settings.users.entry(user.clone()).or_insert_with(|| UserSecret::Plain(password.clone()).into());
         }
+        let auth_query = self.auth_query(None, &upstream, &settings.users);
         // Nobody borrows the URL's user: with its name here, every client that passes through would become it.
         let every = Upstream { database: None, user: None, password: None, ..upstream.clone() };
         if let Some(name) = upstream.database {
             let named = Upstream { database: Some(name.clone()), ..every.clone() };
-            settings.databases.entry(name).or_insert_with(|| Database { upstream: named, pool: pool.clone() });
+            let (pool, auth_query) = (pool.clone(), auth_query.clone());
+            settings.databases.entry(name).or_insert_with(|| Database { upstream: named, pool, auth_query });
         }
-        settings.wildcard = Some(Database { upstream: every, pool });
+        settings.wildcard = Some(Database { upstream: every, pool, auth_query });
     }
 
     fn check_whole(&mut self, settings: &Settings) {
@@ -316,9 +280,11 @@ impl Builder<'_> {
                 sentence: "no upstream is configured; add [databases.\"*\"] with upstream = \"postgres://…\", or start with --upstream URL".to_owned(),
             });
         }
-        let listed = matches!(settings.auth.method, AuthMethod::Md5 | AuthMethod::ScramSha256);
-        if listed && settings.users.is_empty() && self.written.mistakes.is_empty() {
-            self.wrong(&["auth", "method"], "lets only listed users in, and none is listed; add [users.NAME] or auth.userlist, or use \"passthrough\"");
+        let listed = settings.auth.hba.is_none() && settings.auth.method.needs_secret();
+        let mut databases = settings.databases.values().chain(&settings.wildcard);
+        let found = !settings.users.is_empty() || databases.any(|database| database.auth_query.is_some());
+        if listed && !found && self.written.mistakes.is_empty() {
+            self.wrong(&["auth", "method"], "lets only listed users in, and none is listed; add [users.NAME], auth.userlist or auth.query_user, or use \"passthrough\"");
         }
         let bound =
             settings.admin.as_ref().filter(|admin| admin.listen.port() != 0 && settings.listen.contains(&admin.listen));

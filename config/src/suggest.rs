@@ -3,7 +3,7 @@
 use crate::schema;
 
 /// What other poolers and PostgreSQL call it, and our key for it.
-const ELSEWHERE: [(&str, &str); 16] = [
+const ELSEWHERE: [(&str, &str); 22] = [
     ("listen_addr", "listen"),
     ("listen_port", "listen"),
     ("port", "listen"),
@@ -20,6 +20,12 @@ const ELSEWHERE: [(&str, &str); 16] = [
     ("max_prepared_statements", "pool.max_prepared"),
     ("auth_type", "auth.method"),
     ("auth_file", "auth.userlist"),
+    ("auth_hba_file", "auth.hba_file"),
+    ("auth_ident_file", "auth.ident_file"),
+    ("auth_query", "auth.query"),
+    ("auth_user", "auth.query_user"),
+    ("auth_dbname", "auth.query_database"),
+    ("authentication_timeout", "auth.login_timeout"),
 ];
 
 /// The sentence for a key that does not exist.

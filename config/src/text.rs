@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::mistake::{Mistake, Place};
 use crate::schema::{self, Found, Kind, Row};
-use crate::{Overrides, Sources, suggest, units};
+use crate::{Network, Overrides, Sources, suggest, units};
 
 /// A value that has the type of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub(crate) enum Value {
     Time(Duration),
     Text(String),
     Addresses(Vec<SocketAddr>),
+    Networks(Vec<Network>),
 }
 
 /// A value and where it came from.
@@ -161,6 +162,16 @@ impl Walk<'_> {
                     Ok(Value::Addresses(all))
                 }
             }
+            DeValue::Array(entries) if row.kind == Kind::Networks => {
+                let mut all = Vec::new();
+                for entry in entries.iter() {
+                    let DeValue::String(text) = entry.get_ref() else {
+                        return Err("holds something that is not text; write [\"10.0.0.0/8\", \"::1\"]".to_owned());
+                    };
+                    all.push(network(&self.interpolated(text)?)?);
+                }
+                Ok(Value::Networks(all))
+            }
             other => Err(format!("is {}; write {}", kind_of(other), expected(row.kind))),
         }
     }
@@ -251,7 +262,13 @@ pub(crate) fn parse(row: &Row, text: &str, quoted: Quoted, sources: &dyn Sources
                 Ok(Value::Time(time))
             }
         }
-        Kind::Text | Kind::Secret | Kind::Word(_) | Kind::Addresses | Kind::AddressOrOff | Kind::Url
+        Kind::Text
+        | Kind::Secret
+        | Kind::Word(_)
+        | Kind::Addresses
+        | Kind::AddressOrOff
+        | Kind::Networks
+        | Kind::Url
             if quoted == Quoted::No =>
         {
             wrong()
@@ -269,10 +286,18 @@ pub(crate) fn parse(row: &Row, text: &str, quoted: Quoted, sources: &dyn Sources
         }
         Kind::AddressOrOff if text == "off" => Ok(Value::Addresses(Vec::new())),
         Kind::AddressOrOff => Ok(Value::Addresses(vec![address(text)?])),
+        Kind::Networks => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(network).collect::<Result<_, _>>().map(Value::Networks)
+        }
         Kind::Addresses => {
             text.split(',').map(|part| address(part.trim())).collect::<Result<_, _>>().map(Value::Addresses)
         }
     }
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    Network::parse(text).map_err(|sentence| format!("{} {sentence}", shown(text)))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -300,6 +325,7 @@ pub(crate) fn expected(kind: Kind) -> String {
         Kind::Word(words) => format!("one of {}, in quotes", words.join(", ")),
         Kind::Addresses => "an address with its port, such as \"127.0.0.1:6432\", or a list of them".to_owned(),
         Kind::AddressOrOff => "an address with its port, such as \"127.0.0.1:6433\", or \"off\"".to_owned(),
+        Kind::Networks => "a list of addresses and networks, such as [\"10.0.0.0/8\", \"::1\"]".to_owned(),
         Kind::Url => "a URL such as \"postgres://user:password@host:5432/database\"".to_owned(),
     }
 }

@@ -28,6 +28,9 @@ fn read(text: &str) -> Result<Settings, Mistakes> {
             ("blank", " \n"),
             ("users", "\"anna\" \"x\"\n"),
             ("broken", "\"anna\" \"x\"\nbob\n\"carl\n"),
+            ("rules", "local all all peer map=absent\n"),
+            ("bad rules", "local all all trust\nhost all +staff all ldap\n"),
+            ("no rules", "# none\n"),
         ]),
     };
     Settings::from_toml(text, &Overrides::default(), &world)
@@ -40,6 +43,31 @@ fn told(text: &str) -> Vec<String> {
         Ok(_) => Vec::new(),
         Err(mistakes) => mistakes.iter().map(|mistake| mistake.show("f")).collect(),
     }
+}
+
+#[test]
+fn every_mistake_in_a_file_of_rules_is_told_with_its_line() {
+    let starts = |text: &str, expected: &[&str]| {
+        let told = told(text);
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{told}");
+        }
+    };
+    starts(
+        "[auth]\nhba_file = 'bad rules'",
+        &[
+            "f:2: auth.hba_file: bad rules, line 2: names the members of a role (\"+staff\")",
+            "f:2: auth.hba_file: bad rules, line 2: asks for the method \"ldap\"",
+        ],
+    );
+    starts("[auth]\nhba_file = 'rules'", &["f:2: auth.hba_file: line 1: names the map \"absent\""]);
+    starts("[auth]\nhba_file = 'no rules'", &["f:2: auth.hba_file: names no rules, which holds no rule"]);
+    starts("[auth]\nhba_file = 'absent'", &["f:2: auth.hba_file: cannot read absent: no such file"]);
+    starts("[auth]\nmethod = 'cert'\nmap = 'x'", &["f:3: auth.map: names the map \"x\""]);
+    starts("[auth]\nquery = 'select 1'\nquery_user = 'a'", &["f:2: auth.query: has no $1"]);
+    starts("[auth]\nquery = 'select $1'", &["f:2: auth.query: is never asked"]);
+    starts("[auth]\nfailure_exempt = ['10.0.0.0/40']", &["f:2: auth.failure_exempt: \"10.0.0.0/40\" has more bits"]);
 }
 
 #[test]
@@ -148,7 +176,7 @@ fn one_mistake_one_sentence() {
         ),
         (
             "[auth]\nmethod = 'md5'",
-            "f:2: auth.method: lets only listed users in, and none is listed; add [users.NAME] or auth.userlist, or use \"passthrough\"",
+            "f:2: auth.method: lets only listed users in, and none is listed; add [users.NAME], auth.userlist or auth.query_user, or use \"passthrough\"",
         ),
         (
             "[auth]\nuserlist = 'nowhere'",

@@ -312,11 +312,25 @@ impl Cluster {
         }
     }
 
-    fn write_settings(&self) {
-        let method = self.hba.method();
+    /// Asks for another proof from now on.
+    pub fn change_hba(&self, hba: Hba) {
+        let loaded = "select pg_conf_load_time()";
+        let before = self.value("postgres", loaded);
+        self.write_hba(hba);
+        self.run("postgres", "select pg_reload_conf()");
+        // A connection inherits the time from the process that takes connections: so it has read the file as well.
+        assert!(within(PATIENCE, || self.value("postgres", loaded) != before), "PostgreSQL did not reload");
+    }
+
+    fn write_hba(&self, hba: Hba) {
+        let method = hba.method();
         let own = format!("host all,replication {SUPERUSER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n");
         let hba = format!("local all all trust\n{}", self.rules.as_ref().unwrap_or(&own));
         fs::write(self.data().join("pg_hba.conf"), hba).expect("the cluster's folder can be written");
+    }
+
+    fn write_settings(&self) {
+        self.write_hba(self.hba);
         let mut lines = format!(
             "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 200\n\
              shared_buffers = 32MB\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\n\

@@ -127,10 +127,10 @@ fn settings(upstream: SocketAddr) -> Settings {
         max_clients: 1000,
         tls: ClientTls::default(),
         upstream_tls: UpstreamTls::default(),
-        auth: Auth { method: AuthMethod::Trust, plaintext_network: false, login_timeout: Duration::from_secs(10) },
+        auth: Auth { method: AuthMethod::Trust, login_timeout: Duration::from_secs(10), ..Auth::default() },
         users: BTreeMap::new(),
         databases: BTreeMap::new(),
-        wildcard: Some(Database { upstream, pool: pool() }),
+        wildcard: Some(Database { upstream, pool: pool(), auth_query: None }),
         tenants: Tenants {
             rules: Vec::new(),
             default: "default".to_owned(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{PoolMode, SessionAttrs};
-use policy::verdict::{ConnectFailure, ListenRefusal, Refusal, SecurityLack, SessionState};
+use policy::verdict::{ConnectFailure, ListenRefusal, LoginRefusal, Refusal, SecurityLack, SessionState};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -70,6 +70,11 @@ fn every_make_target_in_the_documents_exists() {
     assert!(seen.contains("demo") && seen.contains("test"), "{seen:?}");
 }
 
+fn rule_refusal(rejected: bool) -> Refusal {
+    let (host, user, database) = ("x".into(), "x".into(), "x".into());
+    Refusal::Login(LoginRefusal::Rule { host, user, database, encrypted: false, rejected })
+}
+
 /// One of each kind. The match makes a new kind fail to compile here until it is in the list, and so in the document.
 fn refusals() -> Vec<Refusal> {
     let (name, time): (Box<str>, Duration) = ("x".into(), Duration::from_secs(1));
@@ -91,6 +96,14 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NotSecured { user: name.clone(), lack: SecurityLack::Certificate },
         Refusal::NotSecured { user: name.clone(), lack: SecurityLack::OwnCertificate },
         Refusal::NoUser,
+        Refusal::Login(LoginRefusal::Certificate { user: name.clone() }),
+        Refusal::Login(LoginRefusal::Peer { user: name.clone() }),
+        Refusal::Login(LoginRefusal::LookUp { user: name.clone() }),
+        Refusal::Login(LoginRefusal::Failures { retry_in: time }),
+        Refusal::Login(LoginRefusal::Logins { limit: 1, address: false }),
+        Refusal::Login(LoginRefusal::Logins { limit: 1, address: true }),
+        rule_refusal(true),
+        rule_refusal(false),
         Refusal::LoginTimeout { limit: time },
         Refusal::UnknownDatabase { database: name.clone() },
         Refusal::RefusedSetting { name: name.clone(), tenant: name.clone(), limit: time },
@@ -118,6 +131,14 @@ fn refusals() -> Vec<Refusal> {
             | Refusal::PlaintextRefused { .. }
             | Refusal::NotSecured { .. }
             | Refusal::NoUser
+            | Refusal::Login(
+                LoginRefusal::Rule { .. }
+                | LoginRefusal::Certificate { .. }
+                | LoginRefusal::Peer { .. }
+                | LoginRefusal::LookUp { .. }
+                | LoginRefusal::Failures { .. }
+                | LoginRefusal::Logins { .. },
+            )
             | Refusal::LoginTimeout { .. }
             | Refusal::UnknownDatabase { .. }
             | Refusal::RefusedSetting { .. }

@@ -10,9 +10,11 @@ use std::time::Duration;
 use config::{PoolMode, SessionAttrs};
 
 mod listen;
+mod login;
 mod texts;
 
 pub use listen::ListenRefusal;
+pub use login::LoginRefusal;
 
 /// What the session does with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +200,8 @@ pub enum Refusal {
         /// What it lacks.
         lack: SecurityLack,
     },
+    /// A rule or a limit keeps the client out.
+    Login(LoginRefusal),
     /// 28000: the startup packet names no user.
     NoUser,
     /// 57014: not logged in within `auth.login_timeout`, as PostgreSQL words it.
@@ -283,6 +287,7 @@ impl Refusal {
             Self::UpstreamLost { .. } => "08006",
             Self::PasswordFailed { .. } => "28P01",
             Self::PlaintextRefused { .. } | Self::NotSecured { .. } | Self::NoUser => "28000",
+            Self::Login(refusal) => refusal.code(),
             Self::UnknownDatabase { .. } => "3D000",
             Self::RefusedSetting { .. } => "22023",
             Self::Listen(refusal) => refusal.code(),
@@ -302,6 +307,7 @@ impl Refusal {
             | Self::PasswordFailed { .. }
             | Self::PlaintextRefused { .. }
             | Self::NotSecured { .. }
+            | Self::Login(_)
             | Self::NoUser
             | Self::LoginTimeout { .. }
             | Self::UnknownDatabase { .. }

@@ -14,7 +14,7 @@ use crate::pool::{Berth, DialFailure, Pool, Welcome};
 use crate::shared::Shared;
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::CancelTarget;
-use crate::upstream::dial::Failure;
+use crate::upstream::dial::{Failure, is_about_credentials};
 use crate::worker::Mail;
 use crate::worker::checkout::unavailable;
 
@@ -75,9 +75,12 @@ pub async fn dial(
     meter.dials.increment();
     meter.upstreams_dialling.up();
     let settings = pool.settings();
-    let (target, generation) = (pool.target(), pool.servers.generation());
+    let (target, generation) = (pool.dialling_target(), pool.servers.generation());
     let began = Instant::now();
-    let dialled = target.dial(shared, &settings, settings.connect_timeout).await;
+    let dialled = match &target {
+        Some(target) => target.dial(shared, &settings, settings.connect_timeout).await,
+        None => Err(Failure::Forgotten),
+    };
     meter.upstreams_dialling.down();
     match dialled {
         Ok(mut dialled) => {
@@ -98,14 +101,13 @@ pub async fn dial(
         }
         Err(failure) => {
             meter.dial_failures.increment();
-            let failure = match failure {
-                Failure::Failed(failure) => failure,
-                Failure::NoPassword => DialFailure::Said {
-                    code: *b"28P01",
-                    message: "the server wants a password, and the proxy has none for this user".into(),
-                },
-            };
-            tracing::warn!(server = %target, database = %target.database, user = %target.user, ?failure, "no connection");
+            let failure = told(failure);
+            if let Some(target) = &target {
+                if matches!(failure, DialFailure::Said { code, .. } if is_about_credentials(&code)) {
+                    pool.learned.refuse(&target.credential);
+                }
+                tracing::warn!(server = %target, database = %target.database, user = %target.user, ?failure, "no connection");
+            }
             pool.set_failure(failure.clone());
             let (now, jitter) = (Instant::now(), rand::rng().random_range(0.0..1.0));
             let lost = {
@@ -120,6 +122,17 @@ pub async fn dial(
             Err(failure)
         }
     }
+}
+
+/// A failed attempt as clients are told of it.
+pub(crate) fn told(failure: Failure) -> DialFailure {
+    let message = match failure {
+        Failure::Failed(failure) => return failure,
+        Failure::NoPassword => "the server wants a password, and the proxy has none for this user",
+        Failure::Unusable(why) => why,
+        Failure::Forgotten => "the server no longer accepts what this user has proven; log in again",
+    };
+    DialFailure::Said { code: *b"28P01", message: message.into() }
 }
 
 /// Others may have queued while one was dialled.

@@ -1,16 +1,27 @@
 //! A client's way in: from its first byte to its worker. Runs on the control thread.
 //!
-//! | method | who | how |
-//! |---|---|---|
-//! | `trust` | everybody | not asked |
-//! | `md5`, `scram-sha-256` | users with a stored secret | by that secret |
-//! | `passthrough` | users with a stored secret | SCRAM by that secret |
-//! | | everybody else | the server decides: it lets the name in as it is, or the password is asked for in clear text (over loopback only, unless allowed) and tried on the server |
+//! | step | decides |
+//! |---|---|
+//! | [`limits`], [`room`] | whether the connection is looked at |
+//! | [`limits`], [`rate`] | whether its address may try |
+//! | [`rules`] | by which method |
+//! | [`secrets`], [`auth_query`] | what is known of the user |
+//! | [`proof`] | whether the client proves it |
+//! | [`by_server`] | or the server judges, where nothing is known |
+//! | [`target`] | who the user is on the server |
 
+mod auth_query;
+mod by_server;
 mod guests;
+mod limits;
 mod opening;
 mod proof;
+mod rate;
+mod room;
+mod rules;
+mod secrets;
 mod target;
+mod wish;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -18,18 +29,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use config::{AuthMethod, Secret, UserSecret};
+use config::hba::LoginRule;
+use config::{AuthMethod, Secret, Settings};
 use guests::Guests;
+use limits::{allowance, limited};
 use policy::verdict::Refusal;
+use proof::Proven;
 use rand::Rng;
+use rate::Failures;
+use room::Room;
+use secrets::{Known, Secrets};
 pub use target::target_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::encode::backend as say;
 use wire::frame;
 use wire::login::server::{Started, next_message};
 use wire::login::{AwaitStartup, Opened, ScramVerifier};
-use wire::startup::{ProtocolVersion, Replication, StartupMessage};
+use wire::startup::ProtocolVersion;
 use wire::tag::TransactionStatus;
+use wish::Wish;
+use zeroize::Zeroize;
 
 use crate::cancel::key::ProcessId;
 use crate::cancel::{Exchange, Via};
@@ -43,7 +62,7 @@ use crate::telemetry::{Sqlstate, TenantId, WorkerTelemetry};
 use crate::tls::Secured;
 use crate::tls::clients::Manner;
 use crate::trouble::Trouble;
-use crate::upstream::dial::is_about_credentials;
+use crate::upstream::dial::{Credential, is_about_credentials};
 use crate::worker::Mail;
 use crate::worker::checkout::unavailable;
 
@@ -57,10 +76,13 @@ pub struct Gate {
     secret: [u8; 32],
     verifiers: std::cell::RefCell<HashMap<String, (Secret, ScramVerifier)>>,
     exchange: Rc<Exchange>,
+    secrets: Secrets,
+    room: Room,
+    failures: std::cell::RefCell<Failures>,
+    /// Passwords that are tried on a server now.
+    trials: tokio::sync::Semaphore,
     guests: Guests,
     first_contacts: std::cell::RefCell<HashMap<usize, Rc<tokio::sync::Mutex<()>>>>,
-    /// What pass-through has learned of a pool: the password that its server took last, or that it wants none.
-    accepted: std::cell::RefCell<HashMap<usize, Option<Secret>>>,
 }
 
 /// Why a client is not let in.
@@ -69,6 +91,13 @@ enum Denied {
     Told(Trouble),
     /// It has gone.
     Gone,
+}
+
+impl Denied {
+    /// The client has shown that it does not know the password, or that there is no such user.
+    fn is_wrong_password(&self) -> bool {
+        matches!(self, Self::Told(Trouble::Protocol(error)) if matches!(**error, wire::Error::PasswordFailed { .. }))
+    }
 }
 
 impl<T: Into<Trouble>> From<T> for Denied {
@@ -115,6 +144,10 @@ impl Guest {
             if let Some(frame) = next_message(&mut rest)? {
                 let taken = take(frame, &mut self.out)?;
                 let used = self.bytes.len() - rest.len();
+                // It may be a password in clear text.
+                if let Some(used) = self.bytes.get_mut(..used) {
+                    used.zeroize();
+                }
                 self.bytes.drain(..used);
                 return Ok(taken);
             }
@@ -134,22 +167,30 @@ impl Gate {
             secret,
             verifiers: Default::default(),
             exchange,
+            secrets: Secrets::default(),
+            room: Room::default(),
+            failures: Default::default(),
+            trials: tokio::sync::Semaphore::new(by_server::MAX_TRIALS),
             guests: Guests::default(),
             first_contacts: Default::default(),
-            accepted: Default::default(),
         })
     }
 
     /// Serves a connection up to its hand-over to a worker.
     pub async fn admit(self: Rc<Self>, stream: Stream, peer: Peer) {
         let patience = self.shared.settings().auth.login_timeout;
+        let place = self.enter(peer);
         let mut guest =
             Guest { stream: Some(stream), peer, secured: None, bytes: Vec::with_capacity(512), out: Vec::new() };
         let _place = self.guests.enter();
+        let entering = async {
+            let _place = place?;
+            self.receive(&mut guest).await
+        };
         let admitted = tokio::select! {
             biased;
             () = self.guests.dismissed() => Ok(Err(Refusal::ShuttingDown.into())),
-            admitted = tokio::time::timeout(patience, self.receive(&mut guest)) => admitted,
+            admitted = tokio::time::timeout(patience, entering) => admitted,
         };
         let denied = match admitted {
             Ok(Ok(Some(arrival))) => return self.hand_over(guest, *arrival),
@@ -163,7 +204,9 @@ impl Gate {
             if is_about_credentials(code.as_bytes()) {
                 self.telemetry.load().login_failures.increment();
             }
-            tracing::info!(address = %peer, code = code.as_str(), "login refused");
+            if !trouble.is_login_limit() {
+                tracing::info!(address = %peer, code = code.as_str(), "login refused");
+            }
             self.telemetry.refused(None, TenantId::OTHERS, Sqlstate::new(code.as_bytes()));
             trouble.write(true, &mut guest.out);
             drop(tokio::time::timeout(std::time::Duration::from_secs(1), guest.flush()).await);
@@ -250,20 +293,57 @@ impl Gate {
 
     async fn log_in(&self, guest: &mut Guest, started: Started, wish: Wish) -> Result<Admitted, Denied> {
         let settings = self.shared.settings();
+        let source = limited(guest.peer, &settings.auth.limits);
+        self.may_try(source, &settings.auth.limits)?;
         let seat = Seat::take(&self.shared, settings.max_clients)?;
-        let known = settings.users.get(&wish.user).filter(|user| user.secret != UserSecret::None).is_some();
-        let by_server = settings.auth.method == AuthMethod::PassThrough && !known;
-        if !by_server {
-            let logged_in = self.by_secret(guest, started, &wish, &settings).await?;
-            let pool = self.pool_of(&wish, &settings).ok_or_else(|| unknown_database(&wish))?;
-            let welcome = self.welcome(&pool).await.inspect_err(|_| self.forget(&pool))?;
-            return self.admitted(guest, logged_in.version(), wish, pool, &welcome, seat);
-        }
+        let rule = rules::rule_for(guest, &wish, &settings)?;
+        let proven = self.prove(guest, started, &wish, &settings, &rule).await;
+        // Whoever guesses on many connections at once learns nothing from those that end after the budget has.
+        self.may_try(source, &settings.auth.limits).inspect_err(|_| guest.out.clear())?;
+        let proven = proven.inspect_err(|denied| {
+            if let (Some(source), true) = (source, denied.is_wrong_password()) {
+                self.failures.borrow_mut().failed(source, allowance(&settings.auth.limits), Instant::now());
+            }
+        })?;
         let pool = self.pool_of(&wish, &settings).ok_or_else(|| unknown_database(&wish))?;
-        let logged_in = self.by_server(guest, started, &wish, &settings, &pool).await;
-        let logged_in = logged_in.inspect_err(|_| self.forget(&pool))?;
-        let welcome = self.welcome(&pool).await.inspect_err(|_| self.forget(&pool))?;
-        self.admitted(guest, logged_in.version(), wish, pool, &welcome, seat)
+        let mut contact = pool.welcome();
+        if let Some(credential) = proven.credential
+            && pool.target().credential == Credential::Learned
+            && pool.learned.learn(credential, Instant::now())
+        {
+            // The server had refused what was known before: it is asked anew before the client is told that it is in.
+            pool.ledger().try_again();
+            contact = contact.filter(|_| pool.ledger().open() > 0);
+        }
+        let welcome = match contact {
+            Some(welcome) => welcome,
+            None => self.first_contact(&pool).await.inspect_err(|_| self.forget(&pool))?,
+        };
+        self.admitted(guest, proven.logged_in.version(), wish, pool, &welcome, seat)
+    }
+
+    /// Has the client prove who it is.
+    async fn prove(
+        &self,
+        guest: &mut Guest,
+        started: Started,
+        wish: &Wish,
+        settings: &Arc<Settings>,
+        rule: &LoginRule,
+    ) -> Result<Proven, Denied> {
+        let asks = rule.method.needs_secret() || rule.method == AuthMethod::PassThrough;
+        let known = if asks { self.known(wish, settings).await? } else { Known::nothing() };
+        if rule.method == AuthMethod::PassThrough && known.is_for_the_server() {
+            let pool = self.pool_of(wish, settings).ok_or_else(|| unknown_database(wish))?;
+            let logged_in = self.by_server(guest, started, wish, settings, &pool).await;
+            return logged_in.inspect_err(|_| self.forget(&pool)).map(Proven::from);
+        }
+        let proven = self.by_rule(guest, started, wish, settings, rule, &known).await;
+        proven.inspect_err(|denied| {
+            if denied.is_wrong_password() {
+                known.has_failed(&wish.user, Instant::now());
+            }
+        })
     }
 
     /// The pool that a client gets into; `None`: no such database.
@@ -275,18 +355,14 @@ impl Gate {
     fn forget(&self, pool: &Arc<Pool>) {
         if self.shared.forget_pool(pool) {
             self.first_contacts.borrow_mut().remove(&pool.id);
-            self.accepted.borrow_mut().remove(&pool.id);
         }
     }
 
     /// What the server says about itself; the first client of a pool waits for its first connection.
-    async fn welcome(&self, pool: &Arc<Pool>) -> Result<Arc<Welcome>, Denied> {
-        if let Some(welcome) = pool.welcome() {
-            return Ok(welcome);
-        }
+    async fn first_contact(&self, pool: &Arc<Pool>) -> Result<Arc<Welcome>, Denied> {
         let contact = self.first_contacts.borrow_mut().entry(pool.id).or_default().clone();
         let _first = contact.lock().await;
-        if let Some(welcome) = pool.welcome() {
+        if let Some(welcome) = pool.welcome().filter(|_| pool.ledger().open() > 0) {
             return Ok(welcome);
         }
         let now = Instant::now();
@@ -377,35 +453,6 @@ impl Drop for Seat {
         if let Some(shared) = self.0.take() {
             shared.clients.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// What a client asks for at startup.
-struct Wish {
-    user: String,
-    database: String,
-    application: String,
-    startup: Vec<(Box<str>, Box<[u8]>)>,
-}
-
-impl Wish {
-    fn read(message: &StartupMessage<'_>) -> Result<Self, Denied> {
-        if message.replication != Replication::No {
-            return Err(Trouble::NoReplication.into());
-        }
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let startup: Vec<(Box<str>, Box<[u8]>)> = message
-            .settings
-            .iter()
-            .map(|setting| (setting.name.to_ascii_lowercase().into(), setting.value.as_ref().into()))
-            .collect();
-        let application = startup.iter().find(|(name, _)| &**name == "application_name");
-        Ok(Self {
-            user: text(message.user),
-            database: text(message.database),
-            application: application.map_or_else(String::new, |(_, value)| text(value)),
-            startup,
-        })
     }
 }
 

@@ -38,7 +38,6 @@ use crate::login::target_of;
 use crate::shared::{Shared, WorkerSeat};
 use crate::telemetry::{Bounds, Clock, Telemetry};
 use crate::tls::TlsError;
-use crate::upstream::dial::{Credential, Target};
 use crate::upstream::resolve::{self, Resolver};
 use crate::worker::{self, Mail};
 
@@ -316,13 +315,6 @@ impl Handle {
         let settings = self.shared.set_settings(settings);
         for pool in self.shared.pools() {
             let Some((own, target)) = target_of(&settings, &pool.database, &pool.user) else { continue };
-            let before = pool.target();
-            // What a client has proven to the server is not forgotten.
-            let learned = target.credential == Credential::None && target.is_at_same_place(&before);
-            let target = match learned {
-                true => Arc::new(Target { credential: before.credential.clone(), ..(*target).clone() }),
-                false => target,
-            };
             pool.reload(own, target);
         }
         for worker in 0..self.shared.workers.len() {

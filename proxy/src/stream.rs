@@ -141,6 +141,15 @@ impl Stream {
         !matches!(failure, Ok(None))
     }
 
+    /// The address of ours that a TCP connection goes to.
+    pub fn local_ip(&self) -> Option<std::net::IpAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
+            Stream::Unix(_) => None,
+            Stream::Tls(stream) => stream.carrier().local_ip(),
+        }
+    }
+
     /// Takes the stream out of this thread's runtime.
     pub fn detach(self) -> io::Result<Detached> {
         match self {

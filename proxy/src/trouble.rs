@@ -1,7 +1,7 @@
 //! Any failure that a client is told of, and the one place that turns it into an ErrorResponse.
 
-use policy::verdict::Refusal;
 use policy::verdict::Severity as Ours;
+use policy::verdict::{LoginRefusal, Refusal};
 use wire::encode::{self, Report, Severity};
 use wire::error::Sqlstate;
 
@@ -59,6 +59,12 @@ impl Trouble {
             Self::Server { .. } | Self::Listen { .. } | Self::DuplicateStatement(_) => false,
             Self::Protocol(_) | Self::SettingsFailed | Self::NoReplication => true,
         }
+    }
+
+    /// A limit on logins keeps the client out: counted, and not logged, or a flood would fill the log.
+    pub fn is_login_limit(&self) -> bool {
+        let Self::Refused(refusal) = self else { return false };
+        matches!(**refusal, Refusal::Login(LoginRefusal::Failures { .. } | LoginRefusal::Logins { .. }))
     }
 
     /// Its SQLSTATE.

@@ -1,8 +1,12 @@
 //! The table itself, in the order of the reference.
 
+mod auth;
+
 use super::{Kind, Reload, Row};
+
 use Kind::{AddressOrOff, Addresses, Count, CountOrAuto, Flag, Secret, Text, Time, Url, Word};
 use Reload::{AtOnce, Restart};
+pub(crate) use auth::AUTH;
 
 pub(super) const fn row(
     path: &'static str,
@@ -54,7 +58,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("log", "How the proxy itself logs."),
 ];
 
-/// Every key outside `[pool]`.
+/// Every key but those for logins and of `[pool]`.
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
     row("listen", Addresses, Some("127.0.0.1:6432"), AtOnce,
@@ -71,22 +75,6 @@ pub(crate) const ROWS: &[Row] = &[
         "Bearer token that each request but `/livez` and `/readyz` must carry."),
     row("admin.token_file", Text, None, AtOnce,
         "File that holds the token; blanks at its end are dropped."),
-    row("auth.method", Word(&["passthrough", "scram-sha-256", "md5", "trust"]), Some("passthrough"), AtOnce,
-        "`passthrough`: users with a stored password by SCRAM-SHA-256, everybody else's password is tried on the server itself; works without a list of users and asks nobody for less than the server would. `scram-sha-256`, `md5`: only users that are listed. `trust`: everybody is believed; for loopback and tests."),
-    row("auth.plaintext_network", Flag, Some("false"), AtOnce,
-        "Lets pass-through ask for a clear-text password over a network that is neither loopback nor encrypted by TLS."),
-    row("auth.login_timeout", Time { zero: false }, Some("15s"), AtOnce,
-        "A client that has not logged in by then is closed: half-open connections must not pile up."),
-    row("auth.userlist", Text, None, AtOnce,
-        "PgBouncer's userlist file: a line is `\"user\" \"secret\"`, the secret as in `users.<name>.password`."),
-    row("users.<name>.password", Secret, None, AtOnce,
-        "The password, `md5` with 32 hex digits, or a `SCRAM-SHA-256$…` verifier as in `pg_authid`."),
-    row("users.<name>.password_file", Text, None, AtOnce,
-        "File that holds the same; blanks at its end are dropped."),
-    row("users.<name>.upstream_password", Secret, None, AtOnce,
-        "What servers are told for this user. Left out: the plain password, else the database's own."),
-    row("users.<name>.upstream_password_file", Text, None, AtOnce,
-        "File that holds the same; blanks at its end are dropped."),
     row("databases.<name>.upstream", Url, None, AtOnce,
         "The server: `postgres://user:password@host:port/database`. Required. Several hosts stand between commas, each with its port, and are tried in this order; `?target_session_attrs=` (`any`, `read-write`, `read-only`, `primary`, `standby`, `prefer-standby`) says which will do, `load_balance_hosts=random` tries them in random order: all as libpq does. Left out of it: `user`: the client's own; `password`: the client's own; `port`: 5432; `database`: the name that the client asked for. A Unix socket: `postgres://user@/db?host=/var/run/postgresql`."),
     row("tenants.default", Text, Some("default"), AtOnce,

@@ -64,6 +64,13 @@ impl Builder<'_> {
         }
     }
 
+    pub(super) fn networks(&mut self, path: &[&str]) -> Vec<Network> {
+        match self.value_at(&owned(path)) {
+            Some(Value::Networks(networks)) => networks,
+            _ => Vec::new(),
+        }
+    }
+
     /// `key`, or the text of the file that `key_file` names.
     pub(super) fn secret(&mut self, section: &[&str], key: &str) -> Option<Secret> {
         let file_key = format!("{key}_file");

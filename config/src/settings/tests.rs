@@ -1,7 +1,7 @@
 use super::*;
 use crate::schema::{Kind, Reload, Row};
 
-/// Every file holds a userlist line, which serves as a password too.
+/// Files of rules and of maps; every other one holds a userlist line, which serves as a password too.
 struct Files;
 
 impl Sources for Files {
@@ -13,8 +13,13 @@ impl Sources for Files {
         })
     }
 
-    fn read(&self, _path: &str) -> Result<String, String> {
-        Ok("\"listed\" \"secret\"\n".to_owned())
+    fn read(&self, path: &str) -> Result<String, String> {
+        let text = match path {
+            "hba" => "local all all trust\n",
+            "maps" => "other root postgres\n",
+            _ => "\"listed\" \"secret\"\n",
+        };
+        Ok(text.to_owned())
     }
 
     fn cores(&self) -> usize {
@@ -24,7 +29,7 @@ impl Sources for Files {
 
 const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenants.limits.acme]\n\
     [tls]\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n\
-    [upstream_tls]\nmode = 'require'\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n";
+    [upstream_tls]\nmode = 'require'\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n[auth]\nquery_user = 'asker'\n";
 
 fn read(text: &str) -> Settings {
     Settings::from_toml(text, &Overrides::default(), &Files).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))
@@ -32,6 +37,13 @@ fn read(text: &str) -> Settings {
 
 /// A value other than the default, as TOML.
 fn other_value(row: &Row) -> String {
+    match row.path {
+        "auth.hba_file" => return "'hba'".to_owned(),
+        "auth.ident_file" => return "'maps'".to_owned(),
+        "auth.map" => return "'other'\nident_file = 'maps'\nmethod = 'peer'".to_owned(),
+        "auth.query" | "databases.<name>.auth_query" => return "'select lookup($1)'".to_owned(),
+        _ => {}
+    }
     match row.kind {
         Kind::Flag => (row.default == Some("false")).to_string(),
         Kind::Count(low, _) | Kind::CountOrAuto(low, _) => (low + 1).to_string(),
@@ -40,6 +52,7 @@ fn other_value(row: &Row) -> String {
         Kind::Text | Kind::Secret => "'other'".to_owned(),
         Kind::Word(words) => format!("'{}'", words.last().unwrap()),
         Kind::Addresses | Kind::AddressOrOff => "'127.0.0.1:7000'".to_owned(),
+        Kind::Networks => "['10.0.0.0/8', '2001:db8::1']".to_owned(),
         Kind::Url => "'postgres://u:p@elsewhere:1/d'".to_owned(),
     }
 }
@@ -74,6 +87,12 @@ fn expected_key(path: &str) -> String {
     match path {
         "auth.userlist" => "users.listed.password".to_owned(),
         _ if path.contains("tls.") => path.to_owned(),
+        "auth.hba_file" | "auth.ident_file" => path.to_owned(),
+        "databases.app.password" | "databases.app.password_file" => "databases.app.upstream".to_owned(),
+        _ if path.starts_with("auth.query") => {
+            let own = path.trim_end_matches("_file").replace("auth.query", "databases.app.auth");
+            if own.ends_with(".auth") { format!("{own}_query") } else { own }
+        }
         _ => path.trim_end_matches("_file").replace("pool.", "databases.app."),
     }
 }
@@ -218,13 +237,14 @@ fn changes_of_databases_users_and_tenants_are_named() {
 #[test]
 fn what_is_probably_not_meant_is_said() {
     let text = format!("listen = '0.0.0.0:1'\n{BASE}connect = 1\n")
-        .replace("connect = 1\n", "[auth]\nmethod = 'trust'\n[pool]\nqueue_timeout = '1s'\n");
+        .replace("connect = 1\n", "method = 'trust'\n[pool]\nqueue_timeout = '1s'\n");
     let warnings = read(&text).warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].starts_with("auth.method: trust") && warnings[1].starts_with("databases.app: connect_timeout"));
-    let md5 = read(&format!(
-        "{BASE}[users.bob]\npassword = 'md50123456789abcdef0123456789abcdef'\n[auth]\nmethod = 'scram-sha-256'\n"
-    ));
+    let md5 = read(
+        &format!("{BASE}[users.bob]\npassword = 'md50123456789abcdef0123456789abcdef'\n")
+            .replace("[auth]\n", "[auth]\nmethod = 'scram-sha-256'\n"),
+    );
     assert_eq!(md5.warnings().len(), 1);
     assert!(read(BASE).warnings().is_empty());
 }

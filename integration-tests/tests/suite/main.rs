@@ -10,6 +10,7 @@
 
 mod admin;
 mod architecture;
+mod auth_query;
 mod cancel;
 mod cli;
 mod copy;
@@ -25,6 +26,7 @@ mod large;
 mod left_behind;
 mod listen;
 mod listen_faults;
+mod login;
 mod n_plus_one;
 mod peers;
 mod pooling;

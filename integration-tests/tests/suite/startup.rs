@@ -155,8 +155,7 @@ fn guarded(cluster: &Cluster, method: AuthMethod) -> Proxy {
     Proxy::before(cluster.address())
         .with(|settings| {
             settings.auth.method = method;
-            let alice = User { secret: UserSecret::Plain(Secret::new("secret")), upstream_password: None };
-            settings.users.insert("alice".to_owned(), alice);
+            settings.users.insert("alice".to_owned(), User::from(UserSecret::Plain(Secret::new("secret"))));
         })
         .start()
 }

@@ -74,7 +74,7 @@ fn proxy_with(tls: ClientTls) -> Builder {
     Proxy::before(cluster.address()).with(|settings| {
         settings.tls = tls;
         settings.auth.method = AuthMethod::ScramSha256;
-        let anna = User { secret: UserSecret::Plain(Secret::new("secret")), upstream_password: None };
+        let anna = User::from(UserSecret::Plain(Secret::new("secret")));
         settings.users.insert("anna".to_owned(), anna);
     })
 }

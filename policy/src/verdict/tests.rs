@@ -27,6 +27,14 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         ("28000", Severity::Fatal, Refusal::NotSecured { user: name("anna"), lack: SecurityLack::Certificate }),
         ("28000", Severity::Fatal, Refusal::NotSecured { user: name("anna"), lack: SecurityLack::OwnCertificate }),
         ("28000", Severity::Fatal, Refusal::NoUser),
+        ("28000", Severity::Fatal, rule(true, false)),
+        ("28000", Severity::Fatal, rule(false, true)),
+        ("28000", Severity::Fatal, Refusal::Login(LoginRefusal::Certificate { user: name("anna") })),
+        ("28000", Severity::Fatal, Refusal::Login(LoginRefusal::Peer { user: name("anna") })),
+        ("28000", Severity::Fatal, Refusal::Login(LoginRefusal::LookUp { user: name("anna") })),
+        ("53400", Severity::Fatal, Refusal::Login(LoginRefusal::Failures { retry_in: limit })),
+        ("53300", Severity::Fatal, Refusal::Login(LoginRefusal::Logins { limit: 7, address: false })),
+        ("53300", Severity::Fatal, Refusal::Login(LoginRefusal::Logins { limit: 7, address: true })),
         ("57014", Severity::Fatal, Refusal::LoginTimeout { limit }),
         ("3D000", Severity::Fatal, Refusal::UnknownDatabase { database: name("shop") }),
         (
@@ -41,6 +49,19 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         ("08006", Severity::Fatal, Refusal::Listen(ListenRefusal::Lost { database: name("shop") })),
         ("08P01", Severity::Fatal, Refusal::ProtocolViolation { what: name("a message is longer than it says") }),
     ]
+}
+
+fn rule(encrypted: bool, rejected: bool) -> Refusal {
+    let (host, user, database) = ("192.0.2.7".into(), "anna".into(), "shop".into());
+    Refusal::Login(LoginRefusal::Rule { host, user, database, encrypted, rejected })
+}
+
+#[test]
+fn a_rule_that_keeps_out_is_told_as_postgres_tells_it() {
+    assert_eq!(
+        rule(false, false).report().message,
+        "no pg_hba.conf entry for host \"192.0.2.7\", user \"anna\", database \"shop\", no encryption"
+    );
 }
 
 #[test]

@@ -122,6 +122,7 @@ impl Refusal {
                 "Connect with TLS (sslmode=require) where the proxy offers it, or over loopback; or add the user to the proxy's configuration so that SCRAM is used.",
             ),
             Self::NotSecured { user, lack } => not_secured(user, *lack),
+            Self::Login(refusal) => refusal.texts(),
             Self::NoUser => texts(
                 "no PostgreSQL user name specified in startup packet",
                 None::<&str>,

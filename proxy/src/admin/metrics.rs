@@ -287,6 +287,7 @@ pub const FAMILIES: &[Family] = &[
         S::WorkerStates(|worker| vec![
             ("ok", worker.logins as f64),
             ("failed", worker.login_failures as f64),
+            ("limited", worker.logins_limited as f64),
         ])),
     family("pgweir_tls_handshake_failures_total", Counter, "TLS handshakes with clients that failed.", WORKER,
         S::Worker(|worker| worker.tls_failures as f64)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use config::{
-    AuthMethod, Database, Limits, ListenLoss, ListenWay, LogLevel, Pool, PoolMode, Profile, Settings, TenantRule,
+    Auth, CertName, Database, Limits, ListenLoss, ListenWay, LogLevel, Pool, PoolMode, Profile, Settings, TenantRule,
     UserSecret,
 };
 use config::{Authorities, ChannelBinding, ClientTls, Negotiation, TlsVersion, UpstreamTls};
@@ -45,16 +45,7 @@ fn settings(settings: &Settings) -> Value {
         "listen_reuse_port": settings.listen_reuse_port,
         "workers": settings.workers,
         "max_clients": settings.max_clients,
-        "auth": {
-            "method": match settings.auth.method {
-                AuthMethod::Trust => "trust",
-                AuthMethod::Md5 => "md5",
-                AuthMethod::ScramSha256 => "scram-sha-256",
-                AuthMethod::PassThrough => "passthrough",
-            },
-            "plaintext_network": settings.auth.plaintext_network,
-            "login_timeout_ms": ms(settings.auth.login_timeout),
-        },
+        "auth": auth(&settings.auth),
         "tls": client_tls(&settings.tls),
         "users": users(settings),
         "databases": databases(settings),
@@ -99,6 +90,28 @@ fn ms(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
+fn auth(auth: &Auth) -> Value {
+    let limits = &auth.limits;
+    json!({
+        "method": auth.method.word(),
+        "rules": auth.hba.as_ref().map(|hba| hba.rules.len()),
+        "map": auth.map,
+        "cert_name": match auth.cert_name {
+            CertName::CommonName => "cn",
+            CertName::Alternative => "san",
+        },
+        "plaintext_network": auth.plaintext_network,
+        "login_timeout_ms": ms(auth.login_timeout),
+        "secret_cache_ms": ms(auth.secret_cache),
+        "unknown_cache_ms": ms(auth.unknown_cache),
+        "max_logins": limits.concurrent,
+        "max_logins_per_address": limits.per_address,
+        "max_failures": limits.failures,
+        "failure_period_ms": ms(limits.period),
+        "failure_exempt": limits.exempt.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
 /// Only what kind of secret is stored.
 /// Numbers as in the file, where they begin at 0.
 fn peers(settings: &Settings) -> Value {
@@ -114,7 +127,18 @@ fn users(settings: &Settings) -> Map<String, Value> {
         UserSecret::None => "none",
     };
     let users = settings.users.iter();
-    users.map(|(name, user)| (name.clone(), json!({"secret": kind(&user.secret)}))).collect()
+    users
+        .map(|(name, user)| {
+            (
+                name.clone(),
+                json!({
+                    "secret": kind(&user.secret),
+                    "upstream_user": user.upstream_user,
+                    "upstream_password": user.upstream_password.is_some(),
+                }),
+            )
+        })
+        .collect()
 }
 
 fn databases(settings: &Settings) -> Map<String, Value> {
@@ -133,6 +157,12 @@ fn database(database: &Database) -> Value {
             "password": upstream.password.is_some(),
             "tls": upstream_tls(&upstream.tls),
         },
+        "auth_query": database.auth_query.as_ref().map(|query| json!({
+            "user": query.user,
+            "query": query.text,
+            "password": query.password.is_some(),
+            "database": query.database,
+        })),
         "pool": pool(&database.pool),
     })
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use config::units::show_duration;
-use config::{AuthMethod, Database, PoolMode, Settings, TenantRule};
+use config::{Database, PoolMode, Settings, TenantRule};
 
 /// A few lines for people: what would be served, how, and what is probably not meant. No secrets.
 pub(super) fn summary(file: &str, settings: &Settings, more: &[String]) -> String {
@@ -15,19 +15,13 @@ pub(super) fn summary(file: &str, settings: &Settings, more: &[String]) -> Strin
             format!("{} ({})", admin.listen, if admin.token.is_some() { "with a token" } else { "without a token" })
         },
     );
-    let method = match settings.auth.method {
-        AuthMethod::Trust => "trust",
-        AuthMethod::Md5 => "md5",
-        AuthMethod::ScramSha256 => "scram-sha-256",
-        AuthMethod::PassThrough => "passthrough",
-    };
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{file}: valid");
     let _ = writeln!(text, "listen     {}, at most {} clients", listen.join(", "), settings.max_clients);
     let _ = writeln!(text, "admin      {admin}");
     let _ = writeln!(text, "workers    {}", settings.workers);
     let _ = writeln!(text, "tls        {}", settings.tls.mode.word());
-    let _ = writeln!(text, "login      {method}, {} users listed", settings.users.len());
+    let _ = writeln!(text, "login      {}", login(settings));
     for (name, database) in &settings.databases {
         let _ = writeln!(text, "database   {}", line(name, database));
     }
@@ -39,6 +33,17 @@ pub(super) fn summary(file: &str, settings: &Settings, more: &[String]) -> Strin
         let _ = writeln!(text, "warning    {warning}");
     }
     text
+}
+
+fn login(settings: &Settings) -> String {
+    let by = match &settings.auth.hba {
+        Some(hba) => format!("by {} rules of hba_file, else refused", hba.rules.len()),
+        None => settings.auth.method.word().to_owned(),
+    };
+    let databases = settings.databases.values().chain(&settings.wildcard);
+    let asking = databases.filter(|database| database.auth_query.is_some()).count();
+    let asked = if asking > 0 { format!(", others looked up for {asking} databases") } else { String::new() };
+    format!("{by}; {} users listed{asked}", settings.users.len())
 }
 
 fn line(name: &str, database: &Database) -> String {

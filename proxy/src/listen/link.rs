@@ -11,6 +11,7 @@ use wire::tag::Backend;
 use wire::view::Notification;
 
 use super::{PATIENCE, Place};
+use crate::control;
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -42,19 +43,13 @@ pub(super) enum Said<'a> {
 impl Link {
     /// Connects as a user of this pool does. The error is for the log.
     pub(super) async fn dial(shared: &Shared, pool: &Pool, place: &Place) -> Result<Self, String> {
-        let (settings, target) = (pool.settings(), pool.target());
+        let settings = pool.settings();
+        let target = pool.dialling_target().ok_or_else(|| format!("{:?}", control::told(Failure::Forgotten)))?;
         if Place::of(&target, place.encoding.as_bytes()) != *place {
             return Err("the configuration names another server by now".to_owned());
         }
-        let dialled =
-            place.target(&target).dial(shared, &settings, settings.connect_timeout).await.map_err(|failure| {
-                match failure {
-                    Failure::Failed(failure) => format!("{failure:?}"),
-                    Failure::NoPassword => {
-                        "the server wants a password, and the proxy has none for this user".to_owned()
-                    }
-                }
-            })?;
+        let dialled = place.target(&target).dial(shared, &settings, settings.connect_timeout).await;
+        let dialled = dialled.map_err(|failure| format!("{:?}", control::told(failure)))?;
         let process = dialled.shipped.cancel.process;
         let stream = dialled.shipped.stream.attach().map_err(|error| error.to_string())?;
         let mut link = Self { stream, bytes: Vec::new(), process };

@@ -164,6 +164,12 @@ impl Ledger {
         if self.open == 0 { self.waiters.drain(..).collect() } else { Vec::new() }
     }
 
+    /// The reason why connecting failed is gone: the next attempt need not wait.
+    pub fn try_again(&mut self) {
+        self.failures = 0;
+        self.retry_at = None;
+    }
+
     /// An upstream was closed.
     pub fn closed(&mut self) {
         self.open = self.open.saturating_sub(1);

@@ -8,6 +8,7 @@
 //! raises `waiting`, then reads every `idle`; the releaser first raises its `idle`, then reads `waiting`. All four are
 //! sequentially consistent, so at least one of the two sees the other, and no upstream idles while a client waits.
 
+pub mod learned;
 pub mod ledger;
 pub mod servers;
 
@@ -23,8 +24,9 @@ use wire::params::Settings;
 use crate::admin::source::UpstreamState;
 use crate::telemetry::{Clock, PoolMeter};
 use crate::upstream::Upstream;
-use crate::upstream::dial::Target;
+use crate::upstream::dial::{Credential, Target};
 use crate::upstream::server::Server;
+use learned::Learned;
 use ledger::{Backoff, Ledger};
 use servers::Servers;
 
@@ -60,6 +62,8 @@ pub struct Pool {
     target: RwLock<Arc<Target>>,
     /// The servers that its upstreams are connected to.
     pub servers: Servers,
+    /// What its clients have proven to the server.
+    pub learned: Learned,
     ledger: Mutex<Ledger>,
     waiting: AtomicUsize,
     idle: Box<[AtomicUsize]>,
@@ -90,6 +94,7 @@ impl Pool {
             ledger: Mutex::new(Ledger::new(settings.size, backoff(&settings))),
             settings: RwLock::new(Arc::new(settings)),
             target: RwLock::new(target),
+            learned: Learned::default(),
             waiting: AtomicUsize::new(0),
             idle: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             welcome: Mutex::new(None),
@@ -112,11 +117,23 @@ impl Pool {
         self.ledger().resize(settings.size, backoff(&settings));
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         let mut own = self.target.write().unwrap_or_else(PoisonError::into_inner);
-        let moved = !own.is_at_same_place(&target) || own.database != target.database;
+        self.learned.reload(!own.is_for_the_same(&target));
+        let moved = !own.is_at_same_place(&target) || (&own.database, &own.user) != (&target.database, &target.user);
         *own = target;
         if moved {
             self.servers.retire_all();
         }
+    }
+
+    /// Where to connect now and by what; `None`: the server has refused what clients had proven to it, and nobody has
+    /// logged in since.
+    pub fn dialling_target(&self) -> Option<Arc<Target>> {
+        let target = self.target();
+        if target.credential != Credential::Learned {
+            return Some(target);
+        }
+        let credential = self.learned.credential()?;
+        Some(Arc::new(Target { credential, ..(*target).clone() }))
     }
 
     /// What clients are told at login, once an upstream has logged in.

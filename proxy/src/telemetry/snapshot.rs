@@ -167,6 +167,8 @@ pub struct WorkerRow {
     pub login_failures: u64,
     /// TLS handshakes with clients that failed.
     pub tls_failures: u64,
+    /// Connections that a limit on logins has kept out.
+    pub logins_limited: u64,
     /// Cancel requests with a key that nobody has.
     pub cancels_unknown: u64,
     /// Cancel requests that were passed on to another process.
@@ -286,6 +288,7 @@ impl Telemetry {
             logins: worker.load.logins.value(),
             login_failures: worker.load.login_failures.value(),
             tls_failures: worker.load.tls_failures.value(),
+            logins_limited: worker.load.logins_limited.value(),
             cancels_unknown: worker.load.cancels_unknown.value(),
             cancels_passed_on: worker.load.cancels_passed_on.value(),
             refused_connections: worker.load.refused_connections.value(),

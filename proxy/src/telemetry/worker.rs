@@ -57,6 +57,8 @@ pub struct WorkerLoad {
     pub login_failures: Counter,
     /// TLS handshakes with clients that failed.
     pub tls_failures: Counter,
+    /// Connections that a limit on logins has kept out.
+    pub logins_limited: Counter,
     /// Cancel requests with a key that nobody has.
     pub cancels_unknown: Counter,
     /// Cancel requests that were passed on to the process whose client they are for.

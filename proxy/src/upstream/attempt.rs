@@ -77,7 +77,7 @@ impl Failure {
     /// Other servers of the same database would say the same.
     fn is_final(&self) -> bool {
         match self {
-            Self::NoPassword => true,
+            Self::NoPassword | Self::Unusable(_) | Self::Forgotten => true,
             Self::Failed(DialFailure::Said { code, .. }) => is_about_credentials(code),
             Self::Failed(_) => false,
         }
@@ -86,7 +86,7 @@ impl Failure {
     /// The server is not there, or cannot serve anybody now.
     fn is_absence(&self) -> bool {
         match self {
-            Self::NoPassword => false,
+            Self::NoPassword | Self::Unusable(_) | Self::Forgotten => false,
             Self::Failed(DialFailure::Said { code, .. }) => code == b"57P03",
             Self::Failed(_) => true,
         }

@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use config::{Host, SessionAttrs, UpstreamTls};
 use policy::verdict::ConnectFailure;
+use rand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::error::Sqlstate;
 use wire::login::client::next_message;
-use wire::login::{ClientLogin, ClientSecret, ClientStep, Established, Md5Secret};
+use wire::login::{ClientLogin, ClientSecret, ClientStep, Established, Md5Secret, ScramKeys};
 use wire::params::Settings;
 use wire::prepared::ServerStatements;
 use wire::startup::ProtocolVersion;
@@ -25,20 +26,39 @@ use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// What we can prove to a server.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Credential {
     /// Nothing.
     None,
+    /// What a client of the pool has proven last.
+    Learned,
     /// The password.
     Password(config::Secret),
     /// The stored md5 hash, `md5` and 32 hexadecimal digits.
     Md5(config::Secret),
+    /// The keys of a client's own SCRAM login.
+    Keys(Arc<ScramKeys>),
 }
+
+impl PartialEq for Credential {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::None, Self::None) | (Self::Learned, Self::Learned) => true,
+            (Self::Password(ours), Self::Password(theirs)) | (Self::Md5(ours), Self::Md5(theirs)) => ours == theirs,
+            (Self::Keys(ours), Self::Keys(theirs)) => ours == theirs,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Credential {}
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "None",
+            Self::Learned => "Learned",
+            Self::Keys(_) => "Keys(…)",
             Self::Password(_) => "Password(…)",
             Self::Md5(_) => "Md5(…)",
         })
@@ -69,6 +89,12 @@ impl Target {
     pub fn is_at_same_place(&self, other: &Self) -> bool {
         (&self.hosts, self.session_attrs) == (&other.hosts, other.session_attrs)
     }
+
+    /// Whether both mean the same database and user of the same server, whatever proves it.
+    pub fn is_for_the_same(&self, other: &Self) -> bool {
+        let place = |target: &Self| Self { credential: Credential::None, ..target.clone() };
+        place(self) == place(other)
+    }
 }
 
 impl fmt::Display for Target {
@@ -92,6 +118,8 @@ pub struct Dialled {
     pub welcome: Arc<Welcome>,
     /// What it is, if it said so or was asked.
     pub role: Option<Role>,
+    /// The server has checked our credential; otherwise it lets us in without one.
+    pub proven: bool,
 }
 
 /// Why it has not.
@@ -101,6 +129,10 @@ pub enum Failure {
     Failed(DialFailure),
     /// The server wants a password, and there is none.
     NoPassword,
+    /// It wants another kind of proof than what we have, in these words.
+    Unusable(&'static str),
+    /// It has refused what clients had proven, and nobody has logged in since: nothing was tried.
+    Forgotten,
 }
 
 impl From<ConnectFailure> for Failure {
@@ -148,6 +180,7 @@ impl Target {
                         return Err(Failure::Failed(DialFailure::Said { code, message }));
                     }
                     Err(wire::Error::NoPassword) => return Err(Failure::NoPassword),
+                    Err(wire::Error::UnusableSecret(why)) => return Err(Failure::Unusable(why)),
                     Err(error) => return Err(self.broken(&error)),
                 };
             }
@@ -161,7 +194,12 @@ impl Target {
 
     fn secret(&self) -> ClientSecret {
         match &self.credential {
-            Credential::None => ClientSecret::None,
+            Credential::None | Credential::Learned => ClientSecret::None,
+            Credential::Keys(keys) => {
+                let mut nonce = [0; 18];
+                rand::rng().fill_bytes(&mut nonce);
+                ClientSecret::ScramKeys { keys: ScramKeys::clone(keys), nonce }
+            }
             Credential::Password(password) => ClientSecret::Password(password.reveal().as_bytes().to_vec().into()),
             Credential::Md5(hash) => Md5Secret::parse(hash.reveal()).map_or(ClientSecret::None, ClientSecret::Md5),
         }
@@ -189,6 +227,7 @@ fn established_on(
 ) -> Result<Dialled, Failure> {
     let Place { server, tls, role } = place;
     let now = Instant::now();
+    let proven = established.proven;
     let (process, key) = established.cancel_key.unwrap_or_default();
     let shipped = Shipped {
         id: shared.next_id(),
@@ -208,7 +247,7 @@ fn established_on(
         berth: None,
     };
     let welcome = established.parameters.into_iter().map(|(name, value)| (name.into(), value.into()));
-    Ok(Dialled { shipped, server, welcome: Arc::new(welcome.collect()), role })
+    Ok(Dialled { shipped, server, welcome: Arc::new(welcome.collect()), role, proven })
 }
 
 /// Whether a server turned us down by its rules for this kind of connection, as `pg_hba.conf` does.

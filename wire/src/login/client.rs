@@ -106,6 +106,8 @@ pub struct ClientLogin {
     asked: ProtocolVersion,
     session: Session,
     messages: usize,
+    /// Our proof was accepted.
+    proven: bool,
 }
 
 /// What a frame led to.
@@ -131,6 +133,8 @@ pub struct Established {
     pub cancel_key: Option<(u32, Vec<u8>)>,
     /// Whether a transaction is open: idle, from any PostgreSQL.
     pub status: TransactionStatus,
+    /// The server has asked for a proof and has accepted ours; otherwise it trusts us.
+    pub proven: bool,
 }
 
 impl fmt::Debug for Established {
@@ -188,7 +192,13 @@ impl ClientLogin {
         let user_first = std::iter::once((&b"user"[..], user));
         say::startup_message(out, version, user_first.chain(parameters))?;
         let challenge = Challenge { user: user.to_vec(), secret, binding: Binding::None, negotiated: false };
-        Ok(Self { state: State::Challenge(challenge), asked: version, session: Session::default(), messages: 0 })
+        Ok(Self {
+            state: State::Challenge(challenge),
+            asked: version,
+            session: Session::default(),
+            messages: 0,
+            proven: false,
+        })
     }
 
     /// Binds the login to the TLS connection that it is made over. Say it before the first frame.
@@ -227,12 +237,18 @@ impl ClientLogin {
                 State::Accepted
             }
             State::Accepted => match authentication(frame)? {
-                (authentication::OK, []) => State::Ready,
+                (authentication::OK, []) => {
+                    self.proven = true;
+                    State::Ready
+                }
                 _ => return Err(unexpected(frame.tag, "AuthenticationOk")),
             },
             State::Ready => match self.session.receive(frame)? {
                 None => State::Ready,
-                Some(status) => return Ok(ClientStep::Done(Box::new(self.session.established(self.asked, status)))),
+                Some(status) => {
+                    let established = self.session.established(self.asked, status, self.proven);
+                    return Ok(ClientStep::Done(Box::new(established)));
+                }
             },
         };
         Ok(ClientStep::Continue(self))
@@ -384,8 +400,8 @@ impl Session {
         Ok(())
     }
 
-    fn established(self, version: ProtocolVersion, status: TransactionStatus) -> Established {
-        Established { version, parameters: self.parameters, cancel_key: self.cancel_key, status }
+    fn established(self, version: ProtocolVersion, status: TransactionStatus, proven: bool) -> Established {
+        Established { version, parameters: self.parameters, cancel_key: self.cancel_key, status, proven }
     }
 }
 

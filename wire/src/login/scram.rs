@@ -52,6 +52,15 @@ impl ScramKeys {
     }
 }
 
+impl PartialEq for ScramKeys {
+    /// In a time that tells nothing. One password has one client key under a salt and a count.
+    fn eq(&self, other: &Self) -> bool {
+        self.client_key.ct_eq(&other.client_key).into()
+    }
+}
+
+impl Eq for ScramKeys {}
+
 impl Drop for ScramKeys {
     fn drop(&mut self) {
         for key in [&mut self.client_key, &mut self.stored_key, &mut self.server_key] {

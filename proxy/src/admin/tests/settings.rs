@@ -13,6 +13,7 @@ pub(super) fn settings() -> Settings {
             password: Some(Secret::new("hunter2")),
             tls: Arc::default(),
         },
+        auth_query: None,
         pool: config::Pool {
             mode: config::PoolMode::Transaction,
             size: 20,
@@ -30,7 +31,7 @@ pub(super) fn settings() -> Settings {
         },
     };
     let limits = config::Limits { statement_timeout: Some(Duration::from_millis(250)), slow_threshold: None };
-    let user = config::User { secret: config::UserSecret::Plain(Secret::new("hunter3")), upstream_password: None };
+    let user = config::User::from(config::UserSecret::Plain(Secret::new("hunter3")));
     Settings {
         listen_reuse_port: false,
         listen: vec!["127.0.0.1:6432".parse().unwrap()],
@@ -41,8 +42,8 @@ pub(super) fn settings() -> Settings {
         upstream_tls: config::UpstreamTls::default(),
         auth: config::Auth {
             method: config::AuthMethod::Trust,
-            plaintext_network: false,
             login_timeout: Duration::from_secs(5),
+            ..config::Auth::default()
         },
         users: [("app".to_owned(), user)].into(),
         databases: [("app".to_owned(), database)].into(),

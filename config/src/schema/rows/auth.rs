@@ -1,0 +1,78 @@
+//! The keys for logins: `[auth]`, `[users]`, and what a database says about them.
+
+use super::super::{Kind, Reload, Row};
+use super::row;
+use Kind::{Count, Flag, Networks, Secret, Text, Time, Word};
+use Reload::AtOnce;
+
+/// The default of `auth.query`: PostgreSQL's own table of passwords, without users who may not log in.
+pub(crate) const DEFAULT_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin";
+
+/// Every key for logins.
+#[rustfmt::skip]
+pub(crate) const AUTH: &[Row] = &[
+    row("auth.method", Word(&["passthrough", "scram-sha-256", "md5", "password", "cert", "peer", "trust", "reject"]), Some("passthrough"), AtOnce,
+        "How clients prove who they are where no `hba_file` says otherwise. `passthrough`: users with a stored password by SCRAM-SHA-256, everybody else's password is tried on the server itself; works without a list of users and asks nobody for less than the server would. `scram-sha-256`, `md5`: only users whose secret is listed or found by `query`. `password`: the same users, in clear text. `cert`: by TLS certificate. `peer`: by the system's user at the other end of a Unix socket. `trust`: everybody is believed; for loopback and tests. `reject`: nobody."),
+    row("auth.hba_file", Text, None, AtOnce,
+        "Rules in the form of PostgreSQL's `pg_hba.conf`; the first one that matches decides, and where none does, nobody is let in. Takes the place of `method`."),
+    row("auth.ident_file", Text, None, AtOnce,
+        "Maps in the form of PostgreSQL's `pg_ident.conf`, for certificates and `peer`: a line is `MAP NAME USER`."),
+    row("auth.map", Text, None, AtOnce,
+        "The map that `method` uses where it is `cert` or `peer`. Left out: the names must be the same."),
+    row("auth.cert_name", Word(&["cn", "san"]), Some("cn"), AtOnce,
+        "Which name of a certificate counts where `method` is `cert`: the common name of its subject, or one of its alternative names (DNS, e-mail, URI)."),
+    row("auth.plaintext_network", Flag, Some("false"), AtOnce,
+        "Lets `passthrough` and `password` ask for a clear-text password over a network that is neither loopback nor encrypted."),
+    row("auth.login_timeout", Time { zero: false }, Some("15s"), AtOnce,
+        "A client that has not logged in by then is closed: half-open connections must not pile up."),
+    row("auth.userlist", Text, None, AtOnce,
+        "PgBouncer's userlist file: a line is `\"user\" \"secret\"`, the secret as in `users.<name>.password`."),
+    row("auth.query_user", Text, None, AtOnce,
+        "Looks up the secrets of users who are not listed on the server, as this user, by `query`. Left out: only listed users have a secret."),
+    row("auth.query", Text, Some(DEFAULT_QUERY), AtOnce,
+        "One statement with `$1` for the user's name. Its row is the name and the secret (password, `md5…`, `SCRAM-SHA-256$…`, or NULL); no row: no such user. Runs by itself, on a connection of its own with `search_path = pg_catalog` and nothing of what the client has set: name schemas in full. The default needs a superuser; a `SECURITY DEFINER` function needs less."),
+    row("auth.query_password", Secret, None, AtOnce,
+        "What the server is told for `query_user`. Left out: what is stored in `[users]` for it, else the password in the database's URL."),
+    row("auth.query_password_file", Text, None, AtOnce,
+        "File that holds the same; blanks at its end are dropped."),
+    row("auth.query_database", Text, None, AtOnce,
+        "The database on the server to look secrets up in. Left out: the one that the client wants."),
+    row("auth.secret_cache", Time { zero: true }, Some("10s"), AtOnce,
+        "How long an answer of `query`, or a password that the server has accepted, is believed before the server is asked again: so long may a password that was changed or a user that was dropped still be let in. A login that fails asks anew."),
+    row("auth.unknown_cache", Time { zero: true }, Some("2s"), AtOnce,
+        "The same for the answer that there is no such user: so long may a new user have to wait."),
+    row("auth.max_logins", Count(1, 1_000_000), Some("10000"), AtOnce,
+        "Logins under way at once; one more is told 53300 before it is read. Each costs a file descriptor and a few kilobytes."),
+    row("auth.max_logins_per_address", Count(1, 1_000_000), Some("1000"), AtOnce,
+        "Of them, from one address; an IPv6 network of 64 bits counts as one."),
+    row("auth.max_failures", Count(0, 1_000_000), Some("10"), AtOnce,
+        "Wrong passwords that one address (IPv6: 64 bits of it) may give within `failure_period`; then it is refused, before a password is asked for, until some of that time has passed. 0: any number."),
+    row("auth.failure_period", Time { zero: false }, Some("1m"), AtOnce,
+        "See `max_failures`."),
+    row("auth.failure_exempt", Networks, Some("127.0.0.0/8, ::1"), AtOnce,
+        "Addresses and networks that `max_failures` and `max_logins_per_address` do not hold for, as a load balancer in front, whose address is everybody's. Unix sockets are always exempt."),
+    row("users.<name>.password", Secret, None, AtOnce,
+        "The password, `md5` with 32 hex digits, or a `SCRAM-SHA-256$…` verifier as in `pg_authid`."),
+    row("users.<name>.password_file", Text, None, AtOnce,
+        "File that holds the same; blanks at its end are dropped."),
+    row("users.<name>.upstream_user", Text, None, AtOnce,
+        "Who this user is on servers. Left out: the same name. A user in the database's own URL goes before it. Needs `upstream_password`, unless the server wants none."),
+    row("users.<name>.upstream_password", Secret, None, AtOnce,
+        "What servers are told for this user. Left out: the database's own password, else the plain password or md5 hash, else the keys of the client's own SCRAM login."),
+    row("users.<name>.upstream_password_file", Text, None, AtOnce,
+        "File that holds the same; blanks at its end are dropped."),
+    row("databases.<name>.password", Secret, None, AtOnce,
+        "The password of the URL's user, written apart: nothing in it has to be escaped."),
+    row("databases.<name>.password_file", Text, None, AtOnce,
+        "File that holds the same; blanks at its end are dropped."),
+    row("databases.<name>.auth_user", Text, None, AtOnce,
+        "As `auth.query_user`, for this database."),
+    row("databases.<name>.auth_query", Text, None, AtOnce,
+        "As `auth.query`, for this database."),
+    row("databases.<name>.auth_password", Secret, None, AtOnce,
+        "As `auth.query_password`, for this database."),
+    row("databases.<name>.auth_password_file", Text, None, AtOnce,
+        "File that holds the same; blanks at its end are dropped."),
+    row("databases.<name>.auth_database", Text, None, AtOnce,
+        "As `auth.query_database`, for this database."),
+];

@@ -1,0 +1,106 @@
+//! Why a client is not let in, where it is not its password.
+
+use std::time::Duration;
+
+use config::units::show_duration as show;
+
+use super::texts::{Texts, texts};
+
+/// A login that is refused by a rule or a limit. The connection closes after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginRefusal {
+    /// 28000: no rule lets this client in, or one keeps it out. Worded as PostgreSQL does.
+    Rule {
+        /// Where it comes from: an address, or `[local]`.
+        host: Box<str>,
+        /// The name that was claimed.
+        user: Box<str>,
+        /// The database that was asked for.
+        database: Box<str>,
+        /// Whether TLS is spoken.
+        encrypted: bool,
+        /// A rule says reject; otherwise none matches.
+        rejected: bool,
+    },
+    /// 28000: the rule wants a certificate, and none came or another one.
+    Certificate {
+        /// The name that was claimed.
+        user: Box<str>,
+    },
+    /// 28000: the system's user at the other end may not be this user.
+    Peer {
+        /// The name that was claimed.
+        user: Box<str>,
+    },
+    /// 28000: the user's secret could not be looked up.
+    LookUp {
+        /// The name that was claimed.
+        user: Box<str>,
+    },
+    /// 53400: too many wrong passwords came from this address.
+    Failures {
+        /// When it may try again.
+        retry_in: Duration,
+    },
+    /// 53300: too many logins are under way.
+    Logins {
+        /// `auth.max_logins`, or `auth.max_logins_per_address`.
+        limit: usize,
+        /// It is the address's limit.
+        address: bool,
+    },
+}
+
+impl LoginRefusal {
+    /// Its SQLSTATE.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Rule { .. } | Self::Certificate { .. } | Self::Peer { .. } | Self::LookUp { .. } => "28000",
+            Self::Failures { .. } => "53400",
+            Self::Logins { .. } => "53300",
+        }
+    }
+
+    pub(super) fn texts(&self) -> Texts {
+        match self {
+            Self::Rule { host, user, database, encrypted, rejected } => {
+                let tls = if *encrypted { "SSL encryption" } else { "no encryption" };
+                let begin = if *rejected { "pg_hba.conf rejects connection" } else { "no pg_hba.conf entry" };
+                texts(
+                    format!("{begin} for host \"{host}\", user \"{user}\", database \"{database}\", {tls}"),
+                    None::<&str>,
+                    "The rules are the proxy's own: see auth.hba_file, or auth.method, of its configuration.",
+                )
+            }
+            Self::Certificate { user } => texts(
+                format!("certificate authentication failed for user \"{user}\""),
+                None::<&str>,
+                "Present a certificate that was issued for this user; an operator can map other names by auth.ident_file.",
+            ),
+            Self::Peer { user } => texts(
+                format!("Peer authentication failed for user \"{user}\""),
+                None::<&str>,
+                "Connect as the system's user of that name; an operator can map other names by auth.ident_file.",
+            ),
+            Self::LookUp { user } => texts(
+                format!("the password of user \"{user}\" could not be looked up"),
+                "The proxy asks the server for it (auth.query), and that failed.",
+                "Retry later. Operators find the cause in the proxy's log.",
+            ),
+            Self::Failures { retry_in } => texts(
+                "too many failed logins from this address",
+                format!("The next one is possible in {}.", show(*retry_in)),
+                "Correct the password where it is configured. Operators find the limits at auth.max_failures and auth.failure_exempt.",
+            ),
+            Self::Logins { limit, address } => {
+                let whose = if *address { " from this address" } else { "" };
+                let key = if *address { "auth.max_logins_per_address" } else { "auth.max_logins" };
+                texts(
+                    format!("too many logins{whose} at once"),
+                    format!("{limit} connections{whose} are logging in."),
+                    format!("Retry later, use a connection pool, or raise {key}."),
+                )
+            }
+        }
+    }
+}

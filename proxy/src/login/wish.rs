@@ -1,0 +1,47 @@
+//! What a client asks for.
+
+use wire::startup::{Replication, StartupMessage};
+
+use super::Denied;
+use crate::trouble::Trouble;
+
+/// What a client asks for at startup.
+pub(super) struct Wish {
+    pub(super) user: String,
+    pub(super) database: String,
+    replication: Replication,
+    pub(super) application: String,
+    pub(super) startup: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+impl Wish {
+    pub(super) fn read(message: &StartupMessage<'_>) -> Result<Self, Denied> {
+        if message.replication != Replication::No {
+            return Err(Trouble::NoReplication.into());
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let startup: Vec<(Box<str>, Box<[u8]>)> = message
+            .settings
+            .iter()
+            .map(|setting| (setting.name.to_ascii_lowercase().into(), setting.value.as_ref().into()))
+            .collect();
+        let application = startup.iter().find(|(name, _)| &**name == "application_name");
+        Ok(Self {
+            user: text(message.user),
+            database: text(message.database),
+            replication: message.replication,
+            application: application.map_or_else(String::new, |(_, value)| text(value)),
+            startup,
+        })
+    }
+
+    /// The user's name for a message.
+    pub(super) fn shown_user(&self) -> Box<str> {
+        self.user.as_str().into()
+    }
+
+    /// It asks for the server's log as such, in no database.
+    pub(super) fn replicates_physically(&self) -> bool {
+        self.replication == Replication::Physical
+    }
+}
