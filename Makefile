@@ -8,10 +8,11 @@ SECONDS ?= 30
 KEEP ?=
 ROUNDS ?= 3
 SOAK_SECONDS ?= 600
+COMPAT ?=
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test check docs demo demo-stop bench soak regress fuzz image-check clean
+.PHONY: help setup build test check docs demo demo-stop bench compat soak regress fuzz image-check clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +44,11 @@ bench: ## Cost of a query: direct, pgweir, PgBouncer; into docs/benchmarks.md (R
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin bench
 	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --write docs/benchmarks.md
+
+compat: ## The drivers' own test suites: direct, session, transaction; into docs/compatibility.md (COMPAT=arguments)
+	@.ci/setup test
+	$(CARGO) build --package pgweir
+	python3 integration-tests/compat/compat.py --write docs/compatibility.md $(COMPAT)
 
 docs: ## Print docs/configuration.md anew from the table of keys
 	$(CARGO) build --package pgweir

@@ -42,6 +42,7 @@ use secrets::{Known, Secrets};
 pub use target::target_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::encode::backend as say;
+use wire::encoding::reported;
 use wire::frame;
 use wire::login::server::{Started, next_message};
 use wire::login::{AwaitStartup, Opened, ScramVerifier};
@@ -398,6 +399,7 @@ impl Gate {
         let own = |name: &[u8]| wish.startup.iter().find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name));
         for (name, value) in welcome {
             let value = own(name).map_or(&**value, |(_, value)| &**value);
+            let value = if name.eq_ignore_ascii_case(b"client_encoding") { reported(value) } else { value };
             say::parameter_status(&mut guest.out, name, value)?;
         }
         say::backend_key_data(&mut guest.out, process.number(), &key)?;

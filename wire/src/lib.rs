@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod encode;
+pub mod encoding;
 pub mod error;
 pub mod frame;
 pub mod login;

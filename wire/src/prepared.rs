@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// What all our statement names on servers begin with.
 pub const PREFIX: &[u8] = b"pgweir_";
@@ -116,6 +116,8 @@ impl<T, S: BuildHasher> ClientStatements<T, S> {
 #[derive(Debug)]
 pub struct ServerStatements {
     held: FxHashMap<u64, u64>,
+    /// Statements that must be closed before they are parsed again: what was parsed under their names is out of date.
+    doubted: FxHashSet<u64>,
     limit: usize,
     clock: u64,
     /// Uses from here on belong to the current pipeline: they must stay.
@@ -137,7 +139,13 @@ pub enum Presence {
 impl ServerStatements {
     /// A server that holds nothing and may hold `limit` statements.
     pub fn new(limit: usize) -> Self {
-        Self { held: FxHashMap::default(), limit: limit.max(1), clock: 0, pinned_from: 0 }
+        Self {
+            held: FxHashMap::default(),
+            doubted: FxHashSet::default(),
+            limit: limit.max(1),
+            clock: 0,
+            pinned_from: 0,
+        }
     }
 
     /// Statements held.
@@ -165,6 +173,10 @@ impl ServerStatements {
             *used = self.clock;
             return Presence::Held;
         }
+        if self.doubted.contains(&id) {
+            self.held.insert(id, self.clock);
+            return Presence::Missing { evict: Some(id) };
+        }
         let evict = if self.held.len() >= self.limit { self.least_recent() } else { None };
         if let Some(evicted) = evict {
             self.held.remove(&evicted);
@@ -183,6 +195,18 @@ impl ServerStatements {
         self.held.remove(&id);
     }
 
+    /// What the server holds as `id` is out of date, as tables and types have changed since: the next use closes it and
+    /// parses it anew. It stays so named, because a Close that comes to nothing does no harm where a Parse of a name that
+    /// is taken fails. `false`: too many are; the connection is better reset.
+    pub fn doubt(&mut self, id: u64) -> bool {
+        self.held.remove(&id);
+        let room = self.doubted.len() < self.limit;
+        if room {
+            self.doubted.insert(id);
+        }
+        room
+    }
+
     /// The server still holds `id`: its Close was skipped.
     pub fn restore(&mut self, id: u64) {
         self.held.insert(id, self.clock);
@@ -191,6 +215,7 @@ impl ServerStatements {
     /// DEALLOCATE ALL or DISCARD ALL has run.
     pub fn clear(&mut self) {
         self.held.clear();
+        self.doubted.clear();
     }
 
     fn least_recent(&self) -> Option<u64> {
@@ -257,5 +282,21 @@ mod tests {
         server.remove(5);
         server.restore(1);
         assert!(server.holds(1) && !server.holds(5));
+    }
+
+    #[test]
+    fn what_is_doubted_is_closed_before_each_parse_until_one_has_come_through() {
+        let mut server = ServerStatements::new(2);
+        server.acquire(1);
+        assert!(server.doubt(1));
+        assert_eq!(server.acquire(1), Presence::Missing { evict: Some(1) });
+        assert_eq!(server.acquire(1), Presence::Held);
+        // An error in front took both with it: the Close first, then the Parse.
+        server.restore(1);
+        server.remove(1);
+        assert_eq!(server.acquire(1), Presence::Missing { evict: Some(1) });
+        assert!(server.doubt(2) && !server.doubt(3));
+        server.clear();
+        assert_eq!(server.acquire(1), Presence::Missing { evict: None });
     }
 }

@@ -13,6 +13,7 @@ mod architecture;
 mod auth_query;
 mod cancel;
 mod cli;
+mod compat;
 mod copy;
 mod cut;
 mod drivers;

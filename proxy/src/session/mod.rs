@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use config::PoolMode;
 use policy::tenant::TenantId;
 use policy::verdict::Refusal;
 use wire::params::{Settings, Value};
@@ -135,6 +136,9 @@ struct Session {
     half_closed: bool,
     /// An error of ours was told: messages are ignored up to the client's Sync, as a server would.
     skipping: bool,
+    /// It began in session mode, where a server is one client's: statements go by the names that the client gave them, so
+    /// that `pg_prepared_statements`, EXECUTE and DEALLOCATE show and take them as on a direct connection.
+    own_names: bool,
     statements: ClientStatements<Rc<Prepared>, RandomState>,
     /// The unnamed statement as sent, and as the server has acknowledged it.
     unnamed: Option<Rc<Prepared>>,
@@ -180,6 +184,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
     let startup = worker.brain.borrow_mut().interner.intern(startup);
     let pool = worker.pool(&arrival.pool);
     pool.meter.clients.up();
+    let own_names = pool.mode() == PoolMode::Session;
     let mut session = Session {
         _place: Place { worker: worker.clone(), ctl: ctl.clone(), pool: pool.clone() },
         worker: worker.clone(),
@@ -197,6 +202,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         leaving: false,
         half_closed: false,
         skipping: false,
+        own_names,
         statements: ClientStatements::default(),
         unnamed: None,
         unnamed_parsed: None,

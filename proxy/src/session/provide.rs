@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use wire::encode::frontend as ask;
 use wire::frame;
 use wire::pipeline::{Awaited, Fate};
 use wire::prepared::{PREFIX, Presence, write_server_name};
@@ -10,7 +11,7 @@ use wire::tag::{Frontend, Target};
 use super::Session;
 use super::outbox::Outbox;
 use super::statement::{Look, Prepared};
-use crate::upstream::{UNNAMED, Upstream};
+use crate::upstream::{NAMED, UNNAMED, Upstream};
 
 /// What a statement is called on the server.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,9 @@ impl Session {
         at: usize,
         name: &'a [u8],
     ) -> Option<Name<'a>> {
+        if self.own_names && !name.is_empty() {
+            return None;
+        }
         match self.find_statement(name) {
             // Too long to be parsed again, and its server is another one: as if it did not exist.
             Some(prepared) if prepared.query.is_none() && upstream.unnamed != Some(prepared.id) => {
@@ -60,6 +64,20 @@ impl Session {
                 is_ours(name).then_some(Name::Alien(name))
             }
         }
+    }
+
+    /// A Parse goes to the server under the client's own name, which it has to itself until it leaves.
+    pub(super) fn parse_as_named(&mut self, upstream: &mut Upstream, name: &[u8], prepared: Rc<Prepared>) {
+        upstream.tainted = true;
+        upstream.work.parsed = Some(prepared.clone());
+        if self.statements.find(name).is_some() {
+            // The server says that it is taken.
+            self.push(upstream, Awaited::Parse, Fate::Forward, 0);
+            return;
+        }
+        self.push(upstream, Awaited::Parse, Fate::Forward, NAMED);
+        self.statements.define(name, prepared);
+        self.ctl.prepared.set(self.statements.len());
     }
 
     #[inline]
@@ -129,6 +147,9 @@ impl Session {
         at: usize,
     ) -> Option<Vec<u8>> {
         let name = look.known.script.as_ref()?.deallocates.as_deref()?;
+        if self.own_names {
+            return None;
+        }
         let prepared = self.statements.find(name).cloned()?;
         self.provide(upstream, outbox, at, &prepared, false);
         let mut text = b"DEALLOCATE ".to_vec();
@@ -175,5 +196,13 @@ pub(super) fn write_parse(out: &mut Vec<u8>, id: Option<u64>, query: &[u8], type
     let length = (out.len() - start - 1) as u32;
     if let Some(field) = out.get_mut(start + 1..start + frame::HEAD) {
         field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// What stands at `at` waits for replies; the server must not keep them to itself until a Sync that waits too.
+pub(super) fn hold(upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize) {
+    upstream.work.held = true;
+    if upstream.pipeline.is_unsynced() {
+        ask::flush(outbox.insert(at));
     }
 }

@@ -49,6 +49,12 @@ fn broken(what: impl std::fmt::Display) -> End {
     End::UpstreamBroken(what.to_string())
 }
 
+/// Whether a Bind can have failed for what its statement was when it was parsed: a result of other columns (0A000), a
+/// parameter of a type that is gone (XX000), of another type than a new Parse would find (42804 and its like).
+fn is_of_its_making(sqlstate: &[u8]) -> bool {
+    sqlstate == b"0A000" || sqlstate.starts_with(b"XX") || sqlstate.starts_with(b"42")
+}
+
 /// Whether a message may be passed on before all of it has come, however short it is.
 fn streams(tag: Backend) -> bool {
     matches!(tag, Backend::DataRow | Backend::CopyData | Backend::FunctionCallResponse)
@@ -338,6 +344,11 @@ impl Session {
             }
             return;
         }
+        if let Some(bind) = skipped.first().filter(|owed| owed.awaited == Awaited::Bind && owed.note != 0)
+            && is_of_its_making(ErrorFields::new(message.body()).sqlstate().as_bytes())
+        {
+            upstream.tainted |= !upstream.prepared.doubt(bind.note);
+        }
         let mut renamed = 0;
         for (place, owed) in skipped.iter().enumerate() {
             let first = place == 0;
@@ -377,7 +388,9 @@ impl Session {
 
     /// The client has this upstream to itself: it shares its fate.
     pub(super) fn stays_with(&self, upstream: &Upstream) -> bool {
-        upstream.work.pinned.is_some() || self.pool.mode() == PoolMode::Session
+        // Statements under its own names are nowhere else, also when the pool has left session mode meanwhile.
+        let named = self.own_names && !self.statements.is_empty();
+        upstream.work.pinned.is_some() || named || self.pool.mode() == PoolMode::Session
     }
 
     /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.

@@ -1,8 +1,9 @@
 //! From the client's bytes to whole requests, and what happens to a request that gets no upstream.
 //!
 //! Messages are gathered up to a Query, Sync or Flush before an upstream is taken: a client that is slow to finish its
-//! request holds nobody up. What grows past [`EAGER`] goes on as it comes, and what is too long to be held at all
-//! is passed on with only its beginning looked at.
+//! request holds nobody up. A client that has one is not made to wait for its own Sync: a server tells of an error as
+//! soon as it happens, and some clients read on before they send the rest. What grows past [`EAGER`] goes on as it comes
+//! too, and what is too long to be held at all is passed on with only its beginning looked at.
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -57,7 +58,8 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>, End> {
     frame::head(bytes).map_err(|cause| violation(Error::BadLength { by: Peer::Client, cause }))
 }
 
-fn measure(bytes: &[u8]) -> Result<Due, End> {
+/// What can be passed on; `eager`: every whole message, and not only up to the last end of a request.
+fn measure(bytes: &[u8], eager: bool) -> Result<Due, End> {
     let mut due = Due::default();
     let mut at = 0;
     while let Some(rest) = bytes.get(at..)
@@ -85,7 +87,7 @@ fn measure(bytes: &[u8]) -> Result<Due, End> {
             | Frontend::CopyData
             | Frontend::CopyDone
             | Frontend::CopyFail => due.whole = at,
-            _ if at > EAGER => due.whole = at,
+            _ if eager || at > EAGER => due.whole = at,
             _ => {}
         }
     }
@@ -109,7 +111,7 @@ impl Session {
             }
         }
         let rest = bytes.get(at..).unwrap_or_default();
-        let due = measure(rest)?;
+        let due = measure(rest, self.lease.is_some())?;
         if due.whole == 0 && due.long.is_none() {
             return Ok(at);
         }

@@ -16,7 +16,7 @@ use wire::view::{Bind, Execute, Named, Parse, function, query};
 use super::effects::is_of_large_objects;
 use super::listen::Enlisted;
 use super::outbox::Outbox;
-use super::provide::{is_ours, write_parse, write_renamed};
+use super::provide::{Name, hold, is_ours, write_parse, write_renamed};
 use super::request::{head, malformed};
 use super::statement::Prepared;
 use super::work::{MAX_SAMPLES, Portal};
@@ -264,6 +264,12 @@ impl Session {
             }
             return Ok(Next::Go);
         }
+        if self.own_names && !upstream.work.forgets() {
+            let prepared = brain.prepare(&look, parse.query, parse.types, tags, &self.worker.shared);
+            drop(brain);
+            self.parse_as_named(upstream, parse.statement, prepared);
+            return Ok(Next::Go);
+        }
         if self.statements.find(parse.statement).is_some() {
             if upstream.work.forgets() {
                 // A DEALLOCATE before it is still being answered.
@@ -342,11 +348,15 @@ impl Session {
     fn bind(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
         self.pool.meter.binds.increment();
         let bind = Bind::read(message.body).map_err(malformed)?;
+        let mut note = 0;
         if !upstream.pipeline.ignores() {
             if upstream.work.forgets() {
                 return Ok(Next::Hold);
             }
             let name = self.locate(upstream, outbox, message.at, bind.statement);
+            if let Some(Name::Ours(id)) = name {
+                note = id;
+            }
             if let Some(name) = name {
                 let before = bind.portal.len() + 1;
                 let after = before + bind.statement.len() + 1;
@@ -361,7 +371,7 @@ impl Session {
                 upstream.work.bind(bind.portal, portal);
             }
         }
-        self.push(upstream, Awaited::Bind, Fate::Forward, 0);
+        self.push(upstream, Awaited::Bind, Fate::Forward, note);
         Ok(Next::Go)
     }
 
@@ -441,8 +451,11 @@ impl Session {
             self.push(upstream, Awaited::Close, Fate::Forward, 0);
             return Ok(());
         }
-        outbox.skip(message.at, message.end);
-        self.push(upstream, Awaited::Close, Fate::Substitute, NAMED);
+        let fate = if self.own_names { Fate::Forward } else { Fate::Substitute };
+        if fate == Fate::Substitute {
+            outbox.skip(message.at, message.end);
+        }
+        self.push(upstream, Awaited::Close, fate, NAMED);
         self.statements.close(named.name);
         self.ctl.prepared.set(self.statements.len());
         Ok(())
@@ -471,13 +484,5 @@ impl Session {
             self.pool.meter.pins.increment(reason);
             self.ctl.pinned.set(Some(reason.label()));
         }
-    }
-}
-
-/// What stands at `at` waits for replies; the server must not keep them to itself until a Sync that waits too.
-fn hold(upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize) {
-    upstream.work.held = true;
-    if upstream.pipeline.is_unsynced() {
-        ask::flush(outbox.insert(at));
     }
 }

@@ -1,0 +1,66 @@
+//! What the drivers' own test suites have found: each has a small test of its own here.
+
+use config::PoolMode;
+use integration_tests::{RawClient, Site, everywhere, everywhere_transactional, frontend};
+
+fn names(client: &mut RawClient) -> Vec<Vec<String>> {
+    client.query("select name from pg_prepared_statements order by name").ok().rows()
+}
+
+#[test]
+fn an_error_in_a_transaction_is_told_before_the_sync_is_sent() {
+    everywhere(|site| {
+        let mut client = site.client();
+        client.query("begin").ok();
+        client.parse("", "select 1").bind("", &[]).execute();
+        client.parse("", "select 1/0").bind("", &[]).execute().send();
+        let told = client.read_until('E');
+        assert_eq!(told.error().code(), "22012");
+        assert_eq!(client.sync().reply().shape(), "Z");
+        client.query("rollback").ok();
+    });
+}
+
+#[test]
+fn in_session_mode_a_server_knows_statements_by_their_clients_names() {
+    let site = Site::pooled(PoolMode::Session, 1);
+    let mut client = site.client();
+    assert_eq!(client.parse("mine", "select 41 + $1::int").sync().reply().shape(), "1Z");
+    assert_eq!(names(&mut client), [["mine"]]);
+    assert_eq!(client.query("execute mine(1)").ok().value(), "42");
+    assert_eq!(client.bind("mine", &["2"]).execute().sync().reply().value(), "43");
+    let again = client.parse("mine", "select 1").sync().reply();
+    assert_eq!(again.error().code(), "42P05");
+    assert_eq!(client.bind("mine", &["3"]).execute().sync().reply().value(), "44");
+    assert_eq!(client.say(frontend::close(b'S', "mine")).sync().reply().shape(), "3Z");
+    assert!(names(&mut client).is_empty());
+    assert_eq!(client.parse("left", "select 1").sync().reply().shape(), "1Z");
+    client.terminate();
+    assert!(names(&mut site.client()).is_empty());
+}
+
+#[test]
+fn a_statement_that_a_change_of_its_table_broke_works_again_once_prepared_anew() {
+    everywhere_transactional(|site| {
+        let mut client = site.client();
+        client.query("create table shelf (a int); insert into shelf values (1)").ok();
+        assert_eq!(client.parse("look", "select * from shelf").sync().reply().shape(), "1Z");
+        assert_eq!(client.bind("look", &[]).execute().sync().reply().value(), "1");
+        client.query("alter table shelf alter a type text").ok();
+        let broken = client.bind("look", &[]).execute().sync().reply();
+        assert_eq!(broken.error().code(), "0A000");
+        client.say(frontend::close(b'S', "look")).parse("look", "select * from shelf");
+        assert_eq!(client.bind("look", &[]).execute().sync().reply().shape(), "312DCZ");
+    });
+}
+
+#[test]
+fn an_encoding_is_reported_by_its_name_however_the_client_spells_it() {
+    everywhere(|site| {
+        for (spelled, name) in [("utf-8", "UTF8"), ("utf_8", "UTF8"), ("euc-jp", "EUC_JP")] {
+            let mut client = site.client_with(&[("client_encoding", spelled)]);
+            assert_eq!(client.parameter("client_encoding"), Some(name));
+            assert_eq!(client.query("show client_encoding").ok().value(), name);
+        }
+    });
+}
