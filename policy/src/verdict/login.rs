@@ -97,7 +97,7 @@ impl LoginRefusal {
                 let key = if *address { "auth.max_logins_per_address" } else { "auth.max_logins" };
                 texts(
                     format!("too many logins{whose} at once"),
-                    format!("{limit} connections{whose} are logging in."),
+                    format!("As many as {limit} connections{whose} are logging in."),
                     format!("Retry later, use a connection pool, or raise {key}."),
                 )
             }

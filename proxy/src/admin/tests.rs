@@ -323,7 +323,8 @@ async fn no_secret_is_in_the_configuration_shown() {
     assert!(!answer.body.contains("hunter"), "{}", answer.body);
     let shown = answer.json();
     assert_eq!(shown["databases"]["app"]["upstream"]["password"], true);
-    assert_eq!(shown["users"]["app"], serde_json::json!({"secret": "password"}));
+    let user = serde_json::json!({"secret": "password", "upstream_user": null, "upstream_password": false});
+    assert_eq!(shown["users"]["app"], user);
 }
 
 #[tokio::test(start_paused = true)]
