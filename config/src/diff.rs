@@ -158,6 +158,12 @@ fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Dat
     put(&["databases", name, "max_prepared"], pool.max_prepared.to_string());
     put(&["databases", name, "listen"], format!("{:?}", pool.listen.way));
     put(&["databases", name, "listen_loss"], format!("{:?}", pool.listen.loss));
+    put(&["databases", name, "inspect_functions"], shown_limit(pool.inspect_functions));
+    let answer = |answer: Option<OnUntracked>| answer.map_or("none", OnUntracked::word).to_owned();
+    put(&["databases", name, "on_untracked"], answer(pool.untracked.general));
+    for state in SessionState::ALL {
+        put(&["databases", name, &format!("on_{}", state.label())], answer(pool.untracked.given(state)));
+    }
     for (key, time) in [
         ("queue_timeout", pool.queue_timeout),
         ("connect_timeout", pool.connect_timeout),
@@ -180,6 +186,7 @@ fn put_tenants(put: &mut dyn FnMut(&[&str], String), tenants: &Tenants) {
         let mut at = |key: &'static str, value| put(&path.iter().copied().chain([key]).collect::<Vec<_>>(), value);
         at("statement_timeout", shown_limit(limits.statement_timeout));
         at("slow_threshold", shown_limit(limits.slow_threshold));
+        at("on_untracked", limits.on_untracked.map_or("none", OnUntracked::word).to_owned());
     };
     limits(&["tenants", "default_limits"], &tenants.default_limits);
     for (name, own) in &tenants.limits {

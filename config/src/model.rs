@@ -1,21 +1,22 @@
 //! The validated settings. Every duration, size and name in here has been checked.
 
+mod auth;
 mod listen;
+mod peers;
+mod tls;
+mod untracked;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-mod auth;
-mod peers;
-mod tls;
-mod upstream;
-
 pub use auth::*;
 pub use listen::{Listen, ListenLoss, ListenWay};
 pub use peers::{PeerAddress, Peers};
 pub use tls::*;
+pub use untracked::{OnUntracked, SessionState, Untracked};
 pub use upstream::{Host, SessionAttrs, Upstream};
 
 /// Everything that the proxy is told at start and on reload.
@@ -118,6 +119,10 @@ pub struct Pool {
     pub max_prepared: usize,
     /// How LISTEN is served.
     pub listen: Listen,
+    /// What is done about session state that cannot be followed.
+    pub untracked: Untracked,
+    /// How often the server's functions are looked at for what they do to a session; `None`: never.
+    pub inspect_functions: Option<Duration>,
 }
 
 /// Tenancy: rules tell whose a statement is, limits tell what it may do.
@@ -159,6 +164,8 @@ pub struct Limits {
     pub statement_timeout: Option<Duration>,
     /// Slow from here on; `None`: `slow_log.threshold`.
     pub slow_threshold: Option<Duration>,
+    /// What is done about session state that cannot be followed; `None`: what the pool says.
+    pub on_untracked: Option<OnUntracked>,
 }
 
 /// What is watched.

@@ -14,6 +14,7 @@ mod auth;
 mod peers;
 mod tenants;
 mod tls;
+mod untracked;
 
 impl Settings {
     /// Reads a configuration file's text; overrides win over it.
@@ -199,6 +200,8 @@ impl Builder<'_> {
                     _ => ListenLoss::Close,
                 },
             },
+            untracked: self.untracked(at),
+            inspect_functions: Some(time("inspect_functions")).filter(|every| !every.is_zero()),
         };
         let (min_size, backoff) = (at("min_size"), at("connect_backoff"));
         if pool.min_size > pool.size {

@@ -168,5 +168,7 @@ fn pool() -> Pool {
         idle_in_transaction_timeout: Duration::ZERO,
         max_prepared: 100,
         listen: config::Listen::default(),
+        untracked: config::Untracked::default(),
+        inspect_functions: None,
     }
 }

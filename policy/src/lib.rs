@@ -11,5 +11,6 @@ pub mod limits;
 pub mod memo;
 pub mod observe;
 pub mod statement;
+pub mod suspects;
 pub mod tenant;
 pub mod verdict;

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+pub use config::SessionState;
 use config::{PoolMode, SessionAttrs};
 
 mod listen;
@@ -27,43 +28,6 @@ pub enum Verdict {
     Pin(SessionState),
     /// Pass it on, and send DISCARD ALL before another client gets the upstream.
     Discard(SessionState),
-}
-
-/// What a statement leaves on its upstream that no proxy can carry to another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SessionState {
-    /// LISTEN: notifications arrive on this connection alone.
-    Listen,
-    /// A temporary table, view or sequence.
-    TemporaryObject,
-    /// A session-level advisory lock.
-    AdvisoryLock,
-    /// A cursor WITH HOLD.
-    HeldCursor,
-    /// PREPARE as SQL text.
-    SqlPrepare,
-    /// LOAD of a library.
-    Load,
-    /// SET ROLE or SET SESSION AUTHORIZATION.
-    Role,
-    /// A setting changed where the proxy cannot follow it, as in a function or a DO block.
-    HiddenSetting,
-}
-
-impl SessionState {
-    /// The words that a person knows it by.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Listen => "LISTEN",
-            Self::TemporaryObject => "a temporary table",
-            Self::AdvisoryLock => "a session-level advisory lock",
-            Self::HeldCursor => "a cursor WITH HOLD",
-            Self::SqlPrepare => "PREPARE as an SQL statement",
-            Self::Load => "LOAD",
-            Self::Role => "SET ROLE or SET SESSION AUTHORIZATION",
-            Self::HiddenSetting => "a setting changed inside a function or DO block",
-        }
-    }
 }
 
 /// Why no connection to the server came about. The address itself is for the log, not for clients.
@@ -223,7 +187,7 @@ pub enum Refusal {
         /// The most that is allowed.
         limit: Duration,
     },
-    /// 0A000: session state that this pool's mode cannot carry, where the tenant's policy is to refuse it.
+    /// 0A000: session state that this pool's mode cannot carry, where pool or tenant say that it is refused.
     NotInThisMode {
         /// What the statement would leave behind.
         state: SessionState,

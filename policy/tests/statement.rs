@@ -23,7 +23,7 @@ fn effects(sql: &str) -> String {
             let sure = if certain { "" } else { " perhaps" };
             format!("config {} {} {}{sure}", operand(name), operand(value), operand(local))
         }
-        Effect::SetCharacteristics { clause } => format!("characteristics [{}]", &sql[clause.range()]),
+        Effect::SetValue { name, value } => format!("value {} = {}", text(name), text(value)),
         Effect::Savepoint(name) => format!("savepoint {}", text(name)),
         Effect::RollbackTo(name) => format!("rollback to {}", text(name)),
         Effect::Release(name) => format!("release {}", text(name)),
@@ -77,7 +77,7 @@ fn settings_are_followed() {
         ("set session authorization default", "reset session_authorization"),
         ("set session session authorization bob", "set session_authorization [session authorization bob]"),
         ("set schema 's'", "set search_path [schema 's']"),
-        ("set seed to 0.5", "set seed [seed to 0.5]"),
+        ("set seed to 0.5", "Seed"),
         ("set xml option document", "set xmloption [xml option document]"),
         ("set x to default", "reset x"),
         ("set local x = default", "local reset x"),
@@ -90,10 +90,18 @@ fn settings_are_followed() {
         ("set transaction isolation level serializable", "SetTransaction"),
         ("set transaction_read_only = on", "SetTransaction"),
         ("reset transaction isolation level", "SetTransaction"),
+        ("set session characteristics as transaction read only", "value default_transaction_read_only = on"),
         (
-            "set session characteristics as transaction read only",
-            "characteristics [session characteristics as transaction read only]",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE, NOT DEFERRABLE",
+            "value default_transaction_isolation = repeatable read; value default_transaction_read_only = off; \
+             value default_transaction_deferrable = off",
         ),
+        (
+            "set session characteristics as transaction isolation level read uncommitted deferrable",
+            "value default_transaction_isolation = read uncommitted; value default_transaction_deferrable = on",
+        ),
+        ("set session characteristics as transaction isolation level chaos", "SetUnknown"),
+        ("set session characteristics as transaction", "SetUnknown"),
         ("set constraints all deferred", "SetConstraints"),
         ("set x from current", "SetUnknown"),
         ("set", "SetUnknown"),

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use wire::encode::frontend as ask;
 
+use crate::inspect::inspect;
 use crate::listen::{self, Asks, Listener};
 use crate::pool::{Berth, DialFailure, Pool, Welcome};
 use crate::shared::Shared;
@@ -26,6 +27,8 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 pub enum Order {
     /// Dial an upstream for a pool; the ledger knows of it. It goes to whoever waits longest, else to this worker.
     Dial(Arc<Pool>, usize),
+    /// Look at the functions of a pool's database.
+    Inspect(Arc<Pool>),
     /// Cancel what an upstream runs, if it still is the same request.
     Cancel {
         /// The upstream.
@@ -52,6 +55,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(async move {
             match order {
                 Order::Dial(pool, worker) => drop(dial(&shared, &telemetry, &pool, worker).await),
+                Order::Inspect(pool) => inspect(&shared, &telemetry, &pool).await,
                 Order::Cancel { target, epoch, upstream, worker, done } => {
                     cancel(&shared, &target, epoch).await;
                     shared.send(worker, Mail::Cancelled(upstream));
@@ -87,6 +91,9 @@ pub async fn dial(
             dialled.shipped.berth = Some(Berth::new(pool, dialled.server, generation));
             meter.dial_times.record(began.elapsed().as_micros() as u64);
             pool.set_welcome(dialled.welcome.clone());
+            if pool.inspection.is_due(Instant::now(), true) {
+                drop(shared.control.send(Order::Inspect(pool.clone())));
+            }
             let ticket = {
                 let mut ledger = pool.ledger();
                 ledger.dialled();

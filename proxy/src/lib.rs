@@ -5,6 +5,7 @@ pub mod analyst;
 pub mod cancel;
 pub mod cli;
 pub mod control;
+pub mod inspect;
 pub mod listen;
 pub mod listeners;
 pub mod log;

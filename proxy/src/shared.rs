@@ -188,6 +188,9 @@ impl Shared {
         }
         let (settings, target) = make()?;
         let pool = Arc::new(Pool::new(pools.made, database, user, settings, target, self.workers.len()));
+        if let Some(sibling) = pools.by_name.values().find(|other| other.is_of_same_database(&pool)) {
+            pool.inspection.inherit(&sibling.inspection);
+        }
         pools.made += 1;
         pools.by_name.insert(name, pool.clone());
         Some(pool)
@@ -205,10 +208,12 @@ impl Shared {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).by_name.values().cloned().collect()
     }
 
-    /// The id of a statement: the same for the same text and parameter types on every worker, never reused.
-    pub fn statement_id(&self, query: &[u8], types: &[u8]) -> u64 {
+    /// The id of a statement: the same for the same text, parameter types and search path (hashed) on every worker, never
+    /// reused.
+    pub fn statement_id(&self, query: &[u8], types: &[u8], path: u64) -> u64 {
         // The types' number of bytes leads, so that no text can run into another's types.
-        let mut key = Vec::with_capacity(8 + types.len() + query.len());
+        let mut key = Vec::with_capacity(16 + types.len() + query.len());
+        key.extend_from_slice(&path.to_be_bytes());
         key.extend_from_slice(&(types.len() as u64).to_be_bytes());
         key.extend_from_slice(types);
         key.extend_from_slice(query);
@@ -272,6 +277,8 @@ mod tests {
             idle_in_transaction_timeout: Duration::ZERO,
             max_prepared: 1,
             listen: config::Listen::default(),
+            untracked: config::Untracked::default(),
+            inspect_functions: None,
         };
         let target = Target {
             hosts: vec![config::Host { name: "127.0.0.1".to_owned(), port: 5432 }],

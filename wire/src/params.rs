@@ -119,24 +119,29 @@ impl Interner {
     }
 }
 
-/// The order in which settings are made: who one is comes last, and is undone first, because it decides what one may set.
+/// The order in which settings are made. How strings are read comes behind those that were written in the usual way; who
+/// one is comes last, and is undone first, because it decides what one may set.
 fn rank(name: &str) -> u8 {
     match name {
-        "role" => 2,
-        "session_authorization" => 1,
-        _ => 0,
+        "standard_conforming_strings" => 2,
+        "session_authorization" => 3,
+        "role" => 4,
+        _ => 1,
     }
 }
 
 /// Whether making this setting can fail although it worked before on another connection (rights may have been revoked):
 /// its outcome must be awaited before anything is sent behind it.
 pub fn must_be_awaited(name: &str) -> bool {
-    rank(name) > 0
+    matches!(name, "role" | "session_authorization")
 }
 
 /// The statements that turn `present` into `wanted`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Difference {
+    /// The statement that changes the encoding, without a terminating NUL; empty: it stays. A text of its own, sent
+    /// before the other one: the server reads a whole text in the encoding that holds when it comes.
+    pub encoding: Vec<u8>,
     /// One text of `SET …; RESET …` statements, without a terminating NUL; empty: nothing to do.
     pub sql: Vec<u8>,
     /// Whether the reply must be awaited, see [`must_be_awaited`].
@@ -150,6 +155,14 @@ pub fn difference(present: &Settings, wanted: &Settings) -> Difference {
     let changed = wanted.iter().filter(|setting| present.find(&setting.name) != Some(&setting.value));
     let mut gone: Vec<&Setting> = gone.collect();
     let mut changed: Vec<&Setting> = changed.collect();
+    let is_encoding = |setting: &Setting| &*setting.name == "client_encoding";
+    gone.iter().filter(|setting| is_encoding(setting)).for_each(|setting| difference.reset(&setting.name));
+    changed.iter().filter(|setting| is_encoding(setting)).for_each(|setting| difference.set(setting));
+    if gone.iter().chain(&changed).any(|setting| is_encoding(setting)) {
+        difference.encoding = std::mem::take(&mut difference.sql);
+    }
+    gone.retain(|setting| !is_encoding(setting));
+    changed.retain(|setting| !is_encoding(setting));
     let identity_changes = changed.iter().chain(&gone).any(|setting| must_be_awaited(&setting.name));
     if identity_changes {
         // A role may not be allowed to make the other settings, nor to leave itself for another: go back to the
@@ -207,6 +220,16 @@ impl Difference {
             }
         }
     }
+}
+
+/// The statement that makes a setting for the transaction alone, where its value is known as startup parameters have it.
+pub fn set_local(name: &str, value: &[u8]) -> Vec<u8> {
+    let mut sql = b"SELECT pg_catalog.set_config(".to_vec();
+    quote_text(name.as_bytes(), &mut sql);
+    sql.extend_from_slice(b", ");
+    quote_text(value, &mut sql);
+    sql.extend_from_slice(b", true)");
+    sql
 }
 
 /// Writes a possibly dotted setting name, each part quoted.
@@ -304,6 +327,24 @@ mod tests {
         let present = set(&[("role", clause("ROLE a"))]);
         let wanted = set(&[("role", clause("ROLE a")), ("session_authorization", clause("SESSION AUTHORIZATION s"))]);
         assert_eq!(sql(&present, &wanted), "RESET \"role\"; SET SESSION SESSION AUTHORIZATION s; SET SESSION ROLE a");
+    }
+
+    #[test]
+    fn values_are_read_in_the_encoding_and_the_strings_that_they_were_written_in() {
+        let wanted = set(&[
+            ("app.x", clause("app.x = 'a'")),
+            ("client_encoding", clause("client_encoding = latin1")),
+            ("standard_conforming_strings", clause("standard_conforming_strings = off")),
+            ("timezone", clause("TIME ZONE 'UTC'")),
+        ]);
+        let made = difference(&Settings::new(), &wanted);
+        assert_eq!(String::from_utf8(made.encoding).unwrap(), "SET SESSION client_encoding = latin1");
+        assert_eq!(
+            String::from_utf8(made.sql).unwrap(),
+            "SET SESSION app.x = 'a'; SET SESSION TIME ZONE 'UTC'; SET SESSION standard_conforming_strings = off"
+        );
+        let left = difference(&wanted, &set(&[("app.x", clause("app.x = 'b'"))]));
+        assert_eq!(String::from_utf8(left.encoding).unwrap(), "RESET \"client_encoding\"");
     }
 
     #[test]

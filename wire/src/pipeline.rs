@@ -218,6 +218,8 @@ impl Pipeline {
         }
         match owed.awaited {
             Awaited::Sync => self.unsynced = false,
+            // They end what stood before them, as a Sync does, unless they are skipped themselves.
+            Awaited::Query | Awaited::FunctionCall if !self.skipping => self.unsynced = false,
             Awaited::Query | Awaited::FunctionCall | Awaited::CopyEnd => {}
             _ => self.unsynced = true,
         }
@@ -369,6 +371,8 @@ impl Pipeline {
                 }
             }
             self.skipping = self.queue.is_empty();
+            // What stood behind it was skipped too, a Query that would have ended it among it.
+            self.unsynced |= self.skipping;
         }
         Reply { delivery, owed: Some(head), done }
     }

@@ -48,6 +48,22 @@ fn a_prepared_request_is_forwarded_and_ends_at_a_boundary() {
 }
 
 #[test]
+fn a_query_ends_what_stood_before_it_unless_it_is_skipped() {
+    let mut p = pipeline(&[(A::Parse, Fate::Swallow), (A::Query, Fate::Forward)]);
+    assert!(!p.is_unsynced());
+    say(&mut p, B::ParseComplete);
+    say(&mut p, B::CommandComplete);
+    ready(&mut p);
+    assert!(p.is_free());
+    let mut p = forward(&[A::Parse, A::Query]);
+    say(&mut p, B::ErrorResponse);
+    assert!(!p.is_boundary() && p.is_unsynced(), "the server waits for a Sync");
+    assert!(p.push(owed(A::Sync, Fate::Forward)));
+    ready(&mut p);
+    assert!(p.is_free());
+}
+
+#[test]
 fn a_made_up_reply_waits_for_its_turn() {
     let mut p = pipeline(&[
         (A::Bind, Fate::Forward),

@@ -58,6 +58,9 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("log", "How the proxy itself logs."),
 ];
 
+/// What can be done about session state that cannot be followed.
+const ON: &[&str] = crate::OnUntracked::WORDS;
+
 /// Every key but those for logins and of `[pool]`.
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
@@ -91,9 +94,13 @@ pub(crate) const ROWS: &[Row] = &[
         "Longest time that a statement may run; 0: no limit. The server enforces it, and the proxy cancels what still runs 250ms later."),
     row("tenants.default_limits.slow_threshold", Time { zero: false }, None, AtOnce,
         "A statement is slow from here on. Left out: `slow_log.threshold`."),
+    row("tenants.default_limits.on_untracked", Word(ON), None, AtOnce,
+        "As `pool.on_untracked`, for this tenant's clients in every pool; wins over the pool's keys. Left out: the pool decides."),
     row("tenants.limits.<tenant>.statement_timeout", Time { zero: true }, None, AtOnce,
         "As in `[tenants.default_limits]`; 0: no limit for this tenant."),
     row("tenants.limits.<tenant>.slow_threshold", Time { zero: false }, None, AtOnce,
+        "As in `[tenants.default_limits]`."),
+    row("tenants.limits.<tenant>.on_untracked", Word(ON), None, AtOnce,
         "As in `[tenants.default_limits]`."),
     row("observe.statements", Flag, Some("true"), AtOnce,
         "Fingerprints and statistics of every statement."),
@@ -156,4 +163,30 @@ pub(crate) const POOL: &[Row] = &[
         "How LISTEN works where server connections are given back: `shared`: one connection for each database listens for all clients, and none of them keeps a server connection for it; `pin`: the client keeps its own until it leaves. Nothing to choose in session mode."),
     row("pool.listen_loss", Word(&["close", "notice"]), Some("close"), AtOnce,
         "What happens when the connection that listens for all is lost, and notifications with it: `close`: listening clients are closed with 08006, so that they connect again and look at what they missed; `notice`: they stay, and get a WARNING once they are listening again, which most drivers do not show to programs."),
+    row("pool.inspect_functions", Time { zero: true }, Some("60s"), AtOnce,
+        "How often the server's catalogue is looked at for functions and triggers that change their session (`set_config`, SET, advisory locks, temporary tables, …), by one short connection besides the pool; `on_function` says what happens to a statement that calls one. 0: never."),
+    row("pool.on_untracked", Word(ON), None, AtOnce,
+        "What is done about a statement that leaves something on its server connection that cannot be followed to another one. `pin`: the client keeps the connection until that is gone or the client leaves; `discard`: the connection is reset when its transaction ends; `reject`: the statement fails with 0A000. Left out: what each of the keys below says. No effect in session mode."),
+    row("pool.on_listen", Word(ON), Some("pin"), AtOnce,
+        "LISTEN, where `listen` is `\"pin\"`."),
+    row("pool.on_temporary_object", Word(ON), Some("pin"), AtOnce,
+        "CREATE TEMPORARY, SELECT INTO TEMPORARY, anything created in `pg_temp`; not with ON COMMIT DROP."),
+    row("pool.on_advisory_lock", Word(ON), Some("pin"), AtOnce,
+        "`pg_advisory_lock` and its kin; not those of the transaction (`pg_advisory_xact_lock`)."),
+    row("pool.on_held_cursor", Word(ON), Some("pin"), AtOnce,
+        "DECLARE … WITH HOLD."),
+    row("pool.on_sql_prepare", Word(ON), Some("pin"), AtOnce,
+        "PREPARE as an SQL statement. What drivers prepare by protocol is followed."),
+    row("pool.on_load", Word(ON), Some("pin"), AtOnce,
+        "LOAD. The connection is closed afterwards: nothing unloads a library."),
+    row("pool.on_hidden_setting", Word(ON), Some("pin"), AtOnce,
+        "A `set_config` whose name or value the statement does not show, and encodings whose bytes hide where a string ends."),
+    row("pool.on_block", Word(ON), Some("discard"), AtOnce,
+        "DO and CALL: what their code does is not seen."),
+    row("pool.on_function", Word(ON), Some("pin"), AtOnce,
+        "A function or trigger whose source changes the session, see `inspect_functions`."),
+    row("pool.on_sequence_state", Word(ON), Some("pin"), AtOnce,
+        "`currval` and `lastval` outside of the transaction that drew the value. Another client's value is never returned: the first call may fail with 55000."),
+    row("pool.on_seed", Word(ON), Some("pin"), AtOnce,
+        "`setseed`. The connection is closed afterwards: nobody else gets a `random()` that can be foretold."),
 ];

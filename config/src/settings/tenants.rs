@@ -29,9 +29,11 @@ impl Builder<'_> {
             let path: Vec<&str> = section.iter().copied().chain([key]).collect();
             if self.given(&path).is_some() { self.limit(&path) } else { default }
         };
+        let on_untracked: Vec<&str> = section.iter().copied().chain(["on_untracked"]).collect();
         Limits {
             statement_timeout: value("statement_timeout", default.statement_timeout),
             slow_threshold: value("slow_threshold", default.slow_threshold),
+            on_untracked: OnUntracked::from_word(&self.word(&on_untracked)).or(default.on_untracked),
         }
     }
 

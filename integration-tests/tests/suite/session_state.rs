@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
+use config::{Limits, TenantRule};
 use integration_tests::{Cluster, RawClient, Site, everywhere, everywhere_transactional};
 
 fn show(client: &mut RawClient, name: &str) -> String {
@@ -102,6 +103,104 @@ fn a_reset_returns_to_what_the_client_started_with() {
             assert_eq!(show(&mut client, "application_name"), "mine", "{reset}");
         }
     });
+}
+
+#[test]
+fn a_reset_inside_of_a_transaction_returns_there_too() {
+    everywhere_transactional(|site| {
+        let mut client = site.client_with(&[("options", "-c lock_timeout=1111")]);
+        for (end, after) in [("commit", "1111ms"), ("rollback", "2222ms")] {
+            client.query("set lock_timeout to '2222ms'").ok();
+            for reset in ["reset lock_timeout", "set lock_timeout to default", "reset all"] {
+                client.query("begin").ok();
+                client.query(reset).ok();
+                assert_eq!(show(&mut client, "lock_timeout"), "1111ms", "{reset}");
+                client.query("savepoint a; set lock_timeout to '3333ms'").ok();
+                client.query("rollback to a").ok();
+                assert_eq!(show(&mut client, "lock_timeout"), "1111ms", "{reset}");
+                client.query(end).ok();
+                assert_eq!(show(&mut client, "lock_timeout"), after, "{reset}; {end}");
+            }
+        }
+    });
+}
+
+#[test]
+fn characteristics_of_a_session_are_followed() {
+    everywhere_transactional(|site| {
+        let (mut client, mut other) = (site.client(), site.client());
+        let modes = "isolation level repeatable read, read only, deferrable";
+        client.query(format!("set session characteristics as transaction {modes}")).ok();
+        for (name, here, there) in [
+            ("transaction_isolation", "repeatable read", "read committed"),
+            ("transaction_read_only", "on", "off"),
+            ("transaction_deferrable", "on", "off"),
+        ] {
+            assert_eq!((show(&mut client, name), show(&mut other, name)), (here.into(), there.into()), "{name}");
+        }
+        client.query("set session characteristics as transaction read write").ok();
+        assert_eq!(show(&mut client, "transaction_read_only"), "off");
+        assert_eq!(show(&mut client, "transaction_isolation"), "repeatable read");
+    });
+}
+
+#[test]
+fn whoever_becomes_another_leaves_its_role() {
+    everywhere_transactional(|site| {
+        let (mut client, mut other) = (site.client(), site.client());
+        let who = |client: &mut RawClient| client.query("select session_user || '/' || current_user").value();
+        client.query("set role pg_monitor").ok();
+        client.query("set session authorization pg_signal_backend").ok();
+        assert_eq!(who(&mut client), "pg_signal_backend/pg_signal_backend");
+        assert_eq!(who(&mut other), "postgres/postgres");
+        assert_eq!(who(&mut client), "pg_signal_backend/pg_signal_backend");
+        client.query("set role pg_signal_backend").ok();
+        assert_eq!(who(&mut other), "postgres/postgres");
+        client.query("reset session authorization").ok();
+        assert_eq!(who(&mut other), "postgres/postgres");
+        assert_eq!(who(&mut client), "postgres/postgres");
+    });
+}
+
+#[test]
+fn values_of_an_encoding_stay_what_they_are() {
+    everywhere_transactional(|site| {
+        let (mut client, mut other) = (site.client(), site.client());
+        client.query("set client_encoding to latin1").ok();
+        client.query(b"set app.name to '\xe9t\xe9'").ok();
+        assert_eq!(other.query("select 1").value(), "1");
+        assert_eq!(client.query(b"select current_setting('app.name') = '\xe9t\xe9'").value(), "t");
+        assert_eq!(other.query("select coalesce(current_setting('app.name', true), '')").value(), "");
+    });
+}
+
+#[test]
+fn a_setting_of_the_transaction_names_the_tenant_as_long_as_it_holds() {
+    let site = Site::behind(Transaction, |proxy| {
+        proxy.size(1).with(|settings| {
+            settings.tenants.rules = vec![TenantRule::Setting("app.tenant_id".to_owned())];
+            let limits = Limits { statement_timeout: Some(Duration::from_millis(300)), ..Limits::default() };
+            settings.tenants.limits.insert("acme".to_owned(), limits);
+        })
+    });
+    let mut client = site.client();
+    let mut is_limited = |script: &[&str]| {
+        client.query("begin").ok();
+        for sql in script {
+            client.query(sql).ok();
+        }
+        let limited = !client.query("select pg_sleep(0.7)").errors().is_empty();
+        client.query("rollback").ok();
+        limited
+    };
+    let acme = "set local app.tenant_id to 'acme'";
+    assert!(is_limited(&[acme]));
+    assert!(is_limited(&["select set_config('app.tenant_id', 'acme', true)"]));
+    assert!(!is_limited(&["savepoint a", acme, "rollback to a"]));
+    assert!(!is_limited(&[acme, "set app.tenant_id to 'globex'"]));
+    assert!(!is_limited(&[acme, "set local app.tenant_id to default"]));
+    assert!(is_limited(&[acme, "savepoint a", "set local app.tenant_id to 'globex'", "rollback to a"]));
+    assert!(!is_limited(&[acme, "commit and chain"]));
 }
 
 #[test]

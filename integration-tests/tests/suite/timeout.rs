@@ -97,3 +97,24 @@ fn a_lower_limit_of_the_clients_own_is_respected() {
     assert_eq!(client.query("select pg_sleep(60)").error().code(), "57014");
     assert!(asked.elapsed() < LIMIT, "{:?}", asked.elapsed());
 }
+
+#[test]
+fn a_client_that_asks_for_more_is_told_what_it_gets() {
+    let site = site();
+    let mut client = client_of(&site, "acme");
+    let (limit, own) = (format!("{}ms", LIMIT.as_millis()), "200ms");
+    for sql in ["set statement_timeout to '1h'", "select set_config('statement_timeout', '0', false)"] {
+        let reply = client.query(sql).ok();
+        let notices = reply.notices();
+        assert!(notices.len() == 1 && notices[0].message().contains("acme"), "{sql}: {notices:?}");
+        assert_eq!(client.query("show statement_timeout").value(), limit, "{sql}");
+    }
+    assert!(client.query(format!("set statement_timeout to '{own}'")).ok().notices().is_empty());
+    assert_eq!(client.query("show statement_timeout").value(), own);
+    client.query("begin").ok();
+    client.query("set statement_timeout to 0").ok();
+    assert_eq!(client.query("show statement_timeout").value(), limit, "inside of the transaction too");
+    is_ended_by_the_limit(&mut client, "select pg_sleep(5)");
+    client.query("rollback").ok();
+    assert_eq!(client.query("show statement_timeout").value(), own);
+}

@@ -241,7 +241,7 @@ impl<'a, S: Sink> Walk<'a, S> {
             Word::Unnest if self.next_is(OPEN) && self.peek(2).is_some_and(|token| token.kind == Kind::Parameter) => {
                 self.note(Flags::BATCHED);
             }
-            Word::SetConfig | Word::AdvisoryCall => self.noticed.session_call = true,
+            word if word.is_session_call() => self.noticed.session_call = true,
             _ => {}
         }
     }

@@ -35,10 +35,11 @@ words! {
         Access "access", Alter "alter", At "at", Atomic "atomic", Begin "begin", Between "between", By "by",
         Call "call", Chain "chain", Characteristics "characteristics", Checkpoint "checkpoint", Close "close",
         Cluster "cluster", Comment "comment", Commit "commit", Concurrently "concurrently", Constraints "constraints",
-        Copy "copy", Current "current", Cursor "cursor", Database "database", Deallocate "deallocate",
+        Copy "copy", Current "current", Currval "currval", Cursor "cursor", Database "database", Deallocate "deallocate",
         Declare "declare", Delete "delete", Discard "discard", Drop "drop", Escape "escape", Execute "execute",
         Explain "explain", Extract "extract", First "first", Hold "hold", If "if", Import "import", Index "index",
-        Insert "insert", Interval "interval", Key "key", Last "last", Listen "listen", Load "load", Local "local",
+        Insert "insert", Interval "interval", Key "key", Last "last",
+        Lastval "lastval", Listen "listen", Load "load", Local "local",
         Lock "lock", Locked "locked", Materialized "materialized", Merge "merge", Move "move", Names "names",
         Next "next", No "no", Notify "notify", Nowait "nowait", Nulls "nulls", Of "of", Option "option",
         Ordinality "ordinality", Over "over", Overlaps "overlaps", Overlay "overlay", Partition "partition",
@@ -46,7 +47,7 @@ words! {
         Read "read", Reassign "reassign", Recursive "recursive", Refresh "refresh", Reindex "reindex",
         Release "release", Replace "replace", Reset "reset", Revoke "revoke", Role "role", Rollback "rollback",
         Row "row", Rows "rows", Savepoint "savepoint", Schema "schema", Security "security", Seed "seed",
-        Sequence "sequence", Sequences "sequences", Session "session", Set "set", SetConfig "set_config",
+        Sequence "sequence", Sequences "sequences", Session "session", Set "set", SetConfig "set_config", Setseed "setseed",
         Share "share", Show "show", Skip "skip", Start "start", Stdin "stdin", Stdout "stdout", Substring "substring",
         System "system", Tablespace "tablespace", Temp "temp", Temporary "temporary", Ties "ties", Time "time",
         Transaction "transaction", Trim "trim", Truncate "truncate", Unlisten "unlisten", Unlogged "unlogged",
@@ -181,9 +182,12 @@ impl Word {
                 | Self::Delete
                 | Self::Merge
                 | Self::Unnest
-                | Self::SetConfig
-                | Self::AdvisoryCall
-        )
+        ) && !self.is_session_call()
+    }
+
+    /// Whether it is a function that changes the session, or asks for its state: worth a second look.
+    pub(crate) const fn is_session_call(self) -> bool {
+        matches!(self, Self::SetConfig | Self::AdvisoryCall | Self::Setseed | Self::Currval | Self::Lastval)
     }
 
     /// What the word is when a string follows it.
@@ -195,7 +199,15 @@ impl Word {
     pub(crate) fn is_name(self) -> bool {
         matches!(
             self,
-            Self::None | Self::TypeName | Self::Timestamp | Self::Timestamptz | Self::Overriding | Self::Exclude
+            Self::None
+                | Self::TypeName
+                | Self::Timestamp
+                | Self::Timestamptz
+                | Self::Overriding
+                | Self::Exclude
+                | Self::Currval
+                | Self::Lastval
+                | Self::Setseed
         )
     }
 

@@ -5,7 +5,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn tenants(limits: &[(&str, u64)]) -> Tenants {
-    let of = |seconds: u64| Limits { statement_timeout: Some(SECOND * seconds as u32), slow_threshold: None };
+    let of = |seconds: u64| Limits { statement_timeout: Some(SECOND * seconds as u32), ..Limits::default() };
     Tenants {
         rules: Vec::new(),
         default: "default".to_owned(),

@@ -10,7 +10,7 @@ use super::{Span, Text};
 pub enum Effect {
     /// SET of one parameter. `clause` is what follows SET, SESSION or LOCAL, in the text: `SET ` and `clause` set the
     /// same value again. TIME ZONE is named `timezone`, NAMES `client_encoding`, ROLE `role`, SESSION AUTHORIZATION
-    /// `session_authorization`, SCHEMA `search_path`, XML OPTION `xmloption`, SEED `seed`.
+    /// `session_authorization`, SCHEMA `search_path`, XML OPTION `xmloption`.
     Set {
         /// The parameter, folded to lower case.
         name: Text,
@@ -42,10 +42,12 @@ pub enum Effect {
     },
     /// SET TRANSACTION …: characteristics of the current transaction; gone with it.
     SetTransaction,
-    /// SET SESSION CHARACTERISTICS AS TRANSACTION …: sets `default_transaction_*`. The clause is what follows SET.
-    SetCharacteristics {
-        /// `SESSION CHARACTERISTICS AS TRANSACTION …` in the text.
-        clause: Span,
+    /// One mode of SET SESSION CHARACTERISTICS AS TRANSACTION: it sets a `default_transaction_…`, as set_config would.
+    SetValue {
+        /// The parameter.
+        name: Text,
+        /// Its value.
+        value: Text,
     },
     /// SET CONSTRAINTS …: gone with the transaction.
     SetConstraints,
@@ -111,6 +113,14 @@ pub enum Effect {
     AdvisoryUnlock,
     /// A call of `pg_advisory_unlock_all`.
     AdvisoryUnlockAll,
+    /// A call of `setseed`, or SET SEED: from here on `random()` of this session can be foretold.
+    Seed,
+    /// A call of `currval` or `lastval`: it asks for what the session itself has drawn before.
+    SequenceState,
+    /// DROP of anything: it may have been something temporary.
+    Drop,
+    /// CREATE, ALTER or DROP of a function, or of something that runs functions: a trigger, a view, a policy, ….
+    Defines,
     /// LOAD of a library.
     Load,
     /// DO: a block of code whose effects are not seen.

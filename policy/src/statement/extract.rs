@@ -35,6 +35,12 @@ impl Extract<'_> {
         }
         if class == Class::Ddl {
             self.create();
+            if self.word(0) == Word::Drop {
+                self.effects.push(Effect::Drop);
+            }
+            if self.defines() {
+                self.effects.push(Effect::Defines);
+            }
         }
         if flags.contains(Flags::SELECT_INTO) {
             self.select_into();
@@ -73,6 +79,11 @@ impl Extract<'_> {
 
     /// What outlives the statement in the session.
     fn state(&mut self, class: Class) {
+        let (effects, arena) = (&mut *self.effects, &mut self.arena);
+        if class == Class::Set && settings::characteristics(self.sql, self.tokens, arena, |effect| effects.push(effect))
+        {
+            return;
+        }
         let effect = match class {
             Class::Set => settings::set_effect(self.sql, self.tokens, &mut self.arena),
             Class::Reset => settings::reset_effect(self.sql, self.tokens, &mut self.arena),
@@ -166,6 +177,27 @@ impl Extract<'_> {
         }
     }
 
+    /// Whether functions, or what runs them, are made or changed: the kind of object stands among the first words.
+    fn defines(&self) -> bool {
+        let kinds = [
+            &b"function"[..],
+            b"procedure",
+            b"routine",
+            b"aggregate",
+            b"trigger",
+            b"rule",
+            b"view",
+            b"policy",
+            b"operator",
+            b"cast",
+            b"domain",
+            b"extension",
+        ];
+        let changes = matches!(self.word(0), Word::Create | Word::Alter | Word::Drop);
+        let mut head = self.tokens.iter().take(6).filter(|token| token.kind == Kind::Word);
+        changes && head.any(|token| kinds.iter().any(|kind| token.of(self.sql).eq_ignore_ascii_case(kind)))
+    }
+
     /// CREATE TEMPORARY …, CREATE … pg_temp.…, CREATE TABLE … AS EXECUTE.
     fn create(&mut self) {
         let Some(at) = self.tokens.iter().position(|token| token.word == Word::Create) else { return };
@@ -225,19 +257,23 @@ impl Extract<'_> {
     }
 
     fn call(&mut self, at: usize, token: Token, certain: bool) {
-        let suspect = matches!(token.word, Word::SetConfig | Word::AdvisoryCall) || token.kind == Kind::Quoted;
+        let suspect = token.word.is_session_call() || token.kind == Kind::Quoted;
         let called = self.tokens.get(at + 1).is_some_and(|next| next.is(OPEN));
         if !suspect || !called || !self.unqualified_or_catalog(at) {
             return;
         }
-        let mut name = [0u8; 64];
-        let Some(name) = folded(token, self.sql, &mut name) else { return };
+        let before = self.arena.0.len();
+        let name = self.arena.name(self.sql, token);
+        let name = self.arena.bytes(name).to_vec();
+        self.arena.0.truncate(before);
         let advisory = name.strip_prefix(b"pg_try_").or_else(|| name.strip_prefix(b"pg_"));
-        let effect = match (name, advisory) {
+        let effect = match (name.as_slice(), advisory) {
             (b"set_config", _) => settings::set_config_effect(self.sql, self.tokens, at + 1, certain, &mut self.arena),
             (_, Some(b"advisory_lock" | b"advisory_lock_shared")) => Effect::SessionAdvisoryLock,
             (_, Some(b"advisory_unlock" | b"advisory_unlock_shared")) => Effect::AdvisoryUnlock,
             (_, Some(b"advisory_unlock_all")) => Effect::AdvisoryUnlockAll,
+            (b"setseed", _) => Effect::Seed,
+            (b"currval" | b"lastval", _) => Effect::SequenceState,
             _ => return,
         };
         self.effects.push(effect);
@@ -251,21 +287,6 @@ impl Extract<'_> {
             _ => true,
         }
     }
-}
-
-/// A short function name as the server looks it up.
-fn folded<'b>(token: Token, sql: &[u8], buffer: &'b mut [u8; 64]) -> Option<&'b [u8]> {
-    let bytes = token.of(sql);
-    let name = match token.kind {
-        Kind::Quoted => bytes.strip_prefix(b"\"")?.strip_suffix(b"\"")?,
-        _ => bytes,
-    };
-    let target = buffer.get_mut(..name.len())?;
-    target.copy_from_slice(name);
-    if token.kind == Kind::Word {
-        target.make_ascii_lowercase();
-    }
-    Some(target)
 }
 
 /// Whether a SELECT is a list of function calls with nothing behind it: `select f(…), g(…)::text as x`.
@@ -307,7 +328,7 @@ fn call_end(tokens: &[Token], mut at: usize) -> Option<usize> {
 }
 
 fn callable(word: Word) -> bool {
-    matches!(word, Word::None | Word::SetConfig | Word::AdvisoryCall | Word::PgCatalog | Word::Unnest | Word::Like)
+    word.is_session_call() || matches!(word, Word::None | Word::PgCatalog | Word::Unnest | Word::Like)
 }
 
 /// The parenthesis that closes the one at `open`.

@@ -20,7 +20,7 @@ pub(crate) enum SetForm {
     /// SET TRANSACTION.
     Transaction,
     /// SET SESSION CHARACTERISTICS.
-    Characteristics { clause: usize },
+    Characteristics { modes: usize },
     /// SET CONSTRAINTS.
     Constraints,
     /// FROM CURRENT, or not understood.
@@ -47,7 +47,7 @@ pub(crate) fn set_form(tokens: &[Token]) -> SetForm {
         _ if assigned => parameter(tokens, local, clause),
         (Word::Transaction, _) => SetForm::Transaction,
         (Word::Constraints, _) => SetForm::Constraints,
-        (Word::Session, Word::Characteristics) => SetForm::Characteristics { clause },
+        (Word::Session, Word::Characteristics) => SetForm::Characteristics { modes: clause + 4 },
         (Word::Session, Word::Authorization) => special("session_authorization", clause + 2),
         (Word::Time, Word::Zone) => special("timezone", clause + 2),
         (Word::Role, _) => special("role", clause + 1),
@@ -91,21 +91,61 @@ pub(crate) fn set_effect(sql: &[u8], tokens: &[Token], arena: &mut Arena<'_>) ->
     let (local, clause, name, value) = match form {
         SetForm::Transaction => return Effect::SetTransaction,
         SetForm::Constraints => return Effect::SetConstraints,
-        SetForm::Characteristics { clause } => return Effect::SetCharacteristics { clause: clause_at(clause) },
+        // Read before, mode by mode.
+        SetForm::Characteristics { .. } => return Effect::SetUnknown,
         SetForm::Unknown => return Effect::SetUnknown,
         SetForm::Special { local, clause, name, value } => (local, clause, arena.copy(name.as_bytes()), value),
         SetForm::Parameter { local, clause, name: (from, to), value } => {
             (local, clause, arena.setting(sql, tokens.get(from..to).unwrap_or_default()), value)
         }
     };
-    if ends_with_transaction(arena.bytes(name)) {
-        return Effect::SetTransaction;
+    match arena.bytes(name) {
+        name if ends_with_transaction(name) => return Effect::SetTransaction,
+        b"seed" => return Effect::Seed,
+        _ => {}
     }
     if is_default(arena.bytes(name), tokens.get(value..).unwrap_or_default()) {
         return Effect::Reset { name, local };
     }
     Effect::Set { name, local, clause: clause_at(clause) }
 }
+
+/// The effects of SET SESSION CHARACTERISTICS; `false`: it is something else, or was not understood.
+pub(crate) fn characteristics(
+    sql: &[u8],
+    tokens: &[Token],
+    arena: &mut Arena<'_>,
+    mut effect: impl FnMut(Effect),
+) -> bool {
+    let SetForm::Characteristics { modes } = set_form(tokens) else { return false };
+    let tokens = tokens.get(modes..).unwrap_or_default().iter().filter(|token| !token.is(COMMA));
+    let words: Vec<Vec<u8>> = tokens.map(|token| token.of(sql).to_ascii_lowercase()).collect();
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    let mut rest = words.as_slice();
+    let mut found: Vec<(&[u8], &[u8])> = Vec::new();
+    while !rest.is_empty() {
+        let (mode, length): ((&[u8], &[u8]), usize) = match rest {
+            [b"isolation", b"level", b"serializable", ..] => ((ISOLATION, b"serializable"), 3),
+            [b"isolation", b"level", b"repeatable", b"read", ..] => ((ISOLATION, b"repeatable read"), 4),
+            [b"isolation", b"level", b"read", b"committed", ..] => ((ISOLATION, b"read committed"), 4),
+            [b"isolation", b"level", b"read", b"uncommitted", ..] => ((ISOLATION, b"read uncommitted"), 4),
+            [b"read", b"only", ..] => ((b"default_transaction_read_only", b"on"), 2),
+            [b"read", b"write", ..] => ((b"default_transaction_read_only", b"off"), 2),
+            [b"deferrable", ..] => ((b"default_transaction_deferrable", b"on"), 1),
+            [b"not", b"deferrable", ..] => ((b"default_transaction_deferrable", b"off"), 2),
+            _ => return false,
+        };
+        found.push(mode);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    for (name, value) in &found {
+        let (name, value) = (arena.copy(name), arena.copy(value));
+        effect(Effect::SetValue { name, value });
+    }
+    !found.is_empty()
+}
+
+const ISOLATION: &[u8] = b"default_transaction_isolation";
 
 /// Parameters that describe the current transaction and end with it.
 fn ends_with_transaction(name: &[u8]) -> bool {

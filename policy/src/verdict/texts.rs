@@ -176,7 +176,10 @@ fn not_in_this_mode(state: SessionState, mode: PoolMode) -> Texts {
     texts(
         format!("{} is not possible in {unit} pooling mode", state.words()),
         format!("It would stay on a server connection that other clients use after this {unit}."),
-        "Use a database with mode = \"session\" for it.",
+        format!(
+            "Use a database with mode = \"session\" for it; an operator can also set pool.on_{} (or on_untracked) to \"pin\".",
+            state.label()
+        ),
     )
 }
 

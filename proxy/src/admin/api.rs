@@ -134,6 +134,9 @@ fn pool_counters(totals: &PoolTotals) -> Map<String, Value> {
         "closes": reasons::<CloseReason>(&totals.closes),
         "resets": totals.resets,
         "pins": reasons::<PinReason>(&totals.pins),
+        "pins_ended": totals.pins_ended,
+        "discards": reasons::<PinReason>(&totals.discards),
+        "rejects": reasons::<PinReason>(&totals.rejects),
         "cancels": {
             "requested": totals.cancels_requested,
             "forwarded": totals.cancels_forwarded,

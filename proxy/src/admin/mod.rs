@@ -12,6 +12,7 @@ mod server;
 pub mod source;
 #[cfg(test)]
 mod tests;
+mod untracked;
 
 use std::sync::Arc;
 

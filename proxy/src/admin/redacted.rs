@@ -207,6 +207,7 @@ fn version(version: TlsVersion) -> &'static str {
 }
 
 fn pool(pool: &Pool) -> Value {
+    let untracked = config::SessionState::ALL.map(|state| (state.label(), pool.untracked.of(state).word()));
     json!({
         "mode": match pool.mode {
             PoolMode::Session => "session",
@@ -232,6 +233,8 @@ fn pool(pool: &Pool) -> Value {
             ListenLoss::Close => "close",
             ListenLoss::Notice => "notice",
         },
+        "inspect_functions_ms": pool.inspect_functions.map(ms),
+        "on_untracked": std::collections::BTreeMap::from(untracked),
     })
 }
 
@@ -248,6 +251,7 @@ fn tenants(settings: &Settings) -> Value {
         json!({
             "statement_timeout_ms": limits.statement_timeout.map(ms),
             "slow_threshold_ms": limits.slow_threshold.map(ms),
+            "on_untracked": limits.on_untracked.map(config::OnUntracked::word),
         })
     };
     let by_tenant: Map<_, _> =

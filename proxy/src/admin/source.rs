@@ -85,6 +85,8 @@ pub struct ClientState {
     pub upstream: Option<u64>,
     /// Why it keeps that upstream, if it does.
     pub pinned: Option<&'static str>,
+    /// Fingerprint of the statement that made it keep it.
+    pub pinned_by: Option<String>,
     /// Prepared statements that it has.
     pub prepared_statements: usize,
     /// Channels that it listens to by a shared connection.

@@ -24,6 +24,8 @@ pub(super) fn pool() -> Arc<Pool> {
         idle_in_transaction_timeout: Duration::ZERO,
         max_prepared: 1,
         listen: config::Listen::default(),
+        untracked: config::Untracked::default(),
+        inspect_functions: None,
     };
     Arc::new(Pool::new(0, "shop", "anna", settings, Arc::new(target()), 1))
 }

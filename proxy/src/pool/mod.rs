@@ -12,16 +12,18 @@ pub mod learned;
 pub mod ledger;
 pub mod servers;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use policy::suspects::Suspects;
 use policy::verdict::ConnectFailure;
 use wire::params::Settings;
 
 use crate::admin::source::UpstreamState;
+use crate::inspect::Inspection;
 use crate::telemetry::{Clock, PoolMeter};
 use crate::upstream::Upstream;
 use crate::upstream::dial::{Credential, Target};
@@ -67,6 +69,8 @@ pub struct Pool {
     ledger: Mutex<Ledger>,
     waiting: AtomicUsize,
     idle: Box<[AtomicUsize]>,
+    /// What is known of its server's functions.
+    pub inspection: Inspection,
     welcome: Mutex<Option<Arc<Welcome>>>,
     failure: Mutex<Option<DialFailure>>,
 }
@@ -92,6 +96,7 @@ impl Pool {
             user: user.into(),
             servers: Servers::default(),
             ledger: Mutex::new(Ledger::new(settings.size, backoff(&settings))),
+            inspection: Inspection::new(settings.inspect_functions.is_some()),
             settings: RwLock::new(Arc::new(settings)),
             target: RwLock::new(target),
             learned: Learned::default(),
@@ -107,6 +112,12 @@ impl Pool {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether both connect to the same database of the same server, whoever as.
+    pub fn is_of_same_database(&self, other: &Self) -> bool {
+        let (own, theirs) = (self.target(), other.target());
+        own.is_at_same_place(&theirs) && own.database == theirs.database
+    }
+
     /// Where its upstreams connect now.
     pub fn target(&self) -> Arc<Target> {
         self.target.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -115,6 +126,7 @@ impl Pool {
     /// Takes over what a reload has changed.
     pub fn reload(&self, settings: config::Pool, target: Arc<Target>) {
         self.ledger().resize(settings.size, backoff(&settings));
+        self.inspection.enable(settings.inspect_functions.is_some());
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         let mut own = self.target.write().unwrap_or_else(PoisonError::into_inner);
         self.learned.reload(!own.is_for_the_same(&target));
@@ -239,6 +251,10 @@ pub struct LocalPool {
     pub meter: PoolMeter,
     worker: usize,
     settings: RefCell<Arc<config::Pool>>,
+    /// Which functions change the session that calls them, as this worker last heard.
+    suspects: RefCell<Arc<Suspects>>,
+    /// The version of that set: 0 means that no statement need be looked at.
+    suspects_version: Cell<u64>,
     /// Last in, first out: the warmest is on top, and what is not needed ages at the bottom.
     #[expect(clippy::vec_box, reason = "upstreams change places by pointer; they are several hundred bytes")]
     idle: RefCell<Vec<Box<Upstream>>>,
@@ -248,7 +264,10 @@ impl LocalPool {
     /// This worker's part, empty.
     pub fn new(shared: Arc<Pool>, meter: PoolMeter, worker: usize) -> Self {
         let settings = RefCell::new(shared.settings());
-        Self { shared, meter, worker, settings, idle: RefCell::default() }
+        let suspects = shared.inspection.suspects();
+        let suspects_version = Cell::new(suspects.version());
+        let suspects = RefCell::new(suspects);
+        Self { shared, meter, worker, settings, suspects, suspects_version, idle: RefCell::default() }
     }
 
     /// Its settings, as this worker last heard.
@@ -270,6 +289,25 @@ impl LocalPool {
     /// Looks up the shared settings again.
     pub fn reload(&self) {
         *self.settings.borrow_mut() = self.shared.settings();
+        self.reload_suspects();
+    }
+
+    /// Looks up again which functions change the session that calls them.
+    pub fn reload_suspects(&self) {
+        let suspects = self.shared.inspection.suspects();
+        self.suspects_version.set(suspects.version());
+        *self.suspects.borrow_mut() = suspects;
+    }
+
+    /// The version of [`Self::suspects`]; 0: there are none.
+    #[inline]
+    pub fn suspects_version(&self) -> u64 {
+        self.suspects_version.get()
+    }
+
+    /// Which functions change the session that calls them.
+    pub fn suspects(&self) -> Arc<Suspects> {
+        self.suspects.borrow().clone()
     }
 
     /// Takes the idle upstream that suits best: the topmost with just these settings, else the topmost.

@@ -1,4 +1,4 @@
-//! What stands before the first message of a request.
+//! What a request needs before its first message: its deadline, and its client's settings on whatever upstream it got.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -7,6 +7,7 @@ use policy::limits::Deadline;
 use wire::encode::frontend as ask;
 use wire::params::difference;
 use wire::pipeline::{Awaited, Fate};
+use wire::tag::TransactionStatus;
 
 use super::outbox::Outbox;
 use super::{End, Session};
@@ -26,23 +27,38 @@ impl Session {
         }
     }
 
-    /// Brings the upstream's settings to what this client wants; `true`: their outcome must be awaited.
+    /// Brings the upstream's settings to what this client wants; `true`: their outcome must be awaited. Inside of a
+    /// transaction the two differ only behind a RESET, which brings the server back to its own default and not to what
+    /// the client began with, and behind a SET that asks for more than a limit allows.
     #[inline]
     pub(super) fn needs_settings(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>) -> Result<bool, End> {
-        if self.listening.is_some() && self.must_catch_up(upstream) {
+        let status = upstream.pipeline.status();
+        if status == TransactionStatus::Idle && self.listening.is_some() && self.must_catch_up(upstream) {
             return Ok(true);
         }
-        if Rc::ptr_eq(upstream.settings.current(), &self.wanted) {
+        if let Some(sql) = upstream.work.local_default.take_if(|_| status == TransactionStatus::Open) {
+            ask::query(outbox.insert(0), &sql).map_err(|error| End::Trouble(error.into()))?;
+            self.push(upstream, Awaited::Query, Fate::Swallow, 0);
+            upstream.unnamed = None;
+        }
+        if Rc::ptr_eq(upstream.settings.current(), &self.wanted) || status == TransactionStatus::Failed {
             return Ok(false);
         }
         let difference = difference(upstream.settings.current(), &self.wanted);
-        if difference.sql.is_empty() {
-            upstream.settings.assume(self.wanted.clone());
+        if difference.sql.is_empty() && difference.encoding.is_empty() {
+            upstream.settings.overlay(self.wanted.clone());
+            if status == TransactionStatus::Idle {
+                upstream.settings.commit();
+            }
             return Ok(false);
         }
         self.pool.meter.settings_sent.increment();
-        ask::query(outbox.insert(0), &difference.sql).map_err(|error| End::Trouble(error.into()))?;
-        self.push(upstream, Awaited::Query, Fate::Swallow, 0);
+        for sql in [&difference.encoding, &difference.sql] {
+            if !sql.is_empty() {
+                ask::query(outbox.insert(0), sql).map_err(|error| End::Trouble(error.into()))?;
+                self.push(upstream, Awaited::Query, Fate::Swallow, 0);
+            }
+        }
         upstream.unnamed = None;
         upstream.work.prologue = Some(self.wanted.clone());
         upstream.work.held = difference.awaited || !self.proven;

@@ -139,8 +139,8 @@ pub struct Ctl {
     pub prepared: Cell<usize>,
     /// Channels that it listens to by a shared connection, for the admin port.
     pub channels: Cell<usize>,
-    /// Why it keeps that upstream, for the admin port.
-    pub pinned: Cell<Option<&'static str>>,
+    /// Why it keeps that upstream, and the fingerprint of the statement that it was for, for the admin port.
+    pub pinned: Cell<Option<(&'static str, u64)>>,
     /// Its place in the sweeper's list.
     pub active: Cell<Option<usize>>,
 }

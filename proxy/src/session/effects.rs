@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use policy::limits::{Clamp, clamp, parse_guc_time, server_value};
 use policy::tenant::{Facts, Lookup};
-use wire::params::{Settings, Value};
+use policy::verdict::SessionState;
+use wire::params::{Settings, Value, set_local};
 use wire::view::Bind;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Session;
+use super::locals::Locals;
 use super::script::{Act, Script, resolve};
 use crate::telemetry::Scope;
 use crate::upstream::Upstream;
@@ -37,7 +40,7 @@ pub(super) fn is_of_large_objects(function: u32) -> bool {
 }
 
 /// A setting's value as set_config would take it, as far as a clause shows it.
-fn plain(value: &Value) -> Option<Cow<'_, str>> {
+pub(super) fn plain(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::Plain(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
         Value::Clause(clause) => {
@@ -61,22 +64,21 @@ fn plain(value: &Value) -> Option<Cow<'_, str>> {
 
 /// Settings as the tenant's rules look them up.
 struct Values<'a> {
-    values: Vec<(&'a str, Cow<'a, str>)>,
+    /// `None`: the server's default, whatever it is.
+    values: Vec<(&'a str, Option<Cow<'a, str>>)>,
 }
 
 impl Lookup for Values<'_> {
     fn value(&self, name: &str) -> Option<&str> {
-        self.values.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+        self.values.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?.1.as_deref()
     }
 }
 
 impl<'a> Values<'a> {
-    fn of(settings: &'a Settings, local: &'a [(Box<str>, Value)]) -> Self {
-        // Later ones are found first.
-        let local = local.iter().rev().map(|(name, value)| (&**name, value));
-        let session = settings.iter().map(|setting| (&*setting.name, &setting.value));
-        let values = local.chain(session).filter_map(|(name, value)| plain(value).map(|value| (name, value)));
-        Self { values: values.collect() }
+    fn of(settings: &'a Settings, locals: Option<&'a Locals>) -> Self {
+        let locals = locals.into_iter().flat_map(Locals::iter);
+        let session = settings.iter().map(|setting| (&*setting.name, Some(&setting.value)));
+        Self { values: locals.chain(session).map(|(name, value)| (name, value.and_then(plain))).collect() }
     }
 }
 
@@ -84,86 +86,177 @@ impl Session {
     /// A statement has succeeded: what it does to the session is done. `tag` is its command tag.
     pub(super) fn apply(&mut self, upstream: &mut Upstream, acts: &[Act], tag: &[u8]) {
         let before = self.settings.current().clone();
-        let locals = self.local.len();
+        let had_locals = self.locals.is_some();
         for act in acts {
-            self.apply_one(upstream, act, tag);
+            if self.listening.is_some() || matches!(act, Act::Listen(_)) {
+                self.follow_channels(upstream, act, tag);
+            }
+            match act {
+                Act::Set { name, value, local } => self.apply_set(upstream, name, value, *local),
+                Act::Reset(name) => self.apply_reset(upstream, name),
+                Act::ResetLocal(name) => self.apply_reset_local(upstream, name),
+                Act::ResetAll | Act::DiscardAll => self.apply_reset_all(upstream, *act == Act::DiscardAll),
+                Act::DeallocateAll => {
+                    self.forget_statements(upstream);
+                    upstream.work.may_be_free = true;
+                }
+                Act::Deallocate(name) => self.apply_deallocate(upstream, name),
+                Act::Leave(state) => self.leave(upstream, *state),
+                Act::MayEnd | Act::Unlisten(_) | Act::UnlistenAll => upstream.work.may_be_free = true,
+                Act::Listen(_) => {}
+                Act::Define => self.redefined(upstream),
+                Act::Taint | Act::SetBound(..) => upstream.tainted = true,
+                transaction => self.apply_transaction(upstream, transaction, tag),
+            }
         }
-        if !Rc::ptr_eq(&before, self.settings.current()) || self.local.len() != locals {
-            self.settings_changed();
+        if had_locals || self.locals.is_some() || !Rc::ptr_eq(&before, self.settings.current()) {
+            self.settings_changed(upstream);
         }
     }
 
-    fn apply_one(&mut self, upstream: &mut Upstream, act: &Act, tag: &[u8]) {
-        let worker = self.worker.clone();
-        let interner = &mut worker.brain.borrow_mut().interner;
-        if matches!(act, Act::Set { name, .. } if &**name == ESCAPES) {
+    fn apply_set(&mut self, upstream: &mut Upstream, name: &str, value: &Value, local: bool) {
+        if name == ESCAPES {
             // What was sent behind it has been read in the old way: whatever that may have hidden goes with a reset.
             upstream.tainted = true;
         }
-        if self.listening.is_some() || matches!(act, Act::Listen(_)) {
-            self.follow_channels(upstream, act, tag);
+        if name == SEARCH_PATH && mentions_temporary(value) {
+            // From here on a plain CREATE TABLE makes a temporary one.
+            self.leave(upstream, SessionState::TemporaryObject);
+        }
+        if self.escapes && matches!(value, Value::Clause(clause) if clause.contains(&b'\\')) {
+            // Said again to another server it could be read in the other way.
+            self.leave(upstream, SessionState::HiddenSetting);
+        }
+        self.note_clamped(upstream, name, value);
+        if local {
+            return self.set_local(name, Some(value));
+        }
+        // Both, always: what the client wants and what this upstream has.
+        let worker = self.worker.clone();
+        let interner = &mut worker.brain.borrow_mut().interner;
+        let followed = self.settings.set(name, value.clone(), interner);
+        let present = upstream.settings.set(name, value.clone(), interner);
+        if !(followed && present) {
+            upstream.tainted = true;
+        }
+        if name == IDENTITY {
+            // Whoever one becomes, the role is left.
+            self.settings.forget(ROLE, interner);
+            upstream.settings.forget(ROLE, interner);
+        }
+        self.proven = true;
+        self.override_local(name, Some(value));
+    }
+
+    fn apply_reset(&mut self, upstream: &mut Upstream, name: &str) {
+        let startup = self.startup.clone();
+        let default = startup.find(name);
+        let worker = self.worker.clone();
+        let interner = &mut worker.brain.borrow_mut().interner;
+        self.settings.reset(name, default, interner);
+        upstream.settings.reset(name, None, interner);
+        if name == IDENTITY {
+            self.settings.forget(ROLE, interner);
+            upstream.settings.forget(ROLE, interner);
+        }
+        self.override_local(name, default);
+    }
+
+    fn apply_reset_local(&mut self, upstream: &mut Upstream, name: &str) {
+        upstream.work.local_reset.push(name.into());
+        let startup = self.startup.clone();
+        let default = startup.find(name);
+        self.set_local(name, default);
+        if let Some(Value::Plain(value)) = default {
+            let mut sql = upstream.work.local_default.take().map_or_else(Vec::new, |sql| [&*sql, b"; "].concat());
+            sql.extend_from_slice(&set_local(name, value));
+            upstream.work.local_default = Some(sql.into());
+        }
+    }
+
+    fn apply_reset_all(&mut self, upstream: &mut Upstream, discard: bool) {
+        let worker = self.worker.clone();
+        let interner = &mut worker.brain.borrow_mut().interner;
+        let covered = std::mem::take(&mut upstream.work.local_reset);
+        let before = (self.settings.current().clone(), upstream.settings.current().clone());
+        self.settings.reset_all(&self.startup, !discard, interner);
+        upstream.settings.reset_all(&Settings::new(), !discard, interner);
+        for name in covered {
+            // RESET ALL passes over what SET LOCAL … TO DEFAULT has covered: it comes back with the transaction's end.
+            self.settings.reset(&name, before.0.find(&name), interner);
+            upstream.settings.reset(&name, before.1.find(&name), interner);
+            upstream.tainted = true;
+        }
+        self.locals = None;
+        if discard {
+            self.forget_statements(upstream);
+            self.unpin(upstream);
+        }
+    }
+
+    fn apply_deallocate(&mut self, upstream: &mut Upstream, name: &[u8]) {
+        match self.statements.forget(name) {
+            Some(prepared) => {
+                upstream.prepared.remove(prepared.id);
+                self.ctl.prepared.set(self.statements.len());
+            }
+            None => upstream.work.may_be_free = true,
+        }
+    }
+
+    fn apply_transaction(&mut self, upstream: &mut Upstream, act: &Act, tag: &[u8]) {
+        if !matches!(act, Act::Savepoint(_) | Act::Release(_)) {
+            upstream.work.local_default = None;
         }
         match act {
-            Act::Set { name, value, local: true } => self.set_local(name, value),
-            Act::Set { name, value, local: false } => {
-                // Both, always: what the client wants and what this upstream has.
-                let followed = self.settings.set(name, value.clone(), interner);
-                let present = upstream.settings.set(name, value.clone(), interner);
-                if !(followed && present) {
-                    upstream.tainted = true;
-                }
-                self.proven = true;
-            }
-            Act::Reset(name) => {
-                self.settings.reset(name, self.startup.find(name), interner);
-                upstream.settings.reset(name, None, interner);
-            }
-            Act::ResetAll => {
-                self.settings.reset_all(&self.startup, true, interner);
-                upstream.settings.reset_all(&Settings::new(), true, interner);
-            }
-            Act::DiscardAll => {
-                self.settings.reset_all(&self.startup, false, interner);
-                upstream.settings.reset_all(&Settings::new(), false, interner);
-                self.forget_statements(upstream);
-            }
-            Act::DeallocateAll => self.forget_statements(upstream),
-            Act::Deallocate(name) => {
-                if let Some(prepared) = self.statements.forget(name) {
-                    upstream.prepared.remove(prepared.id);
-                    self.ctl.prepared.set(self.statements.len());
-                }
-            }
-            Act::Begin | Act::Listen(_) | Act::Unlisten(_) | Act::UnlistenAll => {}
             Act::Commit if tag != b"ROLLBACK" => {
                 self.settings.commit();
                 upstream.settings.commit();
+                self.locals = None;
             }
             Act::Commit | Act::Rollback => {
                 self.settings.rollback();
                 upstream.settings.rollback();
+                self.locals = None;
+                upstream.work.may_be_free = true;
             }
             Act::Savepoint(name) => {
                 self.settings.savepoint(name);
                 upstream.settings.savepoint(name);
+                if let Some(locals) = &mut self.locals {
+                    locals.savepoint(name);
+                }
             }
             Act::RollbackTo(name) => {
                 self.settings.rollback_to(name);
                 upstream.settings.rollback_to(name);
+                if let Some(locals) = &mut self.locals {
+                    locals.rollback_to(name);
+                }
+                upstream.work.may_be_free = true;
             }
             Act::Release(name) => {
                 self.settings.release(name);
                 upstream.settings.release(name);
+                if let Some(locals) = &mut self.locals {
+                    locals.release(name);
+                }
             }
-            Act::Pin(state) => self.pin(upstream, *state),
-            Act::Taint | Act::SetBound(..) => upstream.tainted = true,
+            _ => {}
         }
     }
 
-    fn set_local(&mut self, name: &str, value: &Value) {
+    fn set_local(&mut self, name: &str, value: Option<&Value>) {
         let decides = self.rules.resolver.settings().any(|setting| setting.eq_ignore_ascii_case(name));
-        if decides && self.local.len() < MAX_LOCALS {
-            self.local.push((name.into(), value.clone()));
+        if decides || name == SEARCH_PATH {
+            self.locals.get_or_insert_default().set(name, value.cloned());
+        }
+    }
+
+    /// A setting of the session wins over one that was made for the transaction before it.
+    fn override_local(&mut self, name: &str, value: Option<&Value>) {
+        if let Some(locals) = self.locals.as_mut().filter(|locals| locals.has(name)) {
+            locals.set(name, value.cloned());
         }
     }
 
@@ -191,15 +284,24 @@ impl Session {
         if self.listening.is_some() {
             self.end_channels(failed);
         }
-        if !self.local.is_empty() || before != Rc::as_ptr(self.settings.current()) {
-            self.local.clear();
-            self.settings_changed();
+        upstream.work.local_default = None;
+        upstream.work.local_reset.clear();
+        upstream.work.may_be_free |= failed;
+        if std::mem::take(&mut upstream.work.defines) {
+            crate::inspect::distrust(&self.worker.shared, &self.pool.shared);
+            self.pool.reload_suspects();
+        }
+        if self.locals.take().is_some() || before != Rc::as_ptr(self.settings.current()) {
+            self.settings_changed(upstream);
         }
     }
 
     /// Settings, rules or both have changed: whose the session is and what it wants follow.
-    pub(super) fn settings_changed(&mut self) {
+    pub(super) fn settings_changed(&mut self, upstream: &mut Upstream) {
         self.resolve_tenant();
+        if self.opaque {
+            self.leave(upstream, SessionState::HiddenSetting);
+        }
     }
 
     /// Finds out whose the session is, and what follows from that.
@@ -217,8 +319,8 @@ impl Session {
                 database: &face.database,
                 application_name: &application,
                 server_name: face.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or_default(),
-                startup: &Values::of(&self.startup, &[]),
-                settings: &Values::of(&current, &self.local),
+                startup: &Values::of(&self.startup, None),
+                settings: &Values::of(&current, self.locals.as_deref()),
             };
             let name = rules.resolver.resolve(&facts).tenant;
             self.worker.shared.directory.id(name)
@@ -241,6 +343,10 @@ impl Session {
             Some(value) => matches!(&*value.to_ascii_lowercase(), "off" | "false" | "no" | "0" | "f" | "n"),
             None => self.pool.shared.has_escapes(),
         };
+        let local = self.locals.as_deref().and_then(|locals| locals.iter().find(|(name, _)| *name == SEARCH_PATH));
+        let path = local.map_or_else(|| current.find(SEARCH_PATH), |(_, value)| value);
+        self.path = path.map_or(0, |(Value::Plain(path) | Value::Clause(path))| xxh3_64(path).max(1));
+        self.opaque = current.find("client_encoding").and_then(encoding).is_some_and(|name| is_opaque(&name));
         self.wanted = self.with_limits(&current);
     }
 
@@ -279,12 +385,73 @@ impl Session {
 /// The setting that decides where a plain string ends.
 const ESCAPES: &str = "standard_conforming_strings";
 
-/// Settings made by SET LOCAL that are followed in one transaction.
-const MAX_LOCALS: usize = 256;
+const SEARCH_PATH: &str = "search_path";
+const IDENTITY: &str = "session_authorization";
+const ROLE: &str = "role";
+
+/// Whether a search path may lead to the session's temporary schema.
+pub(super) fn mentions_temporary(path: &Value) -> bool {
+    let (Value::Plain(bytes) | Value::Clause(bytes)) = path;
+    bytes.windows(7).any(|window| window.eq_ignore_ascii_case(b"pg_temp"))
+}
+
+/// The encoding that a setting names; NAMES shows it differently.
+fn encoding(value: &Value) -> Option<String> {
+    if let Value::Clause(clause) = value
+        && let Ok(clause) = std::str::from_utf8(clause)
+        && let Some((_, name)) = clause.split_once(|c: char| c.is_ascii_whitespace())
+        && clause.get(..5).is_some_and(|names| names.eq_ignore_ascii_case("names"))
+    {
+        return Some(name.to_owned());
+    }
+    plain(value).map(Cow::into_owned)
+}
+
+/// Whether the second byte of a character can be a backslash, so that the lexer cannot tell where an escaped string ends.
+/// Names as PostgreSQL compares them: letters and digits alone count.
+fn is_opaque(encoding: &str) -> bool {
+    let name: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
+    matches!(
+        name.to_ascii_lowercase().as_str(),
+        "sjis"
+            | "mskanji"
+            | "shiftjis"
+            | "win932"
+            | "windows932"
+            | "shiftjis2004"
+            | "big5"
+            | "win950"
+            | "windows950"
+            | "gbk"
+            | "win936"
+            | "windows936"
+            | "uhc"
+            | "win949"
+            | "windows949"
+            | "gb18030"
+            | "johab"
+    )
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn encodings_with_backslashes_inside_of_characters_are_known_by_every_name() {
+        for (clause, opaque) in [
+            ("NAMES 'SJIS'", true),
+            ("names 'utf8'", false),
+            ("client_encoding TO 'Shift_JIS_2004'", true),
+            ("client_encoding = big5", true),
+            ("client_encoding = latin1", false),
+            ("client_encoding = 'EUC_JP'", false),
+        ] {
+            let name = encoding(&Value::Clause(clause.as_bytes().into())).unwrap();
+            assert_eq!(is_opaque(&name), opaque, "{clause}");
+        }
+        assert!(is_opaque(&encoding(&Value::Plain(b"GB18030".as_slice().into())).unwrap()));
+    }
 
     #[test]
     fn clauses_show_their_values() {

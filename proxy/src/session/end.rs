@@ -59,8 +59,8 @@ impl Session {
         self.unnamed = self.unnamed_parsed.clone();
         self.settings.rollback();
         self.end_channels(true);
-        self.local.clear();
-        self.settings_changed();
+        self.locals = None;
+        self.resolve_tenant();
         self.streaming_forward = false;
         self.unsent.extend_from_slice(&out);
         self.look_again = true;

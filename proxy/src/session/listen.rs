@@ -316,7 +316,7 @@ impl Session {
         let Some(listening) = &mut self.listening else {
             if matches!(act, Act::Listen(_)) {
                 upstream.listens = Listens::Natively;
-                self.pin(upstream, policy::verdict::SessionState::Listen);
+                self.leave(upstream, policy::verdict::SessionState::Listen);
             }
             return;
         };

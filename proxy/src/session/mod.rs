@@ -17,6 +17,7 @@ mod effects;
 mod end;
 mod half_closed;
 mod listen;
+mod locals;
 mod notes;
 mod outbox;
 mod provide;
@@ -27,6 +28,7 @@ mod request;
 pub mod script;
 pub mod statement;
 mod translate;
+mod untracked;
 pub mod work;
 
 use std::hash::RandomState;
@@ -153,9 +155,13 @@ struct Session {
     /// A server has taken these settings before.
     proven: bool,
     /// Settings made by SET LOCAL that decide the tenant, until the end of the transaction.
-    local: Vec<(Box<str>, Value)>,
+    locals: Option<Box<locals::Locals>>,
     /// Plain strings have backslash escapes in this session: `standard_conforming_strings` is off.
     escapes: bool,
+    /// What its search path is, hashed; 0: the server's default.
+    path: u64,
+    /// Its texts cannot be read: their encoding hides where strings end.
+    opaque: bool,
     tenant: TenantId,
     /// What the telemetry knows the tenant by.
     meter: crate::telemetry::TenantId,
@@ -211,8 +217,10 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         proven: startup.is_empty(),
         startup,
         listening: None,
-        local: Vec::new(),
+        locals: None,
         escapes: false,
+        path: 0,
+        opaque: false,
         tenant: TenantId::OTHER,
         meter: crate::telemetry::TenantId::OTHERS,
         scope: None,

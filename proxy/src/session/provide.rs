@@ -6,7 +6,7 @@ use wire::encode::frontend as ask;
 use wire::frame;
 use wire::pipeline::{Awaited, Fate};
 use wire::prepared::{PREFIX, Presence, write_server_name};
-use wire::tag::{Frontend, Target};
+use wire::tag::{Frontend, Target, TransactionStatus};
 
 use super::Session;
 use super::outbox::Outbox;
@@ -138,7 +138,8 @@ impl Session {
         }
     }
 
-    /// `DEALLOCATE name` of a statement that was prepared by protocol: the server knows it by another name.
+    /// `DEALLOCATE name` of a statement that was prepared by protocol: the server knows it by another name. One that does
+    /// not have it gets an empty one to forget: preparing the text itself could fail, and take the DEALLOCATE with it.
     pub(super) fn translate_deallocate(
         &mut self,
         upstream: &mut Upstream,
@@ -151,7 +152,16 @@ impl Session {
             return None;
         }
         let prepared = self.statements.find(name).cloned()?;
-        self.provide(upstream, outbox, at, &prepared, false);
+        if upstream.pipeline.status() == TransactionStatus::Failed {
+            // Refused under whatever name.
+            return None;
+        }
+        if let Presence::Missing { evict } = upstream.prepared.acquire(prepared.id) {
+            self.pool.meter.prepared_injected.increment();
+            self.evict(upstream, outbox, at, evict);
+            self.push(upstream, Awaited::Parse, Fate::Swallow, prepared.id);
+            write_parse(outbox.insert(at), Some(prepared.id), b"", &[0, 0]);
+        }
         let mut text = b"DEALLOCATE ".to_vec();
         write_server_name(prepared.id, &mut text);
         Some(text)

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use policy::comment::Comments;
 use wire::frame;
-use wire::view::{self, Columns};
+use wire::view::{self, Bind, Columns};
 
 use super::Session;
 use super::statement::{Look, Prepared, Running, Tags};
-use super::work::Portal;
+use super::work::{MAX_SAMPLES, Portal};
 use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, Sqlstate};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -55,6 +55,21 @@ impl Session {
         });
     }
 
+    /// What a Bind has made of a statement.
+    pub(super) fn portal_of(&self, upstream: &mut Upstream, bind: &Bind<'_>, prepared: Rc<Prepared>) -> Portal {
+        let begin = upstream.work.samples.len();
+        let room = MAX_SAMPLES.saturating_sub(begin);
+        let kept = bind.rest.len().min(crate::telemetry::ring::MAX_PARAMETERS).min(room);
+        upstream.work.samples.extend_from_slice(bind.rest.get(..kept).unwrap_or_default());
+        let sample = begin..upstream.work.samples.len();
+        let script = match &prepared.known.script {
+            Some(script) if script.bound => Some(Rc::new(super::effects::bind_script(script, bind))),
+            script => script.clone(),
+        };
+        let binary = bind.wants_binary().unwrap_or(false);
+        Portal { prepared, script, sample, binary, suspended: false }
+    }
+
     /// The execution of a portal is on its way to the server.
     #[inline]
     pub(super) fn start_portal(
@@ -72,6 +87,10 @@ impl Session {
             upstream.work.running.push_back(Running::unknown(known, now_us));
             return;
         };
+        let prepared = &portal.prepared;
+        if self.is_suspect(Some(&prepared.inspected), &prepared.known, prepared.query.as_deref()) {
+            self.distrust(upstream, prepared.known.shape.strict);
+        }
         let mut known = portal.prepared.known.clone();
         known.script = portal.script;
         upstream.work.running.push_back(Running {

@@ -18,10 +18,12 @@ const REFUSED: &[u8] = b"*";
 
 impl Session {
     /// Whether this statement may not be run here.
-    pub(super) fn refuses(&self, look: &Look<'_>) -> Option<Trouble> {
-        let begins = look.known.script.as_ref().is_some_and(|script| script.begins);
-        (begins && self.pool.mode() == PoolMode::Statement)
-            .then(|| Refusal::TransactionBlock { database: self.pool.shared.database.clone() }.into())
+    pub(super) fn refuses(&self, upstream: &Upstream, look: &Look<'_>) -> Option<Trouble> {
+        let script = look.known.script.as_deref()?;
+        if script.begins && self.pool.mode() == PoolMode::Statement {
+            return Some(Refusal::TransactionBlock { database: self.pool.shared.database.clone() }.into());
+        }
+        self.refuses_to_leave(upstream, script)
     }
 
     pub(super) fn refuse_query(

@@ -6,7 +6,6 @@
 use std::task::Context;
 use std::time::Instant;
 
-use config::PoolMode;
 use policy::limits::Deadline;
 use policy::verdict::Refusal;
 use wire::encode::backend as say;
@@ -19,6 +18,7 @@ use wire::view;
 use super::ctl::State;
 use super::outbox::Outbox;
 use super::statement::Running;
+use super::work::Probe;
 use super::{End, Session};
 use crate::telemetry::Sqlstate;
 use crate::trouble::Trouble;
@@ -179,6 +179,11 @@ impl Session {
             {
                 self.on_done(upstream, owed);
             }
+            if message.tag == Backend::CommandComplete
+                && let Some(notice) = upstream.work.notice.take()
+            {
+                say::notice_response(outbox.insert(message.end()), &notice);
+            }
         }
         match delivery {
             Delivery::Forward if message.tag == Backend::ReadyForQuery && self.listening.is_some() => {
@@ -194,6 +199,11 @@ impl Session {
                 delivery = Delivery::Swallow;
             }
             // The server's own error goes to the client before ours.
+            Delivery::OursFailed if upstream.work.probe != Probe::None => {
+                // It could not say: the client stays where it is.
+                upstream.work.probe = Probe::Asked(true);
+                outbox.skip(message.at, message.end());
+            }
             Delivery::OursFailed => return Err((message.end(), End::SettingsFailed)),
             Delivery::Unasked => return Err((message.end(), End::UpstreamLost)),
         }
@@ -236,6 +246,7 @@ impl Session {
         let ours = owed.is_some_and(|owed| owed.fate == Fate::Swallow);
         match message.tag {
             Backend::DataRow if !ours => self.on_row(upstream, message.bytes, message.whole),
+            Backend::DataRow if upstream.work.probe != Probe::None => upstream.work.probe = Probe::Asked(true),
             Backend::CommandComplete | Backend::EmptyQueryResponse | Backend::PortalSuspended if !ours => {
                 self.on_complete(upstream, message, owed, now)?;
             }
@@ -287,8 +298,18 @@ impl Session {
     fn on_ready(&mut self, upstream: &mut Upstream, owed: Option<Owed>, now: Instant) {
         let Some(owed) = owed else { return };
         if owed.fate == Fate::Swallow {
+            if let Probe::Asked(left) = upstream.work.probe {
+                self.on_probe_answered(upstream, left);
+            }
+            let ours = |owed: &Owed| owed.fate == Fate::Swallow && owed.awaited == Awaited::Query;
+            if upstream.work.prologue.is_none() || upstream.pipeline.owed().any(ours) {
+                return;
+            }
             if let Some(settings) = upstream.work.prologue.take() {
-                upstream.settings.assume(settings);
+                upstream.settings.overlay(settings);
+                if upstream.pipeline.status() == TransactionStatus::Idle {
+                    upstream.settings.commit();
+                }
                 self.proven = true;
             }
             return;
@@ -386,13 +407,6 @@ impl Session {
         fatal && !self.stays_with(upstream) && upstream.pipeline.status() == TransactionStatus::Idle
     }
 
-    /// The client has this upstream to itself: it shares its fate.
-    pub(super) fn stays_with(&self, upstream: &Upstream) -> bool {
-        // Statements under its own names are nowhere else, also when the pool has left session mode meanwhile.
-        let named = self.own_names && !self.statements.is_empty();
-        upstream.work.pinned.is_some() || named || self.pool.mode() == PoolMode::Session
-    }
-
     /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.
     fn translate_error(&self, upstream: &Upstream, message: Message<'_>) -> Option<Trouble> {
         let code = ErrorFields::new(message.body()).sqlstate();
@@ -416,10 +430,12 @@ impl Session {
             return Ok(());
         };
         if upstream.work.held && upstream.work.prologue.is_none() {
-            // What waited for this is looked at next, on this upstream.
+            // What waited for this is looked at next: on this upstream, unless it is free to go.
             upstream.work.held = false;
             self.look_again = true;
-            return Ok(());
+            if std::mem::take(&mut upstream.work.probe) != Probe::Answered {
+                return Ok(());
+            }
         }
         if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 {
             return Ok(());
@@ -441,7 +457,7 @@ impl Session {
             self.await_client_in_transaction(now);
         } else if !keeps {
             self.detach(now);
-        } else {
+        } else if !self.asks_whether_free()? {
             self.set_state(State::Idle, self.now_us(now));
         }
         Ok(())

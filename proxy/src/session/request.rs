@@ -220,6 +220,9 @@ impl Session {
             prepared: upstream.prepared.len(),
         }));
         self.set_state(State::Active, self.now_us(now));
+        if self.opaque {
+            self.leave(&mut upstream, policy::verdict::SessionState::HiddenSetting);
+        }
         self.lease = Some(upstream);
     }
 

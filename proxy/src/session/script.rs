@@ -19,6 +19,8 @@ pub struct Script {
     pub forgets: bool,
     /// It listens to a channel.
     pub listens: bool,
+    /// It asks for what its session has drawn from a sequence before.
+    pub recalls: bool,
 }
 
 /// One thing that a statement does to its session.
@@ -37,6 +39,8 @@ pub enum Act {
     SetBound(Argument, Argument, Argument),
     /// RESET of one setting.
     Reset(Box<str>),
+    /// SET LOCAL … TO DEFAULT.
+    ResetLocal(Box<str>),
     /// RESET ALL.
     ResetAll,
     /// BEGIN.
@@ -63,8 +67,12 @@ pub enum Act {
     Unlisten(Box<[u8]>),
     /// UNLISTEN *.
     UnlistenAll,
-    /// It leaves something behind that no other connection has: the client keeps the upstream.
-    Pin(SessionState),
+    /// It leaves something behind that no other connection has.
+    Leave(SessionState),
+    /// It may have taken away the last of what keeps the client on its upstream.
+    MayEnd,
+    /// It changes functions, or what runs them.
+    Define,
     /// It may have left something behind: the upstream is reset before anybody else gets it.
     Taint,
 }
@@ -92,6 +100,7 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
         script.bound |= acts.iter().any(|act| matches!(act, Act::SetBound(..)));
         script.begins |= acts.contains(&Act::Begin);
         script.listens |= acts.iter().any(|act| matches!(act, Act::Listen(_)));
+        script.recalls |= analysis.effects_of(part).contains(&Effect::SequenceState);
         script.forgets |=
             acts.iter().any(|act| matches!(act, Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll));
         script.parts.push(acts);
@@ -105,7 +114,7 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
     {
         script.deallocates = Some(name.clone());
     }
-    let idle = script.parts.iter().all(Vec::is_empty);
+    let idle = script.parts.iter().all(Vec::is_empty) && !script.recalls;
     (!idle).then_some(script)
 }
 
@@ -116,11 +125,14 @@ fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
         Effect::Set { name: setting, local, clause } => {
             Act::Set { name: name(setting), value: Value::Clause(clause.of(sql).into()), local }
         }
-        Effect::Reset { local: true, .. } => return None,
+        Effect::SetValue { name: setting, value } => {
+            Act::Set { name: name(setting), value: Value::Plain(text(value)), local: false }
+        }
+        Effect::Reset { name: setting, local: true } => Act::ResetLocal(name(setting)),
         Effect::Reset { name: setting, local: false } => Act::Reset(name(setting)),
         Effect::ResetAll => Act::ResetAll,
         Effect::SetConfig { name, value, local, certain } => return set_config(name, value, local, certain, analysis),
-        Effect::SetCharacteristics { .. } | Effect::SetUnknown => Act::Pin(SessionState::HiddenSetting),
+        Effect::SetUnknown => Act::Leave(SessionState::HiddenSetting),
         Effect::SetTransaction | Effect::SetConstraints => return None,
         Effect::Begin { .. } => Act::Begin,
         Effect::Commit { .. } => Act::Commit,
@@ -130,25 +142,29 @@ fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
         Effect::Savepoint(savepoint) => Act::Savepoint(text(savepoint)),
         Effect::RollbackTo(savepoint) => Act::RollbackTo(text(savepoint)),
         Effect::Release(savepoint) => Act::Release(text(savepoint)),
-        Effect::SqlPrepare(_) => Act::Pin(SessionState::SqlPrepare),
+        Effect::SqlPrepare(_) => Act::Leave(SessionState::SqlPrepare),
         Effect::SqlExecute(_) => return None,
         Effect::Deallocate(statement) => Act::Deallocate(text(statement)),
         Effect::DeallocateAll => Act::DeallocateAll,
         Effect::Discard(DiscardWhat::All) => Act::DiscardAll,
-        Effect::Discard(_) => return None,
+        Effect::Discard(_) | Effect::Drop => Act::MayEnd,
+        Effect::Defines => Act::Define,
         // The server refuses it.
         Effect::Listen(channel) if analysis.text(channel).is_empty() => return None,
         Effect::Listen(channel) => Act::Listen(text(channel)),
         Effect::Unlisten(channel) => Act::Unlisten(text(channel)),
         Effect::UnlistenAll => Act::UnlistenAll,
-        Effect::DeclareWithHold(_) => Act::Pin(SessionState::HeldCursor),
-        Effect::CloseCursor(_) | Effect::CloseAll => return None,
+        Effect::DeclareWithHold(_) => Act::Leave(SessionState::HeldCursor),
+        Effect::CloseCursor(_) | Effect::CloseAll => Act::MayEnd,
         Effect::TempObject { until_commit: true } => return None,
-        Effect::TempObject { until_commit: false } => Act::Pin(SessionState::TemporaryObject),
-        Effect::SessionAdvisoryLock => Act::Pin(SessionState::AdvisoryLock),
-        Effect::AdvisoryUnlock | Effect::AdvisoryUnlockAll => return None,
-        Effect::Load => Act::Pin(SessionState::Load),
-        Effect::DoBlock | Effect::Call => Act::Taint,
+        Effect::TempObject { until_commit: false } => Act::Leave(SessionState::TemporaryObject),
+        Effect::SessionAdvisoryLock => Act::Leave(SessionState::AdvisoryLock),
+        Effect::AdvisoryUnlock | Effect::AdvisoryUnlockAll => Act::MayEnd,
+        Effect::Load => Act::Leave(SessionState::Load),
+        Effect::DoBlock | Effect::Call => Act::Leave(SessionState::Block),
+        Effect::Seed => Act::Leave(SessionState::Seed),
+        // What is done about it depends on where it stands, and is done when it is sent.
+        Effect::SequenceState => return None,
         Effect::CopyIn | Effect::CopyOut => return None,
     })
 }
@@ -165,7 +181,7 @@ fn set_config(name: Operand, value: Operand, local: Operand, certain: bool, anal
         // Local for sure: gone with the transaction. Else nobody can tell what was set.
         return match argument(local) {
             Some(Argument::Literal(text)) if is_true(&text) => None,
-            _ => Some(Act::Pin(SessionState::HiddenSetting)),
+            _ => Some(Act::Leave(SessionState::HiddenSetting)),
         };
     };
     let bound = [&name, &value, &local].iter().any(|argument| matches!(argument, Argument::Bound(_)));
@@ -185,14 +201,14 @@ pub fn resolve(
         Argument::Bound(number) => parameter(*number),
     };
     let (Some(name), Some(value), Some(local)) = (known(name), known(value), known(local)) else {
-        return Some(Act::Pin(SessionState::HiddenSetting));
+        return Some(Act::Leave(SessionState::HiddenSetting));
     };
     // With a NULL name nothing happens; a NULL value resets, a NULL third argument is false.
     let name = String::from_utf8(name?).ok()?.to_ascii_lowercase();
     let local = local.is_some_and(|local| is_true(&local));
     match value {
         Some(value) => Some(Act::Set { name: name.into(), value: Value::Plain(value.into()), local }),
-        None if local => None,
+        None if local => Some(Act::ResetLocal(name.into())),
         None => Some(Act::Reset(name.into())),
     }
 }

@@ -12,7 +12,7 @@ use policy::comment::{Comments, strip_ends};
 use policy::fingerprint::{Analyser, Compat};
 use policy::memo::{Lookup, Memo};
 use policy::observe::ShapeFacts;
-use policy::statement::{Analysis, Class};
+use policy::statement::{Analysis, Class, Flags};
 use rustc_hash::FxHashMap;
 use wire::params::Interner;
 use wire::view;
@@ -102,6 +102,27 @@ pub struct Known {
     pub shape: Rc<Shape>,
     /// What must be done about it; `None`: nothing.
     pub script: Option<Rc<Script>>,
+    /// By its text it changes no row and no schema.
+    pub reads: bool,
+}
+
+/// Whether a text may run a function that changes its session: the answer of the last look, and the version of the set
+/// that it was looked up in.
+#[derive(Debug, Default)]
+pub struct Inspected(Cell<(u64, bool)>);
+
+impl Inspected {
+    /// The answer for this version, from `look` if it is not known.
+    #[inline]
+    pub fn or_look(&self, version: u64, look: impl FnOnce() -> bool) -> bool {
+        let (known, answer) = self.0.get();
+        if known == version {
+            return answer;
+        }
+        let answer = look();
+        self.0.set((version, answer));
+        answer
+    }
 }
 
 /// A text that is remembered because it came twice.
@@ -112,6 +133,8 @@ pub struct Text {
     literals: Box<[u8]>,
     /// The statement that a Parse made of just this text.
     prepared: OnceCell<Rc<Prepared>>,
+    /// Whether it may run a function that changes its session.
+    pub inspected: Inspected,
 }
 
 /// A text looked at.
@@ -138,6 +161,8 @@ pub struct Prepared {
     pub types: Box<[u8]>,
     /// What the comments at its ends say.
     pub tags: Tags,
+    /// Whether it may run a function that changes its session.
+    pub inspected: Inspected,
     /// Oids of its parameters' types, once a Describe has told them.
     pub parameters: RefCell<Box<[u32]>>,
     /// Id of the description of its columns, once a Describe has told them; 0: not known.
@@ -194,8 +219,9 @@ pub struct Running {
 /// [`wire::prepared`]. Named ones are kept up to [`policy::statement::MAX_ANALYSED`].
 pub const MAX_UNNAMED: usize = 4 * 1024;
 
-/// What makes a prepared statement the same: its exact text, and its types as on the wire.
-type TextAndTypes = (Box<[u8]>, Box<[u8]>);
+/// What makes a prepared statement the same: its exact text, its types as on the wire, and the search path that its names
+/// are looked up in.
+type TextAndTypes = (Box<[u8]>, Box<[u8]>, u64);
 
 /// One worker's knowledge of statements.
 #[derive(Debug)]
@@ -246,7 +272,7 @@ impl Brain {
         let known = self.analyse(body, literals);
         let text = admit.then(|| {
             let literals = literals.get(begin..).unwrap_or_default().into();
-            Rc::new(Text { known: known.clone(), literals, prepared: OnceCell::new() })
+            Rc::new(Text { known: known.clone(), literals, prepared: OnceCell::new(), inspected: Inspected::default() })
         });
         if let Some(text) = &text {
             self.memo.insert(body, text.clone());
@@ -262,6 +288,7 @@ impl Brain {
     fn analyse(&mut self, sql: &[u8], literals: &mut Vec<u8>) -> Known {
         let analysis = self.analyser.analyse(sql);
         let strict = analysis.strict;
+        let reads = analysis.flags.contains(Flags::READ_ONLY);
         let script = script::of(analysis, sql);
         for literal in &analysis.literals {
             if !push_literal(literals, literal.kind, literal.span.of(sql)) {
@@ -280,28 +307,30 @@ impl Brain {
                 shape
             }
         };
-        Known { shape, script: script.map(Rc::new) }
+        Known { shape, script: script.map(Rc::new), reads }
     }
 
-    /// The prepared statement of a text with these types, the same for every client of every worker.
+    /// The prepared statement of a text with these types, the same for every client of every worker whose search path
+    /// (hashed) is the same: a server that has taken a text under one may refuse it under another.
     pub fn prepare(
         &mut self,
         look: &Look<'_>,
         query: &[u8],
         types: &[u8],
+        path: u64,
         tags: Tags,
         shared: &Shared,
     ) -> Rc<Prepared> {
-        let key = (Box::from(query), Box::from(types));
+        let key = (Box::from(query), Box::from(types), path);
         if let Some(prepared) = self.prepared.get(&key) {
             return prepared.clone();
         }
         let size = query.len() + types.len();
         if self.prepared.len() >= MAX_PREPARED || self.prepared_bytes + size > MAX_PREPARED_BYTES {
             self.prepared.retain(|_, prepared| Rc::strong_count(prepared) > 1);
-            self.prepared_bytes = self.prepared.keys().map(|(query, types)| query.len() + types.len()).sum();
+            self.prepared_bytes = self.prepared.keys().map(|(query, types, _)| query.len() + types.len()).sum();
         }
-        let id = shared.statement_id(query, types);
+        let id = shared.statement_id(query, types, path);
         let prepared = Rc::new(Prepared::new(id, look, Some(query), types, tags));
         if self.prepared.len() < MAX_PREPARED && self.prepared_bytes + size <= MAX_PREPARED_BYTES {
             self.prepared_bytes += size;
@@ -342,7 +371,8 @@ impl Running {
     /// Whether it may have left something on the server although it failed: a lock of the session, a statement that was
     /// prepared, outlive the transaction that is rolled back.
     pub fn outlives_failure(&self) -> bool {
-        let doubtful = |act: &Act| matches!(act, Act::Pin(_) | Act::Taint);
+        // A DEALLOCATE too: an empty statement may have been prepared for it to take away.
+        let doubtful = |act: &Act| matches!(act, Act::Leave(_) | Act::Taint | Act::Deallocate(_));
         self.known.script.as_ref().is_some_and(|script| script.parts.iter().flatten().any(doubtful))
     }
 
@@ -381,6 +411,7 @@ impl Prepared {
         Self {
             id,
             tags,
+            inspected: Inspected::default(),
             known: look.known.clone(),
             query: query.map(Box::from),
             types: types.into(),

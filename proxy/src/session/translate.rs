@@ -10,7 +10,7 @@ use wire::encode::frontend as ask;
 use wire::frame::{self, Head};
 use wire::pipeline::{Awaited, Fate, Owed};
 use wire::prepared::Presence;
-use wire::tag::{Frontend, Target};
+use wire::tag::{Frontend, Target, TransactionStatus};
 use wire::view::{Bind, Execute, Named, Parse, function, query};
 
 use super::effects::is_of_large_objects;
@@ -19,9 +19,8 @@ use super::outbox::Outbox;
 use super::provide::{Name, hold, is_ours, write_parse, write_renamed};
 use super::request::{head, malformed};
 use super::statement::Prepared;
-use super::work::{MAX_SAMPLES, Portal};
+use super::work::MAX_SAMPLES;
 use super::{End, Session};
-use crate::telemetry::PinReason;
 use crate::trouble::Trouble;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
@@ -68,7 +67,7 @@ impl Session {
     ) -> Translated {
         if upstream.pipeline.is_boundary() {
             self.begin_request(upstream, now);
-            if upstream.pipeline.is_free() && self.needs_settings(upstream, outbox).map_err(|end| (0, end))? {
+            if self.needs_settings(upstream, outbox).map_err(|end| (0, end))? {
                 return Ok(0);
             }
         }
@@ -207,7 +206,7 @@ impl Session {
         let sample = begin..upstream.work.samples.len();
         drop(brain);
         let refused = match self.before_listen(upstream, look.known.script.as_deref()) {
-            Enlisted::Yes => self.refuses(&look),
+            Enlisted::Yes => self.refuses(upstream, &look),
             Enlisted::No(trouble) => Some(trouble),
             Enlisted::Wait => {
                 upstream.work.samples.truncate(begin);
@@ -218,6 +217,12 @@ impl Session {
             self.refuse_query(upstream, outbox, message, trouble)?;
             return Ok(Next::Go);
         }
+        let suspect = self.is_suspect(look.text.as_ref().map(|text| &text.inspected), &look.known, Some(sql));
+        if suspect && let Some(trouble) = self.refuses_suspects() {
+            self.refuse_query(upstream, outbox, message, trouble)?;
+            return Ok(Next::Go);
+        }
+        self.forget_sequences(upstream, outbox, message.at, look.known.script.as_deref())?;
         if let Some(text) = self.translate_deallocate(upstream, &look, outbox, message.at) {
             outbox.skip(message.at, message.end);
             ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
@@ -229,6 +234,9 @@ impl Session {
         upstream.unnamed = None;
         let bytes = message.end - message.at;
         self.start(upstream, &look, None, sample, bytes, false, now);
+        if suspect {
+            self.distrust(upstream, look.known.shape.strict);
+        }
         Ok(Next::Go)
     }
 
@@ -247,13 +255,20 @@ impl Session {
         let begin = upstream.work.samples.len();
         let look = brain.look_at(parse.query, self.escapes, &mut upstream.work.samples);
         upstream.work.samples.truncate(begin);
-        if let Some(trouble) = self.refuses(&look) {
+        if let Some(trouble) = self.refuses(upstream, &look) {
             return self.refuse_parse(upstream, outbox, message, trouble);
         }
+        let suspect = self.is_suspect(look.text.as_ref().map(|text| &text.inspected), &look.known, Some(parse.query));
+        if suspect && let Some(trouble) = self.refuses_suspects() {
+            return self.refuse_parse(upstream, outbox, message, trouble);
+        }
+        self.forget_sequences(upstream, outbox, message.at, look.known.script.as_deref())?;
         let deallocate = self.translate_deallocate(upstream, &look, outbox, message.at);
         let tags = self.tags(&look.comments);
         if parse.statement.is_empty() {
             let prepared = brain.prepare_unnamed(&look, parse.query, parse.types, tags, &self.worker.shared);
+            // Its text may be too long to be kept until it is executed.
+            prepared.inspected.or_look(self.pool.suspects_version(), || suspect);
             self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);
             upstream.unnamed = Some(prepared.id);
             upstream.work.parsed = Some(prepared.clone());
@@ -265,7 +280,7 @@ impl Session {
             return Ok(Next::Go);
         }
         if self.own_names && !upstream.work.forgets() {
-            let prepared = brain.prepare(&look, parse.query, parse.types, tags, &self.worker.shared);
+            let prepared = brain.prepare(&look, parse.query, parse.types, self.path, tags, &self.worker.shared);
             drop(brain);
             self.parse_as_named(upstream, parse.statement, prepared);
             return Ok(Next::Go);
@@ -283,7 +298,7 @@ impl Session {
             let trouble = Trouble::duplicate_statement(parse.statement);
             return self.refuse_parse(upstream, outbox, message, trouble);
         }
-        let prepared = brain.prepare(&look, parse.query, parse.types, tags, &self.worker.shared);
+        let prepared = brain.prepare(&look, parse.query, parse.types, self.path, tags, &self.worker.shared);
         drop(brain);
         self.parse_named(upstream, outbox, message, parse, prepared)?;
         Ok(Next::Go)
@@ -300,6 +315,12 @@ impl Session {
         let id = prepared.id;
         outbox.skip(message.at, message.end);
         match upstream.prepared.acquire(id) {
+            Presence::Held if may_be_refused(upstream) => {
+                // It has to say so itself, and need not remember the text.
+                self.push(upstream, Awaited::Parse, Fate::Forward, NAMED);
+                upstream.unnamed = None;
+                write_parse(outbox.insert(message.end), None, parse.query, parse.types);
+            }
             Presence::Held => {
                 self.pool.meter.prepared_hits.increment();
                 self.push(upstream, Awaited::Parse, Fate::Substitute, NAMED);
@@ -331,6 +352,8 @@ impl Session {
         let prepared =
             Rc::new(Prepared::new(self.worker.shared.next_id(), &look, None, &[0, 0], self.tags(&look.comments)));
         drop(brain);
+        let suspect = self.is_suspect(None, &prepared.known, Some(text));
+        prepared.inspected.or_look(self.pool.suspects_version(), || suspect);
         upstream.work.parsed = Some(prepared.clone());
         if name.is_empty() {
             self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);
@@ -339,7 +362,7 @@ impl Session {
         } else {
             // Under its own name: nobody else gets this upstream before it has been reset.
             self.push(upstream, Awaited::Parse, Fate::Forward, 0);
-            self.pin(upstream, policy::verdict::SessionState::SqlPrepare);
+            self.leave(upstream, policy::verdict::SessionState::SqlPrepare);
         }
         Ok(Next::Go)
     }
@@ -352,6 +375,11 @@ impl Session {
         if !upstream.pipeline.ignores() {
             if upstream.work.forgets() {
                 return Ok(Next::Hold);
+            }
+            if let Some(prepared) =
+                self.find_statement(bind.statement).filter(|prepared| prepared.known.script.is_some())
+            {
+                self.forget_sequences(upstream, outbox, message.at, prepared.known.script.as_deref())?;
             }
             let name = self.locate(upstream, outbox, message.at, bind.statement);
             if let Some(Name::Ours(id)) = name {
@@ -460,29 +488,13 @@ impl Session {
         self.ctl.prepared.set(self.statements.len());
         Ok(())
     }
+}
 
-    fn portal_of(&self, upstream: &mut Upstream, bind: &Bind<'_>, prepared: Rc<Prepared>) -> Portal {
-        let begin = upstream.work.samples.len();
-        let room = MAX_SAMPLES.saturating_sub(begin);
-        let kept = bind.rest.len().min(crate::telemetry::ring::MAX_PARAMETERS).min(room);
-        upstream.work.samples.extend_from_slice(bind.rest.get(..kept).unwrap_or_default());
-        let sample = begin..upstream.work.samples.len();
-        let script = match &prepared.known.script {
-            Some(script) if script.bound => Some(Rc::new(super::effects::bind_script(script, bind))),
-            script => script.clone(),
-        };
-        let binary = bind.wants_binary().unwrap_or(false);
-        Portal { prepared, script, sample, binary, suspended: false }
-    }
-
-    /// Something keeps the client on this upstream.
-    pub(super) fn pin(&mut self, upstream: &mut Upstream, state: policy::verdict::SessionState) {
-        upstream.tainted = true;
-        if upstream.work.pinned.replace(state).is_none() {
-            self.pool.meter.pinned.up();
-            let reason = PinReason::from(state);
-            self.pool.meter.pins.increment(reason);
-            self.ctl.pinned.set(Some(reason.label()));
-        }
-    }
+/// Whether the server may refuse a text that it has taken before: in a transaction that has failed, or may have by the time
+/// that it reads what is sent now; or under settings that nobody follows.
+fn may_be_refused(upstream: &Upstream) -> bool {
+    let earlier = |owed: &Owed| owed.fate != Fate::Swallow && matches!(owed.awaited, Awaited::Sync | Awaited::Query);
+    upstream.pipeline.status() == TransactionStatus::Failed
+        || upstream.work.pinned.is_some()
+        || upstream.pipeline.owed().any(earlier)
 }

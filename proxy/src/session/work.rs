@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use policy::limits::Deadline;
 use policy::verdict::SessionState;
+use wire::encode::Report;
 use wire::params::Settings;
 
 use super::statement::{Prepared, Running};
@@ -57,14 +58,41 @@ pub struct Work {
     pub cancelled: bool,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
-    /// Why the client keeps the upstream.
+    /// Why the client keeps the upstream: what pinned it first.
     pub pinned: Option<SessionState>,
+    /// Everything that has pinned it since, a bit each.
+    pub pins: u16,
+    /// Something has happened that may have taken the last reason away.
+    pub may_be_free: bool,
+    /// The transaction changes functions.
+    pub defines: bool,
+    /// The server is being asked whether it has.
+    pub probe: Probe,
+    /// A setting to be made for the transaction before its next request: SET LOCAL … TO DEFAULT has brought it to the
+    /// server's default and not to what the client began with.
+    pub local_default: Option<Box<[u8]>>,
+    /// Settings that SET LOCAL … TO DEFAULT has covered in this transaction.
+    pub local_reset: Vec<Box<str>>,
+    /// Something to tell the client behind the next command tag.
+    pub notice: Option<Box<Report>>,
     /// When the request began, in µs on the telemetry clock.
     pub begun_us: u64,
     /// How long the client waited for the upstream, in µs, until the first statement has been charged for it.
     pub queued_us: u64,
     /// When the transaction began, in µs on the telemetry clock.
     pub transaction_us: u64,
+}
+
+/// A question to the server: is anything of the client left on it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Probe {
+    /// Not asked.
+    #[default]
+    None,
+    /// Asked; `true`: something is left.
+    Asked(bool),
+    /// The answer is there, and has been acted on.
+    Answered,
 }
 
 /// Bytes of samples kept of one pipeline; what comes behind them is counted without.
@@ -136,6 +164,13 @@ impl Work {
         self.prologue = None;
         self.failed = false;
         self.pinned = None;
+        self.pins = 0;
+        self.may_be_free = false;
+        self.defines = false;
+        self.probe = Probe::None;
+        self.notice = None;
+        self.local_default = None;
+        self.local_reset.clear();
         self.queued_us = 0;
     }
 }

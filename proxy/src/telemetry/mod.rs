@@ -22,6 +22,7 @@ pub mod snapshot;
 pub mod statement;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod untracked;
 pub mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +35,7 @@ pub use pool::{CloseReason, PinReason, PoolMeter, PoolName};
 pub use registry::{Interned, Registry};
 pub use ring::{Event, EventFlags, EventHeader, EventReader, EventWriter, Payload};
 pub use statement::{Finished, StatementMeter, StatementText};
+pub use untracked::{Untracked, UntrackedLog};
 pub use worker::WorkerTelemetry;
 
 use worker::WorkerShared;
@@ -173,6 +175,8 @@ pub struct Telemetry {
     pub(crate) scopes: Registry<Scope, Scope>,
     pub(crate) routes: Registry<Box<str>, Box<str>>,
     pub(crate) descriptions: Registry<Description, Description>,
+    /// Who leaves what on server connections.
+    pub untracked: UntrackedLog,
     workers: Mutex<Vec<Arc<WorkerShared>>>,
     new_readers: Mutex<Vec<EventReader>>,
 }
@@ -190,6 +194,7 @@ impl Telemetry {
             scopes: Registry::sweeping(bounds.scopes),
             routes: Registry::lasting(bounds.routes),
             descriptions: Registry::sweeping(bounds.descriptions),
+            untracked: UntrackedLog::default(),
             workers: Mutex::default(),
             new_readers: Mutex::default(),
         })

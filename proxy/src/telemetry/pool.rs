@@ -82,7 +82,8 @@ reasons! {
 }
 
 reasons! {
-    /// Why a client kept its upstream beyond the end of a transaction.
+    /// What a statement leaves on its upstream that cannot be followed: why a client keeps it, why it is reset, why the
+    /// statement is refused.
     PinReason {
         /// LISTEN.
         Listen => "listen",
@@ -96,12 +97,16 @@ reasons! {
         SqlPrepare => "sql_prepare",
         /// LOAD of a library.
         Load => "load",
-        /// SET ROLE or SET SESSION AUTHORIZATION.
-        Role => "role",
         /// A setting changed where the proxy cannot follow it.
         HiddenSetting => "hidden_setting",
-        /// Anything else.
-        Other => "other",
+        /// DO or CALL.
+        Block => "block",
+        /// A function or trigger that changes its session.
+        Function => "function",
+        /// `currval` or `lastval`.
+        SequenceState => "sequence_state",
+        /// `setseed`.
+        Seed => "seed",
     }
 }
 
@@ -114,8 +119,11 @@ impl From<SessionState> for PinReason {
             SessionState::HeldCursor => Self::HeldCursor,
             SessionState::SqlPrepare => Self::SqlPrepare,
             SessionState::Load => Self::Load,
-            SessionState::Role => Self::Role,
             SessionState::HiddenSetting => Self::HiddenSetting,
+            SessionState::Block => Self::Block,
+            SessionState::Function => Self::Function,
+            SessionState::SequenceState => Self::SequenceState,
+            SessionState::Seed => Self::Seed,
         }
     }
 }
@@ -206,6 +214,8 @@ pool_cells! {
         upstreams_dialling,
         /// Upstreams kept by a client beyond its transaction.
         pinned,
+        /// Functions and tables of its server that change the session that uses them.
+        suspects,
     }
     counters {
         /// Leases given.
@@ -248,6 +258,12 @@ pool_cells! {
         prepared_evictions,
         /// Statements sent before a client's request to give it its settings.
         settings_sent,
+        /// Clients that gave up an upstream that they had kept, because nothing of theirs was left on it.
+        pins_ended,
+        /// Looks at its server's functions.
+        inspections,
+        /// Of them, those that the server did not answer.
+        inspection_failures,
     }
     histograms {
         /// How long each lease was waited for, in µs; 0 where an upstream was free.
@@ -262,6 +278,10 @@ pool_cells! {
         closes: CloseReason,
         /// Clients that kept their upstream, by [`PinReason`].
         pins: PinReason,
+        /// Upstreams that had to be reset for what a statement may have left, by [`PinReason`].
+        discards: PinReason,
+        /// Statements refused for what they would leave, by [`PinReason`].
+        rejects: PinReason,
     }
 }
 

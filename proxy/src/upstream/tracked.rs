@@ -37,6 +37,18 @@ impl Tracked {
         *self = Self::new(settings);
     }
 
+    /// Puts them where an answered prologue inside of a transaction has brought them: its ROLLBACK undoes that too.
+    pub fn overlay(&mut self, settings: Rc<Settings>) {
+        self.current = settings;
+    }
+
+    /// The setting is as if it had never been made: another one has taken it along.
+    pub fn forget(&mut self, name: &str, interner: &mut Interner) {
+        if self.current.find(name).is_some() {
+            self.current = interner.intern(self.current.without(name));
+        }
+    }
+
     /// SET or set_config succeeded; `false`: the session's settings would become too large to follow.
     #[must_use]
     pub fn set(&mut self, name: &str, value: Value, interner: &mut Interner) -> bool {

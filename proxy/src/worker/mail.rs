@@ -25,6 +25,7 @@ impl Worker {
             Mail::Cancel { process, key, done } => self.cancel_requested(process, &key, done),
             Mail::Cancelled(upstream) => self.cancelled(upstream),
             Mail::News(clients, news) => self.news(&clients, &news),
+            Mail::Inspected(pool) => self.pool(&pool).reload_suspects(),
             Mail::Reload => self.reload(),
             Mail::Drain => self.drain(),
             Mail::Stop => self.stop(),
@@ -134,7 +135,8 @@ impl Worker {
                 connected_us: ctl.face.connected_us,
                 state_since_us,
                 upstream: ctl.upstream.get().map(|held| held.id),
-                pinned: ctl.pinned.get(),
+                pinned: ctl.pinned.get().map(|(reason, _)| reason),
+                pinned_by: ctl.pinned.get().and_then(|(_, by)| (by != 0).then(|| format!("{by:016x}"))),
                 prepared_statements: ctl.prepared.get(),
                 channels: ctl.channels.get(),
             }

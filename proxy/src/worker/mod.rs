@@ -66,6 +66,8 @@ pub enum Mail {
     Cancelled(u64),
     /// A listener has news for these clients.
     News(Vec<u64>, News),
+    /// What is known of this pool's functions has changed.
+    Inspected(Arc<Pool>),
     /// The settings have changed.
     Reload,
     /// Clients leave at their next boundary.

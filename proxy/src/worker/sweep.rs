@@ -50,6 +50,9 @@ pub(super) async fn idle_upstreams(worker: Rc<Worker>) {
             if pool.shared.ledger().dial_for_minimum(minimum, now) {
                 worker.order(Order::Dial(pool.shared.clone(), worker.index));
             }
+            if pool.shared.inspection.is_due(now, pool.shared.welcome().is_some()) {
+                worker.order(Order::Inspect(pool.shared.clone()));
+            }
             if pool.shared.has_waiters() {
                 worker.dial_again(&pool, now);
             }

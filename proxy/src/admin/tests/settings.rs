@@ -28,9 +28,15 @@ pub(super) fn settings() -> Settings {
             idle_in_transaction_timeout: Duration::ZERO,
             max_prepared: 200,
             listen: config::Listen::default(),
+            untracked: config::Untracked::default(),
+            inspect_functions: None,
         },
     };
-    let limits = config::Limits { statement_timeout: Some(Duration::from_millis(250)), slow_threshold: None };
+    let limits = config::Limits {
+        statement_timeout: Some(Duration::from_millis(250)),
+        slow_threshold: None,
+        on_untracked: None,
+    };
     let user = config::User::from(config::UserSecret::Plain(Secret::new("hunter3")));
     Settings {
         listen_reuse_port: false,

@@ -1,0 +1,198 @@
+//! Reading what a database's catalogue says about its functions.
+
+use std::sync::Arc;
+
+use policy::suspects::{Catalogue, Function, Object};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wire::encode::frontend as ask;
+use wire::error::ErrorFields;
+use wire::frame;
+use wire::tag::Backend;
+use wire::view;
+
+use crate::pool::Pool;
+use crate::shared::Shared;
+use crate::stream::Stream;
+
+/// Bytes that one look may bring.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// The longest row: a source of 64 K characters, and its name.
+const MAX_ROW: usize = 512 * 1024;
+
+/// Nothing of the client's, nothing that a tenant could have made, nothing that could write.
+const PREPARE: &str = "SET search_path TO pg_catalog; SET statement_timeout TO '10s'; \
+    SET default_transaction_read_only TO on; SET client_encoding TO 'UTF8'";
+
+/// Changes with every change of what the other two texts read.
+const DIGEST: &str = "SELECT pg_catalog.concat_ws(' ', \
+    (SELECT concat(count(*), ' ', sum(xmin::text::bigint)) FROM pg_proc WHERE oid >= 16384), \
+    (SELECT concat(count(*), ' ', sum(xmin::text::bigint)) FROM pg_trigger WHERE NOT tgisinternal), \
+    (SELECT concat(count(*), ' ', sum(xmin::text::bigint)) FROM pg_rewrite WHERE oid >= 16384), \
+    (SELECT concat(count(*), ' ', sum(xmin::text::bigint)) FROM pg_attrdef), \
+    (SELECT concat(count(*), ' ', sum(xmin::text::bigint)) FROM pg_constraint WHERE oid >= 16384), \
+    (SELECT concat(count(*), ' ', sum(xmin::text::bigint)) FROM pg_policy), \
+    (SELECT concat(count(*), ' ', sum(xmin::text::bigint)) FROM pg_inherits), \
+    (SELECT concat(count(*), ' ', sum(xmin::text::bigint)) FROM pg_index WHERE indexrelid >= 16384), \
+    (SELECT concat(count(*), ' ', sum(xmin::text::bigint)) FROM pg_event_trigger))";
+
+/// Everything that does not come with the server. A body in standard SQL has no source: its whole definition is taken.
+const FUNCTIONS: &str = "SELECT p.oid, p.proname, l.lanname, \
+    CASE WHEN p.prosrc = '' AND l.lanname = 'sql' THEN left(pg_get_functiondef(p.oid), 65536) \
+    ELSE left(p.prosrc, 65536) END \
+    FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid >= 16384 ORDER BY p.oid LIMIT 20001";
+const MAX_FUNCTIONS: usize = 20_000;
+
+/// What runs what: function (f), whoever uses a relation (r) or writes to it (w), whoever changes a schema (e), whatever
+/// cannot be told by name (x).
+const USES: &str = "SELECT u.a, u.b, u.c, u.d, k.relname FROM ( \
+    SELECT 'f' AS a, d.refobjid AS b, 'w' AS c, t.tgrelid AS d FROM pg_depend d JOIN pg_trigger t ON t.oid = d.objid \
+      WHERE d.classid = 'pg_trigger'::regclass AND d.refclassid = 'pg_proc'::regclass \
+    UNION ALL SELECT 'f', d.refobjid, 'r', r.ev_class FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid \
+      WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_proc'::regclass \
+    UNION ALL SELECT 'r', d.refobjid, 'r', r.ev_class FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid \
+      WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class \
+      AND d.refobjid >= 16384 \
+    UNION ALL SELECT 'f', d.refobjid, 'w', a.adrelid FROM pg_depend d JOIN pg_attrdef a ON a.oid = d.objid \
+      WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_proc'::regclass \
+    UNION ALL SELECT 'f', d.refobjid, CASE WHEN c.conrelid = 0 THEN 'x' ELSE 'w' END, c.conrelid \
+      FROM pg_depend d JOIN pg_constraint c ON c.oid = d.objid \
+      WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_proc'::regclass \
+    UNION ALL SELECT 'f', d.refobjid, 'r', p.polrelid FROM pg_depend d JOIN pg_policy p ON p.oid = d.objid \
+      WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_proc'::regclass \
+    UNION ALL SELECT 'f', d.refobjid, 'w', i.indrelid FROM pg_depend d JOIN pg_index i ON i.indexrelid = d.objid \
+      WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_proc'::regclass \
+    UNION ALL SELECT 'f', d.refobjid, 'f', d.objid FROM pg_depend d \
+      WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_proc'::regclass \
+    UNION ALL SELECT 'f', d.refobjid, 'x', 0 FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass \
+      AND d.classid IN ('pg_operator'::regclass, 'pg_cast'::regclass, 'pg_type'::regclass) \
+    UNION ALL SELECT 'f', evtfoid, 'e', 0 FROM pg_event_trigger WHERE evtenabled <> 'D' \
+    UNION ALL SELECT 'w', inhrelid, 'w', inhparent FROM pg_inherits \
+    UNION ALL SELECT 'w', conrelid, 'w', confrelid FROM pg_constraint WHERE contype = 'f' \
+    ) u LEFT JOIN pg_class k ON k.oid = u.d AND u.c IN ('r', 'w') LIMIT 200001";
+const MAX_USES: usize = 200_000;
+
+/// What a look came to.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// No server answers.
+    Absent,
+    /// Nothing has changed.
+    Same,
+    /// Here it is.
+    Read(Box<Read>),
+    /// The server does not tell, or too much.
+    Unreadable(String),
+}
+
+/// A catalogue, and what it is recognised by.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) digest: Box<[u8]>,
+    pub(super) catalogue: Catalogue,
+}
+
+/// Connects, and reads the catalogue unless its digest is the known one.
+pub(super) async fn look(shared: &Arc<Shared>, pool: &Arc<Pool>, known: Option<&[u8]>) -> Look {
+    let settings = pool.settings();
+    let dialled = pool.target().dial(shared, &settings, settings.connect_timeout).await;
+    let Ok(stream) = dialled.map(|dialled| dialled.shipped.stream.attach()) else { return Look::Absent };
+    let Ok(stream) = stream else { return Look::Absent };
+    let mut session = Session { stream, bytes: Vec::new(), left: MAX_BYTES };
+    match session.read(known).await {
+        Ok(Some(read)) => Look::Read(Box::new(read)),
+        Ok(None) => Look::Same,
+        Err(why) => Look::Unreadable(why),
+    }
+}
+
+type Row = Vec<Option<Box<[u8]>>>;
+
+struct Session {
+    stream: Stream,
+    bytes: Vec<u8>,
+    /// Bytes that may still come.
+    left: usize,
+}
+
+impl Session {
+    async fn read(&mut self, known: Option<&[u8]>) -> Result<Option<Read>, String> {
+        self.rows(PREPARE).await?;
+        let digest = self.rows(DIGEST).await?.into_iter().flatten().flatten().next().unwrap_or_default();
+        if known == Some(&*digest) {
+            return Ok(None);
+        }
+        let functions: Vec<Function> = self.rows(FUNCTIONS).await?.iter().filter_map(|row| function(row)).collect();
+        let rows = self.rows(USES).await?;
+        if functions.len() > MAX_FUNCTIONS || rows.len() > MAX_USES {
+            return Err(format!("it has more than {MAX_FUNCTIONS} functions, or {MAX_USES} uses of them"));
+        }
+        let uses = rows.iter().filter_map(|row| used(row)).collect();
+        let relations = rows.iter().filter_map(|row| Some((number(row, 3)?, text(row, 4)?))).collect();
+        Ok(Some(Read { digest, catalogue: Catalogue { functions, relations, uses } }))
+    }
+
+    /// Runs a text; every row that it returns.
+    async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, String> {
+        let mut out = Vec::new();
+        ask::query(&mut out, sql.as_bytes()).map_err(|error| error.to_string())?;
+        self.stream.write_all(&out).await.map_err(|error| error.to_string())?;
+        let (mut rows, mut failure) = (Vec::new(), None);
+        loop {
+            let mut rest = self.bytes.as_slice();
+            let mut ready = false;
+            while let Some(message) = frame::next(&mut rest, MAX_ROW).map_err(|error| error.to_string())? {
+                match Backend::from_byte(message.tag) {
+                    Some(Backend::DataRow) => {
+                        let values = view::Row::read(message.body()).map_err(|error| error.to_string())?;
+                        rows.push(values.map_while(Result::ok).map(|value| value.map(Box::from)).collect());
+                    }
+                    Some(Backend::ErrorResponse) => {
+                        failure = Some(ErrorFields::new(message.body()).message().into_owned());
+                    }
+                    Some(Backend::ReadyForQuery) => ready = true,
+                    _ => {}
+                }
+            }
+            let left = rest.len();
+            self.bytes.drain(..self.bytes.len() - left);
+            if ready {
+                return failure.map_or(Ok(rows), Err);
+            }
+            let came = self.stream.read_buf(&mut self.bytes).await.map_err(|error| error.to_string())?;
+            self.left = self.left.checked_sub(came).ok_or("it has too much source")?;
+            if came == 0 {
+                return Err("the server closed the connection".to_owned());
+            }
+        }
+    }
+}
+
+fn text(row: &Row, at: usize) -> Option<Box<str>> {
+    let value = row.get(at)?.as_deref()?;
+    Some(String::from_utf8_lossy(value).into())
+}
+
+fn number(row: &Row, at: usize) -> Option<u32> {
+    text(row, at)?.parse().ok()
+}
+
+fn function(row: &Row) -> Option<Function> {
+    Some(Function {
+        oid: number(row, 0)?,
+        name: text(row, 1)?,
+        language: text(row, 2)?,
+        source: text(row, 3).unwrap_or_default(),
+    })
+}
+
+fn used(row: &Row) -> Option<(Object, Object)> {
+    let object = |kind: &str, oid| match kind {
+        "f" => Some(Object::Function(oid)),
+        "r" => Some(Object::Relation(oid)),
+        "w" => Some(Object::Written(oid)),
+        "e" => Some(Object::Definitions),
+        "x" => Some(Object::Anything),
+        _ => None,
+    };
+    Some((object(&text(row, 0)?, number(row, 1)?)?, object(&text(row, 2)?, number(row, 3)?)?))
+}
