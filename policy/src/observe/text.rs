@@ -81,10 +81,14 @@ pub(super) struct Text<'a> {
     pub(super) parameters: usize,
 }
 
+/// Tokens looked at. What a token stands in is found by walking from it, so the work grows with their square; nothing
+/// that repeats for each row of a parent is so long, and a text that is built to be expensive must not be.
+const MAX_TOKENS: usize = 2048;
+
 impl<'a> Text<'a> {
-    /// Takes `text` apart.
+    /// Takes the beginning of `text` apart, up to [`MAX_TOKENS`].
     pub(super) fn new(text: &'a str) -> Self {
-        let tokens = tokens(text);
+        let tokens: Vec<Token> = tokens(text).take(MAX_TOKENS).collect();
         let parameters = tokens
             .iter()
             .filter_map(|token| if let TokenKind::Parameter(index) = token.kind { Some(index + 1) } else { None })
@@ -359,9 +363,11 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Whether a normalised text has several rows of VALUES, and whether it unnests arrays.
+/// Whether a normalised text has several rows of VALUES, and whether it unnests arrays. Takes time in proportion to the
+/// text: every new text comes here on its way to the server.
 pub(super) fn batch_marks(text: &str) -> (bool, bool) {
-    let text = Text::new(text);
+    let tokens = tokens(text).collect();
+    let text = Text { text, tokens, tables: Vec::new(), placeholders: Vec::new(), parameters: 0 };
     let rows = text.top_level("values").is_some_and(|values| {
         let (mut depth, mut rows) = (0_i32, 0);
         for token in values + 1..text.tokens.len() {
@@ -389,22 +395,22 @@ pub(super) fn unquote(name: &str) -> String {
 }
 
 /// Cuts a normalised text into tokens.
-fn tokens(text: &str) -> Vec<Token> {
+fn tokens(text: &str) -> impl Iterator<Item = Token> {
     let bytes = text.as_bytes();
     let at = |index: usize| bytes.get(index).copied().unwrap_or(b' ');
-    let run = |mut index: usize, member: fn(u8) -> bool| {
+    let run = move |mut index: usize, member: fn(u8) -> bool| {
         while index < bytes.len() && member(at(index)) {
             index += 1;
         }
         index
     };
-    let (mut tokens, mut start, mut constants) = (Vec::new(), 0, 0);
-    while start < bytes.len() {
+    let (mut start, mut constants) = (0, 0);
+    std::iter::from_fn(move || {
+        start = run(start, |byte| byte.is_ascii_whitespace());
+        if start == bytes.len() {
+            return None;
+        }
         let (kind, end) = match at(start) {
-            byte if byte.is_ascii_whitespace() => {
-                start += 1;
-                continue;
-            }
             b'"' => (TokenKind::Quoted, quoted_end(bytes, start)),
             b'$' if at(start + 1).is_ascii_digit() => {
                 let end = run(start + 1, |byte| byte.is_ascii_digit());
@@ -419,10 +425,10 @@ fn tokens(text: &str) -> Vec<Token> {
             byte if is_word(byte) => (TokenKind::Word, run(start, is_word)),
             _ => (TokenKind::Operator, run(start + 1, |byte| b"=<>:|&~!@#%^*/+-".contains(&byte)).max(start + 1)),
         };
-        tokens.push(Token { kind, span: start..end });
+        let span = start..end;
         start = end;
-    }
-    tokens
+        Some(Token { kind, span })
+    })
 }
 
 fn is_word(byte: u8) -> bool {
