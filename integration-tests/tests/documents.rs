@@ -175,3 +175,41 @@ fn every_error_of_our_own_is_in_the_troubleshooting_table_with_its_code_and_word
         assert_eq!(fatal, refusal.is_fatal(), "{code} {message}: fatal or not");
     }
 }
+
+/// The names of all test functions under a folder, each with its file's stem.
+fn tests_under(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            if !path.ends_with("target") {
+                tests_under(&path, names);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = read(&path);
+            let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+            for rest in text.split("#[test]").skip(1).chain(text.split("#[tokio::test").skip(1)) {
+                let name = rest.split("fn ").nth(1).and_then(|rest| rest.split('(').next()).unwrap_or_default();
+                names.insert(name.to_owned());
+                names.insert(format!("{stem}::{name}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_list_of_traps_names_exists() {
+    let mut tests = BTreeSet::new();
+    for member in ["wire", "policy", "config", "proxy", "integration-tests"] {
+        tests_under(&root().join(member), &mut tests);
+    }
+    let page = read(&root().join("docs/traps.md"));
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && line.contains(" | `")) {
+        let (_, kept_by) = row.rsplit_once(" | ").unwrap();
+        for name in kept_by.split('`').skip(1).step_by(2) {
+            assert!(tests.contains(name), "docs/traps.md names the test {name}, which does not exist");
+            named += 1;
+        }
+    }
+    assert!(named > 80, "only {named} tests are named");
+}

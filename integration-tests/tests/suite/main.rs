@@ -38,6 +38,8 @@ mod session_state;
 mod shutdown;
 mod simple;
 mod startup;
+mod storms;
 mod timeout;
 mod tls;
+mod traps;
 mod untracked;
