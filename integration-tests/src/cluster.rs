@@ -324,7 +324,9 @@ impl Cluster {
 
     fn write_hba(&self, hba: Hba) {
         let method = hba.method();
-        let own = format!("host all,replication {SUPERUSER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n");
+        let own = format!(
+            "host all,replication {SUPERUSER} 127.0.0.1/32 trust\nhost all,replication all 127.0.0.1/32 {method}\n"
+        );
         let hba = format!("local all all trust\n{}", self.rules.as_ref().unwrap_or(&own));
         fs::write(self.data().join("pg_hba.conf"), hba).expect("the cluster's folder can be written");
     }

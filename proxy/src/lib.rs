@@ -12,6 +12,7 @@ pub mod log;
 pub mod login;
 pub mod offline;
 pub mod pool;
+pub mod replication;
 pub mod run;
 pub mod session;
 pub mod shared;

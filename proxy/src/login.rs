@@ -17,6 +17,7 @@ mod limits;
 mod opening;
 mod proof;
 mod rate;
+mod replicate;
 mod room;
 mod rules;
 mod secrets;
@@ -46,7 +47,7 @@ use wire::encoding::reported;
 use wire::frame;
 use wire::login::server::{Started, next_message};
 use wire::login::{AwaitStartup, Opened, ScramVerifier};
-use wire::startup::ProtocolVersion;
+use wire::startup::{ProtocolVersion, Replication};
 use wire::tag::TransactionStatus;
 use wish::Wish;
 use zeroize::Zeroize;
@@ -63,6 +64,7 @@ use crate::telemetry::{Sqlstate, TenantId, WorkerTelemetry};
 use crate::tls::Secured;
 use crate::tls::clients::Manner;
 use crate::trouble::Trouble;
+use crate::upstream::Shipped;
 use crate::upstream::dial::{Credential, is_about_credentials};
 use crate::worker::Mail;
 use crate::worker::checkout::unavailable;
@@ -244,7 +246,11 @@ impl Gate {
             face: arrival.face,
             startup: arrival.startup,
         };
-        self.shared.send(arrival.worker, Mail::Client(Box::new(letter)));
+        let letter = match arrival.own_server {
+            Some(server) => Mail::Replication(Box::new(letter), server),
+            None => Mail::Client(Box::new(letter)),
+        };
+        self.shared.send(arrival.worker, letter);
     }
 
     /// The conversation up to the first ReadyForQuery; `None`: it was about something else.
@@ -307,11 +313,14 @@ impl Gate {
             }
         })?;
         let pool = self.pool_of(&wish, &settings).ok_or_else(|| unknown_database(&wish))?;
+        let version = proven.logged_in.version();
+        let is_news = self.learn(&pool, proven.credential);
+        if wish.replication != Replication::No {
+            let admitted = self.replicate(guest, version, wish, &pool, seat).await;
+            return admitted.inspect_err(|_| self.forget(&pool));
+        }
         let mut contact = pool.welcome();
-        if let Some(credential) = proven.credential
-            && pool.target().credential == Credential::Learned
-            && pool.learned.learn(credential, Instant::now())
-        {
+        if is_news {
             // The server had refused what was known before: it is asked anew before the client is told that it is in.
             pool.ledger().try_again();
             contact = contact.filter(|_| pool.ledger().open() > 0);
@@ -320,7 +329,13 @@ impl Gate {
             Some(welcome) => welcome,
             None => self.first_contact(&pool).await.inspect_err(|_| self.forget(&pool))?,
         };
-        self.admitted(guest, proven.logged_in.version(), wish, pool, &welcome, seat)
+        self.admitted(guest, version, wish, pool, &welcome, seat)
+    }
+
+    /// Keeps what a client has proven, where its pool needs that. `true`: the server had refused what was known before.
+    fn learn(&self, pool: &Pool, proven: Option<Credential>) -> bool {
+        let needed = proven.filter(|_| pool.target().credential == Credential::Learned);
+        needed.is_some_and(|credential| pool.learned.learn(credential, Instant::now()))
     }
 
     /// Has the client prove who it is.
@@ -349,7 +364,10 @@ impl Gate {
 
     /// The pool that a client gets into; `None`: no such database.
     fn pool_of(&self, wish: &Wish, settings: &config::Settings) -> Option<Arc<Pool>> {
-        self.shared.pool(&wish.database, &wish.user, || target_of(settings, &wish.database, &wish.user))
+        let replication = replicate::parameter(wish.replication);
+        self.shared.pool(&wish.database, &wish.user, replication, || {
+            target_of(settings, &wish.database, &wish.user, replication)
+        })
     }
 
     /// A login into this pool has failed: it is not kept for names that no server knows.
@@ -417,12 +435,14 @@ impl Gate {
             tls: guest.secured.as_ref().map(|secured| Box::new(secured.face())),
             connected_us: 0,
         };
-        Ok(Admitted { seat, worker, process, key: key.into(), pool, face, startup })
+        Ok(Admitted { own_server: None, seat, worker, process, key: key.into(), pool, face, startup })
     }
 }
 
 /// A client that has been let in.
 struct Admitted {
+    /// For replication: the server connection that is the client's alone.
+    own_server: Option<Box<Shipped>>,
     seat: Seat,
     worker: usize,
     process: ProcessId,

@@ -314,7 +314,9 @@ impl Handle {
         self.shared.reloads().succeeded(SystemTime::now(), &changes.restart);
         let settings = self.shared.set_settings(settings);
         for pool in self.shared.pools() {
-            let Some((own, target)) = target_of(&settings, &pool.database, &pool.user) else { continue };
+            let Some((own, target)) = target_of(&settings, &pool.database, &pool.user, pool.replication) else {
+                continue;
+            };
             pool.reload(own, target);
         }
         for worker in 0..self.shared.workers.len() {

@@ -68,9 +68,12 @@ pub struct WorkerSeat {
     pub clients: AtomicUsize,
 }
 
+/// Database, user, and the startup parameter `replication`: who asks for it shares nothing with ordinary clients.
+type PoolKey = (Box<str>, Box<str>, Option<&'static str>);
+
 #[derive(Debug, Default)]
 struct Pools {
-    by_name: HashMap<(Box<str>, Box<str>), Arc<Pool>>,
+    by_name: HashMap<PoolKey, Arc<Pool>>,
     /// Pools made so far: the next one's number.
     made: usize,
 }
@@ -79,7 +82,7 @@ impl Pools {
     fn forget(&mut self, pool: &Arc<Pool>) -> bool {
         // The table's own and the caller's. More are only made under the lock, or from one of those.
         let unused = pool.welcome().is_none() && Arc::strong_count(pool) <= 2;
-        unused && self.by_name.remove(&(pool.database.clone(), pool.user.clone())).is_some()
+        unused && self.by_name.remove(&(pool.database.clone(), pool.user.clone(), pool.replication)).is_some()
     }
 }
 
@@ -174,21 +177,26 @@ impl Shared {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The pool of a database and user; made from `make` if there is none. `None` from `make`: no such database.
+    /// The pool of a database and user (for replication: of those connections); made from `make` if there is none.
+    /// `None` from `make`: no such database.
     pub fn pool(
         &self,
         database: &str,
         user: &str,
+        replication: Option<&'static str>,
         make: impl FnOnce() -> Option<(config::Pool, Arc<Target>)>,
     ) -> Option<Arc<Pool>> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = (Box::from(database), Box::from(user));
+        let name = (Box::from(database), Box::from(user), replication);
         if let Some(pool) = pools.by_name.get(&name) {
             return Some(pool.clone());
         }
         let (settings, target) = make()?;
-        let pool = Arc::new(Pool::new(pools.made, database, user, settings, target, self.workers.len()));
-        if let Some(sibling) = pools.by_name.values().find(|other| other.is_of_same_database(&pool)) {
+        let mut pool = Pool::new(pools.made, database, user, settings, target, self.workers.len());
+        pool.replication = replication;
+        let pool = Arc::new(pool);
+        let mut pooled = pools.by_name.values().filter(|other| other.replication.is_none());
+        if let Some(sibling) = pooled.find(|other| other.is_of_same_database(&pool)) {
             pool.inspection.inherit(&sibling.inspection);
         }
         pools.made += 1;
@@ -288,17 +296,18 @@ mod tests {
             user: "anna".to_owned(),
             credential: Credential::None,
             tls: Arc::default(),
+            parameters: Vec::new(),
         };
         let mut pools = Pools::default();
         let pool = Arc::new(Pool::new(0, "shop", "anna", settings, Arc::new(target), 1));
-        pools.by_name.insert(("shop".into(), "anna".into()), pool.clone());
+        pools.by_name.insert(("shop".into(), "anna".into(), None), pool.clone());
         let another_login = pool.clone();
         assert!(!pools.forget(&pool), "somebody else is still trying");
         drop(another_login);
         pool.set_welcome(Arc::default());
         assert!(!pools.forget(&pool), "its server lets this user in");
         let unknown = Arc::new(Pool::new(1, "shop", "bob", (*pool.settings()).clone(), pool.target(), 1));
-        pools.by_name.insert(("shop".into(), "bob".into()), unknown.clone());
+        pools.by_name.insert(("shop".into(), "bob".into(), None), unknown.clone());
         assert!(pools.forget(&unknown));
         assert_eq!(pools.by_name.len(), 1);
     }

@@ -28,8 +28,6 @@ pub enum Trouble {
     Protocol(Box<wire::Error>),
     /// The settings of a session could not be made on another upstream.
     SettingsFailed,
-    /// 0A000: a replication connection, which cannot be pooled.
-    NoReplication,
     /// 42P05: the client prepares a statement under a name that it has already given, as a server would say.
     DuplicateStatement(Box<str>),
 }
@@ -57,7 +55,7 @@ impl Trouble {
         match self {
             Self::Refused(refusal) => refusal.is_fatal(),
             Self::Server { .. } | Self::Listen { .. } | Self::DuplicateStatement(_) => false,
-            Self::Protocol(_) | Self::SettingsFailed | Self::NoReplication => true,
+            Self::Protocol(_) | Self::SettingsFailed => true,
         }
     }
 
@@ -75,7 +73,6 @@ impl Trouble {
             Self::Listen { code, .. } => Sqlstate::parse(code).unwrap_or(Sqlstate::INTERNAL_ERROR),
             Self::Protocol(error) => error.sqlstate(),
             Self::SettingsFailed => Sqlstate::CONNECTION_FAILURE,
-            Self::NoReplication => Sqlstate::FEATURE_NOT_SUPPORTED,
             Self::DuplicateStatement(_) => Sqlstate::parse(b"42P05").unwrap_or(Sqlstate::INTERNAL_ERROR),
         }
     }
@@ -97,10 +94,6 @@ impl Trouble {
             Self::Listen { message, .. } => Report::new(severity, self.sqlstate(), message.to_string())
                 .detail("The server said this when the proxy listened on the connection that all clients share."),
             Self::Protocol(error) => Report::of(error),
-            Self::NoReplication => {
-                Report::new(severity, self.sqlstate(), "replication connections are not served by this proxy")
-                    .hint("Connect to the server itself for replication.")
-            }
             Self::SettingsFailed => Report::new(
                 severity,
                 self.sqlstate(),

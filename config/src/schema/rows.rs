@@ -53,7 +53,10 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
         "peers",
         "Other instances behind the same address, as behind one load balancer: a cancel request that reaches the wrong one is passed on.",
     ),
-    ("peers.<id>", "One of the others, by its number."),
+    (
+        "peers.<id>",
+        "One of the others, by its number. This instance's own entry is passed over, so that one file can serve all.",
+    ),
     ("shutdown", "What happens on SIGTERM."),
     ("log", "How the proxy itself logs."),
 ];

@@ -15,10 +15,9 @@ impl Builder<'_> {
                 self.wrong(&["peers", &name], &format!("is not a peer's number; use one from 0 to {LAST}"));
                 continue;
             };
-            if Some(number) == own {
-                self.wrong(&["peers", &name], "is this instance's own number (peers.id); list only the others");
-            }
             match self.text(&path).map(|text| PeerAddress::parse(&text)) {
+                // One file can serve all of them: each leaves itself out.
+                Some(Some(_)) if Some(number) == own => {}
                 Some(Some(address)) => drop(peers.addresses.insert(number + 1, address)),
                 Some(None) => {
                     self.wrong(&path, "is not a peer's address; write it as host:port, where only this peer is reached")

@@ -33,6 +33,7 @@ mod login;
 mod n_plus_one;
 mod peers;
 mod pooling;
+mod replication;
 mod restart;
 mod session_state;
 mod shutdown;

@@ -40,5 +40,6 @@ pub(super) fn target() -> Target {
         database: "shop".to_owned(),
         user: "anna".to_owned(),
         credential: Credential::None,
+        parameters: Vec::new(),
     }
 }

@@ -26,10 +26,24 @@ pub(super) fn passes_through(settings: &Settings, database: &Database, user: &st
 }
 
 /// Where a pool's upstreams connect, and as whom; `None`: no such database.
-pub fn target_of(settings: &Settings, database: &str, user: &str) -> Option<(config::Pool, Arc<Target>)> {
+///
+/// `replication`: the value of that startup parameter, for clients that ask for it.
+pub fn target_of(
+    settings: &Settings,
+    database: &str,
+    user: &str,
+    replication: Option<&'static str>,
+) -> Option<(config::Pool, Arc<Target>)> {
     let found = database_of(settings, database)?;
     let (name, credential) = identity(settings, found, user);
-    Some((found.pool.clone(), Arc::new(target(found, database, name, credential))))
+    let mut target = target(found, database, name, credential);
+    let mut pool = found.pool.clone();
+    if let Some(value) = replication {
+        target.parameters = vec![("replication".into(), value.as_bytes().into())];
+        // What their statements leave behind ends with their connection.
+        pool.inspect_functions = None;
+    }
+    Some((pool, Arc::new(target)))
 }
 
 /// Where the secrets of a database's users are looked up, and how; `None`: nowhere.
@@ -57,6 +71,7 @@ fn target(found: &Database, database: &str, user: String, credential: Credential
         user,
         credential,
         tls: upstream.tls.clone(),
+        parameters: Vec::new(),
     }
 }
 
@@ -105,7 +120,7 @@ mod tests {
 
     /// The user on the server, and what proves it, as text.
     fn shown(settings: &Settings, database: &str, user: &str) -> String {
-        let (_, target) = target_of(settings, database, user).unwrap();
+        let (_, target) = target_of(settings, database, user, None).unwrap();
         let credential = match &target.credential {
             Credential::None => "nothing".to_owned(),
             Credential::Learned => "learned".to_owned(),

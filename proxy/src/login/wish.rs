@@ -3,22 +3,18 @@
 use wire::startup::{Replication, StartupMessage};
 
 use super::Denied;
-use crate::trouble::Trouble;
 
 /// What a client asks for at startup.
 pub(super) struct Wish {
     pub(super) user: String,
     pub(super) database: String,
-    replication: Replication,
+    pub(super) replication: Replication,
     pub(super) application: String,
     pub(super) startup: Vec<(Box<str>, Box<[u8]>)>,
 }
 
 impl Wish {
     pub(super) fn read(message: &StartupMessage<'_>) -> Result<Self, Denied> {
-        if message.replication != Replication::No {
-            return Err(Trouble::NoReplication.into());
-        }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let startup: Vec<(Box<str>, Box<[u8]>)> = message
             .settings

@@ -60,6 +60,9 @@ pub struct Pool {
     pub database: Box<str>,
     /// The user that clients log in as.
     pub user: Box<str>,
+    /// The startup parameter `replication`, for clients that ask for it. Such a pool knows where to dial and as whom,
+    /// and holds nothing: each of its clients has a server connection of its own.
+    pub replication: Option<&'static str>,
     settings: RwLock<Arc<config::Pool>>,
     target: RwLock<Arc<Target>>,
     /// The servers that its upstreams are connected to.
@@ -94,6 +97,7 @@ impl Pool {
             id,
             database: database.into(),
             user: user.into(),
+            replication: None,
             servers: Servers::default(),
             ledger: Mutex::new(Ledger::new(settings.size, backoff(&settings))),
             inspection: Inspection::new(settings.inspect_functions.is_some()),

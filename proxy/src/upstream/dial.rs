@@ -82,6 +82,8 @@ pub struct Target {
     pub credential: Credential,
     /// How much TLS.
     pub tls: Arc<UpstreamTls>,
+    /// Startup parameters beside user and database. None for those that are pooled: they begin alike.
+    pub parameters: Vec<(Box<str>, Box<[u8]>)>,
 }
 
 impl Target {
@@ -154,8 +156,10 @@ impl Target {
         let (mut stream, tls) = (link.stream, link.tls);
         let mut out = Vec::new();
         let database = (&b"database"[..], self.database.as_bytes());
+        let more = self.parameters.iter().map(|(name, value)| (name.as_bytes(), &**value));
+        let parameters = std::iter::once(database).chain(more);
         let start =
-            ClientLogin::start(self.user.as_bytes(), [database], self.secret(), ProtocolVersion::V3_0, &mut out);
+            ClientLogin::start(self.user.as_bytes(), parameters, self.secret(), ProtocolVersion::V3_0, &mut out);
         let mut login = start.map_err(|error| self.broken(&error))?.bound_to(binding);
         let mut bytes = Vec::with_capacity(4096);
         loop {
@@ -167,7 +171,9 @@ impl Target {
                     Ok(ClientStep::Continue(login)) => login,
                     Ok(ClientStep::Done(established)) if rest.is_empty() => {
                         let mut role = role::reported(&established.parameters);
-                        if role.is_none() && self.session_attrs != SessionAttrs::Any {
+                        // A walsender takes no queries.
+                        let may_ask = self.parameters.is_empty();
+                        if role.is_none() && may_ask && self.session_attrs != SessionAttrs::Any {
                             role = Some(role::ask(&mut stream).await.ok_or(ConnectFailure::Broken)?);
                         }
                         let place = Place { server, tls, role };

@@ -11,6 +11,7 @@ use super::{FRESH, Mail, Rules, Worker, drain_when_settled};
 use crate::admin::source::{ClientState, TlsState, UpstreamState};
 use crate::control::Order;
 use crate::listen::News;
+use crate::replication;
 use crate::session;
 use crate::upstream::Upstream;
 
@@ -19,6 +20,7 @@ impl Worker {
     pub(super) fn open(self: &Rc<Self>, letter: Mail) {
         match letter {
             Mail::Client(arrival) => session::begin(self, *arrival),
+            Mail::Replication(arrival, shipped) => replication::begin(self, *arrival, *shipped),
             Mail::Upstream(pool, shipped, ticket) => self.land(&pool, *shipped, ticket),
             Mail::Failed(ticket, refusal) => self.fail(ticket, refusal),
             Mail::Share(pool) => self.serve(&self.pool(&pool), Instant::now()),

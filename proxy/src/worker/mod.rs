@@ -47,6 +47,8 @@ pub const FRESH: Duration = Duration::from_secs(1);
 pub enum Mail {
     /// A client that has logged in.
     Client(Box<Arrival>),
+    /// A client that wants replication, and the server connection that was dialled for it.
+    Replication(Box<Arrival>, Box<Shipped>),
     /// An upstream: for the client with this ticket, or for the idle list.
     Upstream(Arc<Pool>, Box<Shipped>, Option<Ticket>),
     /// The client with this ticket gets an error instead of an upstream.
