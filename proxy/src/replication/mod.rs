@@ -153,8 +153,8 @@ impl Relay {
         if self.place.ctl.noted.replace(false) {
             self.heed()?;
         }
-        let moved = self.from_server(cx)?;
-        Ok(self.from_client(cx)? || moved)
+        let moved = self.pass_from_server(cx)?;
+        Ok(self.pass_from_client(cx)? || moved)
     }
 
     fn heed(&mut self) -> Result<(), End> {
@@ -178,7 +178,7 @@ impl Relay {
         Ok(())
     }
 
-    fn from_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    fn pass_from_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         if !self.to_client.is_empty() {
             return send(cx, &mut self.client, &mut self.to_client);
         }
@@ -203,7 +203,7 @@ impl Relay {
         Ok(true)
     }
 
-    fn from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    fn pass_from_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         if !self.to_server.is_empty() {
             return send(cx, &mut self.server, &mut self.to_server);
         }
