@@ -121,12 +121,12 @@ impl Session {
         if known == Some(&*digest) {
             return Ok(None);
         }
-        let functions: Vec<Function> = self.rows(FUNCTIONS).await?.iter().filter_map(|row| function(row)).collect();
+        let functions: Vec<Function> = self.rows(FUNCTIONS).await?.iter().filter_map(function).collect();
         let rows = self.rows(USES).await?;
         if functions.len() > MAX_FUNCTIONS || rows.len() > MAX_USES {
             return Err(format!("it has more than {MAX_FUNCTIONS} functions, or {MAX_USES} uses of them"));
         }
-        let uses = rows.iter().filter_map(|row| used(row)).collect();
+        let uses = rows.iter().filter_map(used).collect();
         let relations = rows.iter().filter_map(|row| Some((number(row, 3)?, text(row, 4)?))).collect();
         Ok(Some(Read { digest, catalogue: Catalogue { functions, relations, uses } }))
     }

@@ -235,7 +235,7 @@ impl<'a> Hunter<'a> {
     /// Both do it, and both must have seen the same.
     fn both(&mut self, place: usize, act: impl Fn(&mut RawClient) -> Reply) {
         let pair = &mut self.pairs[place];
-        let [proxied, direct] = pair.clients.each_mut().map(|client| act(client));
+        let [proxied, direct] = pair.clients.each_mut().map(act);
         pair.status = direct.status();
         let (mut proxied, direct) = (seen(&proxied), seen(&direct));
         for (here, there) in proxied.iter_mut().zip(&direct) {

@@ -20,7 +20,7 @@ use integration_tests::{Cluster, Site, eventually, http};
 use hunter::Hunter;
 
 /// Seeds whose runs have ever found something, and a few besides; each is replayed in every run of the tests.
-const SEEDS: [u64; 6] = [1, 2, 3, 0x1eaf, 0x5eed, 0xb0a7];
+const SEEDS: [u64; 9] = [1, 2, 3, 0x1eaf, 0x5eed, 0xb0a7, 0x11, 0x22, 0x3efd_098d_0afb_01df];
 /// Steps of a replayed run.
 const STEPS: usize = 250;
 
