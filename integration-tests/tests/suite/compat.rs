@@ -55,6 +55,21 @@ fn a_statement_that_a_change_of_its_table_broke_works_again_once_prepared_anew()
 }
 
 #[test]
+fn a_statement_that_only_gets_described_works_again_after_its_table_changed() {
+    everywhere_transactional(|site| {
+        let mut client = site.client();
+        client.query("create table shelf (a int); insert into shelf values (1)").ok();
+        let look = |client: &mut RawClient| client.say(frontend::describe(b'S', "look")).sync().reply();
+        assert_eq!(client.parse("look", "select * from shelf").sync().reply().shape(), "1Z");
+        assert_eq!(look(&mut client).shape(), "tTZ");
+        client.query("alter table shelf alter a type text").ok();
+        assert_eq!(look(&mut client).error().code(), "0A000");
+        client.say(frontend::close(b'S', "look")).parse("look", "select * from shelf");
+        assert_eq!(look(&mut client).shape(), "31tTZ");
+    });
+}
+
+#[test]
 fn an_encoding_is_reported_by_its_name_however_the_client_spells_it() {
     everywhere(|site| {
         for (spelled, name) in [("utf-8", "UTF8"), ("utf_8", "UTF8"), ("euc-jp", "EUC_JP")] {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use wire::encode::frontend as ask;
 use wire::frame;
-use wire::pipeline::{Awaited, Fate};
+use wire::pipeline::{Awaited, Fate, Owed};
 use wire::prepared::{PREFIX, Presence, write_server_name};
 use wire::tag::{Frontend, Target, TransactionStatus};
 
@@ -23,6 +23,14 @@ pub(super) enum Name<'a> {
 }
 
 impl Name<'_> {
+    /// What is noted of a message that uses the statement: its id if the name is ours.
+    pub(super) fn note(self) -> u64 {
+        match self {
+            Name::Ours(id) => id,
+            Name::Alien(_) => 0,
+        }
+    }
+
     fn write(self, out: &mut Vec<u8>) {
         match self {
             Name::Ours(id) => write_server_name(id, out),
@@ -166,6 +174,18 @@ impl Session {
         write_server_name(prepared.id, &mut text);
         Some(text)
     }
+}
+
+/// Whether a Bind or a Describe can have failed for what its statement was when it was parsed: a result of other columns
+/// (0A000), a parameter of a type that is gone (XX000), of another type than a new Parse would find (42804 and its like).
+pub(super) fn is_of_its_making(sqlstate: &[u8]) -> bool {
+    sqlstate == b"0A000" || sqlstate.starts_with(b"XX") || sqlstate.starts_with(b"42")
+}
+
+/// Whether a message was about a statement under our name: its note is the statement's id then. A driver that describes
+/// what it has prepared before it binds it never comes to a Bind while the Describe fails.
+pub(super) fn uses_statement(owed: &Owed) -> bool {
+    matches!(owed.awaited, Awaited::Bind | Awaited::DescribeStatement) && owed.note != 0
 }
 
 pub(super) fn is_ours(name: &[u8]) -> bool {

@@ -17,6 +17,7 @@ use wire::view;
 
 use super::ctl::State;
 use super::outbox::Outbox;
+use super::provide;
 use super::statement::Running;
 use super::work::Probe;
 use super::{End, Session};
@@ -47,12 +48,6 @@ impl<'a> Message<'a> {
 
 fn broken(what: impl std::fmt::Display) -> End {
     End::UpstreamBroken(what.to_string())
-}
-
-/// Whether a Bind can have failed for what its statement was when it was parsed: a result of other columns (0A000), a
-/// parameter of a type that is gone (XX000), of another type than a new Parse would find (42804 and its like).
-fn is_of_its_making(sqlstate: &[u8]) -> bool {
-    sqlstate == b"0A000" || sqlstate.starts_with(b"XX") || sqlstate.starts_with(b"42")
 }
 
 /// Whether a message may be passed on before all of it has come, however short it is.
@@ -365,10 +360,10 @@ impl Session {
             }
             return;
         }
-        if let Some(bind) = skipped.first().filter(|owed| owed.awaited == Awaited::Bind && owed.note != 0)
-            && is_of_its_making(ErrorFields::new(message.body()).sqlstate().as_bytes())
+        if let Some(user) = skipped.first().filter(|owed| provide::uses_statement(owed))
+            && provide::is_of_its_making(ErrorFields::new(message.body()).sqlstate().as_bytes())
         {
-            upstream.tainted |= !upstream.prepared.doubt(bind.note);
+            upstream.tainted |= !upstream.prepared.doubt(user.note);
         }
         let mut renamed = 0;
         for (place, owed) in skipped.iter().enumerate() {

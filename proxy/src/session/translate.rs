@@ -16,7 +16,7 @@ use wire::view::{Bind, Execute, Named, Parse, function, query};
 use super::effects::is_of_large_objects;
 use super::listen::Enlisted;
 use super::outbox::Outbox;
-use super::provide::{Name, hold, is_ours, write_parse, write_renamed};
+use super::provide::{hold, is_ours, write_parse, write_renamed};
 use super::request::{head, malformed};
 use super::statement::Prepared;
 use super::work::MAX_SAMPLES;
@@ -382,10 +382,8 @@ impl Session {
                 self.forget_sequences(upstream, outbox, message.at, prepared.known.script.as_deref())?;
             }
             let name = self.locate(upstream, outbox, message.at, bind.statement);
-            if let Some(Name::Ours(id)) = name {
-                note = id;
-            }
             if let Some(name) = name {
+                note = name.note();
                 let before = bind.portal.len() + 1;
                 let after = before + bind.statement.len() + 1;
                 let names_end = message.at + frame::HEAD + after;
@@ -424,12 +422,14 @@ impl Session {
         if upstream.work.forgets() {
             return Ok(Next::Hold);
         }
+        let mut note = 0;
         if let Some(name) = self.locate(upstream, outbox, message.at, named.name) {
+            note = name.note();
             outbox.skip(message.at, message.end);
             let statement = [Target::Statement as u8];
             write_renamed(outbox.insert(message.end), Frontend::Describe, &statement, name, 0);
         }
-        self.push(upstream, Awaited::DescribeStatement, Fate::Forward, 0);
+        self.push(upstream, Awaited::DescribeStatement, Fate::Forward, note);
         upstream.work.describing.push_back(self.find_statement(named.name));
         Ok(Next::Go)
     }
