@@ -41,7 +41,9 @@ pub struct Names {
     under_way: Arc<Mutex<UnderWay>>,
 }
 
-type UnderWay = HashMap<Box<str>, watch::Receiver<Option<Result<Arc<[IpAddr]>, Box<str>>>>>;
+/// What a look-up has found; `None`: nothing yet.
+type Found = Option<Result<Arc<[IpAddr]>, Box<str>>>;
+type UnderWay = HashMap<Box<str>, watch::Receiver<Found>>;
 
 impl Names {
     /// Nothing is being looked up.
@@ -66,7 +68,7 @@ impl Names {
         }
     }
 
-    fn ask(&self, name: &str) -> watch::Receiver<Option<Result<Arc<[IpAddr]>, Box<str>>>> {
+    fn ask(&self, name: &str) -> watch::Receiver<Found> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = under_way.get(name) {
             return answer.clone();
