@@ -76,6 +76,13 @@ fn flat(settings: &Settings) -> Flat {
     put(&["listen_reuse_port"], settings.listen_reuse_port.to_string());
     put(&["workers"], settings.workers.to_string());
     put(&["max_clients"], settings.max_clients.to_string());
+    put(&["max_upstreams"], settings.max_upstreams.to_string());
+    put(&["max_pools"], settings.max_pools.to_string());
+    for (name, limits) in &settings.user_limits {
+        put(&["users", name, "pool_size"], format!("{:?}", limits.pool_size));
+        put(&["users", name, "max_clients"], limits.max_clients.to_string());
+        put(&["users", name, "max_upstreams"], limits.max_upstreams.to_string());
+    }
     put(&["admin", "listen"], settings.admin.as_ref().map_or("off".to_owned(), |admin| admin.listen.to_string()));
     put(&["admin", "token"], shown_secret(settings.admin.as_ref().and_then(|admin| admin.token.as_ref())));
     put_auth(&mut put, &settings.auth);
@@ -155,6 +162,9 @@ fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Dat
     put(&["databases", name, "mode"], format!("{:?}", pool.mode));
     put(&["databases", name, "size"], pool.size.to_string());
     put(&["databases", name, "min_size"], pool.min_size.to_string());
+    put(&["databases", name, "reserve_size"], pool.reserve_size.to_string());
+    put(&["databases", name, "max_clients"], database.limits.max_clients.to_string());
+    put(&["databases", name, "max_upstreams"], database.limits.max_upstreams.to_string());
     put(&["databases", name, "max_prepared"], pool.max_prepared.to_string());
     put(&["databases", name, "listen"], format!("{:?}", pool.listen.way));
     put(&["databases", name, "listen_loss"], format!("{:?}", pool.listen.loss));
@@ -166,6 +176,8 @@ fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Dat
     }
     for (key, time) in [
         ("queue_timeout", pool.queue_timeout),
+        ("reserve_after", pool.reserve_after),
+        ("empty_timeout", pool.empty_timeout),
         ("connect_timeout", pool.connect_timeout),
         ("connect_backoff", pool.connect_backoff),
         ("connect_backoff_max", pool.connect_backoff_max),

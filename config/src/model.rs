@@ -1,6 +1,7 @@
 //! The validated settings. Every duration, size and name in here has been checked.
 
 mod auth;
+mod limits;
 mod listen;
 mod peers;
 mod tls;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use auth::*;
+pub use limits::{DatabaseLimits, UserLimits};
 pub use listen::{Listen, ListenLoss, ListenWay};
 pub use peers::{PeerAddress, Peers};
 pub use tls::*;
@@ -36,10 +38,16 @@ pub struct Settings {
     pub tls: ClientTls,
     /// TLS towards servers whose URL says nothing else.
     pub upstream_tls: UpstreamTls,
+    /// Server connections at once over all pools; 0: no such limit.
+    pub max_upstreams: usize,
+    /// Pools at once: clients choose the names of users, and with a wildcard those of databases.
+    pub max_pools: usize,
     /// How clients and the proxy prove who they are.
     pub auth: Auth,
     /// Users known by name. Passwords are in here: `Secret` hides them from `Debug`.
     pub users: BTreeMap<String, User>,
+    /// Limits of users, of those that have any.
+    pub user_limits: BTreeMap<String, UserLimits>,
     /// Databases by the name that clients ask for.
     pub databases: BTreeMap<String, Database>,
     /// Serves every database name that is not in `databases`: under that same name, unless its upstream names a
@@ -77,6 +85,8 @@ pub struct Database {
     pub pool: Pool,
     /// How secrets of users who are not listed are looked up; `None`: they have none.
     pub auth_query: Option<AuthQuery>,
+    /// Limits over all its pools. Of the wildcard: for each database by itself.
+    pub limits: DatabaseLimits,
 }
 
 /// When an upstream is given back.
@@ -99,6 +109,12 @@ pub struct Pool {
     pub size: usize,
     /// Upstreams kept open even when idle, ≤ `size`.
     pub min_size: usize,
+    /// Upstreams beyond `size` for a client that has waited for `reserve_after`.
+    pub reserve_size: usize,
+    /// How long a client waits before the reserve is touched.
+    pub reserve_after: Duration,
+    /// A pool without clients and upstreams is forgotten after so long; zero: never.
+    pub empty_timeout: Duration,
     /// How long a client waits for an upstream before 53300.
     pub queue_timeout: Duration,
     /// How long one connection attempt may take, login included.

@@ -11,6 +11,7 @@ use crate::*;
 
 mod access;
 mod auth;
+mod limits;
 mod peers;
 mod tenants;
 mod tls;
@@ -92,6 +93,9 @@ impl Builder<'_> {
             workers: self.count(&["workers"]),
             max_clients: self.count(&["max_clients"]),
             tls: self.client_tls(),
+            max_upstreams: self.count(&["max_upstreams"]),
+            max_pools: self.count(&["max_pools"]),
+            user_limits: self.user_limits(),
             auth: self.auth(),
             databases: self.databases(&users, &upstream_tls),
             users,
@@ -155,7 +159,8 @@ impl Builder<'_> {
                         upstream.password = Some(password);
                     }
                     let auth_query = self.auth_query(Some(&name), &upstream, users);
-                    databases.insert(name, Database { upstream, pool, auth_query });
+                    let limits = self.database_limits(&name);
+                    databases.insert(name, Database { upstream, pool, auth_query, limits });
                 }
                 Err(error) => self.wrong(&path, &error.to_string()),
             }
@@ -181,6 +186,9 @@ impl Builder<'_> {
             },
             size: count("size"),
             min_size: count("min_size"),
+            reserve_size: count("reserve_size"),
+            reserve_after: time("reserve_after"),
+            empty_timeout: time("empty_timeout"),
             queue_timeout: time("queue_timeout"),
             connect_timeout: time("connect_timeout"),
             connect_backoff: time("connect_backoff"),
@@ -268,10 +276,10 @@ impl Builder<'_> {
         let every = Upstream { database: None, user: None, password: None, ..upstream.clone() };
         if let Some(name) = upstream.database {
             let named = Upstream { database: Some(name.clone()), ..every.clone() };
-            let (pool, auth_query) = (pool.clone(), auth_query.clone());
-            settings.databases.entry(name).or_insert_with(|| Database { upstream: named, pool, auth_query });
+            let (pool, auth_query, limits) = (pool.clone(), auth_query.clone(), DatabaseLimits::default());
+            settings.databases.entry(name).or_insert_with(|| Database { upstream: named, pool, auth_query, limits });
         }
-        settings.wildcard = Some(Database { upstream: every, pool, auth_query });
+        settings.wildcard = Some(Database { upstream: every, pool, auth_query, limits: DatabaseLimits::default() });
     }
 
     fn check_whole(&mut self, settings: &Settings) {

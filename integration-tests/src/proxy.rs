@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    Admin, Auth, AuthMethod, ClientTls, Database, Host, Limits, Log, LogLevel, Observe, Pool, PoolMode, Profile,
-    SessionAttrs, Settings, Shutdown, SlowLog, Tenants, Upstream, UpstreamTls,
+    Admin, Auth, AuthMethod, ClientTls, Database, DatabaseLimits, Host, Limits, Log, LogLevel, Observe, Pool, PoolMode,
+    Profile, SessionAttrs, Settings, Shutdown, SlowLog, Tenants, Upstream, UpstreamTls,
 };
 
 /// A running proxy. Shut down on drop.
@@ -51,6 +51,11 @@ impl Proxy {
         self.handle().reload(settings).map(drop)
     }
 
+    /// Gives commands to it.
+    pub fn commands(&self) -> pgweir::commands::Commands {
+        self.handle().commands()
+    }
+
     fn handle(&self) -> &pgweir::run::Handle {
         self.handle.as_ref().expect("a proxy that is not shut down")
     }
@@ -59,7 +64,11 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
+            let counts = handle.counts();
             handle.shutdown(pgweir::run::ShutdownMode::Immediate);
+            // No test may lose an upstream, an attempt or a client from the count, whatever it is about.
+            let left = counts.left();
+            assert!(left.is_empty() || std::thread::panicking(), "the proxy has lost count: {left:#?}");
         }
     }
 }
@@ -127,10 +136,13 @@ fn settings(upstream: SocketAddr) -> Settings {
         max_clients: 1000,
         tls: ClientTls::default(),
         upstream_tls: UpstreamTls::default(),
+        max_upstreams: 0,
+        max_pools: 1000,
+        user_limits: BTreeMap::new(),
         auth: Auth { method: AuthMethod::Trust, login_timeout: Duration::from_secs(10), ..Auth::default() },
         users: BTreeMap::new(),
         databases: BTreeMap::new(),
-        wildcard: Some(Database { upstream, pool: pool(), auth_query: None }),
+        wildcard: Some(Database { upstream, pool: pool(), auth_query: None, limits: DatabaseLimits::default() }),
         tenants: Tenants {
             rules: Vec::new(),
             default: "default".to_owned(),
@@ -158,6 +170,9 @@ fn pool() -> Pool {
         mode: PoolMode::Transaction,
         size: 4,
         min_size: 0,
+        reserve_size: 0,
+        reserve_after: Duration::from_secs(5),
+        empty_timeout: Duration::ZERO,
         queue_timeout: Duration::from_secs(20),
         connect_timeout: Duration::from_secs(5),
         connect_backoff: Duration::from_millis(20),

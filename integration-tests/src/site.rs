@@ -86,6 +86,11 @@ impl Site {
         self.proxy.as_ref().expect("only a proxy has an admin port").admin()
     }
 
+    /// Gives commands to the proxy.
+    pub fn commands(&self) -> pgweir::commands::Commands {
+        self.proxy.as_ref().expect("only a proxy takes commands").commands()
+    }
+
     /// A client that is logged in.
     pub fn client(&self) -> RawClient {
         RawClient::login(self.address, SUPERUSER, &self.database)

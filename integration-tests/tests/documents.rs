@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{PoolMode, SessionAttrs};
-use policy::verdict::{ConnectFailure, ListenRefusal, LoginRefusal, Refusal, SecurityLack, SessionState};
+use policy::verdict::{ConnectFailure, Limit, ListenRefusal, LoginRefusal, Refusal, SecurityLack, SessionState};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -82,8 +82,20 @@ fn refusals() -> Vec<Refusal> {
         Refusal::TransactionBlock { database: name.clone() },
         Refusal::StatementTimeout { tenant: name.clone(), limit: time },
         Refusal::CancelledInQueue,
-        Refusal::QueueTimeout { database: name.clone(), user: name.clone(), waited: time, size: 1, waiting: 1 },
-        Refusal::TooManyClients { limit: 1 },
+        Refusal::QueueTimeout {
+            database: name.clone(),
+            user: name.clone(),
+            waited: time,
+            limit: Limit::Pool(1),
+            waiting: 1,
+        },
+        Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::Proxy(1) },
+        Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::Database(1) },
+        Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::User(1) },
+        Refusal::TooManyPools { limit: 1 },
+        Refusal::DatabaseDisabled { database: name.clone() },
+        Refusal::DatabaseRemoved { database: name.clone() },
+        Refusal::Killed,
         Refusal::IdleInTransaction { limit: time },
         Refusal::ShuttingDown,
         Refusal::Unavailable { database: name.clone(), retry_in: time },
@@ -121,6 +133,10 @@ fn refusals() -> Vec<Refusal> {
             | Refusal::CancelledInQueue
             | Refusal::QueueTimeout { .. }
             | Refusal::TooManyClients { .. }
+            | Refusal::TooManyPools { .. }
+            | Refusal::DatabaseDisabled { .. }
+            | Refusal::DatabaseRemoved { .. }
+            | Refusal::Killed
             | Refusal::IdleInTransaction { .. }
             | Refusal::ShuttingDown
             | Refusal::Unavailable { .. }

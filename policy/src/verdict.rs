@@ -77,6 +77,19 @@ pub enum SecurityLack {
     OwnCertificate,
 }
 
+/// A limit that has been reached, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Of one pool: `pool.size`, and the reserve.
+    Pool(usize),
+    /// `databases.<name>.max_…`
+    Database(usize),
+    /// `users.<name>.max_…`
+    User(usize),
+    /// Of the whole proxy: `max_…`
+    Proxy(usize),
+}
+
 /// An error of our own. The client keeps its connection unless [`Refusal::is_fatal`] says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -102,15 +115,36 @@ pub enum Refusal {
         user: Box<str>,
         /// How long this request waited.
         waited: Duration,
-        /// `pool.size`.
-        size: usize,
+        /// Why there was none.
+        limit: Limit,
         /// Clients that wait in the same queue, this one not counted.
         waiting: usize,
     },
-    /// 53300: `max_clients` are served already.
+    /// 53300: so many clients are served already.
     TooManyClients {
-        /// `max_clients`.
+        /// The database that was asked for.
+        database: Box<str>,
+        /// The user that asked.
+        user: Box<str>,
+        /// Which limit, of `max_clients`.
+        limit: Limit,
+    },
+    /// 53300: there are as many pools as there may be, and none of them is empty.
+    TooManyPools {
+        /// `max_pools`.
         limit: usize,
+    },
+    /// 55000: the database was disabled by an operator. PostgreSQL's words for one that is closed.
+    DatabaseDisabled {
+        /// The database that was asked for.
+        database: Box<str>,
+    },
+    /// 57P01: an operator has ended this connection.
+    Killed,
+    /// 57P01: a reload took the database out of the configuration.
+    DatabaseRemoved {
+        /// The database that was asked for.
+        database: Box<str>,
     },
     /// 25P03: a transaction was held open in silence.
     IdleInTransaction {
@@ -243,9 +277,10 @@ impl Refusal {
         match self {
             Self::TransactionBlock { .. } | Self::NotInThisMode { .. } => "0A000",
             Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => "57014",
-            Self::QueueTimeout { .. } | Self::TooManyClients { .. } => "53300",
+            Self::QueueTimeout { .. } | Self::TooManyClients { .. } | Self::TooManyPools { .. } => "53300",
             Self::IdleInTransaction { .. } => "25P03",
-            Self::ShuttingDown => "57P01",
+            Self::ShuttingDown | Self::Killed | Self::DatabaseRemoved { .. } => "57P01",
+            Self::DatabaseDisabled { .. } => "55000",
             Self::Unavailable { .. } | Self::NoneFits { .. } => "57P03",
             Self::CannotConnect { .. } => "08001",
             Self::UpstreamLost { .. } => "08006",
@@ -266,6 +301,10 @@ impl Refusal {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::TooManyClients { .. }
+            | Self::TooManyPools { .. }
+            | Self::DatabaseDisabled { .. }
+            | Self::DatabaseRemoved { .. }
+            | Self::Killed
             | Self::IdleInTransaction { .. }
             | Self::ShuttingDown
             | Self::PasswordFailed { .. }

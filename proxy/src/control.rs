@@ -1,5 +1,7 @@
 //! What is slow or bursty and must not hold up a worker: connecting to servers, cancelling.
 
+mod keeper;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +13,8 @@ use wire::encode::frontend as ask;
 
 use crate::inspect::inspect;
 use crate::listen::{self, Asks, Listener};
-use crate::pool::{Berth, DialFailure, Pool, Welcome};
+use crate::pool::tokens::{Attempt, Want};
+use crate::pool::{DialFailure, Pool, Welcome};
 use crate::shared::Shared;
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::CancelTarget;
@@ -22,11 +25,16 @@ use crate::worker::checkout::unavailable;
 /// How long a cancel may take before it is given up.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the reserve rests when it could not be used.
+const RESERVE_AGAIN: Duration = Duration::from_millis(100);
+
 /// What a worker has the control thread do.
 #[derive(Debug)]
 pub enum Order {
-    /// Dial an upstream for a pool; the ledger knows of it. It goes to whoever waits longest, else to this worker.
-    Dial(Arc<Pool>, usize),
+    /// Carry out an attempt to connect. The upstream goes to whoever waits longest, else to this worker.
+    Dial(Attempt, usize),
+    /// Use the reserve of a pool from this time on. Upstreams go to whoever waits longest, else to this worker.
+    Reserve(Arc<Pool>, Instant, usize),
     /// Look at the functions of a pool's database.
     Inspect(Arc<Pool>),
     /// Cancel what an upstream runs, if it still is the same request.
@@ -50,11 +58,16 @@ pub enum Order {
 
 /// Carries out orders until nobody can give any more.
 pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    let keepers = [
+        tokio::task::spawn_local(keeper::pools(shared.clone(), telemetry.clone())),
+        tokio::task::spawn_local(keeper::room(shared.clone(), telemetry.clone())),
+    ];
     while let Some(order) = orders.recv().await {
         let (shared, telemetry) = (shared.clone(), telemetry.clone());
         tokio::task::spawn_local(async move {
             match order {
-                Order::Dial(pool, worker) => drop(dial(&shared, &telemetry, &pool, worker).await),
+                Order::Dial(attempt, worker) => drop(dial(&shared, &telemetry, attempt, worker).await),
+                Order::Reserve(pool, due, worker) => reserve(&shared, &pool, due, worker).await,
                 Order::Inspect(pool) => inspect(&shared, &telemetry, &pool).await,
                 Order::Cancel { target, epoch, upstream, worker, done } => {
                     cancel(&shared, &target, epoch).await;
@@ -66,20 +79,21 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
             }
         });
     }
+    keepers.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// Dials for a pool whose ledger has begun to count the attempt.
+/// Carries an attempt to connect out. The upstream goes to whoever waits longest, else to this worker.
 pub async fn dial(
     shared: &Arc<Shared>,
     telemetry: &WorkerTelemetry,
-    pool: &Arc<Pool>,
+    attempt: Attempt,
     worker: usize,
 ) -> Result<Arc<Welcome>, DialFailure> {
+    let pool = attempt.pool().clone();
     let meter = telemetry.pool(&pool.database, &pool.user);
     meter.dials.increment();
     meter.upstreams_dialling.up();
-    let settings = pool.settings();
-    let (target, generation) = (pool.dialling_target(), pool.servers.generation());
+    let (settings, target) = (pool.settings(), pool.dialling_target());
     let began = Instant::now();
     let dialled = match &target {
         Some(target) => target.dial(shared, &settings, settings.connect_timeout).await,
@@ -88,22 +102,17 @@ pub async fn dial(
     meter.upstreams_dialling.down();
     match dialled {
         Ok(mut dialled) => {
-            dialled.shipped.berth = Some(Berth::new(pool, dialled.server, generation));
             meter.dial_times.record(began.elapsed().as_micros() as u64);
             pool.set_welcome(dialled.welcome.clone());
             if pool.inspection.is_due(Instant::now(), true) {
                 drop(shared.control.send(Order::Inspect(pool.clone())));
             }
-            let ticket = {
-                let mut ledger = pool.ledger();
-                ledger.dialled();
-                let ticket = ledger.serve();
-                pool.publish_waiting(&ledger);
-                ticket
-            };
+            let (berth, ticket) = attempt.succeed(dialled.server);
+            dialled.shipped.berth = berth;
             let to = ticket.map_or(worker, |ticket| ticket.worker);
             shared.send(to, Mail::Upstream(pool.clone(), Box::new(dialled.shipped), ticket));
-            dial_more(shared, pool, worker);
+            // Others may have queued meanwhile.
+            dial_more(shared, &pool, worker);
             Ok(dialled.welcome)
         }
         Err(failure) => {
@@ -116,15 +125,9 @@ pub async fn dial(
                 tracing::warn!(server = %target, database = %target.database, user = %target.user, ?failure, "no connection");
             }
             pool.set_failure(failure.clone());
-            let (now, jitter) = (Instant::now(), rand::rng().random_range(0.0..1.0));
-            let lost = {
-                let mut ledger = pool.ledger();
-                let lost = ledger.dial_failed(now, jitter);
-                pool.publish_waiting(&ledger);
-                lost
-            };
-            for ticket in lost {
-                shared.send(ticket.worker, Mail::Failed(ticket, unavailable(pool, now, None)));
+            let now = Instant::now();
+            for ticket in attempt.fail(now, rand::rng().random_range(0.0..1.0)) {
+                shared.send(ticket.worker, Mail::Failed(ticket, unavailable(&pool, now, None)));
             }
             Err(failure)
         }
@@ -142,11 +145,24 @@ pub(crate) fn told(failure: Failure) -> DialFailure {
     DialFailure::Said { code: *b"28P01", message: message.into() }
 }
 
-/// Others may have queued while one was dialled.
+/// Begins another attempt if one is wanted.
 fn dial_more(shared: &Arc<Shared>, pool: &Arc<Pool>, worker: usize) {
-    let more = pool.ledger().dial_for_waiters(Instant::now());
-    if more {
-        drop(shared.control.send(Order::Dial(pool.clone(), worker)));
+    if let Some(attempt) = Attempt::begin(pool, Want::Waiting, Instant::now()) {
+        drop(shared.control.send(Order::Dial(attempt, worker)));
+    }
+}
+
+/// Uses the pool's reserve when its time has come, and as long as clients wait for it.
+async fn reserve(shared: &Arc<Shared>, pool: &Arc<Pool>, mut due: Instant, worker: usize) {
+    loop {
+        tokio::time::sleep_until(due.into()).await;
+        pool.ledger().reserve_due();
+        dial_more(shared, pool, worker);
+        match pool.ledger().watch_reserve() {
+            // A client that has waited for long already, and cannot be helped now, is not looked at in a busy loop.
+            Some(next) => due = next.max(Instant::now() + RESERVE_AGAIN),
+            None => return,
+        }
     }
 }
 

@@ -20,8 +20,10 @@ mod rate;
 mod replicate;
 mod room;
 mod rules;
+mod seat;
 mod secrets;
 mod target;
+mod welcome;
 mod wish;
 
 use std::collections::HashMap;
@@ -39,8 +41,9 @@ use proof::Proven;
 use rand::Rng;
 use rate::Failures;
 use room::Room;
+pub use seat::Seat;
 use secrets::{Known, Secrets};
-pub use target::target_of;
+pub use target::{limits_of, target_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::encode::backend as say;
 use wire::encoding::reported;
@@ -54,7 +57,7 @@ use zeroize::Zeroize;
 
 use crate::cancel::key::ProcessId;
 use crate::cancel::{Exchange, Via};
-use crate::control;
+use crate::pool::tokens::Member;
 use crate::pool::{DialFailure, Pool, Welcome};
 use crate::session::Arrival;
 use crate::session::ctl::Face;
@@ -67,7 +70,6 @@ use crate::trouble::Trouble;
 use crate::upstream::Shipped;
 use crate::upstream::dial::{Credential, is_about_credentials};
 use crate::worker::Mail;
-use crate::worker::checkout::unavailable;
 
 /// What logins share.
 pub struct Gate {
@@ -230,7 +232,6 @@ impl Gate {
         let Some(Ok(stream)) = guest.stream.map(Stream::detach) else {
             return;
         };
-        arrival.seat.keep();
         self.telemetry.load().logins.increment();
         arrival.face.connected_us = self.shared.telemetry.clock.micros(Instant::now());
         if let Some(seat) = self.shared.workers.get(arrival.worker) {
@@ -243,6 +244,7 @@ impl Gate {
             process: arrival.process,
             key: arrival.key,
             pool: arrival.pool,
+            seat: arrival.seat,
             face: arrival.face,
             startup: arrival.startup,
         };
@@ -302,7 +304,7 @@ impl Gate {
         let settings = self.shared.settings();
         let source = limited(guest.peer, &settings.auth.limits);
         self.may_try(source, &settings.auth.limits)?;
-        let seat = Seat::take(&self.shared, settings.max_clients)?;
+        let seat = Seat::take(&self.shared, &wish.database, &wish.user)?;
         let rule = rules::rule_for(guest, &wish, &settings)?;
         let proven = self.prove(guest, started, &wish, &settings, &rule).await;
         // Whoever guesses on many connections at once learns nothing from those that end after the budget has.
@@ -312,12 +314,13 @@ impl Gate {
                 self.failures.borrow_mut().failed(source, allowance(&settings.auth.limits), Instant::now());
             }
         })?;
-        let pool = self.pool_of(&wish, &settings).ok_or_else(|| unknown_database(&wish))?;
+        let pool = self.shared.enter_pool(&wish.database, &wish.user, replicate::parameter(wish.replication))?;
         let version = proven.logged_in.version();
         let is_news = self.learn(&pool, proven.credential);
         if wish.replication != Replication::No {
-            let admitted = self.replicate(guest, version, wish, &pool, seat).await;
-            return admitted.inspect_err(|_| self.forget(&pool));
+            let own = Arc::clone(&pool);
+            let admitted = self.replicate(guest, version, wish, pool, seat).await;
+            return admitted.inspect_err(|_| self.forget(&own));
         }
         let mut contact = pool.welcome();
         if is_news {
@@ -350,7 +353,7 @@ impl Gate {
         let asks = rule.method.needs_secret() || rule.method == AuthMethod::PassThrough;
         let known = if asks { self.known(wish, settings).await? } else { Known::nothing() };
         if rule.method == AuthMethod::PassThrough && known.is_for_the_server() {
-            let pool = self.pool_of(wish, settings).ok_or_else(|| unknown_database(wish))?;
+            let pool = self.shared.enter_pool(&wish.database, &wish.user, replicate::parameter(wish.replication))?;
             let logged_in = self.by_server(guest, started, wish, settings, &pool).await;
             return logged_in.inspect_err(|_| self.forget(&pool)).map(Proven::from);
         }
@@ -362,41 +365,10 @@ impl Gate {
         })
     }
 
-    /// The pool that a client gets into; `None`: no such database.
-    fn pool_of(&self, wish: &Wish, settings: &config::Settings) -> Option<Arc<Pool>> {
-        let replication = replicate::parameter(wish.replication);
-        self.shared.pool(&wish.database, &wish.user, replication, || {
-            target_of(settings, &wish.database, &wish.user, replication)
-        })
-    }
-
     /// A login into this pool has failed: it is not kept for names that no server knows.
     fn forget(&self, pool: &Arc<Pool>) {
-        if self.shared.forget_pool(pool) {
+        if self.shared.pools.forget_unknown(pool) {
             self.first_contacts.borrow_mut().remove(&pool.id);
-        }
-    }
-
-    /// What the server says about itself; the first client of a pool waits for its first connection.
-    async fn first_contact(&self, pool: &Arc<Pool>) -> Result<Arc<Welcome>, Denied> {
-        let contact = self.first_contacts.borrow_mut().entry(pool.id).or_default().clone();
-        let _first = contact.lock().await;
-        if let Some(welcome) = pool.welcome().filter(|_| pool.ledger().open() > 0) {
-            return Ok(welcome);
-        }
-        let now = Instant::now();
-        if !pool.ledger().dial_for_minimum(1, now) {
-            return Err(unavailable(pool, now, None).into());
-        }
-        let worker = self.shared.least_loaded();
-        // A task of its own: the pool has counted the attempt, and this client may run out of time before it ends.
-        let (shared, telemetry, dialled) = (self.shared.clone(), self.telemetry.clone(), pool.clone());
-        let dialling =
-            tokio::task::spawn_local(async move { control::dial(&shared, &telemetry, &dialled, worker).await });
-        match dialling.await {
-            Ok(Ok(welcome)) => Ok(welcome),
-            Ok(Err(failure)) => Err(told(pool, &failure).into()),
-            Err(_) => Err(unavailable(pool, now, None).into()),
         }
     }
 
@@ -406,10 +378,11 @@ impl Gate {
         guest: &mut Guest,
         version: ProtocolVersion,
         wish: Wish,
-        pool: Arc<Pool>,
+        pool: Member,
         welcome: &Welcome,
-        seat: Seat,
+        mut seat: Seat,
     ) -> Result<Admitted, Denied> {
+        seat.claim(pool.claim())?;
         let worker = self.shared.least_loaded();
         let process = self.shared.processes.take(worker);
         let mut key = vec![0; if version == ProtocolVersion::V3_0 { 4 } else { 32 }];
@@ -447,39 +420,9 @@ struct Admitted {
     worker: usize,
     process: ProcessId,
     key: Box<[u8]>,
-    pool: Arc<Pool>,
+    pool: Member,
     face: Face,
     startup: Vec<(Box<str>, Box<[u8]>)>,
-}
-
-/// One of the clients that may be served at once. Given back when dropped, unless the client was let in.
-struct Seat(Option<Arc<Shared>>);
-
-impl Seat {
-    fn take(shared: &Arc<Shared>, limit: usize) -> Result<Self, Denied> {
-        if shared.clients.fetch_add(1, Ordering::Relaxed) >= limit {
-            shared.clients.fetch_sub(1, Ordering::Relaxed);
-            return Err(Refusal::TooManyClients { limit }.into());
-        }
-        Ok(Self(Some(shared.clone())))
-    }
-
-    /// The session gives it back when it ends.
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if let Some(shared) = self.0.take() {
-            shared.clients.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-fn unknown_database(wish: &Wish) -> Denied {
-    Refusal::UnknownDatabase { database: wish.database.as_str().into() }.into()
 }
 
 fn told(pool: &Pool, failure: &DialFailure) -> Trouble {

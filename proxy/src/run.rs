@@ -18,7 +18,7 @@ mod stop;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
@@ -32,9 +32,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::admin::AdminContext;
 use crate::analyst::{Analyst, AnalystSettings, FindingsStore};
 use crate::cancel::siblings;
+use crate::commands::Commands;
 use crate::listeners::inherited::Inherited;
 use crate::listeners::{self, Change, Listener};
-use crate::login::target_of;
+use crate::login::{limits_of, target_of};
+use crate::shared::Counted;
 use crate::shared::{Shared, WorkerSeat};
 use crate::telemetry::{Bounds, Clock, Telemetry};
 use crate::tls::TlsError;
@@ -313,11 +315,13 @@ impl Handle {
         self.shared.set_tls(tls);
         self.shared.reloads().succeeded(SystemTime::now(), &changes.restart);
         let settings = self.shared.set_settings(settings);
-        for pool in self.shared.pools() {
-            let Some((own, target)) = target_of(&settings, &pool.database, &pool.user, pool.replication) else {
-                continue;
-            };
+        for pool in self.shared.pools.all() {
+            let target = target_of(&settings, &pool.database, &pool.user, pool.replication);
+            pool.removed.store(target.is_none(), Ordering::Relaxed);
+            let Some((own, target)) = target else { continue };
             pool.reload(own, target);
+            pool.set_limits(limits_of(&settings, &pool.database, &pool.user));
+            self.shared.sweep(&pool);
         }
         for worker in 0..self.shared.workers.len() {
             self.shared.send(worker, Mail::Reload);
@@ -346,6 +350,16 @@ impl Handle {
         bound.extend(open.iter().map(Bound::from));
         drop(self.listeners.send(Change { open, keep: settings.listen.clone() }));
         Ok(())
+    }
+
+    /// Gives commands to it.
+    pub fn commands(&self) -> Commands {
+        Commands::new(self.shared.clone())
+    }
+
+    /// What is counted, to be looked at when it has stopped.
+    pub fn counts(&self) -> Counted {
+        Counted(self.shared.clone())
     }
 
     /// Has it begin to stop. A second call with another mode hurries it.

@@ -7,17 +7,22 @@ use std::time::Duration;
 
 use config::Settings;
 use policy::tenant::Directory;
+use policy::verdict::Refusal;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cancel::key::ProcessIds;
 use crate::control::Order;
 use crate::listen::Listeners;
+use crate::login::{limits_of, target_of};
 use crate::pool::Pool;
+use crate::pool::quota::Counts;
+use crate::pool::room::Room;
+use crate::pool::tokens::Member;
+use crate::pools::{Full, Pools};
 use crate::run::reloads::Reloads;
 use crate::telemetry::Telemetry;
 use crate::tls::clients::Clients;
 use crate::tls::servers::Servers;
-use crate::upstream::dial::Target;
 use crate::upstream::hosts::HostTable;
 use crate::upstream::resolve::{Names, Resolver};
 use crate::worker::Mail;
@@ -31,7 +36,11 @@ const MAX_STATEMENT_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Shared {
     settings: RwLock<Arc<Settings>>,
-    pools: Mutex<Pools>,
+    /// Every pool.
+    pub pools: Pools,
+    /// Room for upstreams.
+    pub room: Arc<Room>,
+    seats: Mutex<Counts>,
     statement_ids: Mutex<StatementIds>,
     ids: AtomicU64,
     reloads: Mutex<Reloads>,
@@ -66,24 +75,6 @@ pub struct WorkerSeat {
     pub mail: UnboundedSender<Mail>,
     /// Clients that it serves.
     pub clients: AtomicUsize,
-}
-
-/// Database, user, and the startup parameter `replication`: who asks for it shares nothing with ordinary clients.
-type PoolKey = (Box<str>, Box<str>, Option<&'static str>);
-
-#[derive(Debug, Default)]
-struct Pools {
-    by_name: HashMap<PoolKey, Arc<Pool>>,
-    /// Pools made so far: the next one's number.
-    made: usize,
-}
-
-impl Pools {
-    fn forget(&mut self, pool: &Arc<Pool>) -> bool {
-        // The table's own and the caller's. More are only made under the lock, or from one of those.
-        let unused = pool.welcome().is_none() && Arc::strong_count(pool) <= 2;
-        unused && self.by_name.remove(&(pool.database.clone(), pool.user.clone(), pool.replication)).is_some()
-    }
 }
 
 #[derive(Debug, Default)]
@@ -121,7 +112,9 @@ impl Shared {
         Self {
             directory,
             settings: RwLock::new(Arc::new(settings)),
-            pools: Mutex::default(),
+            pools: Pools::default(),
+            room: Arc::default(),
+            seats: Mutex::default(),
             statement_ids: Mutex::default(),
             ids: AtomicU64::new(1),
             reloads: Mutex::default(),
@@ -177,43 +170,44 @@ impl Shared {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The pool of a database and user (for replication: of those connections); made from `make` if there is none.
-    /// `None` from `make`: no such database.
-    pub fn pool(
-        &self,
+    /// The pool of a database and user (for replication: of those connections), for one more client.
+    ///
+    /// # Errors
+    /// No such database, or too many pools.
+    pub fn enter_pool(
+        self: &Arc<Self>,
         database: &str,
         user: &str,
         replication: Option<&'static str>,
-        make: impl FnOnce() -> Option<(config::Pool, Arc<Target>)>,
-    ) -> Option<Arc<Pool>> {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = (Box::from(database), Box::from(user), replication);
-        if let Some(pool) = pools.by_name.get(&name) {
-            return Some(pool.clone());
+    ) -> Result<Member, Refusal> {
+        if self.pools.is_disabled(database) {
+            return Err(Refusal::DatabaseDisabled { database: database.into() });
         }
-        let (settings, target) = make()?;
-        let mut pool = Pool::new(pools.made, database, user, settings, target, self.workers.len());
-        pool.replication = replication;
-        let pool = Arc::new(pool);
-        let mut pooled = pools.by_name.values().filter(|other| other.replication.is_none());
-        if let Some(sibling) = pooled.find(|other| other.is_of_same_database(&pool)) {
-            pool.inspection.inherit(&sibling.inspection);
+        let settings = self.settings();
+        let make = |id| {
+            let (own, target) = target_of(&settings, database, user, replication)?;
+            let room = (self.room.clone(), limits_of(&settings, database, user));
+            let mut pool = Pool::new(id, database, user, own, target, self.workers.len(), room);
+            pool.replication = replication;
+            Some(pool)
+        };
+        match self.pools.enter((database, user, replication), settings.max_pools, make) {
+            Ok(Some(member)) => Ok(member),
+            Ok(None) => Err(Refusal::UnknownDatabase { database: database.into() }),
+            Err(Full) => Err(Refusal::TooManyPools { limit: settings.max_pools }),
         }
-        pools.made += 1;
-        pools.by_name.insert(name, pool.clone());
-        Some(pool)
     }
 
-    /// Forgets a pool that no server has let anybody into, unless somebody else is trying: whoever can connect chooses
-    /// the names, and must not fill the memory with them. `false`: it stays.
-    pub fn forget_pool(&self, pool: &Arc<Pool>) -> bool {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.forget(pool)
+    /// Clients by database and user.
+    pub fn seats(&self) -> MutexGuard<'_, Counts> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every pool.
-    pub fn pools(&self) -> Vec<Arc<Pool>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).by_name.values().cloned().collect()
+    /// Has every worker look after the idle upstreams of a pool at once.
+    pub fn sweep(&self, pool: &Arc<Pool>) {
+        for worker in 0..self.workers.len() {
+            self.send(worker, Mail::Sweep(pool.clone()));
+        }
     }
 
     /// The id of a statement: the same for the same text, parameter types and search path (hashed) on every worker, never
@@ -248,10 +242,31 @@ impl Shared {
     }
 }
 
+/// Everything that is counted by tokens.
+#[derive(Debug, Clone)]
+pub struct Counted(pub(crate) Arc<Shared>);
+
+impl Counted {
+    /// What is still counted, in words. Empty once the proxy has stopped, or something was lost without being given back.
+    pub fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for pool in self.0.pools.all() {
+            let (ledger, members) = (pool.ledger(), pool.members());
+            if (ledger.open(), ledger.dialling(), members, pool.servers.retiring()) != (0, 0, 0, 0) {
+                left.push(format!("{}/{}: {ledger:?}, {members} clients", pool.database, pool.user));
+            }
+        }
+        let (clients, seats) = (self.0.clients.load(Ordering::Relaxed), self.0.seats().total());
+        if (clients, seats, self.0.room.total()) != (0, 0, 0) {
+            left.push(format!("{clients} clients in {seats} seats, room taken by {} upstreams", self.0.room.total()));
+        }
+        left
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::dial::Credential;
 
     #[test]
     fn texts_with_ids_take_a_bounded_number_of_bytes() {
@@ -267,48 +282,5 @@ mod tests {
             assert!(ids.bytes <= MAX_STATEMENT_BYTES);
             assert_eq!(ids.bytes, ids.by_text.keys().map(|text| text.len()).sum::<usize>());
         }
-    }
-
-    #[test]
-    fn a_pool_that_no_server_has_let_anybody_into_is_forgotten_once_nobody_tries() {
-        let settings = config::Pool {
-            mode: config::PoolMode::Transaction,
-            size: 1,
-            min_size: 0,
-            queue_timeout: Duration::ZERO,
-            connect_timeout: Duration::ZERO,
-            connect_backoff: Duration::ZERO,
-            connect_backoff_max: Duration::ZERO,
-            idle_timeout: Duration::ZERO,
-            lifetime: Duration::ZERO,
-            health_check_after: Duration::ZERO,
-            idle_in_transaction_timeout: Duration::ZERO,
-            max_prepared: 1,
-            listen: config::Listen::default(),
-            untracked: config::Untracked::default(),
-            inspect_functions: None,
-        };
-        let target = Target {
-            hosts: vec![config::Host { name: "127.0.0.1".to_owned(), port: 5432 }],
-            session_attrs: config::SessionAttrs::Any,
-            load_balance: false,
-            database: "shop".to_owned(),
-            user: "anna".to_owned(),
-            credential: Credential::None,
-            tls: Arc::default(),
-            parameters: Vec::new(),
-        };
-        let mut pools = Pools::default();
-        let pool = Arc::new(Pool::new(0, "shop", "anna", settings, Arc::new(target), 1));
-        pools.by_name.insert(("shop".into(), "anna".into(), None), pool.clone());
-        let another_login = pool.clone();
-        assert!(!pools.forget(&pool), "somebody else is still trying");
-        drop(another_login);
-        pool.set_welcome(Arc::default());
-        assert!(!pools.forget(&pool), "its server lets this user in");
-        let unknown = Arc::new(Pool::new(1, "shop", "bob", (*pool.settings()).clone(), pool.target(), 1));
-        pools.by_name.insert(("shop".into(), "bob".into(), None), unknown.clone());
-        assert!(pools.forget(&unknown));
-        assert_eq!(pools.by_name.len(), 1);
     }
 }

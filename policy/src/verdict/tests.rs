@@ -1,5 +1,9 @@
 use super::*;
 
+fn too_many(limit: Limit) -> Refusal {
+    Refusal::TooManyClients { database: "shop".into(), user: "anna".into(), limit }
+}
+
 /// One of each variant, with its SQLSTATE.
 fn all() -> Vec<(&'static str, Severity, Refusal)> {
     let name = |text: &str| Box::<str>::from(text);
@@ -11,9 +15,19 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         (
             "53300",
             Severity::Error,
-            Refusal::QueueTimeout { database: name("shop"), user: name("anna"), waited: limit, size: 20, waiting: 7 },
+            Refusal::QueueTimeout {
+                database: name("shop"),
+                user: name("anna"),
+                waited: limit,
+                limit: Limit::Pool(20),
+                waiting: 7,
+            },
         ),
-        ("53300", Severity::Fatal, Refusal::TooManyClients { limit: 100 }),
+        ("53300", Severity::Fatal, too_many(Limit::Proxy(100))),
+        ("53300", Severity::Fatal, Refusal::TooManyPools { limit: 100 }),
+        ("55000", Severity::Fatal, Refusal::DatabaseDisabled { database: name("shop") }),
+        ("57P01", Severity::Fatal, Refusal::DatabaseRemoved { database: name("shop") }),
+        ("57P01", Severity::Fatal, Refusal::Killed),
         ("25P03", Severity::Fatal, Refusal::IdleInTransaction { limit }),
         ("57P01", Severity::Fatal, Refusal::ShuttingDown),
         ("57P03", Severity::Error, Refusal::Unavailable { database: name("shop"), retry_in: limit }),
@@ -98,7 +112,13 @@ fn details_name_whom_it_concerns_and_the_figures() {
     );
     let waited = Duration::from_secs(10);
     assert_eq!(
-        detail(&Refusal::QueueTimeout { database: "shop".into(), user: "anna".into(), waited, size: 20, waiting: 7 }),
+        detail(&Refusal::QueueTimeout {
+            database: "shop".into(),
+            user: "anna".into(),
+            waited,
+            limit: Limit::Pool(20),
+            waiting: 7
+        }),
         "Pool \"shop\" of user \"anna\": waited 10s, all 20 server connections are in use, 7 more clients are waiting."
     );
 }
@@ -108,4 +128,16 @@ fn a_wrong_password_and_an_unknown_user_look_the_same() {
     let report = Refusal::PasswordFailed { user: "anna".into() }.report();
     assert_eq!(report.message, "password authentication failed for user \"anna\"");
     assert_eq!(report.detail, None);
+}
+
+#[test]
+fn who_is_turned_away_is_told_by_which_limit() {
+    let message = |limit| too_many(limit).report().message;
+    assert_eq!(message(Limit::Proxy(5)), "too many clients already");
+    assert_eq!(message(Limit::Database(5)), "too many connections for database \"shop\"");
+    assert_eq!(message(Limit::User(5)), "too many connections for role \"anna\"");
+    let (database, user, waited) = ("shop".into(), "anna".into(), Duration::from_secs(1));
+    let timeout = Refusal::QueueTimeout { database, user, waited, limit: Limit::Proxy(40), waiting: 0 }.report();
+    assert!(timeout.detail.unwrap().contains("all 40 server connections of the proxy are in use"));
+    assert!(timeout.hint.unwrap().contains("raise max_upstreams or"));
 }

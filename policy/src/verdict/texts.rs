@@ -1,6 +1,6 @@
 //! The words of each refusal: message, detail, hint. Apart from the types so that they can be read in one sitting.
 
-use super::{Refusal, SecurityLack, SessionState};
+use super::{Limit, Refusal, SecurityLack, SessionState};
 use config::PoolMode;
 use config::units::show_duration as show;
 
@@ -20,18 +20,31 @@ impl Refusal {
                 format!("The limit of tenant \"{tenant}\" is {} per statement.", show(*limit)),
                 "Make the statement faster or let it do less; an operator can change statement_timeout for this tenant.",
             ),
-            Self::QueueTimeout { database, user, waited, size, waiting } => texts(
+            Self::QueueTimeout { database, user, waited, limit, waiting } => texts(
                 "no server connection became free in time",
                 format!(
-                    "Pool \"{database}\" of user \"{user}\": waited {}, all {size} server connections are in use, {waiting} more clients are waiting.",
-                    show(*waited)
+                    "Pool \"{database}\" of user \"{user}\": waited {}, {}, {waiting} more clients are waiting.",
+                    show(*waited),
+                    limit.in_use()
                 ),
-                "Retry later. If it happens often, look for long transactions, or raise pool.size or pool.queue_timeout.",
+                format!(
+                    "Retry later. If it happens often, look for long transactions, or raise {} or pool.queue_timeout.",
+                    limit.key("max_upstreams")
+                ),
             ),
-            Self::TooManyClients { limit } => texts(
-                "too many clients already",
-                format!("The proxy serves {limit} clients at once, and all places are taken."),
-                "Retry later, close connections that are not used, or raise max_clients.",
+            Self::TooManyClients { database, user, limit } => texts(
+                match limit {
+                    Limit::Database(_) => format!("too many connections for database \"{database}\""),
+                    Limit::User(_) => format!("too many connections for role \"{user}\""),
+                    Limit::Pool(_) | Limit::Proxy(_) => "too many clients already".to_owned(),
+                },
+                format!("The proxy serves {} such clients at once, and all places are taken.", limit.number()),
+                format!("Retry later, close connections that are not used, or raise {}.", limit.key("max_clients")),
+            ),
+            Self::TooManyPools { limit } => texts(
+                "too many pools",
+                format!("The proxy keeps {limit} pools, one for each database and user, and each of them is in use."),
+                "Retry later, let clients share users, or raise max_pools.",
             ),
             Self::IdleInTransaction { limit } => texts(
                 "terminating connection due to idle-in-transaction timeout",
@@ -59,6 +72,21 @@ impl Refusal {
                 "terminating connection due to administrator command",
                 "The proxy is shutting down.",
                 "Connect again; another instance or the restarted one takes over.",
+            ),
+            Self::Killed => texts(
+                "terminating connection due to administrator command",
+                "An operator has ended this connection to the proxy.",
+                "Connect again, unless the operator says otherwise.",
+            ),
+            Self::DatabaseRemoved { database } => texts(
+                "terminating connection due to administrator command",
+                format!("Database \"{database}\" was taken out of the proxy's configuration."),
+                "Ask the operator where the database is served now.",
+            ),
+            Self::DatabaseDisabled { database } => texts(
+                format!("database \"{database}\" is not currently accepting connections"),
+                "An operator has disabled it on the proxy.",
+                "Retry when it has been enabled again.",
             ),
             Self::Unavailable { database, retry_in } => texts(
                 "the database system is not accepting connections",
@@ -164,6 +192,35 @@ fn not_secured(user: &str, lack: SecurityLack) -> Texts {
             "The common name of the client's certificate is not the user's name, as tls.mode = verify-full has it.",
             "Show the certificate of this user, or log in as the user that the certificate names.",
         ),
+    }
+}
+
+impl Limit {
+    fn number(self) -> usize {
+        match self {
+            Self::Pool(number) | Self::Database(number) | Self::User(number) | Self::Proxy(number) => number,
+        }
+    }
+
+    /// The key that raises it.
+    fn key(self, key: &str) -> String {
+        match self {
+            Self::Pool(_) => "pool.size".to_owned(),
+            Self::Database(_) => format!("{key} of this database"),
+            Self::User(_) => format!("{key} of this user"),
+            Self::Proxy(_) => key.to_owned(),
+        }
+    }
+
+    /// Where the server connections are.
+    fn in_use(self) -> String {
+        let number = self.number();
+        match self {
+            Self::Pool(_) => format!("all {number} server connections are in use"),
+            Self::Database(_) => format!("all {number} server connections of this database are in use"),
+            Self::User(_) => format!("all {number} server connections of this user are in use"),
+            Self::Proxy(_) => format!("all {number} server connections of the proxy are in use"),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::AdminContext;
 use super::problem::Problem;
+use super::source::Switches;
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::histogram::Distribution;
 use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
@@ -77,16 +78,23 @@ pub(super) async fn version(State(context): Context) -> Json<Value> {
 /// `/api/v1/pools`.
 pub(super) async fn pools(State(context): Context) -> Json<Value> {
     let settings = context.state.settings();
-    let pools: Vec<_> = context.telemetry.pools().iter().map(|row| pool(row, &settings)).collect();
+    let pools: Vec<_> = context
+        .telemetry
+        .pools()
+        .iter()
+        .map(|row| pool(row, &settings, context.state.switches(&row.name.database)))
+        .collect();
     Json(json!({"pools": pools}))
 }
 
-fn pool(row: &PoolRow, settings: &Settings) -> Value {
+fn pool(row: &PoolRow, settings: &Settings, switches: Switches) -> Value {
     let totals = &row.totals;
-    let database = settings.databases.get(&*row.name.database).or(settings.wildcard.as_ref());
+    let own = settings.pool_of(&row.name.database, &row.name.user);
     let mut object = json!({
         "database": row.name.database,
         "user": row.name.user,
+        "paused": switches.paused,
+        "disabled": switches.disabled,
         "clients": {
             "total": totals.clients.max(0),
             "active": totals.clients_active.max(0),
@@ -100,8 +108,8 @@ fn pool(row: &PoolRow, settings: &Settings) -> Value {
             "pinned": totals.pinned.max(0),
         },
     });
-    if let (Some(object), Some(database)) = (object.as_object_mut(), database) {
-        object.insert("settings".into(), pool_settings(&database.pool));
+    if let (Some(object), Some(own)) = (object.as_object_mut(), own) {
+        object.insert("settings".into(), pool_settings(&own));
     }
     if let Some(object) = object.as_object_mut() {
         object.append(&mut pool_counters(totals));
@@ -119,6 +127,7 @@ fn pool_settings(pool: &Pool) -> Value {
         "mode": mode,
         "size": pool.size,
         "min_size": pool.min_size,
+        "reserve_size": pool.reserve_size,
         "queue_timeout_ms": millis(pool.queue_timeout),
     })
 }

@@ -45,6 +45,8 @@ fn settings(settings: &Settings) -> Value {
         "listen_reuse_port": settings.listen_reuse_port,
         "workers": settings.workers,
         "max_clients": settings.max_clients,
+        "max_upstreams": settings.max_upstreams,
+        "max_pools": settings.max_pools,
         "auth": auth(&settings.auth),
         "tls": client_tls(&settings.tls),
         "users": users(settings),
@@ -164,6 +166,8 @@ fn database(database: &Database) -> Value {
             "database": query.database,
         })),
         "pool": pool(&database.pool),
+        "max_clients": database.limits.max_clients,
+        "max_upstreams": database.limits.max_upstreams,
     })
 }
 
@@ -216,6 +220,9 @@ fn pool(pool: &Pool) -> Value {
         },
         "size": pool.size,
         "min_size": pool.min_size,
+        "reserve_size": pool.reserve_size,
+        "reserve_after_ms": ms(pool.reserve_after),
+        "empty_timeout_ms": ms(pool.empty_timeout),
         "queue_timeout_ms": ms(pool.queue_timeout),
         "connect_timeout_ms": ms(pool.connect_timeout),
         "connect_backoff_ms": ms(pool.connect_backoff),

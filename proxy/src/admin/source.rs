@@ -26,6 +26,9 @@ pub trait StateSource: Send + Sync + 'static {
     /// The settings in force.
     fn settings(&self) -> Arc<Settings>;
 
+    /// What operators have switched for a database. Cheap, no waiting.
+    fn switches(&self, database: &str) -> Switches;
+
     /// Clients, at most `limit`.
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>>;
 
@@ -43,6 +46,15 @@ pub struct Housekeeping {
     pub reloads: Reloads,
     /// Lines of the log that could not be written.
     pub log_lines_lost: u64,
+}
+
+/// What operators have switched for a database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// It gives no upstream out: clients wait.
+    pub paused: bool,
+    /// It takes no new clients.
+    pub disabled: bool,
 }
 
 /// Whether new clients are welcome.

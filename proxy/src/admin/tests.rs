@@ -42,6 +42,10 @@ impl StateSource for Proxy {
         Arc::clone(&self.settings)
     }
 
+    fn switches(&self, _: &str) -> source::Switches {
+        source::Switches::default()
+    }
+
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {
         let mut clients = self.clients.lock().unwrap().clone();
         clients.truncate(limit);

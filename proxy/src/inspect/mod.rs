@@ -192,7 +192,7 @@ async fn take_over(
         );
     }
     let next = Instant::now().checked_add(every);
-    for other in shared.pools() {
+    for other in shared.pools.all() {
         let same = other.is_of_same_database(pool);
         // What has been changed while it was read is read once more, and not believed before.
         if !same || !other.inspection.state().enabled || other.inspection.state().again {
@@ -232,7 +232,7 @@ fn publish(shared: &Shared, pool: &Arc<Pool>, suspects: Arc<Suspects>) {
 
 /// Functions of this database are being changed by a client of ours: nothing of what is known holds until the next look.
 pub fn distrust(shared: &Shared, pool: &Arc<Pool>) {
-    for other in shared.pools() {
+    for other in shared.pools.all() {
         if other.is_of_same_database(pool) && other.inspection.distrust() {
             tell_workers(shared, &other);
             drop(shared.control.send(Order::Inspect(other)));

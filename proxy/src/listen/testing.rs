@@ -14,6 +14,9 @@ pub(super) fn pool() -> Arc<Pool> {
         mode: config::PoolMode::Transaction,
         size: 1,
         min_size: 0,
+        reserve_size: 0,
+        reserve_after: Duration::ZERO,
+        empty_timeout: Duration::ZERO,
         queue_timeout: Duration::from_secs(10),
         connect_timeout: Duration::ZERO,
         connect_backoff: Duration::ZERO,
@@ -27,7 +30,7 @@ pub(super) fn pool() -> Arc<Pool> {
         untracked: config::Untracked::default(),
         inspect_functions: None,
     };
-    Arc::new(Pool::new(0, "shop", "anna", settings, Arc::new(target()), 1))
+    Arc::new(Pool::new(0, "shop", "anna", settings, Arc::new(target()), 1, Default::default()))
 }
 
 /// Where that pool's upstreams connect.

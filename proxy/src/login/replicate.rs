@@ -1,12 +1,11 @@
 //! The end of a login for replication: a server connection for this client alone.
 
-use std::sync::Arc;
-
 use wire::startup::{ProtocolVersion, Replication};
 
 use super::{Admitted, Denied, Gate, Guest, Seat, Wish, told};
 use crate::control;
-use crate::pool::{DialFailure, Pool};
+use crate::pool::DialFailure;
+use crate::pool::tokens::Member;
 use crate::upstream::dial::{Failure, Target, is_about_credentials};
 
 /// The startup parameter and its value, as servers are told; `None`: an ordinary client.
@@ -27,7 +26,7 @@ impl Gate {
         guest: &mut Guest,
         version: ProtocolVersion,
         wish: Wish,
-        pool: &Arc<Pool>,
+        pool: Member,
         seat: Seat,
     ) -> Result<Admitted, Denied> {
         let settings = pool.settings();
@@ -47,9 +46,9 @@ impl Gate {
             {
                 pool.learned.refuse(&target.credential);
             }
-            told(pool, &failure)
+            told(&pool, &failure)
         })?;
-        let mut admitted = self.admitted(guest, version, wish, pool.clone(), &dialled.welcome, seat)?;
+        let mut admitted = self.admitted(guest, version, wish, pool, &dialled.welcome, seat)?;
         admitted.own_server = Some(Box::new(dialled.shipped));
         Ok(admitted)
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use config::{AuthQuery, Database, Secret, Settings, User, UserSecret};
 
+use crate::pool::quota::Limits;
 use crate::upstream::dial::{Credential, Target};
 
 fn database_of<'a>(settings: &'a Settings, database: &str) -> Option<&'a Database> {
@@ -23,6 +24,15 @@ fn database_of<'a>(settings: &'a Settings, database: &str) -> Option<&'a Databas
 pub(super) fn passes_through(settings: &Settings, database: &Database, user: &str) -> bool {
     let stored = settings.users.get(user).is_some_and(|user| user.secret != UserSecret::None);
     settings.auth.passes_through() && !stored && database.auth_query.is_none()
+}
+
+/// The limits on upstreams that a pool shares with others.
+pub fn limits_of(settings: &config::Settings, database: &str, user: &str) -> Limits {
+    Limits {
+        proxy: settings.max_upstreams,
+        database: settings.database_limits(database).max_upstreams,
+        user: settings.user_limits(user).max_upstreams,
+    }
 }
 
 /// Where a pool's upstreams connect, and as whom; `None`: no such database.
@@ -37,11 +47,13 @@ pub fn target_of(
     let found = database_of(settings, database)?;
     let (name, credential) = identity(settings, found, user);
     let mut target = target(found, database, name, credential);
-    let mut pool = found.pool.clone();
+    let mut pool = settings.pool_of(database, user)?;
     if let Some(value) = replication {
         target.parameters = vec![("replication".into(), value.as_bytes().into())];
         // What their statements leave behind ends with their connection.
         pool.inspect_functions = None;
+        // Each connection is dialled for its client.
+        pool.min_size = 0;
     }
     Some((pool, Arc::new(target)))
 }

@@ -1,17 +1,20 @@
 //! Who owes whom an upstream: a pool's check-out state, without a socket or a clock.
 //!
 //! ```text
-//!            wait                    serve
+//!            wait                   returned
 //! client ──────────► waiters ─────────────────► the worker that the ticket names
 //!                       ▲ room?
 //!                       └── dial ──► dialling ──► open (idle or leased, on some worker)
 //! ```
 //!
-//! Invariants, checked after every step of the seeded test: `dialling ≤ open`; a dial begins only below `size`; a
-//! ticket is served, failed or withdrawn exactly once; tickets are served in the order in which they came.
+//! Invariants, checked after every step of the seeded test: `dialling ≤ open`; a dial begins only below `size`, or below
+//! `size + reserve_size` when a client has waited for `reserve_after`, and never while paused; a ticket is served, failed
+//! or withdrawn exactly once; tickets are served in the order in which they came.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use policy::verdict::Limit;
 
 /// One client's place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,39 +44,79 @@ impl Backoff {
     }
 }
 
-/// What a pool does about a client that waits.
+/// How many upstreams a pool may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// At most, at least 1.
+    pub size: usize,
+    /// Beyond that, for clients that have waited for `reserve_after`.
+    pub reserve_size: usize,
+    /// How long a client waits before the reserve is used.
+    pub reserve_after: Duration,
+    /// Pauses between attempts to connect.
+    pub backoff: Backoff,
+}
+
+/// What a pool does about a client that has queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It waits; a connection attempt should begin.
-    Dial,
-    /// It waits for an upstream that is out, or for an attempt that is under way.
-    Wait,
+    /// It waits.
+    Queued,
     /// The server cannot be reached, and may be tried again at this time.
     Down(Instant),
+}
+
+/// What becomes of an upstream that nobody holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It goes to this client.
+    Serve(Ticket),
+    /// It idles.
+    Keep,
+    /// It is closed: the pool is paused, or has too many.
+    Close,
 }
 
 /// A pool's check-out state.
 #[derive(Debug)]
 pub struct Ledger {
-    size: usize,
+    sizes: Sizes,
     open: usize,
     dialling: usize,
-    waiters: VecDeque<Ticket>,
+    waiters: VecDeque<(Ticket, Instant)>,
+    /// Logins that wait for the pool's first upstream.
+    visitors: usize,
     failures: u32,
     retry_at: Option<Instant>,
-    backoff: Backoff,
+    paused: bool,
+    resumed_at: Option<Instant>,
+    short_of: Option<Limit>,
+    /// Somebody has been told to look again when the reserve is due.
+    reserve_watched: bool,
 }
 
 impl Ledger {
-    /// An empty pool that may hold `size` upstreams.
-    pub fn new(size: usize, backoff: Backoff) -> Self {
-        Self { size: size.max(1), open: 0, dialling: 0, waiters: VecDeque::new(), failures: 0, retry_at: None, backoff }
+    /// An empty pool.
+    pub fn new(sizes: Sizes) -> Self {
+        let sizes = Sizes { size: sizes.size.max(1), ..sizes };
+        Self {
+            sizes,
+            open: 0,
+            dialling: 0,
+            waiters: VecDeque::new(),
+            visitors: 0,
+            failures: 0,
+            retry_at: None,
+            paused: false,
+            resumed_at: None,
+            short_of: None,
+            reserve_watched: false,
+        }
     }
 
-    /// Changes the size. Upstreams over it are closed as they come back.
-    pub fn resize(&mut self, size: usize, backoff: Backoff) {
-        self.size = size.max(1);
-        self.backoff = backoff;
+    /// Changes the sizes. Upstreams beyond them are closed as they come back.
+    pub fn resize(&mut self, sizes: Sizes) {
+        self.sizes = Sizes { size: sizes.size.max(1), ..sizes };
     }
 
     /// Upstreams that exist or are being dialled.
@@ -91,77 +134,151 @@ impl Ledger {
         self.waiters.len()
     }
 
-    /// Most upstreams there may be.
-    pub fn size(&self) -> usize {
-        self.size
+    /// Since when the client waits that is served next.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.waiters.front().map(|(_, since)| *since)
     }
 
-    /// More upstreams exist than the size allows: the one that comes back should be closed.
-    pub fn is_over(&self) -> bool {
-        self.open > self.size
+    /// Whether no upstream is given out.
+    pub fn is_paused(&self) -> bool {
+        self.paused
     }
 
-    /// Puts a client in the queue.
+    /// Why there are not more upstreams.
+    pub fn limit(&self) -> Limit {
+        let room = self.sizes.size + if self.open > self.sizes.size { self.sizes.reserve_size } else { 0 };
+        self.short_of.unwrap_or(Limit::Pool(room))
+    }
+
+    /// A free upstream is not simply put on an idle list: [`Ledger::returned`] says what becomes of it.
+    pub fn needs_attention(&self) -> bool {
+        self.paused || !self.waiters.is_empty() || self.open > self.sizes.size + self.sizes.reserve_size
+    }
+
+    /// Idle upstreams that are not needed: those beyond the size.
+    pub fn surplus(&self) -> usize {
+        if self.paused { self.open } else { self.open.saturating_sub(self.sizes.size) }
+    }
+
+    /// Gives no upstream out any more, and makes none.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Ends a pause, if there is one.
+    pub fn resume(&mut self, now: Instant) {
+        if std::mem::take(&mut self.paused) {
+            self.resumed_at = Some(now);
+        }
+    }
+
+    /// When a client whose wait has come to its end may be given up; `None`: now. What it waited during a pause does not
+    /// count: its whole `timeout` begins when that ends.
+    pub fn patience(&self, timeout: Duration, now: Instant) -> Option<Instant> {
+        let begins = if self.paused { Some(now) } else { self.resumed_at };
+        begins.and_then(|begins| begins.checked_add(timeout)).filter(|end| *end > now)
+    }
+
+    /// Puts a client in the queue, unless there is nothing to be waited for.
     pub fn wait(&mut self, ticket: Ticket, now: Instant) -> Admission {
-        if self.open == self.dialling
-            && self.dialling == 0
+        if self.open == 0
+            && !self.paused
             && let Some(at) = self.retry_at.filter(|at| *at > now)
         {
             return Admission::Down(at);
         }
-        self.waiters.push_back(ticket);
-        if self.wants_dial(now) {
-            self.begin_dial();
-            return Admission::Dial;
-        }
-        Admission::Wait
+        self.waiters.push_back((ticket, now));
+        Admission::Queued
     }
 
     /// Takes a client out of the queue; `false`: it is not in it (any more): an upstream may be on its way.
     pub fn withdraw(&mut self, ticket: Ticket) -> bool {
         let before = self.waiters.len();
-        self.waiters.retain(|waiter| *waiter != ticket);
+        self.waiters.retain(|(waiter, _)| *waiter != ticket);
         self.waiters.len() < before
     }
 
-    /// The client whose turn it is, out of the queue.
-    pub fn serve(&mut self) -> Option<Ticket> {
-        self.waiters.pop_front()
+    /// A login waits for the first upstream, as clients wait for theirs.
+    pub fn visit(&mut self) {
+        self.visitors += 1;
     }
 
-    /// Begins a connection attempt to keep `minimum` upstreams open; `false`: there are enough, or it is too early.
-    pub fn dial_for_minimum(&mut self, minimum: usize, now: Instant) -> bool {
-        let wanted = self.open < minimum.min(self.size) && self.retry_at.is_none_or(|at| at <= now);
-        if wanted {
-            self.begin_dial();
+    /// It no longer does.
+    pub fn unvisit(&mut self) {
+        self.visitors = self.visitors.saturating_sub(1);
+    }
+
+    /// An upstream is free: whose is it?
+    pub fn returned(&mut self) -> Use {
+        if self.paused || self.open > self.sizes.size + self.sizes.reserve_size {
+            return Use::Close;
         }
-        wanted
+        self.waiters.pop_front().map_or(Use::Keep, |(ticket, _)| Use::Serve(ticket))
     }
 
-    /// Begins a connection attempt if clients wait and there is room; `false`: none is needed, or it is too early.
-    pub fn dial_for_waiters(&mut self, now: Instant) -> bool {
-        let wanted = self.wants_dial(now);
-        if wanted {
-            self.begin_dial();
-        }
-        wanted
+    /// Somebody waits, and another attempt to connect may begin now.
+    pub fn wants_dial(&self, now: Instant) -> bool {
+        // What a login waits for is that there is any at all.
+        let visitors = if self.open == self.dialling { self.visitors } else { 0 };
+        self.dialling < self.waiters.len() + visitors && self.may_dial(now, self.room(now))
     }
 
-    /// A connection attempt succeeded: the upstream is open.
-    pub fn dialled(&mut self) {
+    /// Fewer than `minimum` are open, and another attempt to connect may begin now.
+    pub fn wants_minimum(&self, minimum: usize, now: Instant) -> bool {
+        self.may_dial(now, minimum.min(self.sizes.size))
+    }
+
+    /// When a client will have waited long enough for the reserve to be used; `None`: none is needed, or somebody
+    /// looks after it already. To be followed by another look at [`Ledger::wants_dial`] at that time.
+    pub fn watch_reserve(&mut self) -> Option<Instant> {
+        let exhausted = self.open >= self.sizes.size && self.open < self.sizes.size + self.sizes.reserve_size;
+        let since = self.waiting_since().filter(|_| exhausted && !self.reserve_watched && !self.paused)?;
+        self.reserve_watched = true;
+        since.checked_add(self.sizes.reserve_after)
+    }
+
+    /// The time that [`Ledger::watch_reserve`] told has come.
+    pub fn reserve_due(&mut self) {
+        self.reserve_watched = false;
+    }
+
+    /// An attempt to connect begins.
+    pub fn begin_dial(&mut self) {
+        self.open += 1;
+        self.dialling += 1;
+        self.short_of = None;
+    }
+
+    /// An attempt to connect would have begun but for this limit.
+    pub fn fall_short(&mut self, limit: Limit) {
+        self.short_of = Some(limit);
+    }
+
+    /// A connection attempt succeeded: the upstream is open. Returns the client that it goes to.
+    pub fn dialled(&mut self) -> Option<Ticket> {
         self.dialling = self.dialling.saturating_sub(1);
         self.failures = 0;
         self.retry_at = None;
+        if self.paused {
+            return None;
+        }
+        self.waiters.pop_front().map(|(ticket, _)| ticket)
     }
 
     /// A connection attempt failed. `jitter` in 0..1 spreads the next one. Returns the tickets that have nothing left to
     /// wait for: all of them if no upstream is open.
     pub fn dial_failed(&mut self, now: Instant, jitter: f64) -> Vec<Ticket> {
+        self.dial_abandoned();
+        self.retry_at = Some(now + self.sizes.backoff.pause(self.failures, jitter));
+        self.failures = (self.failures + 1).min(30);
+        let lost = self.open == 0 && !self.paused;
+        if lost { self.waiters.drain(..).map(|(ticket, _)| ticket).collect() } else { Vec::new() }
+    }
+
+    /// A connection attempt was given up.
+    pub fn dial_abandoned(&mut self) {
         self.dialling = self.dialling.saturating_sub(1);
         self.open = self.open.saturating_sub(1);
-        self.retry_at = Some(now + self.backoff.pause(self.failures, jitter));
-        self.failures = (self.failures + 1).min(30);
-        if self.open == 0 { self.waiters.drain(..).collect() } else { Vec::new() }
     }
 
     /// The reason why connecting failed is gone: the next attempt need not wait.
@@ -175,129 +292,16 @@ impl Ledger {
         self.open = self.open.saturating_sub(1);
     }
 
-    fn wants_dial(&self, now: Instant) -> bool {
-        self.open < self.size && self.dialling < self.waiters.len() && self.retry_at.is_none_or(|at| at <= now)
+    fn room(&self, now: Instant) -> usize {
+        let late = |since: Instant| now.saturating_duration_since(since) >= self.sizes.reserve_after;
+        let reserve = if self.waiting_since().is_some_and(late) { self.sizes.reserve_size } else { 0 };
+        self.sizes.size + reserve
     }
 
-    fn begin_dial(&mut self) {
-        self.open += 1;
-        self.dialling += 1;
+    fn may_dial(&self, now: Instant, room: usize) -> bool {
+        !self.paused && self.open < room && self.retry_at.is_none_or(|at| at <= now)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::rngs::StdRng;
-    use rand::{RngExt, SeedableRng};
-
-    use super::*;
-
-    const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
-
-    fn ticket(client: u64) -> Ticket {
-        Ticket { worker: 0, client, turn: 0 }
-    }
-
-    #[test]
-    fn pauses_double_up_to_the_longest() {
-        let pauses: Vec<u128> = (0..8).map(|failures| BACKOFF.pause(failures, 1.0).as_millis()).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!(BACKOFF.pause(40, 0.0), Duration::from_millis(2500));
-    }
-
-    #[test]
-    fn clients_are_served_in_the_order_in_which_they_came() {
-        let now = Instant::now();
-        let mut ledger = Ledger::new(1, BACKOFF);
-        assert_eq!(ledger.wait(ticket(1), now), Admission::Dial);
-        assert_eq!(ledger.wait(ticket(2), now), Admission::Wait);
-        ledger.dialled();
-        assert_eq!(ledger.serve(), Some(ticket(1)));
-        assert!(ledger.withdraw(ticket(2)));
-        assert!(!ledger.withdraw(ticket(2)));
-        assert_eq!(ledger.serve(), None);
-    }
-
-    #[test]
-    fn a_dead_server_is_said_to_be_down_until_the_next_attempt_is_due() {
-        let now = Instant::now();
-        let mut ledger = Ledger::new(2, BACKOFF);
-        assert_eq!(ledger.wait(ticket(1), now), Admission::Dial);
-        assert_eq!(ledger.dial_failed(now, 1.0), [ticket(1)]);
-        let retry = now + Duration::from_millis(100);
-        assert_eq!(ledger.wait(ticket(2), now), Admission::Down(retry));
-        assert_eq!(ledger.wait(ticket(2), retry), Admission::Dial);
-        assert_eq!(ledger.dial_failed(retry, 1.0), [ticket(2)]);
-        assert_eq!(ledger.wait(ticket(3), retry), Admission::Down(retry + Duration::from_millis(200)));
-    }
-
-    #[test]
-    fn those_who_can_still_be_served_go_on_waiting_after_a_failed_attempt() {
-        let now = Instant::now();
-        let mut ledger = Ledger::new(2, BACKOFF);
-        ledger.wait(ticket(1), now);
-        ledger.dialled();
-        ledger.serve();
-        assert_eq!(ledger.wait(ticket(2), now), Admission::Dial);
-        assert_eq!(ledger.dial_failed(now, 0.0), []);
-        assert_eq!(ledger.waiting(), 1);
-    }
-
-    /// Random operations; a small model beside the ledger knows what must be true after each.
-    #[test]
-    fn random_operations_keep_the_invariants() {
-        for seed in 0..200u64 {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let size = rng.random_range(1..5);
-            let mut now = Instant::now();
-            let mut ledger = Ledger::new(size, BACKOFF);
-            let (mut idle, mut leased, mut queued) = (0usize, 0usize, VecDeque::new());
-            for client in 0..500u64 {
-                now += Duration::from_millis(rng.random_range(0..300));
-                match rng.random_range(0..7) {
-                    0 | 1 if idle > 0 => {
-                        idle -= 1;
-                        leased += 1;
-                    }
-                    0 | 1 if !matches!(ledger.wait(ticket(client), now), Admission::Down(_)) => {
-                        queued.push_back(ticket(client));
-                    }
-                    2 if leased > 0 => match ledger.serve() {
-                        Some(served) => assert_eq!(Some(served), queued.pop_front(), "seed {seed}"),
-                        None => {
-                            leased -= 1;
-                            idle += 1;
-                        }
-                    },
-                    3 if ledger.dialling() > 0 => {
-                        ledger.dialled();
-                        match ledger.serve() {
-                            Some(served) => {
-                                assert_eq!(Some(served), queued.pop_front(), "seed {seed}");
-                                leased += 1;
-                            }
-                            None => idle += 1,
-                        }
-                    }
-                    4 if ledger.dialling() > 0 => {
-                        let failed = ledger.dial_failed(now, 0.5);
-                        assert!(failed.is_empty() || failed == queued.drain(..).collect::<Vec<_>>(), "seed {seed}");
-                    }
-                    5 if leased > 0 => {
-                        leased -= 1;
-                        ledger.closed();
-                        ledger.dial_for_waiters(now);
-                    }
-                    6 if !queued.is_empty() => {
-                        let at = rng.random_range(0..queued.len());
-                        assert!(queued.remove(at).is_some_and(|gone| ledger.withdraw(gone)), "seed {seed}");
-                    }
-                    _ => {}
-                }
-                assert_eq!(ledger.open(), idle + leased + ledger.dialling(), "seed {seed}");
-                assert!(ledger.open() <= size, "seed {seed}");
-                assert_eq!(ledger.waiting(), queued.len(), "seed {seed}");
-            }
-        }
-    }
-}
+mod tests;

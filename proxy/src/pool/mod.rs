@@ -5,21 +5,27 @@
 //! upstream of another worker.
 //!
 //! Race window: a client queues on one worker while another worker puts an upstream on its idle list. The client first
-//! raises `waiting`, then reads every `idle`; the releaser first raises its `idle`, then reads `waiting`. All four are
-//! sequentially consistent, so at least one of the two sees the other, and no upstream idles while a client waits.
+//! raises `attention`, then reads every `idle`; the releaser first raises its `idle`, then reads `attention`. All four are
+//! sequentially consistent, so at least one of the two sees the other, and no upstream idles while a client waits. A pause
+//! goes the same way: it raises `attention`, and then has every worker look at its idle list.
 
 pub mod learned;
 pub mod ledger;
+pub mod quota;
+pub mod room;
 pub mod servers;
+pub mod tokens;
 
 use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use policy::suspects::Suspects;
 use policy::verdict::ConnectFailure;
+use tokio::sync::Notify;
 use wire::params::Settings;
 
 use crate::admin::source::UpstreamState;
@@ -27,9 +33,10 @@ use crate::inspect::Inspection;
 use crate::telemetry::{Clock, PoolMeter};
 use crate::upstream::Upstream;
 use crate::upstream::dial::{Credential, Target};
-use crate::upstream::server::Server;
 use learned::Learned;
-use ledger::{Backoff, Ledger};
+use ledger::{Backoff, Ledger, Sizes};
+use quota::{Claim, Limits};
+use room::Room;
 use servers::Servers;
 
 /// What a server reports about itself when one logs in; clients of the pool are told the same.
@@ -69,8 +76,21 @@ pub struct Pool {
     pub servers: Servers,
     /// What its clients have proven to the server.
     pub learned: Learned,
+    /// Who it is to the limits of the proxy, of databases and of users.
+    claim: Claim,
+    room: Arc<Room>,
+    limits: RwLock<Limits>,
     ledger: Mutex<Ledger>,
-    waiting: AtomicUsize,
+    /// See [`Ledger::needs_attention`].
+    attention: AtomicBool,
+    /// Clients, those that are logging in among them.
+    members: AtomicUsize,
+    /// An upstream or an attempt has ended, or a pause has: whoever waits for something of the kind looks again.
+    pub changed: Notify,
+    /// Since when it has had neither clients nor upstreams, as the keeper has seen it.
+    pub empty_since: Mutex<Option<Instant>>,
+    /// A reload took its database away: it ends with its last client.
+    pub removed: AtomicBool,
     idle: Box<[AtomicUsize]>,
     /// What is known of its server's functions.
     pub inspection: Inspection,
@@ -83,6 +103,15 @@ pub(crate) fn backoff(settings: &config::Pool) -> Backoff {
     Backoff { first: settings.connect_backoff, longest: settings.connect_backoff_max }
 }
 
+fn sizes(settings: &config::Pool) -> Sizes {
+    Sizes {
+        size: settings.size,
+        reserve_size: settings.reserve_size,
+        reserve_after: settings.reserve_after,
+        backoff: backoff(settings),
+    }
+}
+
 impl Pool {
     /// A pool without upstreams, for so many workers.
     pub fn new(
@@ -92,19 +121,28 @@ impl Pool {
         settings: config::Pool,
         target: Arc<Target>,
         workers: usize,
+        room: (Arc<Room>, Limits),
     ) -> Self {
+        let (room, limits) = room;
         Self {
             id,
             database: database.into(),
             user: user.into(),
             replication: None,
             servers: Servers::default(),
-            ledger: Mutex::new(Ledger::new(settings.size, backoff(&settings))),
+            claim: Claim { pool: id, database: database.into(), user: user.into() },
+            room,
+            limits: RwLock::new(limits),
+            ledger: Mutex::new(Ledger::new(sizes(&settings))),
             inspection: Inspection::new(settings.inspect_functions.is_some()),
             settings: RwLock::new(Arc::new(settings)),
             target: RwLock::new(target),
             learned: Learned::default(),
-            waiting: AtomicUsize::new(0),
+            attention: AtomicBool::new(false),
+            members: AtomicUsize::new(0),
+            changed: Notify::new(),
+            empty_since: Mutex::default(),
+            removed: AtomicBool::new(false),
             idle: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             welcome: Mutex::new(None),
             failure: Mutex::new(None),
@@ -129,7 +167,7 @@ impl Pool {
 
     /// Takes over what a reload has changed.
     pub fn reload(&self, settings: config::Pool, target: Arc<Target>) {
-        self.ledger().resize(settings.size, backoff(&settings));
+        self.ledger().resize(sizes(&settings));
         self.inspection.enable(settings.inspect_functions.is_some());
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         let mut own = self.target.write().unwrap_or_else(PoisonError::into_inner);
@@ -181,20 +219,63 @@ impl Pool {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 
-    /// The check-out state. Locked on misses only; [`Pool::publish_waiting`] after changing the queue.
-    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The check-out state. Locked on misses only.
+    pub fn ledger(&self) -> Books<'_> {
+        Books { ledger: self.ledger.lock().unwrap_or_else(PoisonError::into_inner), attention: &self.attention }
     }
 
-    /// Tells releasers how many wait. To be called with the lock held.
-    pub fn publish_waiting(&self, ledger: &Ledger) {
-        self.waiting.store(ledger.waiting(), Ordering::SeqCst);
-    }
-
-    /// Whether any client waits on any worker.
+    /// See [`Ledger::needs_attention`].
     #[inline]
-    pub fn has_waiters(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
+    pub fn needs_attention(&self) -> bool {
+        self.attention.load(Ordering::SeqCst)
+    }
+
+    /// Whether one of its upstreams that is free should be closed, as another pool has more need of the room. Whoever is
+    /// told so closes one.
+    pub fn yields(&self, now: Instant) -> bool {
+        let (open, since) = {
+            let ledger = self.ledger();
+            (ledger.open(), ledger.waiting_since())
+        };
+        self.room.should_yield(&self.claim, open, since, now) && self.room.may_yield()
+    }
+
+    /// It no longer waits for room if nobody waits for its upstreams.
+    pub fn settle(&self, now: Instant) {
+        if !self.ledger().wants_dial(now) {
+            self.room.content(self.id);
+        }
+    }
+
+    /// How it is counted.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// The limits that it shares with other pools.
+    pub fn limits(&self) -> Limits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes those limits.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// Clients, those that are logging in among them.
+    pub fn members(&self) -> usize {
+        self.members.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `is_so`, which can become so when an upstream or an attempt ends, or a pause does.
+    pub async fn until(&self, mut is_so: impl FnMut(&Self) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if is_so(self) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Tells waiters how many upstreams idle on a worker.
@@ -203,6 +284,11 @@ impl Pool {
         if let Some(idle) = self.idle.get(worker) {
             idle.store(count, Ordering::SeqCst);
         }
+    }
+
+    /// The worker with idle upstreams, if any has some.
+    pub fn idle_anywhere(&self) -> Option<usize> {
+        self.idle_elsewhere(usize::MAX)
     }
 
     /// A worker other than `than` that has idle upstreams.
@@ -217,32 +303,30 @@ impl Pool {
     }
 }
 
-/// The place in a pool's count that one upstream takes. Given back when the upstream ceases to exist, whatever ended it:
-/// no way of losing an upstream can make its pool smaller.
+/// The ledger, locked. What it needs is told to those who give upstreams back when the lock is released.
 #[derive(Debug)]
-pub struct Berth {
-    pool: Arc<Pool>,
-    server: Arc<Server>,
+pub struct Books<'a> {
+    ledger: MutexGuard<'a, Ledger>,
+    attention: &'a AtomicBool,
 }
 
-impl Berth {
-    /// For an upstream that has just been dialled for `pool`, whose ledger has counted the attempt. It was begun in this
-    /// `generation` of the pool's servers.
-    pub fn new(pool: &Arc<Pool>, server: Arc<Server>, generation: u64) -> Self {
-        Self { pool: pool.clone(), server: pool.servers.adopt(server, generation) }
-    }
+impl Deref for Books<'_> {
+    type Target = Ledger;
 
-    /// The server that the upstream is connected to.
-    #[inline]
-    pub fn server(&self) -> &Server {
-        &self.server
+    fn deref(&self) -> &Ledger {
+        &self.ledger
     }
 }
 
-impl Drop for Berth {
+impl DerefMut for Books<'_> {
+    fn deref_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+}
+
+impl Drop for Books<'_> {
     fn drop(&mut self) {
-        self.pool.servers.left(&self.server);
-        self.pool.ledger().closed();
+        self.attention.store(self.ledger.needs_attention(), Ordering::SeqCst);
     }
 }
 
@@ -377,6 +461,12 @@ impl LocalPool {
         self.shared.publish_idle(self.worker, idle.len());
         self.meter.upstreams_idle.set(idle.len() as i64);
         taken
+    }
+
+    /// Takes out the upstream that has been idle for longest.
+    pub fn take_oldest(&self) -> Option<Box<Upstream>> {
+        let mut first = true;
+        self.take_out(|_| std::mem::take(&mut first)).pop()
     }
 
     /// Whether an upstream has been idle for so long that it has to give a sign of life before it is used.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use config::Settings;
 use tokio::sync::oneshot;
 
+use crate::admin::source::Switches;
 use crate::admin::{ClientState, Housekeeping, ListenerState, Readiness, StateFuture, StateSource, UpstreamState};
 use crate::shared::Shared;
 use crate::worker::Mail;
@@ -55,6 +56,10 @@ impl StateSource for State {
 
     fn settings(&self) -> Arc<Settings> {
         self.shared.settings()
+    }
+
+    fn switches(&self, database: &str) -> Switches {
+        Switches { paused: self.shared.pools.is_paused(database), disabled: self.shared.pools.is_disabled(database) }
     }
 
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {

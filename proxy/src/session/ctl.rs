@@ -8,7 +8,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use policy::tenant::TenantId;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::cancel::key::ProcessId;
 use crate::listen::News;
@@ -123,6 +123,10 @@ pub struct Ctl {
     pub due: Cell<bool>,
     /// Leave at the next boundary.
     pub drain: Cell<bool>,
+    /// Its database was taken out of the configuration: leave at the next boundary.
+    pub removed: Cell<bool>,
+    /// Those who wait for its end; each is dropped with it.
+    pub mourners: RefCell<Vec<mpsc::UnboundedSender<()>>>,
     /// Leave now, and say why.
     pub kill: RefCell<Option<Trouble>>,
     /// The rules have changed.
@@ -163,6 +167,8 @@ impl Ctl {
             deadline: Cell::new(None),
             due: Cell::new(false),
             drain: Cell::new(false),
+            removed: Cell::new(false),
+            mourners: RefCell::default(),
             kill: RefCell::default(),
             reload: Cell::new(false),
             face,

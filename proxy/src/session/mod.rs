@@ -33,7 +33,6 @@ pub mod work;
 
 use std::hash::RandomState;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -44,7 +43,9 @@ use wire::params::{Settings, Value};
 use wire::prepared::ClientStatements;
 
 use crate::cancel::key::ProcessId;
-use crate::pool::{LocalPool, Pool};
+use crate::login::Seat;
+use crate::pool::LocalPool;
+use crate::pool::tokens::Member;
 use crate::stream::{Detached, Stream};
 use crate::telemetry::{Interned, Scope};
 use crate::trouble::Trouble;
@@ -69,7 +70,9 @@ pub struct Arrival {
     /// The secret that it was told.
     pub key: Box<[u8]>,
     /// Its pool.
-    pub pool: Arc<Pool>,
+    pub pool: Member,
+    /// Its place within the limits on clients.
+    pub seat: Seat,
     /// Who it is.
     pub face: Face,
     /// The settings of its startup packet, by lower-case name.
@@ -99,6 +102,8 @@ struct Place {
     worker: Rc<Worker>,
     ctl: Rc<Ctl>,
     pool: Rc<LocalPool>,
+    _member: Member,
+    _seat: Seat,
 }
 
 impl Drop for Place {
@@ -192,7 +197,13 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
     pool.meter.clients.up();
     let own_names = pool.mode() == PoolMode::Session;
     let mut session = Session {
-        _place: Place { worker: worker.clone(), ctl: ctl.clone(), pool: pool.clone() },
+        _place: Place {
+            worker: worker.clone(),
+            ctl: ctl.clone(),
+            pool: pool.clone(),
+            _member: arrival.pool,
+            _seat: arrival.seat,
+        },
         worker: worker.clone(),
         pool,
         rules: worker.rules(),
@@ -247,6 +258,10 @@ impl Session {
                 Ok(false) if self.half_closed && self.is_done() => return Poll::Ready(End::ClientGone),
                 Ok(false) if self.ctl.drain.get() && self.is_at_rest() => {
                     return Poll::Ready(End::Trouble(Refusal::ShuttingDown.into()));
+                }
+                Ok(false) if self.ctl.removed.get() && self.is_at_rest() => {
+                    let database = self.pool.shared.database.clone();
+                    return Poll::Ready(End::Trouble(Refusal::DatabaseRemoved { database }.into()));
                 }
                 Ok(false) => return Poll::Pending,
                 Err(End::UpstreamLost) if self.survive() => {}

@@ -1,5 +1,6 @@
 //! What a session does about the notes that others leave for it.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use policy::limits::Due;
@@ -30,6 +31,7 @@ impl Session {
         }
         if self.ctl.reload.replace(false) {
             self.rules = self.worker.rules();
+            self.ctl.removed.set(self.pool.shared.removed.load(Ordering::Relaxed));
             self.resolve_tenant();
             self.look_where_it_listens();
         }
@@ -66,6 +68,11 @@ impl Session {
 
     fn on_deadline(&mut self, now: Instant) -> Result<(), End> {
         if self.waiting_since.is_some() {
+            let later = self.pool.shared.ledger().patience(self.pool.queue_timeout(), now);
+            if later.is_some() {
+                self.worker.watch(&self.ctl, later);
+                return Ok(());
+            }
             let trouble = self.queue_timeout(now);
             self.worker.give_up(&self.pool, &self.ctl);
             self.pool.meter.queue_timeouts.increment();

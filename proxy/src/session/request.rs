@@ -350,7 +350,7 @@ impl Session {
             database: self.pool.shared.database.clone(),
             user: self.pool.shared.user.clone(),
             waited: now.saturating_duration_since(since),
-            size: ledger.size(),
+            limit: ledger.limit(),
             waiting: ledger.waiting().saturating_sub(1),
         }
         .into()

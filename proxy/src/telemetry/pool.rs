@@ -74,6 +74,10 @@ reasons! {
         HealthCheck => "health_check",
         /// The configuration changed.
         Reload => "reload",
+        /// Its server is out of use, its pool paused, or the pool has become smaller.
+        Retired => "retired",
+        /// Another pool needed the room within a limit that both share.
+        Room => "room",
         /// Somebody on the admin port asked for it.
         Admin => "admin",
         /// The proxy is stopping.

@@ -40,6 +40,16 @@ pub enum Credential {
     Keys(Arc<ScramKeys>),
 }
 
+impl Credential {
+    /// It can be used before any client has come.
+    pub fn is_known(&self) -> bool {
+        match self {
+            Self::None | Self::Learned => false,
+            Self::Password(_) | Self::Md5(_) | Self::Keys(_) => true,
+        }
+    }
+}
+
 impl PartialEq for Credential {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {

@@ -28,7 +28,7 @@ use wire::pipeline::{Awaited, Delivery, Fate, Owed, Pipeline};
 use wire::prepared::ServerStatements;
 use wire::tag::Backend;
 
-use crate::pool::Berth;
+use crate::pool::tokens::Berth;
 use crate::session::work::Work;
 use crate::stream::{Detached, Stream};
 use server::Server;

@@ -10,7 +10,8 @@ use wire::params::Settings;
 
 use super::{Mail, Worker};
 use crate::control::Order;
-use crate::pool::ledger::{Admission, Ticket};
+use crate::pool::ledger::{Admission, Ticket, Use};
+use crate::pool::tokens::{Attempt, Want};
 use crate::pool::{DialFailure, LocalPool, Pool};
 use crate::session::ctl::{Ctl, Delivery};
 use crate::shared::Shared;
@@ -55,7 +56,7 @@ impl Worker {
     ) -> Checkout {
         while let Some(mut upstream) = pool.pop(wanted) {
             if upstream.is_expired(now) {
-                self.close(pool, upstream, CloseReason::Lifetime);
+                self.close_expired(pool, upstream);
             } else if pool.is_doubtful(&upstream, now) {
                 cleaner::prove(self, pool, upstream);
             } else if upstream.is_alive() {
@@ -71,16 +72,14 @@ impl Worker {
     fn queue(&self, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, now: Instant) -> Checkout {
         ctl.turn.set(ctl.turn.get().wrapping_add(1));
         let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
-        let admission = {
-            let mut ledger = pool.shared.ledger();
-            let admission = ledger.wait(ticket, now);
-            pool.shared.publish_waiting(&ledger);
-            admission
-        };
-        match admission {
-            Admission::Down(retry) => return Checkout::Refused(unavailable(&pool.shared, now, Some(retry))),
-            Admission::Dial => self.order(Order::Dial(pool.shared.clone(), self.index)),
-            Admission::Wait => {}
+        let admission = pool.shared.ledger().wait(ticket, now);
+        if let Admission::Down(retry) = admission {
+            return Checkout::Refused(unavailable(&pool.shared, now, Some(retry)));
+        }
+        self.dial_again(pool, now);
+        let reserve = pool.shared.ledger().watch_reserve();
+        if let Some(due) = reserve {
+            self.order(Order::Reserve(pool.shared.clone(), due, self.index));
         }
         ctl.waiting.set(true);
         // Published above, read here: see the race window in `pool`.
@@ -95,9 +94,10 @@ impl Worker {
         let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
         ctl.turn.set(ctl.turn.get().wrapping_add(1));
         if ctl.waiting.replace(false) {
-            let mut ledger = pool.shared.ledger();
-            ledger.withdraw(ticket);
-            pool.shared.publish_waiting(&ledger);
+            pool.shared.ledger().withdraw(ticket);
+            if self.shared.room.is_wanted() {
+                pool.shared.settle(Instant::now());
+            }
         }
         // It may have been served already, and not have noticed yet.
         if let Some(Delivery::Upstream(upstream)) = ctl.delivery.take() {
@@ -118,36 +118,48 @@ impl Worker {
         }
         pool.push(upstream);
         // Published above, read here: see the race window in `pool`.
-        if pool.shared.has_waiters() {
+        if pool.shared.needs_attention() || self.shared.room.is_wanted() {
             self.serve(pool, now);
         }
     }
 
-    /// Gives idle upstreams of this worker to those who wait, wherever they are.
+    /// Gives idle upstreams of this worker to those who wait, wherever they are, and closes what the pool must not keep.
     #[cold]
     pub fn serve(&self, pool: &Rc<LocalPool>, now: Instant) {
         let any = self.brain.borrow_mut().interner.intern(Settings::new());
         while let Some(mut upstream) = pool.pop(&any) {
             if upstream.is_expired(now) {
-                self.close(pool, upstream, CloseReason::Lifetime);
+                self.close_expired(pool, upstream);
                 continue;
             }
             if !upstream.is_alive() {
                 self.close(pool, upstream, CloseReason::ServerClosed);
                 continue;
             }
-            let ticket = {
-                let mut ledger = pool.shared.ledger();
-                let ticket = if ledger.is_over() { None } else { ledger.serve() };
-                pool.shared.publish_waiting(&ledger);
-                ticket
-            };
-            match ticket {
-                None => return pool.push(upstream),
-                Some(ticket) if ticket.worker == self.index => self.deliver(pool, upstream, ticket, now),
-                Some(ticket) => self.hand_over(pool, upstream, ticket),
+            if self.shared.room.is_wanted() && pool.shared.yields(now) {
+                return self.make_room(pool, upstream);
+            }
+            let fate = pool.shared.ledger().returned();
+            match fate {
+                Use::Keep => return pool.push(upstream),
+                Use::Close => self.close(pool, upstream, CloseReason::Retired),
+                Use::Serve(ticket) if ticket.worker == self.index => self.deliver(pool, upstream, ticket, now),
+                Use::Serve(ticket) => self.hand_over(pool, upstream, ticket),
             }
         }
+    }
+
+    /// Another pool has more need of the room that an idle upstream takes.
+    pub(super) fn yield_oldest(&self, pool: &Rc<LocalPool>) {
+        match pool.take_oldest() {
+            Some(upstream) => self.make_room(pool, upstream),
+            None => self.shared.room.yielded(),
+        }
+    }
+
+    fn make_room(&self, pool: &Rc<LocalPool>, upstream: Box<Upstream>) {
+        self.close(pool, upstream, CloseReason::Room);
+        self.shared.room.yielded();
     }
 
     fn hand_over(&self, pool: &Rc<LocalPool>, upstream: Box<Upstream>, ticket: Ticket) {
@@ -199,6 +211,12 @@ impl Worker {
         self.count_closed(pool, reason);
     }
 
+    /// Closes an upstream that is too old, or whose server is out of use.
+    pub(super) fn close_expired(&self, pool: &Rc<LocalPool>, upstream: Box<Upstream>) {
+        let reason = if upstream.is_retired() { CloseReason::Retired } else { CloseReason::Lifetime };
+        self.close(pool, upstream, reason);
+    }
+
     fn count_closed(&self, pool: &Rc<LocalPool>, reason: CloseReason) {
         pool.meter.closes.increment(reason);
         self.dial_again(pool, Instant::now());
@@ -206,9 +224,8 @@ impl Worker {
 
     /// Clients wait: if the last attempt to connect failed and it is time for the next, it begins.
     pub fn dial_again(&self, pool: &Rc<LocalPool>, now: Instant) {
-        let dial = pool.shared.ledger().dial_for_waiters(now);
-        if dial {
-            self.order(Order::Dial(pool.shared.clone(), self.index));
+        if let Some(attempt) = Attempt::begin(&pool.shared, Want::Waiting, now) {
+            self.order(Order::Dial(attempt, self.index));
         }
     }
 

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use policy::verdict::Refusal;
 use subtle::ConstantTimeEq;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{FRESH, Mail, Rules, Worker, drain_when_settled};
+use super::{FRESH, Mail, Rules, Whom, Worker, drain_when_settled};
 use crate::admin::source::{ClientState, TlsState, UpstreamState};
 use crate::control::Order;
 use crate::listen::News;
+use crate::pool::LocalPool;
 use crate::replication;
 use crate::session;
+use crate::session::ctl::Ctl;
 use crate::upstream::Upstream;
 
 impl Worker {
@@ -23,6 +25,10 @@ impl Worker {
             Mail::Replication(arrival, shipped) => replication::begin(self, *arrival, *shipped),
             Mail::Upstream(pool, shipped, ticket) => self.land(&pool, *shipped, ticket),
             Mail::Failed(ticket, refusal) => self.fail(ticket, refusal),
+            Mail::Kill(whom, token) => self.kill(&whom, &token),
+            Mail::Sweep(pool) => self.sweep_pool(&self.pool(&pool)),
+            Mail::MakeRoom(pool) => self.yield_oldest(&self.pool(&pool)),
+            Mail::Forget(pool) => self.forget_pool(pool),
             Mail::Share(pool) => self.serve(&self.pool(&pool), Instant::now()),
             Mail::Cancel { process, key, done } => self.cancel_requested(process, &key, done),
             Mail::Cancelled(upstream) => self.cancelled(upstream),
@@ -32,6 +38,38 @@ impl Worker {
             Mail::Drain => self.drain(),
             Mail::Stop => self.stop(),
             Mail::Look(limit, answer) => drop(answer.send(self.look(limit))),
+        }
+    }
+
+    fn kill(&self, whom: &Whom, token: &mpsc::UnboundedSender<()>) {
+        let sessions = self.sessions.borrow();
+        let meant = |ctl: &&Rc<Ctl>| match whom {
+            Whom::Client(client) => ctl.client == *client,
+            Whom::Database(name) => name.as_ref().is_none_or(|name| ctl.face.database == *name),
+        };
+        for ctl in sessions.values().filter(meant) {
+            // Nobody listens: whoever gave the command has gone, and it is carried out all the same.
+            if token.send(()).is_ok() {
+                ctl.mourners.borrow_mut().push(token.clone());
+            }
+            *ctl.kill.borrow_mut() = Some(Refusal::Killed.into());
+            ctl.wake();
+        }
+    }
+
+    /// The rules for idle upstreams of this pool have changed: they hold at once.
+    fn sweep_pool(&self, pool: &Rc<LocalPool>) {
+        let now = Instant::now();
+        super::sweep::idle_of(self, pool, now);
+        self.serve(pool, now);
+        self.dial_again(pool, now);
+    }
+
+    /// A pool is no longer known: nobody is in it.
+    fn forget_pool(&self, pool: usize) {
+        let mut pools = self.pools.borrow_mut();
+        if pools.get(&pool).is_some_and(|pool| pool.idle() == 0) {
+            pools.remove(&pool);
         }
     }
 

@@ -55,6 +55,14 @@ pub enum Mail {
     Failed(Ticket, Trouble),
     /// A client of another worker waits: hand over an idle upstream of this pool.
     Share(Arc<Pool>),
+    /// These clients leave now. One word for each of them; what says it is dropped when it has left.
+    Kill(Whom, mpsc::UnboundedSender<()>),
+    /// Look after the idle upstreams of this pool at once.
+    Sweep(Arc<Pool>),
+    /// Close an idle upstream of this pool: another pool needs the room.
+    MakeRoom(Arc<Pool>),
+    /// This pool is no longer known.
+    Forget(usize),
     /// Somebody who knows this key wants what its client runs to be cancelled. Told when the cancel has had its effect.
     Cancel {
         /// The client's process id as it was told.
@@ -78,6 +86,15 @@ pub enum Mail {
     Stop,
     /// What clients and upstreams are here, at most so many of each.
     Look(usize, oneshot::Sender<(Vec<ClientState>, Vec<UpstreamState>)>),
+}
+
+/// Clients that are to leave.
+#[derive(Debug, Clone)]
+pub enum Whom {
+    /// The one with this number.
+    Client(u64),
+    /// Those of one database, or all.
+    Database(Option<Box<str>>),
 }
 
 /// What follows from the configuration for sessions; replaced as a whole by a reload.
@@ -239,7 +256,6 @@ impl Worker {
         if let Some(seat) = self.shared.workers.get(self.index) {
             seat.clients.fetch_sub(1, Ordering::Relaxed);
         }
-        self.shared.clients.fetch_sub(1, Ordering::Relaxed);
         self.gone.notify_one();
     }
 

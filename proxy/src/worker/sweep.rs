@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use crate::control::Order;
+use crate::pool::LocalPool;
 use crate::telemetry::CloseReason;
 
 /// How often deadlines are looked at while any session has one.
@@ -29,33 +30,49 @@ pub(super) async fn deadlines(worker: Rc<Worker>) {
     }
 }
 
-/// Closes idle upstreams that are spent or dead and keeps the minimum open.
+/// Looks after idle upstreams.
 pub(super) async fn idle_upstreams(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(IDLE_EVERY).await;
         let now = Instant::now();
         let pools: Vec<_> = worker.pools.borrow().values().cloned().collect();
         for pool in pools {
-            let open = pool.shared.ledger().open();
-            let over = pool.shared.ledger().is_over();
-            let spent = pool.take_out(|upstream| pool.is_spent(upstream, now, open) || over);
-            for upstream in spent {
-                let reason = if upstream.is_expired(now) { CloseReason::Lifetime } else { CloseReason::Idle };
-                worker.close(&pool, upstream, reason);
-            }
-            for upstream in pool.take_out(|upstream| !upstream.is_alive()) {
-                worker.close(&pool, upstream, CloseReason::ServerClosed);
-            }
-            let minimum = pool.settings().min_size;
-            if pool.shared.ledger().dial_for_minimum(minimum, now) {
-                worker.order(Order::Dial(pool.shared.clone(), worker.index));
-            }
+            idle_of(&worker, &pool, now);
             if pool.shared.inspection.is_due(now, pool.shared.welcome().is_some()) {
                 worker.order(Order::Inspect(pool.shared.clone()));
             }
-            if pool.shared.has_waiters() {
+            if pool.shared.needs_attention() {
                 worker.dial_again(&pool, now);
             }
         }
+    }
+}
+
+/// Closes what of a pool's idle upstreams here is spent, dead, or more than the pool may keep.
+pub(super) fn idle_of(worker: &Worker, pool: &Rc<LocalPool>, now: Instant) {
+    let mut open = pool.shared.ledger().open();
+    let spent = pool.take_out(|upstream| {
+        let spent = pool.is_spent(upstream, now, open);
+        open = open.saturating_sub(usize::from(spent));
+        spent
+    });
+    for upstream in spent {
+        if upstream.is_expired(now) {
+            worker.close_expired(pool, upstream);
+        } else {
+            worker.close(pool, upstream, CloseReason::Idle);
+        }
+    }
+    for upstream in pool.take_out(|upstream| !upstream.is_alive()) {
+        worker.close(pool, upstream, CloseReason::ServerClosed);
+    }
+    let mut surplus = pool.shared.ledger().surplus();
+    let surplus = pool.take_out(|_| {
+        let over = surplus > 0;
+        surplus = surplus.saturating_sub(1);
+        over
+    });
+    for upstream in surplus {
+        worker.close(pool, upstream, CloseReason::Retired);
     }
 }

@@ -18,6 +18,9 @@ pub(super) fn settings() -> Settings {
             mode: config::PoolMode::Transaction,
             size: 20,
             min_size: 0,
+            reserve_size: 0,
+            reserve_after: Duration::from_secs(5),
+            empty_timeout: Duration::ZERO,
             queue_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             connect_backoff: Duration::from_millis(100),
@@ -31,6 +34,7 @@ pub(super) fn settings() -> Settings {
             untracked: config::Untracked::default(),
             inspect_functions: None,
         },
+        limits: config::DatabaseLimits::default(),
     };
     let limits = config::Limits {
         statement_timeout: Some(Duration::from_millis(250)),
@@ -44,6 +48,9 @@ pub(super) fn settings() -> Settings {
         admin: Some(config::Admin { listen: "127.0.0.1:6433".parse().unwrap(), token: Some(Secret::new("hunter4")) }),
         workers: 2,
         max_clients: 1_000,
+        max_upstreams: 0,
+        max_pools: 1_000,
+        user_limits: std::collections::BTreeMap::new(),
         tls: config::ClientTls::default(),
         upstream_tls: config::UpstreamTls::default(),
         auth: config::Auth {

@@ -1,0 +1,168 @@
+//! What an operator can have done to databases and clients while the proxy runs. Words and meanings are PgBouncer's.
+//!
+//! Each command may be given twice, and several at once: it is done when what it stands for is true. To give up waiting
+//! for one (to drop its future) does not take it back.
+
+use std::sync::Arc;
+use std::{error, fmt};
+
+use tokio::sync::mpsc;
+
+use crate::pool::Pool;
+use crate::shared::Shared;
+use crate::worker::{Mail, Whom};
+
+/// Gives commands to a running proxy.
+#[derive(Debug, Clone)]
+pub struct Commands {
+    shared: Arc<Shared>,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandError {
+    /// There is no such database, and no wildcard.
+    UnknownDatabase(Box<str>),
+    /// There is no client with this number.
+    UnknownClient(u64),
+    /// Somebody has ended the pause before it was complete.
+    Resumed,
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownDatabase(name) => write!(f, "no such database: {name}"),
+            Self::UnknownClient(id) => write!(f, "no such client: {id}"),
+            Self::Resumed => f.write_str("resumed before all server connections were closed"),
+        }
+    }
+}
+
+impl error::Error for CommandError {}
+
+impl Commands {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// PAUSE: closes the server connections of a database, or of all, each at its next boundary; returns when the last one
+    /// is closed. Clients stay, new ones may come, and whoever wants a server waits: `queue_timeout` begins at RESUME.
+    /// In session mode, and where a client is pinned, that boundary is the client's leaving.
+    pub async fn pause(&self, database: Option<&str>) -> Result<(), CommandError> {
+        self.check(database)?;
+        self.shared.pools.pause(database);
+        self.closed(database).await
+    }
+
+    /// RESUME: ends the pause of a database (made by PAUSE or KILL), or every pause.
+    pub fn resume(&self, database: Option<&str>) -> Result<(), CommandError> {
+        self.check(database)?;
+        self.shared.pools.resume(database);
+        self.sweep(database);
+        Ok(())
+    }
+
+    /// RECONNECT: has each server connection of a database, or of all, closed at its next boundary. Returns at once;
+    /// [`Commands::wait_close`] waits for the end.
+    pub fn reconnect(&self, database: Option<&str>) -> Result<(), CommandError> {
+        self.check(database)?;
+        for pool in self.shared.pools.of(database) {
+            pool.servers.retire_all();
+        }
+        self.sweep(database);
+        Ok(())
+    }
+
+    /// WAIT_CLOSE: returns when the server connections that are out of use, by RECONNECT, a reload or a fail-over, are
+    /// closed.
+    pub async fn wait_close(&self, database: Option<&str>) -> Result<(), CommandError> {
+        self.check(database)?;
+        for pool in self.shared.pools.of(database) {
+            pool.until(|pool| pool.servers.retiring() == 0).await;
+        }
+        Ok(())
+    }
+
+    /// KILL: ends all clients of a database, or of all, with 57P01, and closes its server connections; statements that run
+    /// are cancelled. Returns when they are gone. The database is paused from then on: clients that come wait for RESUME.
+    pub async fn kill(&self, database: Option<&str>) -> Result<(), CommandError> {
+        self.check(database)?;
+        self.shared.pools.pause(database);
+        self.end(&Whom::Database(database.map(Into::into))).await;
+        self.closed(database).await
+    }
+
+    /// KILL_CLIENT: ends one client with 57P01; what it runs is cancelled. Returns when it is gone.
+    pub async fn kill_client(&self, client: u64) -> Result<(), CommandError> {
+        match self.end(&Whom::Client(client)).await {
+            0 => Err(CommandError::UnknownClient(client)),
+            _ => Ok(()),
+        }
+    }
+
+    /// DISABLE: a database takes no new clients. Those that are there stay.
+    pub fn disable(&self, database: &str) -> Result<(), CommandError> {
+        self.check(Some(database))?;
+        self.shared.pools.set_disabled(database, true);
+        Ok(())
+    }
+
+    /// ENABLE: it takes them again.
+    pub fn enable(&self, database: &str) -> Result<(), CommandError> {
+        self.check(Some(database))?;
+        self.shared.pools.set_disabled(database, false);
+        Ok(())
+    }
+
+    fn check(&self, database: Option<&str>) -> Result<(), CommandError> {
+        match database {
+            Some(name) if self.shared.settings().database(name).is_none() && self.pools(name).is_empty() => {
+                Err(CommandError::UnknownDatabase(name.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn pools(&self, database: &str) -> Vec<Arc<Pool>> {
+        self.shared.pools.of(Some(database))
+    }
+
+    fn sweep(&self, database: Option<&str>) {
+        for pool in self.shared.pools.of(database) {
+            self.shared.sweep(&pool);
+        }
+    }
+
+    /// Returns when a pause is complete.
+    async fn closed(&self, database: Option<&str>) -> Result<(), CommandError> {
+        self.sweep(database);
+        for pool in self.shared.pools.of(database) {
+            let mut resumed = false;
+            pool.until(|pool| {
+                let ledger = pool.ledger();
+                resumed = !ledger.is_paused();
+                resumed || ledger.open() == 0
+            })
+            .await;
+            if resumed {
+                return Err(CommandError::Resumed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends clients, and returns how many when they are gone.
+    async fn end(&self, whom: &Whom) -> usize {
+        let (token, mut ended) = mpsc::unbounded_channel();
+        for worker in 0..self.shared.workers.len() {
+            self.shared.send(worker, Mail::Kill(whom.clone(), token.clone()));
+        }
+        drop(token);
+        let mut count = 0;
+        while ended.recv().await.is_some() {
+            count += 1;
+        }
+        count
+    }
+}
