@@ -198,7 +198,7 @@ fn what_stays_in_the_session_is_named() {
         ("close all", "CloseAll"),
         ("create temp table t (a int)", "TempObject { until_commit: false }"),
         ("create local temporary table t (a int) on commit drop", "TempObject { until_commit: true }"),
-        ("create or replace temp view v as select 1", "TempObject { until_commit: false }"),
+        ("create or replace temp view v as select 1", "TempObject { until_commit: false }; Defines"),
         ("create temporary sequence s", "TempObject { until_commit: false }"),
         ("create table pg_temp.t (a int)", "TempObject { until_commit: false }"),
         ("create table t (temp int)", ""),

@@ -64,7 +64,7 @@ fn check_tells_what_a_valid_file_means_without_its_secrets() {
     let (code, out, err) = run(&["check", "--config", &file.path()]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("app -> svc at db.example:5432/app, transaction mode, 20 connections"), "{out}");
-    assert!(out.contains("passthrough, 1 users listed"), "{out}");
+    assert!(out.contains("passthrough; 1 users listed"), "{out}");
     assert!(!out.contains("geheim") && !out.contains("streng"), "{out}");
 }
 

@@ -240,7 +240,8 @@ impl<'a> Hunter<'a> {
         let (mut proxied, direct) = (seen(&proxied), seen(&direct));
         for (here, there) in proxied.iter_mut().zip(&direct) {
             // A Parse with two mistakes, a name that is taken and a text that is refused: the server names the other one.
-            if here == "error 42P05" && there.starts_with("error") {
+            // In a failed transaction, a Bind that is wrong in itself: what it needs was not there, and could not be made.
+            if matches!(here.as_str(), "error 42P05" | "error 25P02") && there.starts_with("error") {
                 there.clone_into(here);
             }
         }
