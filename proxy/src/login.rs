@@ -2,13 +2,13 @@
 //!
 //! | step | decides |
 //! |---|---|
-//! | [`limits`], [`room`] | whether the connection is looked at |
-//! | [`limits`], [`rate`] | whether its address may try |
-//! | [`rules`] | by which method |
-//! | [`secrets`], [`auth_query`] | what is known of the user |
-//! | [`proof`] | whether the client proves it |
-//! | [`by_server`] | or the server judges, where nothing is known |
-//! | [`target`] | who the user is on the server |
+//! | `limits`, `room` | whether the connection is looked at |
+//! | `limits`, `rate` | whether its address may try |
+//! | `rules` | by which method |
+//! | `secrets`, `auth_query` | what is known of the user |
+//! | `proof` | whether the client proves it |
+//! | `by_server` | or the server judges, where nothing is known |
+//! | `target` | who the user is on the server |
 
 mod auth_query;
 mod by_server;

@@ -8,7 +8,7 @@
 //!      ── analyst
 //! ```
 //!
-//! How it ends: [`stop`].
+//! How it ends: `stop`.
 
 pub mod reloads;
 mod signals;

@@ -11,7 +11,7 @@
 //!
 //! **Order.** One listener's asks are answered in the order in which the server answers them, and its news travel by one
 //! mailbox per worker. PostgreSQL tells a connection of all notifications that were committed before it answers a query:
-//! whoever has got the answer to an ask has got them too. That is what [`What::CatchUp`] is for.
+//! whoever has got the answer to an ask has got them too. That is what `What::CatchUp` is for.
 //!
 //! **Loss.** A listener that has lost its server tells everybody ([`News::Lost`]), connects again, listens to all
 //! channels again and tells everybody ([`News::Restored`]). What was notified in between is lost; what that means for a

@@ -47,7 +47,7 @@ struct Task {
     counted: (usize, usize),
 }
 
-/// Listens until nobody has needed it for [`LINGER`].
+/// Listens until nobody has needed it for `LINGER`.
 pub async fn serve(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, listener: Arc<Listener>, asks: Asks) {
     let now = Instant::now();
     let mut task = Task {

@@ -3,7 +3,7 @@
 //! | socket | came from | its queue when this process stops |
 //! |---|---|---|
 //! | [`Origin::Own`] | bound here | taken whole, then closed: nobody else listens there |
-//! | [`Origin::Shared`] | bound here with SO_REUSEPORT | emptied while newcomers are led to the process beside it ([`closing`]) |
+//! | [`Origin::Shared`] | bound here with SO_REUSEPORT | emptied while newcomers are led to the process beside it (`closing`) |
 //! | [`Origin::Inherited`] | the service manager ([`inherited`]) | left: the next process finds it as it is |
 
 mod closing;
