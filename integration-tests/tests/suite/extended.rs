@@ -157,6 +157,41 @@ fn a_parse_that_failed_leaves_nothing_behind() {
 }
 
 #[test]
+fn the_unnamed_statement_is_the_last_one_that_the_server_has_taken() {
+    everywhere_transactional(|site| {
+        let mut client = site.client();
+        // The second Parse is skipped: the first one counts, in the next request and in the one behind a query.
+        client.parse("", "select 'first'").bind("nobody", &[]).parse("", "select 'skipped'").sync();
+        assert_eq!(client.bind("", &[]).execute().sync().reply().error().code(), "26000");
+        assert_eq!(client.reply().value(), "first");
+        assert_eq!(run_prepared(&mut client, "", &[]).value(), "first");
+        // One that fails itself takes away what was there.
+        client.parse("", "select wrong from nowhere").sync().reply();
+        assert_eq!(run_prepared(&mut client, "", &[]).error().code(), "26000");
+        // DEALLOCATE ALL leaves it.
+        client.parse("", "deallocate all").bind("", &[]).execute().parse("", "select 'kept'").sync().reply().ok();
+        assert_eq!(run_prepared(&mut client, "", &[]).value(), "kept");
+    });
+}
+
+#[test]
+fn what_a_name_means_behind_an_error_is_what_the_server_has_taken() {
+    everywhere_transactional(|site| {
+        let mut client = site.client();
+        client.parse("known", "select 'known'").sync().reply().ok();
+        // A Parse that is skipped defines nothing, also where the server holds its text.
+        client.bind("nobody", &[]).parse("a", "select 'known'").sync().bind("a", &[]).execute().sync();
+        assert_eq!(client.reply().error().code(), "26000");
+        assert_eq!(client.reply().error().code(), "26000");
+        // A Close that is skipped frees no name.
+        client.bind("nobody", &[]).say(frontend::close(b'S', "known")).sync().parse("known", "select 'other'").sync();
+        assert_eq!(client.reply().error().code(), "26000");
+        assert_eq!(client.reply().error().code(), "42P05");
+        assert_eq!(run_prepared(&mut client, "known", &[]).value(), "known");
+    });
+}
+
+#[test]
 fn deallocate_forgets_what_it_names_and_nothing_else() {
     everywhere_transactional(|site| {
         let (mut client, mut other) = (site.client(), site.client());

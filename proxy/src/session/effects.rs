@@ -260,13 +260,11 @@ impl Session {
         }
     }
 
+    /// DEALLOCATE ALL or DISCARD ALL has run: the unnamed statement survives both.
     fn forget_statements(&mut self, upstream: &mut Upstream) {
         self.statements.forget_all();
         self.ctl.prepared.set(self.statements.len());
-        self.unnamed = None;
-        self.unnamed_parsed = None;
         upstream.prepared.clear();
-        upstream.unnamed = None;
     }
 
     /// The transaction has ended, if none is open any more: as `failed` says, with or without what it had set.

@@ -28,6 +28,7 @@ mod request;
 pub mod script;
 pub mod statement;
 mod translate;
+mod unnamed;
 mod untracked;
 pub mod work;
 
@@ -147,7 +148,7 @@ struct Session {
     /// that `pg_prepared_statements`, EXECUTE and DEALLOCATE show and take them as on a direct connection.
     own_names: bool,
     statements: ClientStatements<Rc<Prepared>, RandomState>,
-    /// The unnamed statement as sent, and as the server has acknowledged it.
+    /// The unnamed statement as sent, and as the server has acknowledged it ([`unnamed`]).
     unnamed: Option<Rc<Prepared>>,
     unnamed_parsed: Option<Rc<Prepared>>,
     settings: Tracked,

@@ -19,6 +19,7 @@ use super::ctl::State;
 use super::outbox::Outbox;
 use super::provide;
 use super::statement::Running;
+use super::unnamed;
 use super::work::Probe;
 use super::{End, Session};
 use crate::telemetry::Sqlstate;
@@ -340,11 +341,11 @@ impl Session {
     #[inline]
     fn on_done(&mut self, upstream: &mut Upstream, owed: Owed) {
         match owed.awaited {
-            Awaited::Parse if owed.note & UNNAMED != 0 => self.unnamed_parsed = self.unnamed.clone(),
+            Awaited::Parse | Awaited::Close if owed.fate == Fate::Swallow => {}
+            Awaited::Parse | Awaited::Close if owed.note & UNNAMED != 0 => self.settle_unnamed(upstream),
             Awaited::Parse | Awaited::Close if owed.note & NAMED != 0 => self.statements.settle(),
             _ => {}
         }
-        let _ = upstream;
     }
 
     fn on_error(&mut self, upstream: &mut Upstream, message: Message<'_>, skipped: Vec<Owed>, now: Instant) {
@@ -365,7 +366,7 @@ impl Session {
         {
             upstream.tainted |= !upstream.prepared.doubt(user.note);
         }
-        let mut renamed = 0;
+        let (mut renamed, mut unnamed) = (0, 0);
         for (place, owed) in skipped.iter().enumerate() {
             let first = place == 0;
             upstream.skipped(owed);
@@ -377,18 +378,18 @@ impl Session {
                 Awaited::Execute | Awaited::Query if owed.fate == Fate::Forward => {
                     upstream.work.running.pop_front();
                 }
-                Awaited::Parse if owed.note & UNNAMED != 0 => {
-                    self.unnamed = if first { None } else { self.unnamed_parsed.clone() };
-                }
                 Awaited::DescribeStatement | Awaited::DescribePortal => {
                     upstream.work.describing.pop_front();
                 }
                 _ => {}
             }
-            if matches!(owed.awaited, Awaited::Parse | Awaited::Close) && owed.note & NAMED != 0 {
-                renamed += 1;
-            }
+            renamed += usize::from(unnamed::changes(owed, NAMED));
+            unnamed += usize::from(owed.fate == Fate::Forward && unnamed::changes(owed, UNNAMED));
         }
+        let own =
+            |owed: &Owed| owed.fate == Fate::Forward && owed.awaited == Awaited::Parse && owed.note & UNNAMED != 0;
+        let failed = skipped.first().is_some_and(own);
+        self.skip_unnamed(upstream, unnamed, failed);
         self.statements.revert(renamed);
         self.ctl.prepared.set(self.statements.len());
         if skipped.first().is_some_and(|owed| owed.awaited == Awaited::Parse && owed.fate == Fate::Forward) {

@@ -153,7 +153,7 @@ impl Session {
             Frontend::Describe => return self.describe(upstream, outbox, message),
             Frontend::Query => return self.query(upstream, outbox, message, now),
             Frontend::Parse => return self.parse(upstream, outbox, message),
-            Frontend::Close => self.close(upstream, outbox, message)?,
+            Frontend::Close => return self.close(upstream, outbox, message),
             Frontend::Flush => {}
             Frontend::FunctionCall => {
                 if self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0) {
@@ -228,10 +228,7 @@ impl Session {
             ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
         }
         self.push(upstream, Awaited::Query, Fate::Forward, 0);
-        // A simple query takes the unnamed statement with it.
-        self.unnamed = None;
-        self.unnamed_parsed = None;
-        upstream.unnamed = None;
+        self.drop_unnamed(upstream);
         let bytes = message.end - message.at;
         self.start(upstream, &look, None, sample, bytes, false, now);
         if suspect {
@@ -250,6 +247,10 @@ impl Session {
             return self.parse_long(upstream, message);
         }
         let parse = Parse::read(message.body).map_err(malformed)?;
+        if !parse.statement.is_empty() && self.is_uncertain(upstream, parse.statement) {
+            // Whether the name is taken depends on a request that is still being answered.
+            return Ok(Next::Hold);
+        }
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
@@ -272,7 +273,7 @@ impl Session {
             self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);
             upstream.unnamed = Some(prepared.id);
             upstream.work.parsed = Some(prepared.clone());
-            self.unnamed = Some(prepared);
+            self.set_unnamed(upstream, Some(prepared));
             if let Some(text) = deallocate {
                 outbox.skip(message.at, message.end);
                 ask::parse(outbox.insert(message.end), b"", &text, &[]).map_err(|error| End::Trouble(error.into()))?;
@@ -288,11 +289,6 @@ impl Session {
         if self.statements.find(parse.statement).is_some() {
             if upstream.work.forgets() {
                 // A DEALLOCATE before it is still being answered.
-                return Ok(Next::Hold);
-            }
-            let synced = upstream.pipeline.owed().any(|owed| owed.awaited == Awaited::Sync);
-            if synced && self.statements.is_unsettled(parse.statement) {
-                // Whether the name is taken depends on a request that is still being answered.
                 return Ok(Next::Hold);
             }
             let trouble = Trouble::duplicate_statement(parse.statement);
@@ -358,7 +354,7 @@ impl Session {
         if name.is_empty() {
             self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);
             upstream.unnamed = Some(prepared.id);
-            self.unnamed = Some(prepared);
+            self.set_unnamed(upstream, Some(prepared));
         } else {
             // Under its own name: nobody else gets this upstream before it has been reset.
             self.push(upstream, Awaited::Parse, Fate::Forward, 0);
@@ -373,7 +369,7 @@ impl Session {
         let bind = Bind::read(message.body).map_err(malformed)?;
         let mut note = 0;
         if !upstream.pipeline.ignores() {
-            if upstream.work.forgets() {
+            if upstream.work.forgets() || self.is_uncertain(upstream, bind.statement) {
                 return Ok(Next::Hold);
             }
             if let Some(prepared) =
@@ -419,7 +415,7 @@ impl Session {
             self.push(upstream, Awaited::DescribeStatement, Fate::Forward, 0);
             return Ok(Next::Go);
         }
-        if upstream.work.forgets() {
+        if upstream.work.forgets() || self.is_uncertain(upstream, named.name) {
             return Ok(Next::Hold);
         }
         let mut note = 0;
@@ -460,24 +456,27 @@ impl Session {
         Ok(Next::Go)
     }
 
-    fn close(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<(), End> {
+    fn close(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
         let named = Named::read(message.body).map_err(malformed)?;
         if upstream.pipeline.ignores() || named.target == Target::Portal || named.name.is_empty() {
-            if self.push(upstream, Awaited::Close, Fate::Forward, 0) {
-                match named.target {
-                    Target::Portal => upstream.work.unbind(named.name),
-                    Target::Statement => {
-                        self.unnamed = None;
-                        upstream.unnamed = None;
-                    }
+            let unnamed = named.target == Target::Statement && named.name.is_empty();
+            if self.push(upstream, Awaited::Close, Fate::Forward, if unnamed { UNNAMED } else { 0 }) {
+                if unnamed {
+                    upstream.unnamed = None;
+                    self.set_unnamed(upstream, None);
+                } else if named.target == Target::Portal {
+                    upstream.work.unbind(named.name);
                 }
             }
-            return Ok(());
+            return Ok(Next::Go);
+        }
+        if self.is_uncertain(upstream, named.name) {
+            return Ok(Next::Hold);
         }
         if self.statements.find(named.name).is_none() && upstream.work.pinned.is_some() && !is_ours(named.name) {
             // It may be one of those that live on this server under their own name.
             self.push(upstream, Awaited::Close, Fate::Forward, 0);
-            return Ok(());
+            return Ok(Next::Go);
         }
         let fate = if self.own_names { Fate::Forward } else { Fate::Substitute };
         if fate == Fate::Substitute {
@@ -486,7 +485,7 @@ impl Session {
         self.push(upstream, Awaited::Close, fate, NAMED);
         self.statements.close(named.name);
         self.ctl.prepared.set(self.statements.len());
-        Ok(())
+        Ok(Next::Go)
     }
 }
 

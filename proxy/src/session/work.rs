@@ -38,6 +38,8 @@ pub struct Work {
     pub samples: Vec<u8>,
     /// Rows of the statement whose replies are coming.
     pub rows: Vec<u8>,
+    /// Changes of the client's unnamed statement that are on their way; `None`: it is taken away.
+    pub unnamed: VecDeque<Option<Rc<Prepared>>>,
     /// The unnamed portal.
     pub portal: Option<Portal>,
     /// Named portals.
@@ -161,6 +163,7 @@ impl Work {
         self.end_transaction();
         self.running.clear();
         self.describing.clear();
+        self.unnamed.clear();
         self.prologue = None;
         self.failed = false;
         self.pinned = None;
