@@ -16,6 +16,7 @@ pub mod pool;
 pub mod pools;
 pub mod replication;
 pub mod run;
+pub mod schemas;
 pub mod session;
 pub mod shared;
 pub mod slow_log;

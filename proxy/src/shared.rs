@@ -20,6 +20,8 @@ use crate::pool::room::Room;
 use crate::pool::tokens::Member;
 use crate::pools::{Full, Pools};
 use crate::run::reloads::Reloads;
+use crate::schemas::Schemas;
+use crate::session::statement::Place;
 use crate::telemetry::Telemetry;
 use crate::tls::clients::Clients;
 use crate::tls::servers::Servers;
@@ -41,6 +43,8 @@ pub struct Shared {
     /// Room for upstreams.
     pub room: Arc<Room>,
     seats: Mutex<Counts>,
+    /// What has become of databases' schemas.
+    pub schemas: Schemas,
     statement_ids: Mutex<StatementIds>,
     ids: AtomicU64,
     reloads: Mutex<Reloads>,
@@ -115,6 +119,7 @@ impl Shared {
             pools: Pools::default(),
             room: Arc::default(),
             seats: Mutex::default(),
+            schemas: Schemas::default(),
             statement_ids: Mutex::default(),
             ids: AtomicU64::new(1),
             reloads: Mutex::default(),
@@ -210,12 +215,12 @@ impl Shared {
         }
     }
 
-    /// The id of a statement: the same for the same text, parameter types and search path (hashed) on every worker, never
-    /// reused.
-    pub fn statement_id(&self, query: &[u8], types: &[u8], path: u64) -> u64 {
+    /// The id of a statement: the same for the same text, parameter types and place on every worker, never reused.
+    pub fn statement_id(&self, query: &[u8], types: &[u8], place: Place) -> u64 {
         // The types' number of bytes leads, so that no text can run into another's types.
-        let mut key = Vec::with_capacity(16 + types.len() + query.len());
-        key.extend_from_slice(&path.to_be_bytes());
+        let mut key = Vec::with_capacity(24 + types.len() + query.len());
+        key.extend_from_slice(&place.path.to_be_bytes());
+        key.extend_from_slice(&place.epoch.to_be_bytes());
         key.extend_from_slice(&(types.len() as u64).to_be_bytes());
         key.extend_from_slice(types);
         key.extend_from_slice(query);

@@ -1,7 +1,7 @@
 //! What the drivers' own test suites have found: each has a small test of its own here.
 
 use config::PoolMode;
-use integration_tests::{RawClient, Site, everywhere, everywhere_transactional, frontend};
+use integration_tests::{Cluster, RawClient, Site, everywhere, everywhere_transactional, frontend};
 
 fn names(client: &mut RawClient) -> Vec<Vec<String>> {
     client.query("select name from pg_prepared_statements order by name").ok().rows()
@@ -76,6 +76,63 @@ fn an_encoding_is_reported_by_its_name_however_the_client_spells_it() {
             let mut client = site.client_with(&[("client_encoding", spelled)]);
             assert_eq!(client.parameter("client_encoding"), Some(name));
             assert_eq!(client.query("show client_encoding").ok().value(), name);
+        }
+    });
+}
+
+/// Asks for `select * from shelf` under this name as a driver does, in one request: the columns' types, or the error.
+fn prepare_and_describe(client: &mut RawClient, name: &str) -> integration_tests::Reply {
+    client.parse(name, "select * from shelf").say(frontend::describe(b'S', name)).sync().reply()
+}
+
+#[test]
+fn what_is_prepared_anew_after_a_change_of_its_table_never_fails() {
+    everywhere_transactional(|site| {
+        let (mut client, mut other) = (site.client(), site.client());
+        client.query("create table shelf (a int); insert into shelf values (1)").ok();
+        for name in ["a", "b"] {
+            for client in [&mut client, &mut other] {
+                assert_eq!(prepare_and_describe(client, name).shape(), "1tTZ");
+                assert_eq!(client.bind(name, &[]).execute().sync().reply().shape(), "2DCZ");
+            }
+            // By another client, in a transaction, and pipelined in front of the Parse.
+            other.query("begin; alter table shelf alter a type text").ok();
+            assert_eq!(prepare_and_describe(&mut other, "within").shape(), "1tTZ");
+            other.query("rollback").ok();
+            assert_eq!(prepare_and_describe(&mut other, "after").shape(), "1tTZ");
+            other.query("deallocate all").ok();
+            other.query("alter table shelf alter a type bigint").ok();
+            assert_eq!(client.parse("anew", "select * from shelf").sync().reply().shape(), "1Z");
+            assert_eq!(client.bind("anew", &[]).execute().sync().reply().shape(), "2DCZ");
+            client.parse("", "alter table shelf alter a type int").bind("", &[]).execute();
+            client.parse("piped", "select * from shelf").bind("piped", &[]).execute().sync();
+            assert_eq!(client.reply().shape(), "12C12DCZ");
+            client.query("deallocate all").ok();
+        }
+    });
+}
+
+#[test]
+fn a_change_past_the_proxy_is_met_by_sending_the_request_once_more() {
+    everywhere_transactional(|site| {
+        let (mut client, mut beside) = (site.client(), Cluster::shared().connect(&site.database));
+        beside.query("create table shelf (a int); insert into shelf values (1); grant all on shelf to public").ok();
+        for kind in ["text", "bigint", "int"] {
+            assert_eq!(prepare_and_describe(&mut client, "look").shape(), "1tTZ");
+            assert_eq!(client.bind("look", &[]).execute().sync().reply().value(), "1");
+            client.say(frontend::close(b'S', "look")).sync().reply().ok();
+            beside.query(format!("alter table shelf alter a type {kind} using a::{kind}")).ok();
+            // The copy that the server has is out of date, and the client, which has none, is not told of it.
+            let again = client.parse("look", "select * from shelf").bind("look", &[]).execute().sync().reply();
+            assert_eq!((again.shape().as_str(), again.value().as_str()), ("12DCZ", "1"), "{kind}");
+            // A statement that the client had before is out of date for it too.
+            beside.query("alter table shelf alter a type varchar using a::varchar").ok();
+            assert_eq!(client.bind("look", &[]).execute().sync().reply().error().code(), "0A000", "{kind}");
+            client.say(frontend::close(b'S', "look")).sync().reply().ok();
+            // What fails for good is told once.
+            beside.query("alter table shelf rename to gone").ok();
+            assert_eq!(prepare_and_describe(&mut client, "look").error().code(), "42P01", "{kind}");
+            beside.query("alter table gone rename to shelf").ok();
         }
     });
 }

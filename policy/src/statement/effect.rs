@@ -121,6 +121,8 @@ pub enum Effect {
     Drop,
     /// CREATE, ALTER or DROP of a function, or of something that runs functions: a trigger, a view, a policy, ….
     Defines,
+    /// CREATE, ALTER or DROP of what statements name, SELECT INTO: a text prepared before may mean something else now.
+    Alters,
     /// LOAD of a library.
     Load,
     /// DO: a block of code whose effects are not seen.

@@ -41,9 +41,13 @@ impl Extract<'_> {
             if self.defines() {
                 self.effects.push(Effect::Defines);
             }
+            if self.alters() {
+                self.effects.push(Effect::Alters);
+            }
         }
         if flags.contains(Flags::SELECT_INTO) {
             self.select_into();
+            self.effects.push(Effect::Alters);
         }
         self.calls(flags.contains(Flags::FUNCTION_ONLY));
     }
@@ -196,6 +200,29 @@ impl Extract<'_> {
         let changes = matches!(self.word(0), Word::Create | Word::Alter | Word::Drop);
         let mut head = self.tokens.iter().take(6).filter(|token| token.kind == Kind::Word);
         changes && head.any(|token| kinds.iter().any(|kind| token.of(self.sql).eq_ignore_ascii_case(kind)))
+    }
+
+    /// Whether what statements name is made, changed or taken away. Left out is what no statement's meaning or type
+    /// depends on, as far as the kind of object stands where it usually does.
+    fn alters(&self) -> bool {
+        let apart = [
+            &b"index"[..],
+            b"role",
+            b"user",
+            b"group",
+            b"statistics",
+            b"publication",
+            b"subscription",
+            b"policy",
+            b"trigger",
+            b"event",
+            b"server",
+        ];
+        let unique = self.tokens.get(1).is_some_and(|token| token.of(self.sql).eq_ignore_ascii_case(b"unique"));
+        let kind = self.tokens.get(if unique { 2 } else { 1 });
+        let stays = |token: &Token| apart.iter().any(|kind| token.of(self.sql).eq_ignore_ascii_case(kind));
+        let changes = matches!(self.word(0), Word::Create | Word::Alter | Word::Drop);
+        changes && !kind.is_some_and(stays)
     }
 
     /// CREATE TEMPORARY …, CREATE … pg_temp.…, CREATE TABLE … AS EXECUTE.

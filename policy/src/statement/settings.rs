@@ -176,6 +176,9 @@ pub(crate) fn reset_effect(sql: &[u8], tokens: &[Token], arena: &mut Arena<'_>) 
     Effect::Reset { name, local: false }
 }
 
+/// Tokens of a call that are looked at: calls within calls are no reason to read a text over and over.
+const CALL: usize = 512;
+
 /// The effect of the call of `set_config` whose opening parenthesis is at `open`. `certain`: it runs exactly once.
 pub(crate) fn set_config_effect(
     sql: &[u8],
@@ -184,12 +187,15 @@ pub(crate) fn set_config_effect(
     certain: bool,
     arena: &mut Arena<'_>,
 ) -> Effect {
+    let tokens = tokens.get(..open + CALL).unwrap_or(tokens);
     let mut at = open + 1;
     let mut operands = [Operand::Unknown; 3];
     let mut named = false;
     for operand in &mut operands {
         let end = argument_end(tokens, at);
         let argument = tokens.get(at..end).unwrap_or_default();
+        // One whose end is not seen may be anything.
+        named |= end == tokens.len();
         named |= argument.iter().any(|token| token.is(symbol("=>")) || token.is(symbol(":=")));
         *operand = operand_of(sql, argument, arena);
         at = end + 1;

@@ -164,6 +164,7 @@ fn pool_counters(totals: &PoolTotals) -> Map<String, Value> {
             "hits": totals.prepared_hits,
             "injected": totals.prepared_injected,
             "evictions": totals.prepared_evictions,
+            "retries": totals.prepared_retries,
         },
         "settings_sent": totals.settings_sent,
     });

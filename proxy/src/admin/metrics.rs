@@ -258,6 +258,7 @@ pub const FAMILIES: &[Family] = &[
             ("hit", pool.prepared_hits as f64),
             ("injected", pool.prepared_injected as f64),
             ("evicted", pool.prepared_evictions as f64),
+            ("retried", pool.prepared_retries as f64),
         ])),
     family("pgweir_pool_settings_sent_total", Counter, "Statements sent to give a client its settings.", POOL,
         S::Pool(|pool| pool.settings_sent as f64)),

@@ -91,6 +91,7 @@ impl Session {
             if self.listening.is_some() || matches!(act, Act::Listen(_)) {
                 self.follow_channels(upstream, act, tag);
             }
+            upstream.work.altered |= act.alters();
             match act {
                 Act::Set { name, value, local } => self.apply_set(upstream, name, value, *local),
                 Act::Reset(name) => self.apply_reset(upstream, name),
@@ -103,7 +104,7 @@ impl Session {
                 Act::Deallocate(name) => self.apply_deallocate(upstream, name),
                 Act::Leave(state) => self.leave(upstream, *state),
                 Act::MayEnd | Act::Unlisten(_) | Act::UnlistenAll => upstream.work.may_be_free = true,
-                Act::Listen(_) => {}
+                Act::Listen(_) | Act::Alter => {}
                 Act::Define => self.redefined(upstream),
                 Act::Taint | Act::SetBound(..) => upstream.tainted = true,
                 transaction => self.apply_transaction(upstream, transaction, tag),
@@ -285,6 +286,9 @@ impl Session {
         upstream.work.local_default = None;
         upstream.work.local_reset.clear();
         upstream.work.may_be_free |= failed;
+        if std::mem::take(&mut upstream.work.altered) && !failed {
+            self.worker.shared.schemas.changed(&self.pool.shared.database);
+        }
         if std::mem::take(&mut upstream.work.defines) {
             crate::inspect::distrust(&self.worker.shared, &self.pool.shared);
             self.pool.reload_suspects();

@@ -10,7 +10,8 @@ use wire::tag::{Frontend, Target, TransactionStatus};
 
 use super::Session;
 use super::outbox::Outbox;
-use super::statement::{Look, Prepared};
+use super::script::Script;
+use super::statement::{Look, Place, Prepared};
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
 /// What a statement is called on the server.
@@ -72,6 +73,24 @@ impl Session {
                 is_ours(name).then_some(Name::Alien(name))
             }
         }
+    }
+
+    /// A statement is sent that may change what statements name. What is prepared behind it, in the same transaction or the
+    /// same pipeline, is what nobody else has prepared, and others know of it when it is committed.
+    pub(super) fn may_alter(&self, upstream: &mut Upstream, script: Option<&Script>) {
+        if script.is_some_and(|script| script.alters) && upstream.work.epoch == 0 {
+            // Apart from all epochs that are counted.
+            upstream.work.epoch = self.worker.shared.next_id() | 1 << 63;
+        }
+    }
+
+    /// Where and when the client prepares a statement now.
+    pub(super) fn place(&self, upstream: &Upstream) -> Place {
+        let epoch = match upstream.work.epoch {
+            0 => self.worker.shared.schemas.epoch(&self.pool.shared.database),
+            own => own,
+        };
+        Place { path: self.path, epoch }
     }
 
     /// A Parse goes to the server under the client's own name, which it has to itself until it leaves.

@@ -33,6 +33,7 @@ impl Session {
         extended: bool,
         now: Instant,
     ) {
+        self.may_alter(upstream, look.known.script.as_deref());
         let now_us = self.now_us(now);
         let queued = std::mem::take(&mut upstream.work.queued_us);
         upstream.work.running.push_back(Running {
@@ -91,6 +92,7 @@ impl Session {
         if self.is_suspect(Some(&prepared.inspected), &prepared.known, prepared.query.as_deref()) {
             self.distrust(upstream, prepared.known.shape.strict);
         }
+        self.may_alter(upstream, portal.script.as_deref());
         let mut known = portal.prepared.known.clone();
         known.script = portal.script;
         upstream.work.running.push_back(Running {

@@ -7,9 +7,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use policy::limits::Deadline;
-use policy::verdict::Refusal;
 use wire::encode::backend as say;
-use wire::error::ErrorFields;
 use wire::frame;
 use wire::pipeline::{Awaited, Delivery, Fate, Owed};
 use wire::tag::{Backend, TransactionStatus};
@@ -17,20 +15,16 @@ use wire::view;
 
 use super::ctl::State;
 use super::outbox::Outbox;
-use super::provide;
-use super::statement::Running;
-use super::unnamed;
+use super::retry::Retry;
 use super::work::Probe;
 use super::{End, Session};
-use crate::telemetry::Sqlstate;
-use crate::trouble::Trouble;
 use crate::upstream::{Listens, NAMED, Streaming, UNNAMED, Upstream};
 use crate::worker::HOLD;
 
 /// One message of the server.
 #[derive(Debug, Clone, Copy)]
-struct Message<'a> {
-    tag: Backend,
+pub(super) struct Message<'a> {
+    pub(super) tag: Backend,
     /// Head and body, as far as they have come.
     bytes: &'a [u8],
     at: usize,
@@ -38,7 +32,7 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn body(&self) -> &'a [u8] {
+    pub(super) fn body(&self) -> &'a [u8] {
         self.bytes.get(frame::HEAD..).unwrap_or_default()
     }
 
@@ -160,7 +154,12 @@ impl Session {
             return Err((message.end(), End::UpstreamLost));
         }
         if message.tag == Backend::ErrorResponse {
+            let again = Self::retries(upstream, skipped.first(), message.body());
             self.on_error(upstream, message, skipped, now);
+            if again {
+                outbox.skip(message.at, message.end());
+                return Ok(Delivery::Swallow);
+            }
             if reply.delivery == Delivery::Forward
                 && let Some(trouble) = self.translate_error(upstream, message)
             {
@@ -169,7 +168,15 @@ impl Session {
                 return Ok(Delivery::Swallow);
             }
         } else {
+            let again = match message.tag {
+                Backend::ReadyForQuery => std::mem::take(&mut upstream.work.retry),
+                _ => Retry::None,
+            };
             self.on_reply(upstream, message, reply.owed, now).map_err(fails)?;
+            if let Retry::Failed(rest) = again {
+                self.retry(upstream, rest);
+                delivery = Delivery::Swallow;
+            }
             if reply.done
                 && let Some(owed) = reply.owed
             {
@@ -327,6 +334,9 @@ impl Session {
         }
         if upstream.pipeline.is_boundary() {
             upstream.end_request();
+            if upstream.pipeline.is_free() && upstream.work.pinned.is_none() {
+                upstream.work.epoch = 0;
+            }
         } else {
             // The next request of the pipeline has its own time, and is not struck by a cancel of this one.
             let deadline = Deadline::new(self.statement_limit(), now);
@@ -344,79 +354,9 @@ impl Session {
             Awaited::Parse | Awaited::Close if owed.fate == Fate::Swallow => {}
             Awaited::Parse | Awaited::Close if owed.note & UNNAMED != 0 => self.settle_unnamed(upstream),
             Awaited::Parse | Awaited::Close if owed.note & NAMED != 0 => self.statements.settle(),
+            Awaited::Bind | Awaited::DescribeStatement => upstream.work.retry = Retry::None,
             _ => {}
         }
-    }
-
-    fn on_error(&mut self, upstream: &mut Upstream, message: Message<'_>, skipped: Vec<Owed>, now: Instant) {
-        upstream.work.failed = true;
-        let sqlstate = Sqlstate::new(ErrorFields::new(message.body()).sqlstate().as_bytes());
-        if skipped.is_empty() {
-            // A simple query, or the commit that a Sync made.
-            if let Some(running) = upstream.work.running.front_mut()
-                && upstream.pipeline.head().is_some_and(|owed| owed.awaited == Awaited::Query)
-            {
-                running.error = Some(sqlstate);
-                upstream.tainted |= running.outlives_failure();
-            }
-            return;
-        }
-        if let Some(user) = skipped.first().filter(|owed| provide::uses_statement(owed))
-            && provide::is_of_its_making(ErrorFields::new(message.body()).sqlstate().as_bytes())
-        {
-            upstream.tainted |= !upstream.prepared.doubt(user.note);
-        }
-        let (mut renamed, mut unnamed) = (0, 0);
-        for (place, owed) in skipped.iter().enumerate() {
-            let first = place == 0;
-            upstream.skipped(owed);
-            match owed.awaited {
-                Awaited::Execute | Awaited::Query if first => {
-                    upstream.tainted |= upstream.work.running.front().is_some_and(Running::outlives_failure);
-                    self.finish(upstream, 0, Some(sqlstate), false, now);
-                }
-                Awaited::Execute | Awaited::Query if owed.fate == Fate::Forward => {
-                    upstream.work.running.pop_front();
-                }
-                Awaited::DescribeStatement | Awaited::DescribePortal => {
-                    upstream.work.describing.pop_front();
-                }
-                _ => {}
-            }
-            renamed += usize::from(unnamed::changes(owed, NAMED));
-            unnamed += usize::from(owed.fate == Fate::Forward && unnamed::changes(owed, UNNAMED));
-        }
-        let own =
-            |owed: &Owed| owed.fate == Fate::Forward && owed.awaited == Awaited::Parse && owed.note & UNNAMED != 0;
-        let failed = skipped.first().is_some_and(own);
-        self.skip_unnamed(upstream, unnamed, failed);
-        self.statements.revert(renamed);
-        self.ctl.prepared.set(self.statements.len());
-        if skipped.first().is_some_and(|owed| owed.awaited == Awaited::Parse && owed.fate == Fate::Forward) {
-            self.count_failed_parse(upstream, sqlstate, now);
-        }
-    }
-
-    /// The server says that it ends this connection, and the client need not go with it.
-    fn is_farewell(&self, upstream: &Upstream, message: Message<'_>) -> bool {
-        let fatal = matches!(ErrorFields::new(message.body()).severity(), b"FATAL" | b"PANIC");
-        fatal && !self.stays_with(upstream) && upstream.pipeline.status() == TransactionStatus::Idle
-    }
-
-    /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.
-    fn translate_error(&self, upstream: &Upstream, message: Message<'_>) -> Option<Trouble> {
-        let code = ErrorFields::new(message.body()).sqlstate();
-        let limit = self.statement_limit()?;
-        if code != wire::error::Sqlstate::QUERY_CANCELED || upstream.work.cancelled {
-            return None;
-        }
-        if !upstream.work.timed_out && self.has_shorter_timeout(limit) {
-            return None;
-        }
-        let tenant = self.worker.shared.directory.name(self.tenant);
-        let trouble = Trouble::from(Refusal::StatementTimeout { tenant: (&*tenant).into(), limit });
-        self.count_trouble(&trouble);
-        Some(trouble)
     }
 
     /// Replies were dealt with: at a boundary the upstream goes back, unless the client keeps it.
@@ -425,6 +365,9 @@ impl Session {
         let Some(upstream) = self.lease.as_deref_mut() else {
             return Ok(());
         };
+        if upstream.work.retry.is_under_way() {
+            return Ok(());
+        }
         if upstream.work.held && upstream.work.prologue.is_none() {
             // What waited for this is looked at next: on this upstream, unless it is free to go.
             upstream.work.held = false;

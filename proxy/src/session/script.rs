@@ -17,6 +17,8 @@ pub struct Script {
     pub begins: bool,
     /// It takes prepared statements away.
     pub forgets: bool,
+    /// It may change what statements name.
+    pub alters: bool,
     /// It listens to a channel.
     pub listens: bool,
     /// It asks for what its session has drawn from a sequence before.
@@ -73,8 +75,17 @@ pub enum Act {
     MayEnd,
     /// It changes functions, or what runs them.
     Define,
+    /// It changes what statements name: a text that is prepared from here on is not what was prepared before.
+    Alter,
     /// It may have left something behind: the upstream is reset before anybody else gets it.
     Taint,
+}
+
+impl Act {
+    /// Whether it may change what statements name. A block may do anything.
+    pub fn alters(&self) -> bool {
+        matches!(self, Self::Alter | Self::Leave(SessionState::Block))
+    }
 }
 
 /// An argument of set_config.
@@ -100,6 +111,7 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
         script.bound |= acts.iter().any(|act| matches!(act, Act::SetBound(..)));
         script.begins |= acts.contains(&Act::Begin);
         script.listens |= acts.iter().any(|act| matches!(act, Act::Listen(_)));
+        script.alters |= acts.iter().any(Act::alters);
         script.recalls |= analysis.effects_of(part).contains(&Effect::SequenceState);
         script.forgets |=
             acts.iter().any(|act| matches!(act, Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll));
@@ -138,7 +150,8 @@ fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
         Effect::Commit { .. } => Act::Commit,
         Effect::Rollback { .. } => Act::Rollback,
         Effect::PrepareTransaction => Act::Commit,
-        Effect::CommitPrepared | Effect::RollbackPrepared => return None,
+        Effect::CommitPrepared => Act::Alter,
+        Effect::RollbackPrepared => return None,
         Effect::Savepoint(savepoint) => Act::Savepoint(text(savepoint)),
         Effect::RollbackTo(savepoint) => Act::RollbackTo(text(savepoint)),
         Effect::Release(savepoint) => Act::Release(text(savepoint)),
@@ -149,6 +162,7 @@ fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
         Effect::Discard(DiscardWhat::All) => Act::DiscardAll,
         Effect::Discard(_) | Effect::Drop => Act::MayEnd,
         Effect::Defines => Act::Define,
+        Effect::Alters => Act::Alter,
         // The server refuses it.
         Effect::Listen(channel) if analysis.text(channel).is_empty() => return None,
         Effect::Listen(channel) => Act::Listen(text(channel)),

@@ -219,9 +219,17 @@ pub struct Running {
 /// [`wire::prepared`]. Named ones are kept up to [`policy::statement::MAX_ANALYSED`].
 pub const MAX_UNNAMED: usize = 4 * 1024;
 
-/// What makes a prepared statement the same: its exact text, its types as on the wire, and the search path that its names
-/// are looked up in.
-type TextAndTypes = (Box<[u8]>, Box<[u8]>, u64);
+/// What names in a text are looked up in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The search path, hashed; 0: the server's default.
+    pub path: u64,
+    /// The state of the schema, as far as it was changed through us ([`crate::schemas`]).
+    pub epoch: u64,
+}
+
+/// What makes a prepared statement the same: its exact text, its types as on the wire, and what its names are looked up in.
+type TextAndTypes = (Box<[u8]>, Box<[u8]>, Place);
 
 /// One worker's knowledge of statements.
 #[derive(Debug)]
@@ -310,18 +318,19 @@ impl Brain {
         Known { shape, script: script.map(Rc::new), reads }
     }
 
-    /// The prepared statement of a text with these types, the same for every client of every worker whose search path
-    /// (hashed) is the same: a server that has taken a text under one may refuse it under another.
+    /// The prepared statement of a text with these types, the same for every client of every worker whose names are
+    /// looked up in the same place: a server that has taken a text under one search path may refuse it under another, and
+    /// what was prepared before a table changed is out of date.
     pub fn prepare(
         &mut self,
         look: &Look<'_>,
         query: &[u8],
         types: &[u8],
-        path: u64,
+        place: Place,
         tags: Tags,
         shared: &Shared,
     ) -> Rc<Prepared> {
-        let key = (Box::from(query), Box::from(types), path);
+        let key = (Box::from(query), Box::from(types), place);
         if let Some(prepared) = self.prepared.get(&key) {
             return prepared.clone();
         }
@@ -330,7 +339,7 @@ impl Brain {
             self.prepared.retain(|_, prepared| Rc::strong_count(prepared) > 1);
             self.prepared_bytes = self.prepared.keys().map(|(query, types, _)| query.len() + types.len()).sum();
         }
-        let id = shared.statement_id(query, types, path);
+        let id = shared.statement_id(query, types, place);
         let prepared = Rc::new(Prepared::new(id, look, Some(query), types, tags));
         if self.prepared.len() < MAX_PREPARED && self.prepared_bytes + size <= MAX_PREPARED_BYTES {
             self.prepared_bytes += size;

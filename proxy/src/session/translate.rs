@@ -3,22 +3,20 @@
 //! Only statement names are changed. What an upstream lacks (settings, a prepared statement) is put in front of the
 //! message that needs it; what it already has (a Parse of a statement that it holds) is kept back.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use wire::encode::frontend as ask;
 use wire::frame::{self, Head};
 use wire::pipeline::{Awaited, Fate, Owed};
-use wire::prepared::Presence;
-use wire::tag::{Frontend, Target, TransactionStatus};
+use wire::tag::{Frontend, Target};
 use wire::view::{Bind, Execute, Named, Parse, function, query};
 
 use super::effects::is_of_large_objects;
 use super::listen::Enlisted;
 use super::outbox::Outbox;
-use super::provide::{hold, is_ours, write_parse, write_renamed};
+use super::provide::{hold, is_ours, write_renamed};
 use super::request::{head, malformed};
-use super::statement::Prepared;
+use super::retry::Retry;
 use super::work::MAX_SAMPLES;
 use super::{End, Session};
 use crate::trouble::Trouble;
@@ -31,7 +29,7 @@ const MAX_COMPOSED: usize = 1024 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'a> {
     tag: Frontend,
-    body: &'a [u8],
+    pub(super) body: &'a [u8],
     pub(super) at: usize,
     pub(super) end: usize,
     /// Bytes that the whole body has; more than `body` where the rest is still on its way.
@@ -65,6 +63,7 @@ impl Session {
         long: Option<Head>,
         now: Instant,
     ) -> Translated {
+        let free = upstream.pipeline.is_free();
         if upstream.pipeline.is_boundary() {
             self.begin_request(upstream, now);
             if self.needs_settings(upstream, outbox).map_err(|end| (0, end))? {
@@ -95,6 +94,10 @@ impl Session {
                 self.look_again = true;
                 return Ok(at);
             }
+        }
+        if matches!(upstream.work.retry, Retry::Answered { .. }) {
+            Self::keep_request(upstream, bytes, if free && long.is_none() { at } else { 0 })
+                .map_err(|end| (at, end))?;
         }
         match long {
             Some(head) => self.long_message(upstream, outbox, bytes, at, head, now),
@@ -281,7 +284,8 @@ impl Session {
             return Ok(Next::Go);
         }
         if self.own_names && !upstream.work.forgets() {
-            let prepared = brain.prepare(&look, parse.query, parse.types, self.path, tags, &self.worker.shared);
+            let prepared =
+                brain.prepare(&look, parse.query, parse.types, self.place(upstream), tags, &self.worker.shared);
             drop(brain);
             self.parse_as_named(upstream, parse.statement, prepared);
             return Ok(Next::Go);
@@ -294,72 +298,9 @@ impl Session {
             let trouble = Trouble::duplicate_statement(parse.statement);
             return self.refuse_parse(upstream, outbox, message, trouble);
         }
-        let prepared = brain.prepare(&look, parse.query, parse.types, self.path, tags, &self.worker.shared);
+        let prepared = brain.prepare(&look, parse.query, parse.types, self.place(upstream), tags, &self.worker.shared);
         drop(brain);
         self.parse_named(upstream, outbox, message, parse, prepared)?;
-        Ok(Next::Go)
-    }
-
-    fn parse_named(
-        &mut self,
-        upstream: &mut Upstream,
-        outbox: &mut Outbox<'_>,
-        message: Message<'_>,
-        parse: Parse<'_>,
-        prepared: Rc<Prepared>,
-    ) -> Result<(), End> {
-        let id = prepared.id;
-        outbox.skip(message.at, message.end);
-        match upstream.prepared.acquire(id) {
-            Presence::Held if may_be_refused(upstream) => {
-                // It has to say so itself, and need not remember the text.
-                self.push(upstream, Awaited::Parse, Fate::Forward, NAMED);
-                upstream.unnamed = None;
-                write_parse(outbox.insert(message.end), None, parse.query, parse.types);
-            }
-            Presence::Held => {
-                self.pool.meter.prepared_hits.increment();
-                self.push(upstream, Awaited::Parse, Fate::Substitute, NAMED);
-            }
-            Presence::Missing { evict } => {
-                self.evict(upstream, outbox, message.end, evict);
-                self.push(upstream, Awaited::Parse, Fate::Forward, id | NAMED);
-                write_parse(outbox.insert(message.end), Some(id), parse.query, parse.types);
-            }
-        }
-        upstream.work.parsed = Some(prepared.clone());
-        self.statements.define(parse.statement, prepared);
-        self.ctl.prepared.set(self.statements.len());
-        Ok(())
-    }
-
-    /// A statement too long to be kept lives on the server where it was parsed, and keeps its client there.
-    fn parse_long(&mut self, upstream: &mut Upstream, message: Message<'_>) -> Result<Next, End> {
-        let Some(end) = message.body.iter().position(|byte| *byte == 0) else {
-            return Err(malformed(wire::view::Malformed("Parse with a name of more than 256 KiB")));
-        };
-        let (name, text) =
-            (message.body.get(..end).unwrap_or_default(), message.body.get(end + 1..).unwrap_or_default());
-        let worker = self.worker.clone();
-        let mut brain = worker.brain.borrow_mut();
-        let begin = upstream.work.samples.len();
-        let look = brain.look_at(text, self.escapes, &mut upstream.work.samples);
-        upstream.work.samples.truncate(begin);
-        let prepared =
-            Rc::new(Prepared::new(self.worker.shared.next_id(), &look, None, &[0, 0], self.tags(&look.comments)));
-        drop(brain);
-        let suspect = self.is_suspect(None, &prepared.known, Some(text));
-        prepared.inspected.or_look(self.pool.suspects_version(), || suspect);
-        upstream.work.parsed = Some(prepared.clone());
-        if name.is_empty() {
-            self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);
-            upstream.unnamed = Some(prepared.id);
-            self.set_unnamed(upstream, Some(prepared));
-        } else {
-            // Under its own name: nobody else gets this upstream before it has been reset.
-            self.push(upstream, Awaited::Parse, Fate::Forward, 0);
-            self.leave(upstream, policy::verdict::SessionState::SqlPrepare);
-        }
         Ok(Next::Go)
     }
 
@@ -487,13 +428,4 @@ impl Session {
         self.ctl.prepared.set(self.statements.len());
         Ok(Next::Go)
     }
-}
-
-/// Whether the server may refuse a text that it has taken before: in a transaction that has failed, or may have by the time
-/// that it reads what is sent now; or under settings that nobody follows.
-fn may_be_refused(upstream: &Upstream) -> bool {
-    let earlier = |owed: &Owed| owed.fate != Fate::Swallow && matches!(owed.awaited, Awaited::Sync | Awaited::Query);
-    upstream.pipeline.status() == TransactionStatus::Failed
-        || upstream.work.pinned.is_some()
-        || upstream.pipeline.owed().any(earlier)
 }

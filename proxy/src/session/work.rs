@@ -9,6 +9,7 @@ use policy::verdict::SessionState;
 use wire::encode::Report;
 use wire::params::Settings;
 
+use super::retry::Retry;
 use super::statement::{Prepared, Running};
 use crate::trouble::Trouble;
 
@@ -66,8 +67,14 @@ pub struct Work {
     pub pins: u16,
     /// Something has happened that may have taken the last reason away.
     pub may_be_free: bool,
+    /// The transaction has changed what statements name.
+    pub altered: bool,
+    /// From a statement on that may do so, what the client prepares is its own; 0: there is none.
+    pub epoch: u64,
     /// The transaction changes functions.
     pub defines: bool,
+    /// A request that may have to be sent once more.
+    pub retry: Retry,
     /// The server is being asked whether it has.
     pub probe: Probe,
     /// A setting to be made for the transaction before its next request: SET LOCAL … TO DEFAULT has brought it to the
@@ -155,6 +162,7 @@ impl Work {
         self.timed_out = false;
         self.cancelled = false;
         self.held = false;
+        self.retry = Retry::None;
     }
 
     /// Nothing of the last lease may be seen by the next one.
@@ -170,6 +178,8 @@ impl Work {
         self.pins = 0;
         self.may_be_free = false;
         self.defines = false;
+        self.altered = false;
+        self.epoch = 0;
         self.probe = Probe::None;
         self.notice = None;
         self.local_default = None;

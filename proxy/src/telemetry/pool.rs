@@ -260,6 +260,8 @@ pool_cells! {
         prepared_injected,
         /// Prepared statements closed on an upstream to make room.
         prepared_evictions,
+        /// Requests sent once more because the upstream's statement was out of date.
+        prepared_retries,
         /// Statements sent before a client's request to give it its settings.
         settings_sent,
         /// Clients that gave up an upstream that they had kept, because nothing of theirs was left on it.

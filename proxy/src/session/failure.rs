@@ -1,0 +1,89 @@
+//! What a server's error means for what was noted when the messages were sent that it answers.
+
+use std::time::Instant;
+
+use policy::verdict::Refusal;
+use wire::error::ErrorFields;
+use wire::pipeline::{Awaited, Fate, Owed};
+use wire::tag::TransactionStatus;
+
+use super::reply::Message;
+use super::statement::Running;
+use super::{Session, provide, unnamed};
+use crate::telemetry::Sqlstate;
+use crate::trouble::Trouble;
+use crate::upstream::{NAMED, UNNAMED, Upstream};
+
+impl Session {
+    /// An error has come, and has taken `skipped` with it: what was noted when these were sent is not so.
+    pub(super) fn on_error(&mut self, upstream: &mut Upstream, message: Message<'_>, skipped: Vec<Owed>, now: Instant) {
+        upstream.work.failed = true;
+        let sqlstate = Sqlstate::new(ErrorFields::new(message.body()).sqlstate().as_bytes());
+        if skipped.is_empty() {
+            // A simple query, or the commit that a Sync made.
+            if let Some(running) = upstream.work.running.front_mut()
+                && upstream.pipeline.head().is_some_and(|owed| owed.awaited == Awaited::Query)
+            {
+                running.error = Some(sqlstate);
+                upstream.tainted |= running.outlives_failure();
+            }
+            return;
+        }
+        if let Some(user) = skipped.first().filter(|owed| provide::uses_statement(owed))
+            && provide::is_of_its_making(ErrorFields::new(message.body()).sqlstate().as_bytes())
+        {
+            upstream.tainted |= !upstream.prepared.doubt(user.note);
+        }
+        let (mut renamed, mut unnamed) = (0, 0);
+        for (place, owed) in skipped.iter().enumerate() {
+            let first = place == 0;
+            upstream.skipped(owed);
+            match owed.awaited {
+                Awaited::Execute | Awaited::Query if first => {
+                    upstream.tainted |= upstream.work.running.front().is_some_and(Running::outlives_failure);
+                    self.finish(upstream, 0, Some(sqlstate), false, now);
+                }
+                Awaited::Execute | Awaited::Query if owed.fate == Fate::Forward => {
+                    upstream.work.running.pop_front();
+                }
+                Awaited::DescribeStatement | Awaited::DescribePortal => {
+                    upstream.work.describing.pop_front();
+                }
+                _ => {}
+            }
+            renamed += usize::from(unnamed::changes(owed, NAMED));
+            unnamed += usize::from(owed.fate == Fate::Forward && unnamed::changes(owed, UNNAMED));
+        }
+        let own =
+            |owed: &Owed| owed.fate == Fate::Forward && owed.awaited == Awaited::Parse && owed.note & UNNAMED != 0;
+        let failed = skipped.first().is_some_and(own);
+        self.skip_unnamed(upstream, unnamed, failed);
+        self.statements.revert(renamed);
+        self.ctl.prepared.set(self.statements.len());
+        if skipped.first().is_some_and(|owed| owed.awaited == Awaited::Parse && owed.fate == Fate::Forward) {
+            self.count_failed_parse(upstream, sqlstate, now);
+        }
+    }
+
+    /// The server says that it ends this connection, and the client need not go with it.
+    pub(super) fn is_farewell(&self, upstream: &Upstream, message: Message<'_>) -> bool {
+        let fatal = matches!(ErrorFields::new(message.body()).severity(), b"FATAL" | b"PANIC");
+        fatal && !self.stays_with(upstream) && upstream.pipeline.status() == TransactionStatus::Idle
+    }
+
+    /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.
+    pub(super) fn translate_error(&self, upstream: &Upstream, message: Message<'_>) -> Option<Trouble> {
+        let code = ErrorFields::new(message.body()).sqlstate();
+        let limit = self.statement_limit()?;
+        if code != wire::error::Sqlstate::QUERY_CANCELED || upstream.work.cancelled {
+            return None;
+        }
+        if !upstream.work.timed_out && self.has_shorter_timeout(limit) {
+            return None;
+        }
+        let tenant = self.worker.shared.directory.name(self.tenant);
+        let trouble = Trouble::from(Refusal::StatementTimeout { tenant: (&*tenant).into(), limit });
+        self.count_trouble(&trouble);
+        Some(trouble)
+    }
+}
