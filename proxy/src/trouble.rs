@@ -30,6 +30,8 @@ pub enum Trouble {
     SettingsFailed,
     /// 42P05: the client prepares a statement under a name that it has already given, as a server would say.
     DuplicateStatement(Box<str>),
+    /// 0A000: what a prepared statement returns has changed since its client was told, as a server would say.
+    StaleStatement,
 }
 
 impl From<Refusal> for Trouble {
@@ -54,7 +56,7 @@ impl Trouble {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_fatal(),
-            Self::Server { .. } | Self::Listen { .. } | Self::DuplicateStatement(_) => false,
+            Self::Server { .. } | Self::Listen { .. } | Self::DuplicateStatement(_) | Self::StaleStatement => false,
             Self::Protocol(_) | Self::SettingsFailed => true,
         }
     }
@@ -74,6 +76,7 @@ impl Trouble {
             Self::Protocol(error) => error.sqlstate(),
             Self::SettingsFailed => Sqlstate::CONNECTION_FAILURE,
             Self::DuplicateStatement(_) => Sqlstate::parse(b"42P05").unwrap_or(Sqlstate::INTERNAL_ERROR),
+            Self::StaleStatement => Sqlstate::FEATURE_NOT_SUPPORTED,
         }
     }
 
@@ -106,6 +109,9 @@ impl Trouble {
             Self::DuplicateStatement(name) => {
                 Report::new(severity, self.sqlstate(), format!("prepared statement \"{name}\" already exists"))
             }
+            // Drivers that prepare anew by themselves look for the server's function.
+            Self::StaleStatement => Report::new(severity, self.sqlstate(), "cached plan must not change result type")
+                .routine("RevalidateCachedQuery"),
         }
     }
 

@@ -52,12 +52,14 @@ pub struct Report {
     pub detail: Option<String>,
     /// What to change.
     pub hint: Option<String>,
+    /// The server's function that says so, where we say what a server would say.
+    pub routine: Option<&'static str>,
 }
 
 impl Report {
     /// A report with a message alone.
     pub fn new(severity: Severity, sqlstate: Sqlstate, message: impl Into<String>) -> Self {
-        Self { severity, sqlstate, message: message.into(), detail: None, hint: None }
+        Self { severity, sqlstate, message: message.into(), detail: None, hint: None, routine: None }
     }
 
     /// The same with a detail.
@@ -71,6 +73,13 @@ impl Report {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same in the name of a function of the server.
+    #[must_use]
+    pub fn routine(mut self, routine: &'static str) -> Self {
+        self.routine = Some(routine);
         self
     }
 

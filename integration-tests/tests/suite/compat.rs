@@ -136,3 +136,36 @@ fn a_change_past_the_proxy_is_met_by_sending_the_request_once_more() {
         }
     });
 }
+
+#[test]
+fn rows_are_never_told_apart_by_a_description_from_before_a_change() {
+    let site = Site::pooled(PoolMode::Transaction, 2);
+    let (mut client, mut other) = (site.client(), site.client());
+    client.query("create table shelf (a int, b int); insert into shelf values (1, 2)").ok();
+    let run = |client: &mut RawClient, name: &str| client.bind(name, &[]).execute().sync().reply();
+    assert_eq!(prepare_and_describe(&mut client, "look").shape(), "1tTZ");
+    client.parse("keep", "select a from shelf where a = $1").say(frontend::describe(b'S', "keep")).sync().reply().ok();
+    client.parse("blind", "select *, 1 as one from shelf").sync().reply().ok();
+    client.query("alter table shelf alter b type text").ok();
+    // The client's next server is one that holds none of its statements, and knows no before.
+    other.query("begin").ok();
+    for _ in 0..2 {
+        let refused = run(&mut client, "look");
+        assert_eq!((refused.shape().as_str(), refused.error().code()), ("EZ", "0A000"));
+        assert_eq!(refused.error().message(), "cached plan must not change result type");
+    }
+    let described = client.say(frontend::describe(b'S', "look")).sync().reply();
+    assert_eq!(described.error().code(), "0A000");
+    // In a transaction it fails like any other statement.
+    client.query("begin").ok();
+    assert_eq!(run(&mut client, "look").error().code(), "0A000");
+    assert_eq!(client.query("select 1").error().code(), "25P02");
+    client.query("rollback").ok();
+    // What is the same goes on, and what nobody was told of cannot be mistaken.
+    assert_eq!(client.bind("keep", &["1"]).execute().sync().reply().value(), "1");
+    assert_eq!(run(&mut client, "blind").shape(), "2DCZ");
+    // Prepared anew it is another statement.
+    client.say(frontend::close(b'S', "look")).sync().reply().ok();
+    assert_eq!(prepare_and_describe(&mut client, "look").shape(), "1tTZ");
+    assert_eq!(run(&mut client, "look").shape(), "2DCZ");
+}

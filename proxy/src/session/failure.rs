@@ -46,6 +46,7 @@ impl Session {
                 Awaited::Execute | Awaited::Query if owed.fate == Fate::Forward => {
                     upstream.work.running.pop_front();
                 }
+                Awaited::DescribeStatement if owed.fate == Fate::Swallow => upstream.work.verifying = None,
                 Awaited::DescribeStatement | Awaited::DescribePortal => {
                     upstream.work.describing.pop_front();
                 }

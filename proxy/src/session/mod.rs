@@ -33,6 +33,7 @@ pub mod statement;
 mod translate;
 mod unnamed;
 mod untracked;
+mod verify;
 pub mod work;
 
 use std::hash::RandomState;

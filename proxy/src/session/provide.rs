@@ -23,6 +23,19 @@ pub(super) enum Name<'a> {
     Alien(&'a [u8]),
 }
 
+/// How the server is to be told which statement a client means.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Located<'a> {
+    /// By this name.
+    As(Name<'a>),
+    /// By the client's own.
+    AsNamed,
+    /// The server is asked something first.
+    Later,
+    /// Not at all: its result has changed.
+    Stale,
+}
+
 impl Name<'_> {
     /// What is noted of a message that uses the statement: its id if the name is ours.
     pub(super) fn note(self) -> u64 {
@@ -46,7 +59,6 @@ impl Name<'_> {
 
 impl Session {
     /// Makes sure that the server can tell what the client means by a statement's name, before what stands at `at`.
-    /// Returns the name that it has there; `None`: the client's own.
     #[inline]
     pub(super) fn locate<'a>(
         &mut self,
@@ -54,23 +66,29 @@ impl Session {
         outbox: &mut Outbox<'_>,
         at: usize,
         name: &'a [u8],
-    ) -> Option<Name<'a>> {
+    ) -> Located<'a> {
         if self.own_names && !name.is_empty() {
-            return None;
+            return Located::AsNamed;
         }
         match self.find_statement(name) {
             // Too long to be parsed again, and its server is another one: as if it did not exist.
             Some(prepared) if prepared.query.is_none() && upstream.unnamed != Some(prepared.id) => {
                 self.unknown_statement(upstream, outbox, at, name);
-                None
+                Located::AsNamed
             }
+            Some(prepared) if prepared.stale.get() => Located::Stale,
+            Some(_) if upstream.work.verifying.is_some() => Located::Later,
             Some(prepared) => {
                 self.provide(upstream, outbox, at, &prepared, name.is_empty());
-                (!name.is_empty() && prepared.query.is_some()).then_some(Name::Ours(prepared.id))
+                match !name.is_empty() && prepared.query.is_some() {
+                    _ if upstream.work.verifying.is_some() => Located::Later,
+                    true => Located::As(Name::Ours(prepared.id)),
+                    false => Located::AsNamed,
+                }
             }
             None => {
                 self.unknown_statement(upstream, outbox, at, name);
-                is_ours(name).then_some(Name::Alien(name))
+                if is_ours(name) { Located::As(Name::Alien(name)) } else { Located::AsNamed }
             }
         }
     }
@@ -119,7 +137,7 @@ impl Session {
         upstream: &mut Upstream,
         outbox: &mut Outbox<'_>,
         at: usize,
-        prepared: &Prepared,
+        prepared: &Rc<Prepared>,
         unnamed: bool,
     ) {
         let Some(query) = prepared.query.as_deref() else {
@@ -140,7 +158,16 @@ impl Session {
                 self.pool.meter.prepared_injected.increment();
                 self.evict(upstream, outbox, at, evict);
                 self.push(upstream, Awaited::Parse, Fate::Swallow, prepared.id);
-                write_parse(outbox.insert(at), Some(prepared.id), query, &prepared.types);
+                if !self.is_dated(upstream, prepared) {
+                    return write_parse(outbox.insert(at), Some(prepared.id), query, &prepared.types);
+                }
+                // Its parameters have the types that the client was told, as they would on the server that it had before.
+                let types = types_of(&prepared.parameters.borrow());
+                write_parse(outbox.insert(at), Some(prepared.id), query, &types);
+                self.push(upstream, Awaited::DescribeStatement, Fate::Swallow, 0);
+                let statement = [Target::Statement as u8];
+                write_renamed(outbox.insert(at), Frontend::Describe, &statement, Name::Ours(prepared.id), 0);
+                upstream.work.verifying = Some(prepared.clone());
             }
         }
     }
@@ -229,6 +256,12 @@ pub(super) fn write_renamed(out: &mut Vec<u8>, tag: Frontend, before: &[u8], nam
     if let Some(field) = out.get_mut(start + 1..start + frame::HEAD) {
         field.copy_from_slice(&length.to_be_bytes());
     }
+}
+
+/// Parameter types as a Parse declares them.
+fn types_of(parameters: &[u32]) -> Vec<u8> {
+    let count = (parameters.len() as u16).to_be_bytes();
+    count.into_iter().chain(parameters.iter().flat_map(|oid| oid.to_be_bytes())).collect()
 }
 
 /// Parse, under our name of the statement or unnamed.

@@ -9,6 +9,7 @@ use wire::view::{self, Bind, Columns};
 
 use super::Session;
 use super::statement::{Look, Prepared, Running, Tags};
+use super::verify::result_of;
 use super::work::{MAX_SAMPLES, Portal};
 use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, Sqlstate};
 use crate::trouble::Trouble;
@@ -154,6 +155,7 @@ impl Session {
                 let parameters = prepared.parameters.borrow().clone();
                 let describe = || telemetry.description(description(parameters, body));
                 prepared.columns.set(prepared.known.shape.columns(body, describe));
+                prepared.told(result_of(body));
                 // An Execute that was sent in the same request knows only now.
                 for running in &mut upstream.work.running {
                     if running.prepared.as_ref().is_some_and(|other| Rc::ptr_eq(other, &prepared)) {

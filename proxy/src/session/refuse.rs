@@ -42,6 +42,18 @@ impl Session {
         Ok(())
     }
 
+    /// A message uses a statement whose result is another one than the client was told.
+    #[cold]
+    pub(super) fn refuse_stale(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+    ) -> Result<Next, End> {
+        self.refuse_parse(upstream, outbox, message, Trouble::StaleStatement)
+    }
+
+    /// A message of the extended protocol is refused.
     pub(super) fn refuse_parse(
         &mut self,
         upstream: &mut Upstream,

@@ -16,6 +16,7 @@ use wire::view;
 use super::ctl::State;
 use super::outbox::Outbox;
 use super::retry::Retry;
+use super::verify;
 use super::work::Probe;
 use super::{End, Session};
 use crate::upstream::{Listens, NAMED, Streaming, UNNAMED, Upstream};
@@ -258,8 +259,19 @@ impl Session {
                 let describing = owed.is_some_and(|owed| owed.awaited != Awaited::Query);
                 self.on_columns(upstream, message.bytes, describing);
             }
-            Backend::ParameterDescription => self.on_parameter_types(upstream, message.body()),
-            Backend::NoData => drop(upstream.work.describing.pop_front()),
+            Backend::RowDescription | Backend::NoData if ours => {
+                let result = match message.tag {
+                    Backend::NoData => Some(verify::NO_RESULT),
+                    _ => verify::result_of(message.body()).filter(|_| message.whole),
+                };
+                self.verified(upstream, result);
+            }
+            Backend::ParameterDescription if !ours => self.on_parameter_types(upstream, message.body()),
+            Backend::NoData => {
+                if let Some(Some(prepared)) = upstream.work.describing.pop_front() {
+                    prepared.told(Some(verify::NO_RESULT));
+                }
+            }
             _ => {}
         }
         Ok(())

@@ -167,6 +167,12 @@ pub struct Prepared {
     pub parameters: RefCell<Box<[u32]>>,
     /// Id of the description of its columns, once a Describe has told them; 0: not known.
     pub columns: Cell<u32>,
+    /// The epoch of the schema that it was prepared in.
+    pub epoch: u64,
+    /// The result that clients were told, hashed; 0: none was ([`super::verify`]).
+    pub result: Cell<u64>,
+    /// Its result is another one now: its clients have to prepare it anew.
+    pub stale: Cell<bool>,
 }
 
 /// What the comments at a text's ends say.
@@ -340,7 +346,7 @@ impl Brain {
             self.prepared_bytes = self.prepared.keys().map(|(query, types, _)| query.len() + types.len()).sum();
         }
         let id = shared.statement_id(query, types, place);
-        let prepared = Rc::new(Prepared::new(id, look, Some(query), types, tags));
+        let prepared = Rc::new(Prepared { epoch: place.epoch, ..Prepared::new(id, look, Some(query), types, tags) });
         if self.prepared.len() < MAX_PREPARED && self.prepared_bytes + size <= MAX_PREPARED_BYTES {
             self.prepared_bytes += size;
             self.prepared.insert(key, prepared.clone());
@@ -427,6 +433,9 @@ impl Prepared {
             // What the client declares; a Describe tells the rest.
             parameters: RefCell::new(view::parameter_types(types).map(Iterator::collect).unwrap_or_default()),
             columns: Cell::new(0),
+            epoch: 0,
+            result: Cell::new(0),
+            stale: Cell::new(false),
         }
     }
 }

@@ -14,7 +14,7 @@ use wire::view::{Bind, Execute, Named, Parse, function, query};
 use super::effects::is_of_large_objects;
 use super::listen::Enlisted;
 use super::outbox::Outbox;
-use super::provide::{hold, is_ours, write_renamed};
+use super::provide::{Located, hold, is_ours, write_renamed};
 use super::request::{head, malformed};
 use super::retry::Retry;
 use super::work::MAX_SAMPLES;
@@ -318,8 +318,13 @@ impl Session {
             {
                 self.forget_sequences(upstream, outbox, message.at, prepared.known.script.as_deref())?;
             }
-            let name = self.locate(upstream, outbox, message.at, bind.statement);
-            if let Some(name) = name {
+            let located = self.locate(upstream, outbox, message.at, bind.statement);
+            match located {
+                Located::Later => return Ok(Next::Hold),
+                Located::Stale if message.is_whole() => return self.refuse_stale(upstream, outbox, message),
+                _ => {}
+            }
+            if let Located::As(name) = located {
                 note = name.note();
                 let before = bind.portal.len() + 1;
                 let after = before + bind.statement.len() + 1;
@@ -360,7 +365,13 @@ impl Session {
             return Ok(Next::Hold);
         }
         let mut note = 0;
-        if let Some(name) = self.locate(upstream, outbox, message.at, named.name) {
+        let located = self.locate(upstream, outbox, message.at, named.name);
+        match located {
+            Located::Later => return Ok(Next::Hold),
+            Located::Stale => return self.refuse_stale(upstream, outbox, message),
+            _ => {}
+        }
+        if let Located::As(name) = located {
             note = name.note();
             outbox.skip(message.at, message.end);
             let statement = [Target::Statement as u8];

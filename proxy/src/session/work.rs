@@ -73,6 +73,8 @@ pub struct Work {
     pub epoch: u64,
     /// The transaction changes functions.
     pub defines: bool,
+    /// A statement whose result the server is being asked for ([`super::verify`]).
+    pub verifying: Option<Rc<Prepared>>,
     /// A request that may have to be sent once more.
     pub retry: Retry,
     /// The server is being asked whether it has.
@@ -171,6 +173,7 @@ impl Work {
         self.end_transaction();
         self.running.clear();
         self.describing.clear();
+        self.verifying = None;
         self.unnamed.clear();
         self.prologue = None;
         self.failed = false;

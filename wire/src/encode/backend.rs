@@ -36,6 +36,7 @@ fn report_message(out: &mut Vec<u8>, tag: Backend, report: &Report) {
         (Field::Message, Some(report.message.as_str())),
         (Field::Detail, report.detail.as_deref()),
         (Field::Hint, report.hint.as_deref()),
+        (Field::Routine, report.routine),
     ];
     for (field, text) in fields {
         let Some(text) = text else { continue };
