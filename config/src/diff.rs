@@ -74,6 +74,8 @@ fn flat(settings: &Settings) -> Flat {
     };
     put(&["listen"], format!("{:?}", settings.listen));
     put(&["listen_reuse_port"], settings.listen_reuse_port.to_string());
+    put(&["unix_socket_mode"], format!("{:o}", settings.unix_socket.mode));
+    put(&["unix_socket_group"], format!("{:?}", settings.unix_socket.group));
     put(&["workers"], settings.workers.to_string());
     put(&["max_clients"], settings.max_clients.to_string());
     put(&["max_upstreams"], settings.max_upstreams.to_string());

@@ -1,5 +1,6 @@
 //! The validated settings. Every duration, size and name in here has been checked.
 
+mod address;
 mod auth;
 mod limits;
 mod listen;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use address::{ListenAddress, UnixSocket};
 pub use auth::*;
 pub use limits::{DatabaseLimits, UserLimits};
 pub use listen::{Listen, ListenLoss, ListenWay};
@@ -25,9 +27,11 @@ pub use upstream::{Host, SessionAttrs, Upstream};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Where clients connect. At least one.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// Other processes may listen there too.
     pub listen_reuse_port: bool,
+    /// Who may connect by Unix sockets.
+    pub unix_socket: UnixSocket,
     /// The HTTP port for operators; `None` switches it off.
     pub admin: Option<Admin>,
     /// Worker threads, at least 1.

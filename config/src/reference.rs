@@ -67,7 +67,7 @@ fn kind(kind: Kind) -> String {
         Kind::Text => "text".to_owned(),
         Kind::Secret => "secret text".to_owned(),
         Kind::Word(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "),
-        Kind::Addresses => "address:port, or a list of them".to_owned(),
+        Kind::Addresses => "address:port, /folder:port, or a list of them".to_owned(),
         Kind::Networks => "list of addresses and networks".to_owned(),
         Kind::AddressOrOff => "address:port or `\"off\"`".to_owned(),
         Kind::Url => "URL".to_owned(),

@@ -38,7 +38,7 @@ pub(crate) enum Kind {
     Secret,
     /// One of these words.
     Word(&'static [&'static str]),
-    /// `address:port`, or a list of such.
+    /// `address:port`, `/folder:port`, or a list of such.
     Addresses,
     /// Addresses and networks, in a list or with commas between them; may be empty.
     Networks,

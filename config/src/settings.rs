@@ -49,7 +49,7 @@ impl Settings {
     /// What is allowed and probably not meant, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let network = self.listen.iter().find(|address| !address.ip().is_loopback());
+        let network = self.listen.iter().filter_map(ListenAddress::tcp).find(|address| !address.ip().is_loopback());
         let trusts = self.auth.hba.is_none() && self.auth.method == AuthMethod::Trust;
         if let Some(address) = network.filter(|_| trusts) {
             warnings.push(format!(
@@ -89,6 +89,7 @@ impl Builder<'_> {
         let mut settings = Settings {
             listen: self.addresses(&["listen"]),
             listen_reuse_port: self.flag(&["listen_reuse_port"]),
+            unix_socket: self.unix_socket(),
             admin: self.admin(),
             workers: self.count(&["workers"]),
             max_clients: self.count(&["max_clients"]),
@@ -122,9 +123,19 @@ impl Builder<'_> {
         settings
     }
 
+    fn unix_socket(&mut self) -> UnixSocket {
+        let written = self.text(&["unix_socket_mode"]).unwrap_or_default();
+        let octal = written.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        let mode = u32::from_str_radix(&written, 8).ok().filter(|mode| octal && *mode <= 0o777);
+        if mode.is_none() {
+            self.wrong(&["unix_socket_mode"], "is no set of permissions; write them in octal, such as \"0770\"");
+        }
+        UnixSocket { mode: mode.unwrap_or_default(), group: self.text(&["unix_socket_group"]) }
+    }
+
     fn admin(&mut self) -> Option<Admin> {
         let token = self.secret(&["admin"], "token");
-        let listen = self.addresses(&["admin", "listen"]).first().copied()?;
+        let listen = self.address(&["admin", "listen"])?;
         if token.is_none() && !listen.ip().is_loopback() {
             self.wrong(&["admin", "listen"], "is reachable from the network and has no token; set admin.token or admin.token_file, or listen on 127.0.0.1");
         }
@@ -297,8 +308,8 @@ impl Builder<'_> {
         if listed && !found && self.written.mistakes.is_empty() {
             self.wrong(&["auth", "method"], "lets only listed users in, and none is listed; add [users.NAME], auth.userlist or auth.query_user, or use \"passthrough\"");
         }
-        let bound =
-            settings.admin.as_ref().filter(|admin| admin.listen.port() != 0 && settings.listen.contains(&admin.listen));
+        let listens = |address: SocketAddr| settings.listen.contains(&ListenAddress::Tcp(address));
+        let bound = settings.admin.as_ref().filter(|admin| admin.listen.port() != 0 && listens(admin.listen));
         if bound.is_some() {
             self.wrong(&["admin", "listen"], "is the same address as listen; give the admin port another port");
         }

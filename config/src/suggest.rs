@@ -3,10 +3,12 @@
 use crate::schema;
 
 /// What other poolers and PostgreSQL call it, and our key for it.
-const ELSEWHERE: [(&str, &str); 22] = [
+const ELSEWHERE: [(&str, &str); 24] = [
     ("listen_addr", "listen"),
     ("listen_port", "listen"),
     ("port", "listen"),
+    ("unix_socket_dir", "listen"),
+    ("unix_socket_directories", "listen"),
     ("max_client_conn", "max_clients"),
     ("max_connections", "max_clients"),
     ("pool_mode", "pool.mode"),
@@ -32,11 +34,12 @@ const ELSEWHERE: [(&str, &str); 22] = [
 pub(crate) fn unknown_key(path: &[&str]) -> String {
     let (key, parent) = path.split_last().map_or(("", path), |(key, parent)| (*key, parent));
     let siblings = schema::children(parent);
-    if let Some(near) = nearest(key, &siblings) {
-        return format!("there is no such key; did you mean {near}?");
-    }
+    // What is written just so elsewhere is no slip of the pen.
     if let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == key) {
         return format!("there is no such key; here it is called {ours}");
+    }
+    if let Some(near) = nearest(key, &siblings) {
+        return format!("there is no such key; did you mean {near}?");
     }
     let elsewhere = schema::all().find(|row| row.path.rsplit('.').next() == Some(key));
     if let Some(row) = elsewhere {

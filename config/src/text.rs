@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::mistake::{Mistake, Place};
 use crate::schema::{self, Found, Kind, Row};
-use crate::{Network, Overrides, Sources, suggest, units};
+use crate::{ListenAddress, Network, Overrides, Sources, suggest, units};
 
 /// A value that has the type of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub(crate) enum Value {
     Count(u64),
     Time(Duration),
     Text(String),
-    Addresses(Vec<SocketAddr>),
+    Addresses(Vec<ListenAddress>),
+    Address(Option<SocketAddr>),
     Networks(Vec<Network>),
 }
 
@@ -154,7 +155,7 @@ impl Walk<'_> {
                             "holds something that is not text; write [\"127.0.0.1:6432\", \"[::1]:6432\"]".to_owned()
                         );
                     };
-                    all.push(address(&self.interpolated(text)?)?);
+                    all.push(place(&self.interpolated(text)?)?);
                 }
                 if all.is_empty() {
                     Err("is empty; name at least one address".to_owned())
@@ -284,20 +285,28 @@ pub(crate) fn parse(row: &Row, text: &str, quoted: Quoted, sources: &dyn Sources
         Kind::Word(words) => {
             Err(format!("{} is not one of {}{}", shown(text), words.join(", "), suggest::among(text, words)))
         }
-        Kind::AddressOrOff if text == "off" => Ok(Value::Addresses(Vec::new())),
-        Kind::AddressOrOff => Ok(Value::Addresses(vec![address(text)?])),
+        Kind::AddressOrOff if text == "off" => Ok(Value::Address(None)),
+        Kind::AddressOrOff => Ok(Value::Address(Some(address(text)?))),
         Kind::Networks => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(network).collect::<Result<_, _>>().map(Value::Networks)
         }
         Kind::Addresses => {
-            text.split(',').map(|part| address(part.trim())).collect::<Result<_, _>>().map(Value::Addresses)
+            text.split(',').map(|part| place(part.trim())).collect::<Result<_, _>>().map(Value::Addresses)
         }
     }
 }
 
 fn network(text: &str) -> Result<Network, String> {
     Network::parse(text).map_err(|sentence| format!("{} {sentence}", shown(text)))
+}
+
+/// A path is a Unix socket, anything else an address of TCP.
+fn place(text: &str) -> Result<ListenAddress, String> {
+    if text.starts_with('/') {
+        return ListenAddress::parse_unix(text).map_err(|sentence| format!("{} {sentence}", shown(text)));
+    }
+    address(text).map(ListenAddress::Tcp)
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

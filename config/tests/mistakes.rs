@@ -94,6 +94,23 @@ fn one_mistake_one_sentence() {
             "max_clients = true",
             "f:1: max_clients: is not possible; write a whole number from 1 to 1000000, without quotes",
         ),
+        ("unix_socket_dir = '/run'", "f:1: unix_socket_dir: there is no such key; here it is called listen"),
+        (
+            "listen = '/run/pgweir'",
+            "f:1: listen: \"/run/pgweir\" has no port from 1 to 65535 at its end; write /run/pgweir:6432",
+        ),
+        (
+            "listen = '/run/.s.PGSQL.0'",
+            "f:1: listen: \"/run/.s.PGSQL.0\" has no port from 1 to 65535 at its end; write /run/pgweir:6432",
+        ),
+        (
+            "unix_socket_mode = '0888'",
+            "f:1: unix_socket_mode: is no set of permissions; write them in octal, such as \"0770\"",
+        ),
+        (
+            "unix_socket_mode = '7777'",
+            "f:1: unix_socket_mode: is no set of permissions; write them in octal, such as \"0770\"",
+        ),
         ("listen = []", "f:1: listen: is empty; name at least one address"),
         (
             "listen = '6432'",

@@ -1,25 +1,30 @@
 //! A scripted client that says exactly what it is told, and reads with a deadline.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
+use config::ListenAddress;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::frontend;
 use crate::message::{Fields, Message};
 use crate::patience::PATIENCE;
 use crate::reply::Reply;
 
-/// A client on one TCP connection.
+/// A client on one connection, over TCP or a Unix socket.
 ///
 /// What is said is gathered and leaves in one `send` at the next read, [`RawClient::send`] or drop-free end of a
 /// chain, so that pipelines are pipelines; [`RawClient::send_in_pieces`] cuts it up instead. Reads fail the test after
 /// [`PATIENCE`].
 #[derive(Debug)]
 pub struct RawClient {
-    stream: TcpStream,
+    stream: Socket,
+    place: ListenAddress,
     outgoing: Vec<u8>,
     /// Parameters that the server reported, the newest last.
     pub parameters: Vec<(String, String)>,
@@ -29,33 +34,51 @@ pub struct RawClient {
 
 impl RawClient {
     /// Connects and says nothing yet.
-    pub fn connect(address: SocketAddr) -> Self {
-        Self::try_connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"))
+    pub fn connect(place: impl Into<ListenAddress>) -> Self {
+        let place = place.into();
+        Self::try_connect(place.clone()).unwrap_or_else(|error| panic!("cannot connect to {place}: {error}"))
     }
 
     /// Connects if somebody listens.
-    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_nodelay(true)?;
+    pub fn try_connect(place: impl Into<ListenAddress>) -> io::Result<Self> {
+        let place = place.into();
+        let stream = match &place {
+            ListenAddress::Tcp(address) => {
+                let stream = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+                stream.connect_timeout(&(*address).into(), PATIENCE)?;
+                stream.set_tcp_nodelay(true)?;
+                stream
+            }
+            ListenAddress::Unix(path) => {
+                let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                stream.connect(&SockAddr::unix(path)?)?;
+                stream
+            }
+        };
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, outgoing: Vec::new(), parameters: Vec::new(), key: None })
+        Ok(Self { stream, place, outgoing: Vec::new(), parameters: Vec::new(), key: None })
     }
 
     /// Connects and logs in without a password.
-    pub fn login(address: SocketAddr, user: &str, database: &str) -> Self {
-        Self::login_with(address, &[("user", user), ("database", database)], "")
+    pub fn login(place: impl Into<ListenAddress>, user: &str, database: &str) -> Self {
+        Self::login_with(place, &[("user", user), ("database", database)], "")
     }
 
     /// Connects and logs in with these startup parameters; `password` is used if one is asked for.
-    pub fn login_with(address: SocketAddr, parameters: &[(&str, &str)], password: &str) -> Self {
-        Self::try_login(address, parameters, password)
-            .unwrap_or_else(|error| panic!("the login at {address} with {parameters:?} was refused: {error:?}"))
+    pub fn login_with(place: impl Into<ListenAddress>, parameters: &[(&str, &str)], password: &str) -> Self {
+        let place = place.into();
+        Self::try_login(place.clone(), parameters, password)
+            .unwrap_or_else(|error| panic!("the login at {place} with {parameters:?} was refused: {error:?}"))
     }
 
     /// Connects and logs in, or returns the error that the server gave.
-    pub fn try_login(address: SocketAddr, parameters: &[(&str, &str)], password: &str) -> Result<Self, Fields> {
-        let mut client = Self::connect(address);
+    pub fn try_login(
+        place: impl Into<ListenAddress>,
+        parameters: &[(&str, &str)],
+        password: &str,
+    ) -> Result<Self, Fields> {
+        let mut client = Self::connect(place);
         client.say(frontend::startup(frontend::PROTOCOL_3_0, parameters));
         client.finish_login(parameters, password)?;
         Ok(client)
@@ -230,7 +253,7 @@ impl RawClient {
     pub fn hears_nothing_for(&mut self, quiet: Duration) -> bool {
         self.send();
         self.stream.set_read_timeout(Some(quiet)).unwrap();
-        let silent = matches!(self.stream.peek(&mut [0]), Err(error) if is_timeout(&error));
+        let silent = matches!(self.stream.peek(&mut [MaybeUninit::uninit()]), Err(error) if is_timeout(&error));
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         silent
     }
@@ -248,7 +271,7 @@ impl RawClient {
     /// Asks for the cancellation of what this client does, on a connection of its own; returns when that is closed.
     pub fn cancel(&self) {
         let (pid, key) = self.key.clone().expect("the server gave a key");
-        cancel(self.peer(), pid, &key);
+        cancel(self.place.clone(), pid, &key);
     }
 
     /// Says that no more will be said, and still reads.
@@ -268,13 +291,13 @@ impl RawClient {
         drop(self);
     }
 
-    /// Where it is connected to.
+    /// Where it is connected to, over TCP.
     pub fn peer(&self) -> SocketAddr {
-        self.stream.peer_addr().expect("a connected client")
+        self.place.tcp().expect("a client that came by TCP")
     }
 
     /// The socket itself, for a second thread that reads or writes on its own.
-    pub fn stream(&self) -> TcpStream {
+    pub fn stream(&self) -> Socket {
         self.stream.try_clone().expect("a socket that can be shared")
     }
 
@@ -285,8 +308,8 @@ impl RawClient {
 }
 
 /// Sends a CancelRequest on a connection of its own, and waits until the server closes it.
-pub fn cancel(address: SocketAddr, pid: u32, key: &[u8]) {
-    let mut client = RawClient::connect(address);
+pub fn cancel(place: impl Into<ListenAddress>, pid: u32, key: &[u8]) {
+    let mut client = RawClient::connect(place);
     client.say(frontend::cancel_request(pid, key)).send();
     client.read_to_end();
 }
@@ -303,7 +326,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// Fills `buffer`; false when the connection ends first.
-fn read_whole(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<bool> {
+fn read_whole(stream: &mut Socket, buffer: &mut [u8]) -> io::Result<bool> {
     match stream.read_exact(buffer) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),

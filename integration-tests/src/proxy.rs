@@ -129,8 +129,9 @@ fn settings(upstream: SocketAddr) -> Settings {
         tls: Arc::default(),
     };
     Settings {
-        listen: vec![anywhere],
+        listen: vec![anywhere.into()],
         listen_reuse_port: false,
+        unix_socket: config::UnixSocket::default(),
         admin: Some(Admin { listen: anywhere, token: None }),
         workers: 2,
         max_clients: 1000,

@@ -1,8 +1,7 @@
 //! A service manager for one service: what systemd does for a unit with `Type=notify-reload` and a socket unit.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
@@ -68,7 +67,7 @@ impl Service {
     }
 
     /// As [`Service::start`]; the process inherits up to two listening sockets, by these names.
-    pub fn start_with(&self, config: &str, sockets: &[(&str, &TcpListener)]) -> Process {
+    pub fn start_with(&self, config: &str, sockets: &[(&str, &dyn AsFd)]) -> Process {
         let number = self.started.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let file = self.folder.file(&format!("pgweir-{number}.toml"), config);
         let log = self.folder.path().join(format!("log-{number}"));
@@ -77,7 +76,7 @@ impl Service {
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh"]).arg(binary()).args(["serve", "--config"]).arg(&file);
         let socket = |place: usize| match sockets.get(place) {
-            Some((_, socket)) => Stdio::from(OwnedFd::from(socket.try_clone().expect("a socket that can be shared"))),
+            Some((_, socket)) => Stdio::from(socket.as_fd().try_clone_to_owned().expect("a socket that can be shared")),
             None => Stdio::null(),
         };
         command.stdin(socket(0)).stdout(socket(1));

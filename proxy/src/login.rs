@@ -273,7 +273,7 @@ impl Gate {
             let total = opening.total;
             let behind = guest.bytes.len() - total;
             match state.receive(&opening, behind, &mut guest.out)? {
-                Opened::Tls(asked) if tls.is_offered() && guest.peer != Peer::Unix => {
+                Opened::Tls(asked) if tls.is_offered() && !guest.peer.is_unix() => {
                     asked.accept(&mut guest.out);
                     guest.bytes.clear();
                     self.secure(guest, &tls, Manner::Asked).await?;

@@ -10,6 +10,7 @@
 //!
 //! How it ends: `stop`.
 
+mod doors;
 pub mod reloads;
 mod signals;
 mod state;
@@ -18,12 +19,12 @@ mod stop;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
-use config::{Changes, Settings};
+use config::{Changes, ListenAddress, Settings};
 use policy::tenant::Directory;
 use rand::RngExt;
 use tokio::runtime::LocalOptions;
@@ -34,7 +35,7 @@ use crate::analyst::{Analyst, AnalystSettings, FindingsStore};
 use crate::cancel::siblings;
 use crate::commands::Commands;
 use crate::listeners::inherited::Inherited;
-use crate::listeners::{self, Change, Listener};
+use crate::listeners::{self, Change};
 use crate::login::{limits_of, target_of};
 use crate::shared::Counted;
 use crate::shared::{Shared, WorkerSeat};
@@ -45,6 +46,7 @@ use crate::worker::{self, Mail};
 
 /// Findings kept; the least recently seen go first.
 const MAX_FINDINGS: usize = 10_000;
+use doors::Doors;
 pub use signals::run;
 use state::State;
 use stop::Control;
@@ -55,7 +57,7 @@ pub enum RunError {
     /// An address cannot be listened on.
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The key of the configuration that names it.
         key: &'static str,
         /// Why.
@@ -79,6 +81,15 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Listen { address: ListenAddress::Unix(path), key, cause }
+                if cause.kind() == io::ErrorKind::AddrInUse =>
+            {
+                let path = path.display();
+                write!(
+                    f,
+                    "cannot listen on {path}: another program listens on this socket; stop it, or set {key} to another folder or port"
+                )
+            }
             Self::Listen { address, key, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     f,
@@ -88,7 +99,7 @@ impl fmt::Display for RunError {
             Self::Listen { address, key, cause } => write!(f, "cannot listen on {address} ({key}): {cause}"),
             Self::Inherited(cause) => write!(
                 f,
-                "LISTEN_FDS names a descriptor that is no listening TCP socket: {cause}; use ListenStream= with an address and a port in the socket unit"
+                "LISTEN_FDS names a descriptor that is no listening socket (that of the admin port: of TCP): {cause}; use ListenStream= with an address and a port, or a path, in the socket unit"
             ),
             Self::Tls(cause) => write!(f, "{cause}"),
             Self::System(cause) => write!(f, "the system refused a thread, a timer or a signal: {cause}"),
@@ -125,7 +136,7 @@ pub enum ShutdownMode {
 /// A running proxy. Dropping the handle leaves it running; [`Handle::shutdown`] ends it.
 pub struct Handle {
     shared: Arc<Shared>,
-    listen: Mutex<Vec<Bound>>,
+    listen: Arc<Doors>,
     admin: Option<SocketAddr>,
     listeners: mpsc::UnboundedSender<Change>,
     stop: watch::Sender<Option<ShutdownMode>>,
@@ -133,19 +144,6 @@ pub struct Handle {
     threads: Vec<JoinHandle<()>>,
     analyst: Analyst,
     findings: Arc<FindingsStore>,
-}
-
-/// One address that clients connect to: as the configuration has it, and as it is.
-#[derive(Debug, Clone, Copy)]
-struct Bound {
-    wish: Option<SocketAddr>,
-    address: SocketAddr,
-}
-
-impl From<&Listener> for Bound {
-    fn from(listener: &Listener) -> Self {
-        Self { wish: listener.wish, address: listener.address }
-    }
 }
 
 impl fmt::Debug for Handle {
@@ -187,8 +185,8 @@ pub fn start(settings: Settings) -> Result<Handle, RunError> {
 pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> {
     let tls = crate::tls::make(&settings)?;
     let (listeners, admin) = listeners::open(&settings, world.inherited)?;
-    let bound: Vec<Bound> = listeners.iter().map(Bound::from).collect();
-    let admin_address = admin.as_ref().map(|listener| listener.address);
+    let doors = Arc::new(Doors::new(&listeners));
+    let admin_address = admin.as_ref().and_then(|listener| listener.address.tcp());
 
     let clock = Clock::new(Instant::now(), SystemTime::now());
     let directory = Arc::new(Directory::new(&settings.tenants));
@@ -206,7 +204,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
         WorkerSeat { mail, clients: AtomicUsize::new(0) }
     });
     let seats: Box<[WorkerSeat]> = seats.collect();
-    let port = bound.first().map_or(0, |bound| bound.address.port());
+    let port = doors.addresses().first().map_or(0, ListenAddress::port);
     let place = siblings::find_place(settings.peers.own, port, settings.workers.max(1));
     let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
     let shared =
@@ -223,7 +221,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let context = AdminContext {
         telemetry,
         findings: findings.clone(),
-        state: Arc::new(State { shared: shared.clone(), log_lines_lost: world.log_lines_lost }),
+        state: Arc::new(State { shared: shared.clone(), doors: doors.clone(), log_lines_lost: world.log_lines_lost }),
         token,
     };
     let (to_listeners, changes) = mpsc::unbounded_channel();
@@ -246,7 +244,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     })?);
     Ok(Handle {
         shared,
-        listen: Mutex::new(bound),
+        listen: doors,
         admin: admin_address,
         listeners: to_listeners,
         stop,
@@ -277,15 +275,15 @@ fn spawn<F: Future<Output = ()>>(
 }
 
 impl Handle {
-    /// Where clients connect: the first of the listeners.
+    /// Where clients connect by TCP: the first of the listeners.
     pub fn listen_addr(&self) -> SocketAddr {
-        self.listen_addrs().first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
+        let first = self.listen_addrs().iter().find_map(ListenAddress::tcp);
+        first.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
     /// Where clients connect.
-    pub fn listen_addrs(&self) -> Vec<SocketAddr> {
-        let bound = self.listen.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.iter().map(|bound| bound.address).collect()
+    pub fn listen_addrs(&self) -> Vec<ListenAddress> {
+        self.listen.addresses()
     }
 
     /// The admin port.
@@ -308,9 +306,9 @@ impl Handle {
         let running = self.shared.settings();
         let changes = Changes::between(&running, &settings);
         let settings = settings.without_restart(&running);
-        if let Err(error) = self.relisten(&settings) {
-            self.reload_refused(&error.to_string());
-            return Err(error);
+        let change = self.listen.change(&settings).inspect_err(|error| self.reload_refused(&error.to_string()))?;
+        if let Some(change) = change {
+            drop(self.listeners.send(change));
         }
         self.shared.set_tls(tls);
         self.shared.reloads().succeeded(SystemTime::now(), &changes.restart);
@@ -333,23 +331,6 @@ impl Handle {
     /// Notes that a reload has changed nothing, and why: a line for each mistake.
     pub fn reload_refused(&self, why: &str) {
         self.shared.reloads().refused(SystemTime::now(), why);
-    }
-
-    /// Opens what is new in `listen` and closes what is gone from it. Inherited sockets stay as they are.
-    fn relisten(&self, settings: &Settings) -> Result<(), RunError> {
-        let mut bound = self.listen.lock().unwrap_or_else(PoisonError::into_inner);
-        if bound.iter().any(|bound| bound.wish.is_none()) {
-            return Ok(());
-        }
-        let is_open = |address: &SocketAddr| bound.iter().any(|bound| bound.wish == Some(*address));
-        let mut open = Vec::new();
-        for address in settings.listen.iter().filter(|address| !is_open(address)) {
-            open.push(Listener::bind(*address, "listen", settings.listen_reuse_port)?);
-        }
-        bound.retain(|bound| bound.wish.is_some_and(|wish| settings.listen.contains(&wish)));
-        bound.extend(open.iter().map(Bound::from));
-        drop(self.listeners.send(Change { open, keep: settings.listen.clone() }));
-        Ok(())
     }
 
     /// Gives commands to it.

@@ -28,16 +28,21 @@ pub enum Stream {
 pub enum Peer {
     /// Somebody at this address.
     Tcp(SocketAddr),
-    /// Somebody on this machine, over a Unix socket.
-    Unix,
+    /// Somebody on this machine, over a Unix socket: the process that has connected, if it can be told.
+    Unix(Option<i32>),
 }
 
 impl Peer {
+    /// Over a Unix socket.
+    pub fn is_unix(self) -> bool {
+        matches!(self, Peer::Unix(_))
+    }
+
     /// Nobody can listen in between: a loopback address or a Unix socket.
     pub fn is_local(self) -> bool {
         match self {
             Peer::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Peer::Unix => true,
+            Peer::Unix(_) => true,
         }
     }
 }
@@ -46,7 +51,8 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Tcp(address) => address.fmt(f),
-            Peer::Unix => f.write_str("unix"),
+            // With a colon as other addresses have one, behind which is what changes with each connection.
+            Peer::Unix(process) => write!(f, "unix:{}", process.unwrap_or(0)),
         }
     }
 }

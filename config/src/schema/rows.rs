@@ -68,9 +68,13 @@ const ON: &[&str] = crate::OnUntracked::WORDS;
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
     row("listen", Addresses, Some("127.0.0.1:6432"), AtOnce,
-        "Where clients connect: one `address:port` or a list. Loopback, so that nothing is open to a network unless asked for; 6432 is the port that poolers use."),
+        "Where clients connect: one `address:port` or a list. `/run/pgweir:6432` is a Unix socket, the file `.s.PGSQL.6432` in that folder, which clients find by `host=/run/pgweir port=6432`. Loopback, so that nothing is open to a network unless asked for; 6432 is the port that poolers use."),
     row("listen_reuse_port", Flag, Some("false"), Restart,
-        "Lets another process listen on the same addresses (SO_REUSEPORT), clients' and the admin port's: a new pgweir is started beside the old one, which then drains without refusing anybody. Off, so that a second one started by mistake fails instead of taking a share of the clients."),
+        "Lets another process listen on the same addresses (SO_REUSEPORT), clients' and the admin port's: a new pgweir is started beside the old one, which then drains without refusing anybody. A Unix socket's file is the newer process's from its start on. Off, so that a second one started by mistake fails instead of taking a share of the clients."),
+    row("unix_socket_mode", Text, Some("0777"), AtOnce,
+        "Permissions of the files of Unix sockets, in octal; to connect takes the right to write. Everybody on the machine, as with PostgreSQL: the login decides."),
+    row("unix_socket_group", Text, None, AtOnce,
+        "Group of the files of Unix sockets, by name or number, as for `0770`. Left out: the process's own."),
     row("workers", CountOrAuto(1, 256), Some("auto"), Restart,
         "Worker threads; `\"auto\"`: one for each core. All of them share one pool."),
     row("max_clients", Count(1, 1_000_000), Some("5000"), AtOnce,

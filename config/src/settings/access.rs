@@ -57,10 +57,17 @@ impl Builder<'_> {
         }
     }
 
-    pub(super) fn addresses(&self, path: &[&str]) -> Vec<SocketAddr> {
+    pub(super) fn addresses(&self, path: &[&str]) -> Vec<ListenAddress> {
         match self.value_at(&owned(path)) {
             Some(Value::Addresses(addresses)) => addresses,
             _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn address(&self, path: &[&str]) -> Option<SocketAddr> {
+        match self.value_at(&owned(path)) {
+            Some(Value::Address(address)) => address,
+            _ => None,
         }
     }
 

@@ -38,6 +38,7 @@ fn read(text: &str) -> Settings {
 /// A value other than the default, as TOML.
 fn other_value(row: &Row) -> String {
     match row.path {
+        "unix_socket_mode" => return "'0770'".to_owned(),
         "auth.hba_file" => return "'hba'".to_owned(),
         "auth.ident_file" => return "'maps'".to_owned(),
         "auth.map" => return "'other'\nident_file = 'maps'\nmethod = 'peer'".to_owned(),
@@ -95,6 +96,21 @@ fn expected_key(path: &str) -> String {
         }
         _ => path.trim_end_matches("_file").replace("pool.", "databases.app."),
     }
+}
+
+#[test]
+fn unix_sockets_are_folders_with_ports_and_stand_beside_addresses() {
+    let settings = read(&format!("listen = ['127.0.0.1:1', '/run/pgweir:6432', '/tmp/.s.PGSQL.7']\n{BASE}"));
+    let shown: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["127.0.0.1:1", "/run/pgweir/.s.PGSQL.6432", "/tmp/.s.PGSQL.7"]);
+    assert_eq!(settings.listen.iter().map(ListenAddress::port).collect::<Vec<_>>(), [1, 6432, 7]);
+    assert_eq!(settings.unix_socket, UnixSocket::default());
+    let private =
+        read(&format!("listen = '/run/pgweir/:6432'\nunix_socket_mode = '0770'\nunix_socket_group = 'app'\n{BASE}"));
+    assert_eq!(private.listen, settings.listen[1..2]);
+    assert_eq!(private.unix_socket, UnixSocket { mode: 0o770, group: Some("app".to_owned()) });
+    let on_root = read(&format!("listen = '/:6432'\n{BASE}"));
+    assert_eq!(on_root.listen[0].to_string(), "/.s.PGSQL.6432");
 }
 
 #[test]

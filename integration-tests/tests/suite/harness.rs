@@ -66,7 +66,9 @@ fn a_test_that_is_killed_leaves_no_server_and_no_folder() {
     assert!(Path::new(folder).is_dir());
     test.signal(Signal::Kill);
     eventually("the folder is gone", || !Path::new(folder).exists());
-    eventually("the server is gone", || RawClient::try_connect(address.parse().unwrap()).is_err());
+    eventually("the server is gone", || {
+        RawClient::try_connect(address.parse::<std::net::SocketAddr>().unwrap()).is_err()
+    });
 }
 
 #[test]

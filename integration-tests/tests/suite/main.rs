@@ -46,4 +46,5 @@ mod storms;
 mod timeout;
 mod tls;
 mod traps;
+mod unix;
 mod untracked;

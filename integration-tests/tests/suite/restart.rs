@@ -2,15 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use config::ListenAddress;
 use integration_tests::cluster::free_port;
-use integration_tests::{Cluster, RawClient, Service, Signal, eventually, frontend, http};
+use integration_tests::{Cluster, Message, RawClient, Service, Signal, eventually, frontend, http};
 
 /// Restarts in each test; `PGWEIR_TEST_RESTARTS` asks for more.
-fn restarts() -> usize {
+pub(crate) fn restarts() -> usize {
     std::env::var("PGWEIR_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
@@ -27,34 +29,29 @@ fn free_address() -> SocketAddr {
 }
 
 /// Connects, logs in, asks one question, leaves.
-fn visit(address: SocketAddr) -> Result<(), String> {
+fn visit(place: &ListenAddress) -> Result<(), String> {
     let told = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(15)).map_err(told("connect"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
-    let hello = frontend::startup(frontend::PROTOCOL_3_0, &[("user", "postgres"), ("database", "postgres")]);
-    stream.write_all(&hello).map_err(told("hello"))?;
-    until_ready(&mut stream).map_err(|error| format!("login: {error}"))?;
-    stream.write_all(&frontend::query("select 1")).map_err(told("query"))?;
-    until_ready(&mut stream).map_err(|error| format!("answer: {error}"))?;
-    stream.write_all(&frontend::terminate()).map_err(told("goodbye"))
+    let mut client = RawClient::try_connect(place.clone()).map_err(told("connect"))?;
+    client.say(frontend::startup(frontend::PROTOCOL_3_0, &[("user", "postgres"), ("database", "postgres")]));
+    until_ready(&mut client).map_err(|error| format!("login: {error}"))?;
+    client.say(frontend::query("select 1"));
+    until_ready(&mut client).map_err(|error| format!("answer: {error}"))?;
+    client.say(frontend::terminate()).try_send().map_err(told("goodbye"))
 }
 
-fn until_ready(stream: &mut TcpStream) -> Result<(), String> {
+fn until_ready(client: &mut RawClient) -> Result<(), String> {
     loop {
-        let mut head = [0; 5];
-        stream.read_exact(&mut head).map_err(|error| error.to_string())?;
-        let mut body = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4];
-        stream.read_exact(&mut body).map_err(|error| error.to_string())?;
-        match head[0] {
-            b'Z' => return Ok(()),
-            b'E' => return Err(String::from_utf8_lossy(&body).into_owned()),
-            _ => {}
+        match client.try_read().map_err(|error| error.to_string())? {
+            Some(Message::ReadyForQuery(_)) => return Ok(()),
+            Some(Message::ErrorResponse(error)) => return Err(format!("{error:?}")),
+            Some(_) => {}
+            None => return Err("the connection ended".to_owned()),
         }
     }
 }
 
 /// Clients that come and go without a pause.
-struct Storm {
+pub(crate) struct Storm {
     threads: Vec<std::thread::JoinHandle<()>>,
     over: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -62,14 +59,15 @@ struct Storm {
 }
 
 impl Storm {
-    fn begin(address: SocketAddr) -> Self {
+    pub(crate) fn begin(place: impl Into<ListenAddress>) -> Self {
+        let place = place.into();
         let (over, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let failed = Arc::<Mutex<Vec<String>>>::default();
         let threads = (0..8).map(|_| {
-            let (over, served, failed) = (over.clone(), served.clone(), failed.clone());
+            let (over, served, failed, place) = (over.clone(), served.clone(), failed.clone(), place.clone());
             std::thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    match visit(address) {
+                    match visit(&place) {
                         Ok(()) => drop(served.fetch_add(1, Ordering::Relaxed)),
                         Err(error) => failed.lock().unwrap().push(error),
                     }
@@ -79,7 +77,7 @@ impl Storm {
         Self { threads: threads.collect(), over, served, failed }
     }
 
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.over.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
         let (served, failed) = (self.served.load(Ordering::Relaxed), self.failed.lock().unwrap());
@@ -114,7 +112,7 @@ fn a_socket_of_the_service_manager_outlives_its_processes_and_nobody_is_refused(
     let listen = clients.local_addr().unwrap();
     // What the configuration says of addresses is not asked: both come from outside.
     let config = config(free_address(), free_address(), "");
-    let sockets = [("pgweir.socket", &clients), ("admin", &operators)];
+    let sockets: [(&str, &dyn AsFd); 2] = [("pgweir.socket", &clients), ("admin", &operators)];
     let service = Service::new(true);
     let mut serving = service.start_with(&config, &sockets);
     assert_eq!(http::fetch(operators.local_addr().unwrap(), "/readyz").status, 200);

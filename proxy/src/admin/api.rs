@@ -394,6 +394,11 @@ pub(super) async fn upstreams(State(context): Context, asked: Asked) -> Answer {
     Ok(Json(json!({"upstreams": shown})))
 }
 
+/// `/api/v1/sockets`.
+pub(super) async fn sockets(State(context): Context) -> Json<Value> {
+    Json(json!({"sockets": context.state.sockets()}))
+}
+
 /// `/api/v1/listeners`.
 pub(super) async fn listeners(State(context): Context) -> Json<Value> {
     Json(json!({"listeners": context.state.listeners()}))

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use config::Secret;
 
 pub use server::serve;
-pub use source::{ClientState, Housekeeping, ListenerState, Readiness, StateFuture, StateSource, UpstreamState};
+pub use source::{
+    ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
+};
 
 use crate::analyst::FindingsStore;
 use crate::telemetry::Telemetry;

@@ -37,7 +37,11 @@ fn reload(reloads: &Reloads) -> Value {
 
 fn settings(settings: &Settings) -> Value {
     json!({
-        "listen": settings.listen,
+        "listen": settings.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "unix_socket": {
+            "mode": format!("{:04o}", settings.unix_socket.mode),
+            "group": settings.unix_socket.group,
+        },
         "admin": settings.admin.as_ref().map(|admin| json!({
             "listen": admin.listen,
             "token": admin.token.is_some(),

@@ -105,6 +105,7 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/clients", get(api::clients))
         .route("/api/v1/upstreams", get(api::upstreams))
         .route("/api/v1/listeners", get(api::listeners))
+        .route("/api/v1/sockets", get(api::sockets))
         .route("/api/v1/untracked", get(super::untracked::untracked))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; docs/admin-api.md lists them"))
         .method_not_allowed_fallback(method_not_allowed)

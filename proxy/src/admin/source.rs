@@ -35,6 +35,11 @@ pub trait StateSource: Send + Sync + 'static {
     /// Connections that listen for many clients.
     fn listeners(&self) -> Vec<ListenerState>;
 
+    /// Sockets that clients connect to.
+    fn sockets(&self) -> Vec<SocketState> {
+        Vec::new()
+    }
+
     /// Upstreams, at most `limit`.
     fn upstreams(&self, limit: usize) -> StateFuture<Vec<UpstreamState>>;
 }
@@ -126,6 +131,21 @@ pub struct ListenerState {
     pub notifications: u64,
     /// How often its server was lost.
     pub losses: u64,
+}
+
+/// One socket that clients connect to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SocketState {
+    /// Address and port, or the file of a Unix socket.
+    pub address: String,
+    /// `tcp` or `unix`.
+    pub kind: &'static str,
+    /// `own`, `shared` (SO_REUSEPORT) or `inherited` (from the service manager).
+    pub origin: &'static str,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Attempts to accept that failed, as when no file descriptor is left.
+    pub failed: u64,
 }
 
 /// A client's TLS.

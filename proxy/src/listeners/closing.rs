@@ -8,17 +8,20 @@
 //! So newcomers are turned away first, without a word: a packet filter on the socket drops the first packet of a
 //! handshake (SYN without ACK), and nothing else. Handshakes under way end in the queue; who was not heard says it again
 //! after a second, as after any lost packet, and by then this socket is closed and the other one hears it.
+//!
+//! A Unix socket is found by its file, which the other process has taken over or which was taken away before this: only
+//! who was on its way at that moment still comes.
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockFilter, SockRef};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::Origin;
+use super::socket::Watched;
+use crate::stream::{Peer, Stream};
 
 /// How long handshakes under way may take to end: longer than a round trip, shorter than the second after which an
 /// unheard client asks again.
@@ -40,15 +43,14 @@ const NO_NEWCOMERS: [SockFilter; 5] = [
 ];
 
 /// Takes everybody out of the socket's queue, has each admitted, and closes it.
-pub(super) async fn close<F>(
-    listener: TcpListener,
-    origin: Origin,
-    mut admit: impl FnMut(io::Result<(TcpStream, SocketAddr)>) -> F,
-) where
+pub(super) async fn close<F>(listener: Watched, origin: Origin, mut admit: impl FnMut(io::Result<(Stream, Peer)>) -> F)
+where
     F: Future<Output = ()>,
 {
     if origin == Origin::Shared {
-        if let Err(error) = SockRef::from(&listener).attach_filter(&NO_NEWCOMERS) {
+        if let Watched::Tcp(listener) = &listener
+            && let Err(error) = SockRef::from(listener).attach_filter(&NO_NEWCOMERS)
+        {
             tracing::warn!(%error, "newcomers cannot be turned away; some may be reset while the port closes");
         }
         let settled = Instant::now() + SETTLE;
@@ -57,13 +59,8 @@ pub(super) async fn close<F>(
         }
     }
     // The runtime may not have heard yet of what is in the queue: the system itself is asked until there is nothing.
-    let Ok(queue) = listener.into_std() else { return };
-    while let Ok((stream, peer)) = queue.accept() {
-        admit(registered(stream).map(|stream| (stream, peer))).await;
+    let Ok(queue) = listener.unwatched() else { return };
+    while let Ok(accepted) = queue.take() {
+        admit(Ok(accepted)).await;
     }
-}
-
-fn registered(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-    stream.set_nonblocking(true)?;
-    TcpStream::from_std(stream)
 }

@@ -4,10 +4,12 @@
 //! units call them (`FileDescriptorName=`). One called `admin` is the admin port's, all others are for clients.
 
 use std::io;
-use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
+use config::ListenAddress;
 use listenfd::ListenFd;
 
+use super::socket::Socket;
 use super::{Listener, Origin};
 
 /// The name of the admin port's socket.
@@ -26,7 +28,7 @@ impl Inherited {
     /// Takes what the environment speaks of. To be called once, at the start of the process.
     ///
     /// # Errors
-    /// A descriptor is not a listening TCP socket.
+    /// A descriptor is not a listening socket, or that of the admin port none of TCP.
     pub fn take() -> io::Result<Self> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
@@ -34,19 +36,30 @@ impl Inherited {
         let mut inherited = Self::default();
         for place in 0..given.len() {
             let name = names.next().unwrap_or_default();
-            let Some(socket) = given.take_tcp_listener(place)? else { continue };
-            let listener = listener(socket)?;
+            let by_tcp = given.take_tcp_listener(place);
             if name == ADMIN && inherited.admin.is_none() {
-                inherited.admin = Some(listener);
-            } else {
-                inherited.clients.push(listener);
+                inherited.admin = by_tcp?.map(tcp).transpose()?;
+                continue;
             }
+            let listener = match by_tcp {
+                Ok(socket) => socket.map(tcp),
+                Err(error) => given.take_unix_listener(place).map_err(|_| error)?.map(unix),
+            };
+            inherited.clients.extend(listener.transpose()?);
         }
         Ok(inherited)
     }
 }
 
-fn listener(socket: TcpListener) -> io::Result<Listener> {
+fn tcp(socket: std::net::TcpListener) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
-    Ok(Listener { address: socket.local_addr()?, wish: None, origin: Origin::Inherited, socket })
+    let address = ListenAddress::Tcp(socket.local_addr()?);
+    Ok(Listener::new(address, Origin::Inherited, Socket::Tcp(socket)))
+}
+
+fn unix(socket: UnixListener) -> io::Result<Listener> {
+    socket.set_nonblocking(true)?;
+    // One without a name can be reached by whoever has it; nobody has such a one.
+    let path = socket.local_addr()?.as_pathname().map(Into::into).unwrap_or_default();
+    Ok(Listener::new(ListenAddress::Unix(path), Origin::Inherited, Socket::Unix(socket)))
 }

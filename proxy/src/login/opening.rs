@@ -6,14 +6,13 @@ use wire::login::server::ChannelBinding;
 use wire::startup::is_direct_tls;
 
 use super::{Denied, Gate, Guest};
-use crate::stream::Peer;
 use crate::tls::clients::{Clients, Manner};
 
 impl Guest {
     /// Whether the client speaks TLS without having asked. Inside TLS, and over a Unix socket, nobody does.
     pub(super) fn begins_with_tls(&self) -> bool {
         let first = self.bytes.first().copied();
-        self.secured.is_none() && self.peer != Peer::Unix && first.is_some_and(is_direct_tls)
+        self.secured.is_none() && !self.peer.is_unix() && first.is_some_and(is_direct_tls)
     }
 
     /// What a SCRAM exchange with this client is bound to.
@@ -24,7 +23,7 @@ impl Guest {
 
     /// Whether what is known of the connection is enough for `tls.mode`. Unix sockets need no TLS.
     pub(super) fn may_log_in(&self, mode: TlsMode, user: &str) -> Result<(), Denied> {
-        if mode < TlsMode::Require || self.peer == Peer::Unix {
+        if mode < TlsMode::Require || self.peer.is_unix() {
             return Ok(());
         }
         let lacks = |lack| Denied::from(Refusal::NotSecured { user: user.into(), lack });

@@ -15,7 +15,7 @@ impl Guest {
     /// Where it comes from, as rules see it.
     fn origin(&self) -> Origin {
         match self.peer {
-            Peer::Unix => Origin::Local,
+            Peer::Unix(_) => Origin::Local,
             Peer::Tcp(address) => Origin::Network {
                 client: address.ip(),
                 ours: self.stream.as_ref().and_then(Stream::local_ip).unwrap_or(address.ip()),
@@ -60,7 +60,7 @@ pub(super) fn rule_for(guest: &Guest, wish: &Wish, settings: &Settings) -> Resul
 fn kept_out(guest: &Guest, wish: &Wish, rejected: bool) -> Denied {
     let host = match guest.peer {
         Peer::Tcp(address) => address.ip().to_canonical().to_string().into(),
-        Peer::Unix => "[local]".into(),
+        Peer::Unix(_) => "[local]".into(),
     };
     let (user, database, encrypted) = (wish.shown_user(), wish.database.as_str().into(), guest.secured.is_some());
     Refusal::Login(LoginRefusal::Rule { host, user, database, encrypted, rejected }).into()

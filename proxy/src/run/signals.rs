@@ -8,7 +8,6 @@
 //! | SIGHUP | reads the configuration again, and opens the log's file anew |
 
 use std::io;
-use std::net::SocketAddr;
 
 use config::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,7 +39,7 @@ fn serve(settings: Settings, source: &Source, log: &Log) -> Result<(), RunError>
     let inherited = Inherited::take().map_err(RunError::Inherited)?;
     let mut handle = start_with(settings, World { inherited, log_lines_lost: log.lost.clone(), ..World::default() })?;
     let notifier = Notifier::from_env();
-    let addresses: Vec<String> = handle.listen_addrs().iter().map(SocketAddr::to_string).collect();
+    let addresses: Vec<String> = handle.listen_addrs().iter().map(ToString::to_string).collect();
     let addresses = addresses.join(", ");
     tracing::info!(
         listen = addresses,

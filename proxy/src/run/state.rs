@@ -6,14 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use config::Settings;
 use tokio::sync::oneshot;
 
+use super::doors::Doors;
 use crate::admin::source::Switches;
-use crate::admin::{ClientState, Housekeeping, ListenerState, Readiness, StateFuture, StateSource, UpstreamState};
+use crate::admin::{
+    ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
+};
 use crate::shared::Shared;
 use crate::worker::Mail;
 
 /// What the admin port asks.
 pub(super) struct State {
     pub(super) shared: Arc<Shared>,
+    pub(super) doors: Arc<Doors>,
     pub(super) log_lines_lost: Arc<AtomicU64>,
 }
 
@@ -69,6 +73,10 @@ impl StateSource for State {
 
     fn listeners(&self) -> Vec<ListenerState> {
         self.shared.listeners.states()
+    }
+
+    fn sockets(&self) -> Vec<SocketState> {
+        self.doors.states()
     }
 
     fn upstreams(&self, limit: usize) -> StateFuture<Vec<UpstreamState>> {

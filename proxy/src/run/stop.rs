@@ -54,7 +54,8 @@ impl Control {
         let (end_admin, admin_ends) = oneshot::channel::<()>();
         let admin = match self.admin {
             Some(listener) => {
-                let listener = TcpListener::from_std(listener.into_socket())?;
+                let socket = listener.into_tcp().ok_or_else(|| io::Error::other("the admin port is no TCP socket"))?;
+                let listener = TcpListener::from_std(socket)?;
                 Some(tokio::task::spawn_local(admin::serve(listener, self.context, async {
                     drop(admin_ends.await);
                 })))

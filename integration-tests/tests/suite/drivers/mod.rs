@@ -11,6 +11,7 @@ mod programs;
 mod python;
 mod queues;
 mod rust;
+mod unix;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

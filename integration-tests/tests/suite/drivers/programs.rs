@@ -8,7 +8,7 @@ use integration_tests::{Child, Cluster, Scratch, Signal, Site, eventually};
 
 use super::{SERVERS, few_servers_were_used, pool, sites, succeeds};
 
-fn psql() -> Command {
+pub(super) fn psql() -> Command {
     let mut command = Command::new(Cluster::shared().program("psql"));
     command.args(["-X", "-v", "ON_ERROR_STOP=1"]).stdin(Stdio::null());
     command

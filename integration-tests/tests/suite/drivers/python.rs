@@ -4,13 +4,16 @@ use std::process::Command;
 
 use super::{installed, program, runs_everywhere};
 
-fn python_runs(name: &str) {
+/// A program of `drivers/python`, with what it imports in reach.
+pub(super) fn python(name: &str) -> Command {
     let python = installed("venv", "python/requirements.txt").join("bin/python");
-    runs_everywhere(|| {
-        let mut command = Command::new(&python);
-        command.env("PYTHONDONTWRITEBYTECODE", "1").arg(program("python").join(name));
-        command
-    });
+    let mut command = Command::new(python);
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(program("python").join(name));
+    command
+}
+
+fn python_runs(name: &str) {
+    runs_everywhere(|| python(name));
 }
 
 #[test]
