@@ -2,6 +2,7 @@
 
 mod clients;
 mod hostile;
+mod logins;
 mod servers;
 mod wire;
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use integration_tests::frontend;
-use rustls::pki_types::ServerName;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
 
 use super::papers;
 
@@ -37,14 +38,26 @@ pub(super) fn connected(address: SocketAddr) -> TcpStream {
 
 /// Speaks TLS on a connection.
 pub(super) fn secure(stream: TcpStream, alpn: Option<&[u8]>) -> Secure {
+    let mut config = believing().with_no_client_auth();
+    config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+    speaking(config, stream)
+}
+
+/// Speaks TLS and shows a certificate if it is asked for one.
+pub(super) fn secure_as(stream: TcpStream, cert: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Secure {
+    speaking(believing().with_client_auth_cert(vec![cert], key).unwrap(), stream)
+}
+
+fn believing() -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
-    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(papers().authority.pem().as_bytes()).unwrap()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    roots.add(CertificateDer::from_pem_slice(papers().authority.pem().as_bytes()).unwrap()).unwrap();
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+}
+
+fn speaking(config: ClientConfig, stream: TcpStream) -> Secure {
     let name = ServerName::try_from("localhost").unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
 }
