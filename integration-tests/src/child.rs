@@ -122,6 +122,14 @@ impl Child {
         status_kib(self.pid(), "VmHWM:")
     }
 
+    /// Forgets the peak so far, so that [`Self::peak_resident_kib`] is the peak from now on; returns what is in use now.
+    pub fn reset_peak(&self) -> u64 {
+        let path = format!("/proc/{}/clear_refs", self.pid());
+        // 5 stands for the peak alone (proc_pid_clear_refs(5)).
+        fs::write(&path, "5").unwrap_or_else(|error| panic!("{path}: {error}"));
+        self.resident_kib()
+    }
+
     /// Processor time used so far, user and system together.
     pub fn cpu_time(&self) -> Duration {
         cpu_time(self.pid())

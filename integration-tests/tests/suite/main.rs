@@ -22,6 +22,7 @@ mod drivers;
 mod extended;
 mod faults;
 mod functions;
+mod gigabyte;
 mod half_closed;
 mod harness;
 mod hosts;
