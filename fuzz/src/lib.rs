@@ -34,6 +34,7 @@ impl Stage {
         let text = format!(
             "listen = '127.0.0.1:0'\nadmin.listen = 'off'\nworkers = 1\nauth.method = 'trust'\nlog.level = 'error'\n\
              pool.size = 2\npool.connect_backoff = '1ms'\npool.connect_backoff_max = '2ms'\n\
+             upstream_tls.mode = 'disable'\npool.inspect_functions = '0'\n\
              [databases.'*']\nupstream = 'postgres://{server}'\n"
         );
         let settings = Settings::from_toml(&text, &Overrides::default(), &NoSources).expect("a valid configuration");
