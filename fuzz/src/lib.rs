@@ -21,7 +21,8 @@ pub type Script = Arc<Mutex<Vec<u8>>>;
 /// The proxy, and what the server behind it says next.
 pub struct Stage {
     address: SocketAddr,
-    /// Said in answer to a query whose text is `boom`; the server closes behind it unless it ends in ReadyForQuery.
+    /// Said in answer to a query whose text is `boom`; the server closes behind it unless it is whole messages
+    /// up to a ReadyForQuery: one that says half a message and then nothing has its client wait, and should.
     pub script: Script,
     _proxy: pgweir::run::Handle,
 }
@@ -149,7 +150,7 @@ fn speak(mut stream: TcpStream, script: &Script) -> io::Result<()> {
         if matches!(tag, b'Q' | b'P') && body.windows(4).any(|window| window == b"boom") {
             let words = script.lock().expect("nobody panics with it").clone();
             stream.write_all(&words)?;
-            if !words.ends_with(&message(b'Z', b"I")) {
+            if !ends_ready(&words) {
                 return Ok(());
             }
             continue;
@@ -157,6 +158,17 @@ fn speak(mut stream: TcpStream, script: &Script) -> io::Result<()> {
         let answer = answer(tag, &body, &mut copying);
         stream.write_all(&answer)?;
     }
+}
+
+/// Whether these are whole messages, of which the last is ReadyForQuery.
+fn ends_ready(mut words: &[u8]) -> bool {
+    let mut last = 0;
+    while let Some((&[tag, a, b, c, d], _)) = words.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let Some(rest) = words.get(1 + length.max(4)..) else { return false };
+        (last, words) = (tag, rest);
+    }
+    words.is_empty() && last == b'Z'
 }
 
 fn answer(tag: u8, body: &[u8], copying: &mut bool) -> Vec<u8> {
