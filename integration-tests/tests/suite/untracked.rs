@@ -221,6 +221,28 @@ fn nobody_gets_random_numbers_that_another_has_seeded() {
 }
 
 #[test]
+fn anything_in_the_temporary_schema_keeps_its_client() {
+    let site = Site::pooled(Transaction, 2);
+    let mut client = site.client();
+    client.query("create table base (a int, b int)").ok();
+    for (object, create) in [
+        ("statistics pg_temp.s", "create statistics pg_temp.s on a, b from base"),
+        (
+            "operator pg_temp.===(int, int)",
+            "create operator pg_temp.=== (leftarg = int, rightarg = int, function = int4eq)",
+        ),
+        ("collation pg_temp.c", "create collation pg_temp.c (locale = 'C')"),
+        ("function pg_temp.f()", "create function pg_temp.f() returns int language sql as 'select 1'"),
+        ("domain pg_temp.d", "create domain pg_temp.d as int"),
+    ] {
+        client.query(create).ok();
+        // May have ended it, as far as its text says: the server is asked.
+        client.query("drop table nothing_of_that_name").error();
+        client.query(format!("drop {object}")).ok();
+    }
+}
+
+#[test]
 fn a_search_path_to_temporary_tables_keeps_its_client() {
     let site = site(Untracked::default());
     let (mut client, mut other) = (site.client(), site.client());

@@ -24,16 +24,16 @@ use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 
 /// Answers with a row if anything of the client's is left on its server: what [`is_provable`] names. Operators and
-/// functions are named with their schema, as the client's search path is in force.
+/// functions are named with their schema, as the client's search path is in force. Whatever is in the schema of temporary
+/// objects depends on it, which is how the server finds it too when it empties that; 2615 is `pg_namespace`.
 const ANYTHING_LEFT: &[u8] = b"SELECT 1 WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
 WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
 OR EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) \
 OR EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
 OR EXISTS (SELECT FROM pg_catalog.pg_prepared_statements \
 WHERE pg_catalog.left(name, 7) OPERATOR(pg_catalog.<>) 'pgweir_') \
-OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
-OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
-OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())";
+OR EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+AND refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid)";
 
 /// Whether the server can be asked if it is still there.
 fn is_provable(state: SessionState) -> bool {
