@@ -242,6 +242,69 @@ fn a_function_call_passes() {
     });
 }
 
+/// The value that a function gives, called by its OID.
+fn call(client: &mut RawClient, function: u32, arguments: &[&[u8]]) -> Vec<u8> {
+    let reply = client.say(frontend::function_call(function, arguments)).reply().ok();
+    let Some(Message::FunctionCallResponse(Some(value))) = reply.messages.first() else { panic!("{reply:?}") };
+    value.clone()
+}
+
+#[test]
+fn large_objects_are_written_and_read_by_function_calls() {
+    // As libpq's lo_create, lo_open, lo_write, lo_lseek, lo_read and lo_close do.
+    const LO_OPEN: u32 = 952;
+    const LO_CLOSE: u32 = 953;
+    const LO_READ: u32 = 954;
+    const LO_WRITE: u32 = 955;
+    const LO_SEEK: u32 = 956;
+    const LO_CREAT: u32 = 957;
+    const LO_UNLINK: u32 = 964;
+    everywhere_transactional(|site| {
+        let (mut client, mut other) = (site.client(), site.client());
+        let read_and_write = 0x6_0000u32.to_be_bytes();
+        let object = call(&mut client, LO_CREAT, &[&read_and_write]);
+        client.query("begin").ok();
+        let mut call = |function: u32, arguments: &[&[u8]]| call(&mut client, function, arguments);
+        let open = call(LO_OPEN, &[&object, &read_and_write]);
+        let content: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+        assert_eq!(call(LO_WRITE, &[&open, &content]), 300_000u32.to_be_bytes());
+        call(LO_SEEK, &[&open, &0u32.to_be_bytes(), &0u32.to_be_bytes()]);
+        assert!(call(LO_READ, &[&open, &400_000u32.to_be_bytes()]) == content);
+        call(LO_CLOSE, &[&open]);
+        client.query("commit").ok();
+        let number = u32::from_be_bytes(object.clone().try_into().unwrap());
+        assert_eq!(other.query(format!("select length(lo_get({number}))")).value(), "300000");
+        other.say(frontend::function_call(LO_UNLINK, &[&object])).reply().ok();
+    });
+}
+
+#[test]
+fn portals_of_a_transaction_give_their_rows_by_turns() {
+    everywhere_transactional(|site| {
+        let mut client = site.client();
+        client.query("begin").ok();
+        for (portal, first) in [("a", 1), ("b", 11)] {
+            client.parse("", &format!("select generate_series({first}, {})", first + 4));
+            client.say(frontend::bind(portal, "", &[])).sync().reply().ok();
+        }
+        let mut rows = |portal: &str, count: u32| {
+            let reply = client.say(frontend::execute(portal, count)).flush().sync().reply();
+            let values: Vec<String> = reply.rows().iter().map(|row| row[0].clone()).collect();
+            (values.join(" "), reply.shape())
+        };
+        assert_eq!(rows("a", 2), ("1 2".to_owned(), "DDsZ".to_owned()));
+        assert_eq!(rows("b", 1), ("11".to_owned(), "DsZ".to_owned()));
+        assert_eq!(rows("a", 2), ("3 4".to_owned(), "DDsZ".to_owned()));
+        assert_eq!(rows("b", 0), ("12 13 14 15".to_owned(), "DDDDCZ".to_owned()));
+        assert_eq!(rows("a", 9), ("5".to_owned(), "DCZ".to_owned()));
+        client.say(frontend::close(b'P', "a")).sync().reply().ok();
+        assert_eq!(client.say(frontend::execute("a", 0)).sync().reply().error().code(), "34000");
+        client.query("rollback").ok();
+        // Portals end with their transaction.
+        assert_eq!(client.say(frontend::execute("b", 0)).sync().reply().error().code(), "34000");
+    });
+}
+
 #[test]
 fn transactions_begin_and_end_in_the_extended_protocol_too() {
     everywhere_transactional(|site| {
