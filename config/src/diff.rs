@@ -80,6 +80,10 @@ fn flat(settings: &Settings) -> Flat {
     put(&["max_clients"], settings.max_clients.to_string());
     put(&["max_upstreams"], settings.max_upstreams.to_string());
     put(&["max_pools"], settings.max_pools.to_string());
+    put(&["tcp_keepidle"], show_duration(settings.tcp.keepidle));
+    put(&["tcp_keepintvl"], show_duration(settings.tcp.keepintvl));
+    put(&["tcp_keepcnt"], settings.tcp.keepcnt.to_string());
+    put(&["tcp_user_timeout"], shown_limit(settings.tcp.user_timeout));
     for (name, limits) in &settings.user_limits {
         put(&["users", name, "pool_size"], format!("{:?}", limits.pool_size));
         put(&["users", name, "max_clients"], limits.max_clients.to_string());
@@ -156,9 +160,10 @@ fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Dat
     put(&["databases", name, "auth_query"], format!("{:?}", query.map(|query| &query.text)));
     put(&["databases", name, "auth_password"], shown_secret(query.and_then(|query| query.password.as_ref())));
     put(&["databases", name, "auth_database"], format!("{:?}", query.map(|query| &query.database)));
-    let Upstream { hosts, session_attrs, load_balance, database: there, user, password, tls } = &database.upstream;
+    let Upstream { hosts, session_attrs, load_balance, protocol, database: there, user, password, tls } =
+        &database.upstream;
     let password = shown_secret(password.as_ref());
-    let servers = format!("{hosts:?} {session_attrs:?} {load_balance} {}", shown_tls(tls));
+    let servers = format!("{hosts:?} {session_attrs:?} {load_balance} {protocol:?} {}", shown_tls(tls));
     put(&["databases", name, "upstream"], format!("{servers} {there:?} {user:?} {password}"));
     let pool = &database.pool;
     put(&["databases", name, "mode"], format!("{:?}", pool.mode));

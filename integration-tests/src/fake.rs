@@ -229,6 +229,11 @@ impl Connection {
         }
     }
 
+    /// The socket itself.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// So many bytes, whatever they are.
     ///
     /// # Errors

@@ -170,7 +170,7 @@ async fn reserve(shared: &Arc<Shared>, pool: &Arc<Pool>, mut due: Instant, worke
 /// cancel can strike nothing that comes later.
 async fn cancel(shared: &Shared, target: &CancelTarget, epoch: u64) {
     let attempt = async {
-        let mut stream = target.open(&shared.servers).await.ok()?;
+        let mut stream = target.open(shared).await.ok()?;
         if target.epoch() != epoch {
             return Some(());
         }

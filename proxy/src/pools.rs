@@ -220,6 +220,7 @@ mod tests {
             hosts: vec![config::Host { name: "127.0.0.1".to_owned(), port: 5432 }],
             session_attrs: SessionAttrs::Any,
             load_balance: false,
+            protocol: config::MaxProtocol::default(),
             database: "shop".to_owned(),
             user: user.to_owned(),
             credential: Credential::None,

@@ -14,6 +14,8 @@ pub struct Upstream {
     pub session_attrs: SessionAttrs,
     /// Try them in random order, so that connections spread over them.
     pub load_balance: bool,
+    /// The newest version of the protocol that is asked for.
+    pub protocol: MaxProtocol,
     /// Database there; `None`: the name that the client asked for.
     pub database: Option<String>,
     /// User there, for every client: the zero-config start never sets it. `None`: the client's own.
@@ -22,6 +24,35 @@ pub struct Upstream {
     pub password: Option<Secret>,
     /// How much of the connections is encrypted.
     pub tls: Arc<UpstreamTls>,
+}
+
+/// libpq's `max_protocol_version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MaxProtocol {
+    /// What every server and everything in front of one speaks.
+    #[default]
+    V3_0,
+    /// Cancel keys of up to 256 bytes; a server that does not know it answers with 3.0.
+    V3_2,
+}
+
+impl MaxProtocol {
+    /// As libpq spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V3_0 => "3.0",
+            Self::V3_2 => "3.2",
+        }
+    }
+
+    /// Reads libpq's spelling.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "3.0" => Some(Self::V3_0),
+            "3.2" | "latest" => Some(Self::V3_2),
+            _ => None,
+        }
+    }
 }
 
 /// One server.

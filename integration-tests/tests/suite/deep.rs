@@ -2,7 +2,6 @@
 //! proxy keeps none of it.
 
 use std::io::{BufReader, Read, Write};
-use std::net::TcpStream;
 
 use integration_tests::{Cluster, ProxyProcess, RawClient, frontend};
 
@@ -44,7 +43,7 @@ fn sends_ahead(client: &RawClient, depth: u32, requests: Vec<u8>, ends: u32) {
     writer.join().unwrap();
 }
 
-fn message(stream: &mut BufReader<TcpStream>) -> (u8, Vec<u8>) {
+fn message(stream: &mut impl Read) -> (u8, Vec<u8>) {
     let mut head = [0; 5];
     stream.read_exact(&mut head).unwrap();
     let mut body = vec![0; u32::from_be_bytes(head[1..].try_into().unwrap()) as usize - 4];

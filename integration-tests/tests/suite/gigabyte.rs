@@ -5,10 +5,10 @@
 //! one all the same, where the machine has room for it.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 
 use integration_tests::fake::Connection;
 use integration_tests::{Cluster, FakeUpstream, ProxyProcess, RawClient, backend, frontend};
+use socket2::Socket;
 
 /// A little less than what PostgreSQL can send in one row: its messages end at 2^30 - 1 bytes.
 const VALUE: usize = 1_073_741_000;
@@ -192,7 +192,7 @@ impl Scene {
     }
 
     /// Does something large, in which the proxy may not grow.
-    fn does(&mut self, what: &str, large: impl FnOnce(&mut RawClient, &mut TcpStream)) {
+    fn does(&mut self, what: &str, large: impl FnOnce(&mut RawClient, &mut Socket)) {
         let before = self.proxy.child.reset_peak();
         let mut stream = self.client.stream();
         large(&mut self.client, &mut stream);
@@ -202,13 +202,13 @@ impl Scene {
     }
 }
 
-fn read(stream: &mut TcpStream, length: usize) -> io::Result<Vec<u8>> {
+fn read(stream: &mut Socket, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).map(|()| bytes)
 }
 
 /// The reply's tags, with the value in a row compared.
-fn hear(stream: &mut TcpStream, pattern: &Pattern) -> String {
+fn hear(stream: &mut Socket, pattern: &Pattern) -> String {
     let mut tags = String::new();
     while !tags.ends_with('Z') {
         let head = read(stream, 5).unwrap();
@@ -223,7 +223,7 @@ fn hear(stream: &mut TcpStream, pattern: &Pattern) -> String {
     tags
 }
 
-fn pour(stream: &mut TcpStream, before: &[u8], pattern: &Pattern, behind: &[u8]) {
+fn pour(stream: &mut Socket, before: &[u8], pattern: &Pattern, behind: &[u8]) {
     stream.write_all(before).unwrap();
     pattern.write(|piece| stream.write_all(piece)).unwrap();
     stream.write_all(behind).unwrap();

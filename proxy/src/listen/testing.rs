@@ -39,6 +39,7 @@ pub(super) fn target() -> Target {
         hosts: vec![Host { name: "127.0.0.1".to_owned(), port: 5432 }],
         session_attrs: SessionAttrs::Any,
         load_balance: false,
+        protocol: config::MaxProtocol::default(),
         tls: Arc::default(),
         database: "shop".to_owned(),
         user: "anna".to_owned(),

@@ -319,6 +319,9 @@ impl Hall {
         match accepted {
             Ok((stream, peer)) => {
                 self.door.accepted.fetch_add(1, Ordering::Relaxed);
+                if let Stream::Tcp(stream) = &stream {
+                    crate::upstream::server::prepare(stream, self.gate.shared.settings().tcp);
+                }
                 drop(tokio::task::spawn_local(self.gate.clone().admit(stream, peer)));
             }
             Err(error) => {

@@ -73,7 +73,6 @@ impl Watched {
 }
 
 fn by_tcp(stream: tokio::net::TcpStream, peer: SocketAddr) -> (Stream, Peer) {
-    crate::upstream::server::prepare(&stream);
     (Stream::Tcp(stream), Peer::Tcp(peer))
 }
 

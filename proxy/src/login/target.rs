@@ -79,6 +79,7 @@ fn target(found: &Database, database: &str, user: String, credential: Credential
         hosts: upstream.hosts.clone(),
         session_attrs: upstream.session_attrs,
         load_balance: upstream.load_balance,
+        protocol: upstream.protocol,
         database: upstream.database.clone().unwrap_or_else(|| database.to_owned()),
         user,
         credential,

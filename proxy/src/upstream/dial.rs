@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use config::{Host, SessionAttrs, UpstreamTls};
+use config::{Host, MaxProtocol, SessionAttrs, UpstreamTls};
 use policy::verdict::ConnectFailure;
 use rand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -84,6 +84,8 @@ pub struct Target {
     pub session_attrs: SessionAttrs,
     /// Try them in random order.
     pub load_balance: bool,
+    /// The newest version of the protocol that is asked for.
+    pub protocol: MaxProtocol,
     /// The database there.
     pub database: String,
     /// The user there.
@@ -168,8 +170,11 @@ impl Target {
         let database = (&b"database"[..], self.database.as_bytes());
         let more = self.parameters.iter().map(|(name, value)| (name.as_bytes(), &**value));
         let parameters = std::iter::once(database).chain(more);
-        let start =
-            ClientLogin::start(self.user.as_bytes(), parameters, self.secret(), ProtocolVersion::V3_0, &mut out);
+        let version = match self.protocol {
+            MaxProtocol::V3_0 => ProtocolVersion::V3_0,
+            MaxProtocol::V3_2 => ProtocolVersion::V3_2,
+        };
+        let start = ClientLogin::start(self.user.as_bytes(), parameters, self.secret(), version, &mut out);
         let mut login = start.map_err(|error| self.broken(&error))?.bound_to(binding);
         let mut bytes = Vec::with_capacity(4096);
         loop {

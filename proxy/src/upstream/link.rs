@@ -24,7 +24,6 @@ use super::server::{Address, Server};
 use crate::pool::DialFailure;
 use crate::shared::Shared;
 use crate::stream::Stream;
-use crate::tls::servers::Servers;
 
 /// How a connection is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +84,7 @@ impl Target {
     }
 
     async fn link(&self, server: &Server, shared: &Shared, way: Way) -> Result<Link, ConnectFailure> {
-        link(server, &self.tls, &shared.servers, way).await
+        link(server, &self.tls, shared, way).await
     }
 
     /// What the login over a connection is bound to.
@@ -107,10 +106,10 @@ impl Failure {
 
 impl CancelTarget {
     /// Connects for a cancel: to the same address, and with TLS if the connection that it is about has it.
-    pub async fn open(&self, servers: &Servers) -> Result<Stream, ConnectFailure> {
+    pub async fn open(&self, shared: &Shared) -> Result<Stream, ConnectFailure> {
         match &self.tls {
-            Some(tls) => link(&self.server, tls, servers, Way::Tls).await.map(|link| link.stream),
-            None => self.server.open().await,
+            Some(tls) => link(&self.server, tls, shared, Way::Tls).await.map(|link| link.stream),
+            None => self.server.open(shared.settings().tcp).await,
         }
     }
 }
@@ -126,15 +125,15 @@ fn ways(mode: TlsMode, address: &Address) -> (Way, Option<Way>) {
 }
 
 /// Connects one way.
-async fn link(server: &Server, tls: &Arc<UpstreamTls>, servers: &Servers, way: Way) -> Result<Link, ConnectFailure> {
-    let mut stream = server.open().await?;
+async fn link(server: &Server, tls: &Arc<UpstreamTls>, shared: &Shared, way: Way) -> Result<Link, ConnectFailure> {
+    let mut stream = server.open(shared.settings().tcp).await?;
     if way == Way::Clear {
         return Ok(Link::clear(stream));
     }
     if tls.negotiation == Negotiation::Postgres && !offers_tls(server, &mut stream).await? {
         return if way == Way::Tls { Err(ConnectFailure::NoTls) } else { Ok(Link::clear(stream)) };
     }
-    match servers.connect(stream, &server.host.name, tls).await {
+    match shared.servers.connect(stream, &server.host.name, tls).await {
         Ok((stream, end_point)) => Ok(Link { stream, tls: Some(tls.clone()), end_point }),
         Err(error) => {
             tracing::warn!(%server, %error, "no TLS connection to the server");

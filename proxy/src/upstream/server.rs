@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use config::Host;
 use policy::verdict::ConnectFailure;
@@ -61,12 +60,12 @@ impl Server {
     }
 
     /// Opens a connection, without saying anything. Always to the same address, whatever the name stands for now.
-    pub async fn open(&self) -> Result<Stream, ConnectFailure> {
+    pub async fn open(&self, tcp: config::Tcp) -> Result<Stream, ConnectFailure> {
         match &self.address {
             Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| failure(&error)),
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await.map_err(|error| failure(&error))?;
-                prepare(&stream);
+                prepare(&stream, tcp);
                 Ok(Stream::Tcp(stream))
             }
         }
@@ -85,10 +84,14 @@ impl fmt::Display for Server {
 }
 
 /// Small messages leave at once; a peer that has vanished is noticed.
-pub fn prepare(stream: &TcpStream) {
+pub fn prepare(stream: &TcpStream, tcp: config::Tcp) {
+    let socket = socket2::SockRef::from(stream);
     let keepalive =
-        socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
-    let options = stream.set_nodelay(true).and(socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
+        socket2::TcpKeepalive::new().with_time(tcp.keepidle).with_interval(tcp.keepintvl).with_retries(tcp.keepcnt);
+    let options = stream
+        .set_nodelay(true)
+        .and(socket.set_tcp_keepalive(&keepalive))
+        .and(socket.set_tcp_user_timeout(tcp.user_timeout));
     if let Err(error) = options {
         tracing::debug!(%error, "socket options could not be set");
     }
