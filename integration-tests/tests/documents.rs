@@ -96,6 +96,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::DatabaseDisabled { database: name.clone() },
         Refusal::DatabaseRemoved { database: name.clone() },
         Refusal::Killed,
+        Refusal::Terminated,
         Refusal::IdleInTransaction { limit: time },
         Refusal::ShuttingDown,
         Refusal::Unavailable { database: name.clone(), retry_in: time },
@@ -137,6 +138,7 @@ fn refusals() -> Vec<Refusal> {
             | Refusal::DatabaseDisabled { .. }
             | Refusal::DatabaseRemoved { .. }
             | Refusal::Killed
+            | Refusal::Terminated
             | Refusal::IdleInTransaction { .. }
             | Refusal::ShuttingDown
             | Refusal::Unavailable { .. }

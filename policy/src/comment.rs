@@ -86,6 +86,11 @@ impl<'a> Comments<'a> {
         Self { head, tail }
     }
 
+    /// Bytes that stand in front of the statement.
+    pub fn before(&self) -> usize {
+        self.head.len()
+    }
+
     /// Whether there is no comment at either end.
     pub fn is_empty(&self) -> bool {
         [self.head, self.tail].iter().all(|end| !end.contains(&b'/') && !end.contains(&b'-'))

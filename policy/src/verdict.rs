@@ -141,6 +141,8 @@ pub enum Refusal {
     },
     /// 57P01: an operator has ended this connection.
     Killed,
+    /// 57P01: somebody has called `pg_terminate_backend` with the process id that this client was told.
+    Terminated,
     /// 57P01: a reload took the database out of the configuration.
     DatabaseRemoved {
         /// The database that was asked for.
@@ -279,7 +281,7 @@ impl Refusal {
             Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => "57014",
             Self::QueueTimeout { .. } | Self::TooManyClients { .. } | Self::TooManyPools { .. } => "53300",
             Self::IdleInTransaction { .. } => "25P03",
-            Self::ShuttingDown | Self::Killed | Self::DatabaseRemoved { .. } => "57P01",
+            Self::ShuttingDown | Self::Killed | Self::Terminated | Self::DatabaseRemoved { .. } => "57P01",
             Self::DatabaseDisabled { .. } => "55000",
             Self::Unavailable { .. } | Self::NoneFits { .. } => "57P03",
             Self::CannotConnect { .. } => "08001",
@@ -305,6 +307,7 @@ impl Refusal {
             | Self::DatabaseDisabled { .. }
             | Self::DatabaseRemoved { .. }
             | Self::Killed
+            | Self::Terminated
             | Self::IdleInTransaction { .. }
             | Self::ShuttingDown
             | Self::PasswordFailed { .. }

@@ -34,6 +34,11 @@ fn effects(sql: &str) -> String {
         Effect::Unlisten(name) => format!("unlisten {}", text(name)),
         Effect::DeclareWithHold(name) => format!("hold {}", text(name)),
         Effect::CloseCursor(name) => format!("close {}", text(name)),
+        Effect::Signal { terminate, process, place } => {
+            let kind = if terminate { "terminate" } else { "cancel" };
+            format!("{kind} {} [{}]", operand(process), &sql[place.range()])
+        }
+        Effect::Vacates(name) => format!("vacates {}", text(name)),
         other => format!("{other:?}"),
     };
     analysis.effects.iter().map(show).collect::<Vec<_>>().join("; ")
@@ -78,6 +83,15 @@ fn settings_are_followed() {
         ("set session session authorization bob", "set session_authorization [session authorization bob]"),
         ("set schema 's'", "set search_path [schema 's']"),
         ("set seed to 0.5", "Seed"),
+        ("select pg_terminate_backend(4711)", "terminate '4711' [4711]"),
+        ("select pg_catalog.pg_cancel_backend('4711'::int)", "cancel '4711' ['4711']"),
+        ("select pg_terminate_backend($1::int4, 500) from t", "terminate $1 []"),
+        ("select pg_terminate_backend(pid) from pg_stat_activity", "terminate ? []"),
+        ("select pg_cancel_backend(4711 + 1)", "cancel ? []"),
+        ("select s.pg_cancel_backend(1)", ""),
+        ("drop database if exists \"Old one\" with (force)", "vacates Old one"),
+        ("create database new with template = old", "vacates old"),
+        ("create database new", "vacates template1"),
         ("set xml option document", "set xmloption [xml option document]"),
         ("set x to default", "reset x"),
         ("set local x = default", "local reset x"),

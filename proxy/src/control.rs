@@ -16,6 +16,7 @@ use crate::listen::{self, Asks, Listener};
 use crate::pool::tokens::{Attempt, Want};
 use crate::pool::{DialFailure, Pool, Welcome};
 use crate::shared::Shared;
+use crate::stand_in::{self, Turns, Wanted};
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::CancelTarget;
 use crate::upstream::dial::{Failure, is_about_credentials};
@@ -50,6 +51,8 @@ pub enum Order {
         /// Dropped at the end.
         done: Vec<oneshot::Sender<()>>,
     },
+    /// Have a client stood in for.
+    StandIn(Wanted),
     /// Say that this thread is alive.
     Answer(oneshot::Sender<()>),
     /// Begin to listen for clients that give their upstreams back.
@@ -62,8 +65,9 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(keeper::pools(shared.clone(), telemetry.clone())),
         tokio::task::spawn_local(keeper::room(shared.clone(), telemetry.clone())),
     ];
+    let turns = Turns::default();
     while let Some(order) = orders.recv().await {
-        let (shared, telemetry) = (shared.clone(), telemetry.clone());
+        let (shared, telemetry, turns) = (shared.clone(), telemetry.clone(), turns.share());
         tokio::task::spawn_local(async move {
             match order {
                 Order::Dial(attempt, worker) => drop(dial(&shared, &telemetry, attempt, worker).await),
@@ -74,6 +78,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
                     shared.send(worker, Mail::Cancelled(upstream));
                     drop(done);
                 }
+                Order::StandIn(wanted) => stand_in::serve(shared, turns, wanted).await,
                 Order::Answer(answer) => drop(answer.send(())),
                 Order::Listen(listener, asks) => listen::serve(shared, telemetry, listener, asks).await,
             }
@@ -168,7 +173,7 @@ async fn reserve(shared: &Arc<Shared>, pool: &Arc<Pool>, mut due: Instant, worke
 
 /// Cancels the request `epoch` of an upstream, and waits until the server has closed the connection: from then on the
 /// cancel can strike nothing that comes later.
-async fn cancel(shared: &Shared, target: &CancelTarget, epoch: u64) {
+pub(crate) async fn cancel(shared: &Shared, target: &CancelTarget, epoch: u64) {
     let attempt = async {
         let mut stream = target.open(shared).await.ok()?;
         if target.epoch() != epoch {

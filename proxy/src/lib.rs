@@ -21,6 +21,7 @@ pub mod session;
 pub mod shared;
 pub mod slow_log;
 pub mod source;
+pub mod stand_in;
 pub mod stream;
 pub mod systemd;
 pub mod telemetry;

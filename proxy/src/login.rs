@@ -33,7 +33,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use config::hba::LoginRule;
-use config::{AuthMethod, Secret, Settings};
+use config::{AuthMethod, PoolMode, Secret, Settings};
 use guests::Guests;
 use limits::{allowance, limited};
 use policy::verdict::Refusal;
@@ -55,12 +55,12 @@ use wire::tag::TransactionStatus;
 use wish::Wish;
 use zeroize::Zeroize;
 
-use crate::cancel::key::ProcessId;
+use crate::cancel::key::{LONG_KEY, SHORT_KEY};
 use crate::cancel::{Exchange, Via};
 use crate::pool::tokens::Member;
 use crate::pool::{DialFailure, Pool, Welcome};
-use crate::session::Arrival;
 use crate::session::ctl::Face;
+use crate::session::{Arrival, Introduction};
 use crate::shared::Shared;
 use crate::stream::{Peer, Stream};
 use crate::telemetry::{Sqlstate, TenantId, WorkerTelemetry};
@@ -241,8 +241,7 @@ impl Gate {
             stream,
             early: guest.bytes,
             client: self.shared.next_id(),
-            process: arrival.process,
-            key: arrival.key,
+            introduction: arrival.introduction,
             pool: arrival.pool,
             seat: arrival.seat,
             face: arrival.face,
@@ -384,17 +383,21 @@ impl Gate {
     ) -> Result<Admitted, Denied> {
         seat.claim(pool.claim())?;
         let worker = self.shared.least_loaded();
-        let process = self.shared.processes.take(worker);
-        let mut key = vec![0; if version == ProtocolVersion::V3_0 { 4 } else { 32 }];
-        rand::rng().fill_bytes(&mut key);
+        let key = if version == ProtocolVersion::V3_0 { SHORT_KEY } else { LONG_KEY };
         let own = |name: &[u8]| wish.startup.iter().find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name));
         for (name, value) in welcome {
             let value = own(name).map_or(&**value, |(_, value)| &**value);
             let value = if name.eq_ignore_ascii_case(b"client_encoding") { reported(value) } else { value };
             say::parameter_status(&mut guest.out, name, value)?;
         }
-        say::backend_key_data(&mut guest.out, process.number(), &key)?;
-        say::ready_for_query(&mut guest.out, TransactionStatus::Idle);
+        let introduction = if pool.replication.is_none() && pool.settings().mode == PoolMode::Session {
+            Introduction::Owed(key)
+        } else {
+            let identity = self.shared.processes.introduce(worker, key);
+            say::backend_key_data(&mut guest.out, identity.process.number(), &identity.key)?;
+            say::ready_for_query(&mut guest.out, TransactionStatus::Idle);
+            Introduction::Made(identity)
+        };
         // What a server has anyway need not be set.
         let has = |name: &str, value: &[u8]| {
             welcome.iter().any(|(known, has)| known.eq_ignore_ascii_case(name.as_bytes()) && **has == *value)
@@ -408,7 +411,7 @@ impl Gate {
             tls: guest.secured.as_ref().map(|secured| Box::new(secured.face())),
             connected_us: 0,
         };
-        Ok(Admitted { own_server: None, seat, worker, process, key: key.into(), pool, face, startup })
+        Ok(Admitted { own_server: None, seat, worker, introduction, pool, face, startup })
     }
 }
 
@@ -418,8 +421,7 @@ struct Admitted {
     own_server: Option<Box<Shipped>>,
     seat: Seat,
     worker: usize,
-    process: ProcessId,
-    key: Box<[u8]>,
+    introduction: Introduction,
     pool: Member,
     face: Face,
     startup: Vec<(Box<str>, Box<[u8]>)>,

@@ -3,6 +3,7 @@
 //! Texts are bytes: SQL need not be UTF-8. Layouts: PostgreSQL documentation, "Message Formats".
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::tag::{Target, TransactionStatus};
 
@@ -121,6 +122,21 @@ impl<'a> Bind<'a> {
         Parameters::read(self.rest)
     }
 
+    /// Where the value of `$number` stands in [`Bind::rest`], and its format; `None`: there is no such parameter, or it is
+    /// NULL. Fails where the values before it are cut short.
+    pub fn place_of(&self, number: u16) -> Result<Option<(Range<usize>, i16)>, Malformed> {
+        let mut parameters = self.parameters()?;
+        for at in 1..=number {
+            let Some(parameter) = parameters.next() else { return Ok(None) };
+            let Parameter { format, value } = parameter?;
+            if at == number {
+                let end = self.rest.len() - parameters.values.len();
+                return Ok(value.map(|value| (end - value.len()..end, format)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether every column of the result is asked for in binary format. Fails where the values are cut short.
     pub fn wants_binary(&self) -> Result<bool, Malformed> {
         let mut parameters = self.parameters()?;
@@ -170,6 +186,14 @@ impl<'a> Parameters<'a> {
             Some(&[a, b]) => i16::from_be_bytes([a, b]),
             _ => 0,
         }
+    }
+}
+
+/// What a binary integer of four or eight bytes says, if it fits.
+pub fn unsigned(value: &[u8]) -> Option<u32> {
+    match value {
+        &[a, b, c, d] | &[0, 0, 0, 0, a, b, c, d] => Some(u32::from_be_bytes([a, b, c, d])),
+        _ => None,
     }
 }
 

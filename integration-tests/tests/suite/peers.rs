@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use config::{PeerAddress, Peers};
+use config::{PeerAddress, Peers, PoolMode};
 use integration_tests::{Cluster, Proxy, RawClient, Service, Signal, client, eventually, http};
 
 /// Two instances that know each other, each with so many upstreams.
-fn pair(size: usize) -> [Proxy; 2] {
-    let before = |own| Proxy::before(Cluster::shared().address()).size(size).with(|settings| settings.peers.own = own);
+fn pair(mode: PoolMode, size: usize) -> [Proxy; 2] {
+    let before = |own| {
+        Proxy::before(Cluster::shared().address()).mode(mode).size(size).with(|settings| settings.peers.own = own)
+    };
     let [one, two] = [before(1), before(2)];
     let settings = [one.settings(), two.settings()];
     let proxies = [one.start(), two.start()];
@@ -57,12 +59,14 @@ fn metric(admin: SocketAddr, name: &str) -> f64 {
 #[test]
 fn a_cancel_that_reaches_the_wrong_instance_is_passed_on() {
     let database = Cluster::shared().fresh_database();
-    let [one, two] = pair(2);
-    for (home, other) in [(&one, &two), (&two, &one)] {
-        let mut sleeper = login(home.address(), &database);
-        is_cancelled_by(other.address(), &mut sleeper, &database);
-        assert_eq!(sleeper.query("select 1").value(), "1");
-        assert!(metric(other.admin(), "pgweir_cancels_passed_on_total") >= 1.0);
+    for mode in [PoolMode::Transaction, PoolMode::Session] {
+        let [one, two] = pair(mode, 2);
+        for (home, other) in [(&one, &two), (&two, &one)] {
+            let mut sleeper = login(home.address(), &database);
+            is_cancelled_by(other.address(), &mut sleeper, &database);
+            assert_eq!(sleeper.query("select 1").value(), "1");
+            assert!(metric(other.admin(), "pgweir_cancels_passed_on_total") >= 1.0);
+        }
     }
 }
 
@@ -87,7 +91,7 @@ fn an_address_that_leads_back_sends_no_cancel_in_circles() {
 #[test]
 fn a_storm_of_cancels_between_instances_kills_no_innocent_query() {
     let database = Cluster::shared().fresh_database();
-    let [one, two] = pair(1);
+    let [one, two] = pair(PoolMode::Transaction, 1);
     let (mut hasty, mut innocent) = (login(one.address(), &database), login(one.address(), &database));
     let (pid, key) = hasty.key.clone().unwrap();
     let over = AtomicBool::new(false);
@@ -119,12 +123,21 @@ fn a_storm_of_cancels_between_instances_kills_no_innocent_query() {
 
 #[test]
 fn a_cancel_finds_the_process_of_a_restart_that_has_the_client() {
+    restart("transaction");
+}
+
+#[test]
+fn a_cancel_with_a_servers_process_id_finds_the_process_of_a_restart_too() {
+    restart("session");
+}
+
+fn restart(mode: &str) {
     let database = Cluster::shared().fresh_database();
     let free = || SocketAddr::from(([127, 0, 0, 1], integration_tests::cluster::free_port()));
     let listen = free();
     let config = format!(
         "listen = '{listen}'\nlisten_reuse_port = true\n[admin]\nlisten = 'off'\n[auth]\nmethod = 'trust'\n\
-         [databases.'*']\nupstream = 'postgres://postgres@{}'\n",
+         [pool]\nmode = '{mode}'\n[databases.'*']\nupstream = 'postgres://postgres@{}'\n",
         Cluster::shared().address()
     );
     let service = Service::new(true);

@@ -43,7 +43,8 @@ words! {
         Lock "lock", Locked "locked", Materialized "materialized", Merge "merge", Move "move", Names "names",
         Next "next", No "no", Notify "notify", Nowait "nowait", Nulls "nulls", Of "of", Option "option",
         Ordinality "ordinality", Over "over", Overlaps "overlaps", Overlay "overlay", Partition "partition",
-        PgCatalog "pg_catalog", Plans "plans", Position "position", Prepare "prepare", Prepared "prepared",
+        PgCatalog "pg_catalog", PgCancelBackend "pg_cancel_backend",
+        PgTerminateBackend "pg_terminate_backend", Plans "plans", Position "position", Prepare "prepare", Prepared "prepared",
         Read "read", Reassign "reassign", Recursive "recursive", Refresh "refresh", Reindex "reindex",
         Release "release", Replace "replace", Reset "reset", Revoke "revoke", Role "role", Rollback "rollback",
         Row "row", Rows "rows", Savepoint "savepoint", Schema "schema", Security "security", Seed "seed",
@@ -185,9 +186,18 @@ impl Word {
         ) && !self.is_session_call()
     }
 
-    /// Whether it is a function that changes the session, or asks for its state: worth a second look.
+    /// Whether it is a function that changes the session, asks for its state, or strikes another one: worth a second look.
     pub(crate) const fn is_session_call(self) -> bool {
-        matches!(self, Self::SetConfig | Self::AdvisoryCall | Self::Setseed | Self::Currval | Self::Lastval)
+        matches!(
+            self,
+            Self::SetConfig
+                | Self::AdvisoryCall
+                | Self::Setseed
+                | Self::Currval
+                | Self::Lastval
+                | Self::PgCancelBackend
+                | Self::PgTerminateBackend
+        )
     }
 
     /// What the word is when a string follows it.
@@ -208,6 +218,8 @@ impl Word {
                 | Self::Currval
                 | Self::Lastval
                 | Self::Setseed
+                | Self::PgCancelBackend
+                | Self::PgTerminateBackend
         )
     }
 

@@ -117,6 +117,19 @@ pub enum Effect {
     Seed,
     /// A call of `currval` or `lastval`: it asks for what the session itself has drawn before.
     SequenceState,
+    /// A call of `pg_cancel_backend` or `pg_terminate_backend`: nothing stays behind here, but another session is struck,
+    /// named by its process id.
+    Signal {
+        /// `pg_terminate_backend`.
+        terminate: bool,
+        /// The process id.
+        process: Operand,
+        /// Where a constant one stands in the text, with its quotes; empty: there is none.
+        place: Span,
+    },
+    /// DROP DATABASE, CREATE DATABASE with that one as its template, ALTER DATABASE in a way that needs it to itself:
+    /// nobody may be connected to it.
+    Vacates(Text),
     /// DROP of anything: it may have been something temporary.
     Drop,
     /// CREATE, ALTER or DROP of a function, or of something that runs functions: a trigger, a view, a policy, ….

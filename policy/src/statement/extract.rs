@@ -33,6 +33,9 @@ impl Extract<'_> {
         if !self.control(class) {
             self.state(class);
         }
+        if matches!(class, Class::Ddl | Class::Maintenance) {
+            self.vacates();
+        }
         if class == Class::Ddl {
             self.create();
             if self.word(0) == Word::Drop {
@@ -225,6 +228,29 @@ impl Extract<'_> {
         changes && !kind.is_some_and(stays)
     }
 
+    /// The database that has to be left by everybody else.
+    fn vacates(&mut self) {
+        if self.word(1) != Word::Database {
+            return;
+        }
+        let moves = |token: &Token| token.key == symbol("rename") || token.word == Word::Tablespace;
+        let at = match self.word(0) {
+            Word::Drop if self.word(2) == Word::If => 4,
+            Word::Drop => 2,
+            Word::Alter if self.tokens.iter().skip(3).any(moves) => 2,
+            Word::Create => {
+                let template = self.tokens.iter().position(|token| token.key == symbol("template"));
+                let Some(at) = template.filter(|at| *at > 2) else {
+                    let name = self.arena.copy(b"template1");
+                    return self.effects.push(Effect::Vacates(name));
+                };
+                at + if self.tokens.get(at + 1).is_some_and(|token| token.is(symbol("="))) { 2 } else { 1 }
+            }
+            _ => return,
+        };
+        self.named(at, Effect::Vacates);
+    }
+
     /// CREATE TEMPORARY …, CREATE … pg_temp.…, CREATE TABLE … AS EXECUTE.
     fn create(&mut self) {
         let Some(at) = self.tokens.iter().position(|token| token.word == Word::Create) else { return };
@@ -299,6 +325,10 @@ impl Extract<'_> {
             (_, Some(b"advisory_lock" | b"advisory_lock_shared")) => Effect::SessionAdvisoryLock,
             (_, Some(b"advisory_unlock" | b"advisory_unlock_shared")) => Effect::AdvisoryUnlock,
             (_, Some(b"advisory_unlock_all")) => Effect::AdvisoryUnlockAll,
+            (b"pg_cancel_backend" | b"pg_terminate_backend", _) => {
+                let terminate = name.as_slice() == b"pg_terminate_backend";
+                settings::signal_effect(self.sql, self.tokens, at + 1, terminate, &mut self.arena)
+            }
             (b"setseed", _) => Effect::Seed,
             (b"currval" | b"lastval", _) => Effect::SequenceState,
             _ => return,

@@ -210,6 +210,27 @@ pub(crate) fn set_config_effect(
     Effect::SetConfig { name, value, local, certain }
 }
 
+/// The effect of the call of `pg_cancel_backend` or `pg_terminate_backend` whose opening parenthesis is at `open`.
+pub(crate) fn signal_effect(
+    sql: &[u8],
+    tokens: &[Token],
+    open: usize,
+    terminate: bool,
+    arena: &mut Arena<'_>,
+) -> Effect {
+    let argument = tokens.get(open + 1..argument_end(tokens, open + 1)).unwrap_or_default();
+    // Whatever it is cast to: a process id reads the same as any number that holds it.
+    let casts = argument.get(1..).unwrap_or_default();
+    let known = casts.chunks(2).all(|cast| matches!(cast, [sign, name] if sign.is(CAST) && name.kind == Kind::Word));
+    let first = argument.get(..1).filter(|_| known).unwrap_or_default();
+    let process = operand_of(sql, first, arena);
+    let place = match (process, first) {
+        (Operand::Literal(_), [constant]) => Span { start: constant.start, end: constant.end },
+        _ => Span::default(),
+    };
+    Effect::Signal { terminate, process, place }
+}
+
 /// The token that ends the argument at `at`: the comma or the parenthesis.
 fn argument_end(tokens: &[Token], mut at: usize) -> usize {
     let mut depth = 0usize;

@@ -28,6 +28,7 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         ("55000", Severity::Fatal, Refusal::DatabaseDisabled { database: name("shop") }),
         ("57P01", Severity::Fatal, Refusal::DatabaseRemoved { database: name("shop") }),
         ("57P01", Severity::Fatal, Refusal::Killed),
+        ("57P01", Severity::Fatal, Refusal::Terminated),
         ("25P03", Severity::Fatal, Refusal::IdleInTransaction { limit }),
         ("57P01", Severity::Fatal, Refusal::ShuttingDown),
         ("57P03", Severity::Error, Refusal::Unavailable { database: name("shop"), retry_in: limit }),

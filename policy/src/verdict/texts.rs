@@ -78,6 +78,11 @@ impl Refusal {
                 "An operator has ended this connection to the proxy.",
                 "Connect again, unless the operator says otherwise.",
             ),
+            Self::Terminated => texts(
+                "terminating connection due to administrator command",
+                "pg_terminate_backend was called with the process id that this client was told.",
+                "Connect again, unless whoever called it says otherwise.",
+            ),
             Self::DatabaseRemoved { database } => texts(
                 "terminating connection due to administrator command",
                 format!("Database \"{database}\" was taken out of the proxy's configuration."),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! client ──► any process behind the address ─┬─► own worker
-//!                                            ├─► another process of this machine, by its Unix socket ([`siblings`])
+//!                                            ├─► another process of this machine, by its Unix socket ([`siblings`]);
+//!                                            │   each in turn where the key is a server's process id
 //!                                            └─► another peer, by its address, once ([`peers`])
 //! ```
 //!
@@ -23,7 +24,7 @@ use wire::startup::CancelRequest;
 use crate::shared::Shared;
 use crate::telemetry::WorkerTelemetry;
 use crate::worker::Mail;
-use key::Layout;
+use key::{Addressee, Layout};
 
 /// Longest wait of a client that asked for a cancel.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +36,20 @@ pub enum Via {
     Port,
     /// From another process of this machine: it is for nobody but us.
     Sibling,
+}
+
+/// How a client is known to who wants to cancel what it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose {
+    /// By the process id that it was told, one of ours.
+    Process {
+        /// Its worker.
+        worker: usize,
+        /// That id.
+        process: u32,
+    },
+    /// It was told its server's.
+    Client(Addressee),
 }
 
 /// Finds whom a cancel request is for. Lives on the control thread.
@@ -58,16 +73,21 @@ impl Exchange {
     async fn pass(&self, request: &CancelRequest<'_>, via: Via) {
         let own = self.shared.processes.layout();
         let (key, was_passed_on) = peers::without_mark(request.key);
-        let peer = Layout::peer_of(request.process);
-        if peer == own.peer && (Layout::generation_of(request.process) == own.generation || via == Via::Sibling) {
-            return self.here(request.process, key).await;
+        let process = request.process;
+        let is_own = Layout::is_own(process);
+        let peer = if is_own { Layout::peer_of(process) } else { own.peer_of_key(key) };
+        if peer == own.peer
+            && let Some(addressee) = self.find(process, key, via)
+        {
+            return self.here(addressee, key).await;
         }
         let passed = match via {
             Via::Sibling => false,
-            Via::Port if peer == own.peer => siblings::pass_on(&self.shared.processes, request.process, key).await,
+            Via::Port if peer == own.peer && is_own => siblings::pass_on(&self.shared.processes, process, key).await,
+            Via::Port if peer == own.peer => siblings::ask_all(&self.shared.processes, process, key).await,
             Via::Port if was_passed_on => false,
             Via::Port => match self.shared.settings().peers.addresses.get(&peer) {
-                Some(address) => peers::pass_on(address, request.process, key).await,
+                Some(address) => peers::pass_on(address, process, key).await,
                 None => false,
             },
         };
@@ -77,14 +97,27 @@ impl Exchange {
         }
     }
 
-    /// Leaves it with the worker that the key names.
-    async fn here(&self, process: u32, key: &[u8]) {
+    /// Whom a request is for, if that is a client of this process.
+    fn find(&self, process: u32, key: &[u8], via: Via) -> Option<Whose> {
+        let processes = &self.shared.processes;
+        let layout = processes.layout();
+        if !Layout::is_own(process) {
+            return processes.find(process, key).map(Whose::Client);
+        }
+        let ours = Layout::generation_of(process) == layout.generation || via == Via::Sibling;
+        ours.then(|| Whose::Process { worker: layout.worker_of(process), process })
+    }
+
+    /// Leaves it with the client's worker.
+    async fn here(&self, whose: Whose, key: &[u8]) {
         let (done, over) = oneshot::channel();
-        let worker = self.shared.processes.layout().worker_of(process);
+        let worker = match whose {
+            Whose::Process { worker, .. } | Whose::Client(Addressee { worker, .. }) => worker,
+        };
         if worker >= self.shared.workers.len() {
             return self.telemetry.load().cancels_unknown.increment();
         }
-        self.shared.send(worker, Mail::Cancel { process, key: key.into(), done });
+        self.shared.send(worker, Mail::Cancel { whose, key: key.into(), done });
         // Dropped when there is nothing more to wait for.
         drop(over.await);
     }

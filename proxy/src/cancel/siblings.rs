@@ -36,7 +36,7 @@ pub struct Place {
 /// Finds the first generation that no living process has. `port`: what clients connect to.
 pub fn find_place(peer: u32, port: u16, workers: usize) -> Place {
     let group = format!("pgweir/{}/{port}/{peer}", rustix::process::geteuid().as_raw());
-    for generation in 0..GENERATIONS {
+    for generation in GENERATIONS {
         match StdListener::bind_addr(&match name(&group, generation) {
             Ok(name) => name,
             Err(error) => return alone(peer, &group, workers, &error),
@@ -57,7 +57,7 @@ pub fn find_place(peer: u32, port: u16, workers: usize) -> Place {
 /// Without siblings everything works but cancels that reach the wrong process of a restart.
 fn alone(peer: u32, group: &str, workers: usize, error: &io::Error) -> Place {
     tracing::warn!(%error, "no cancel request can come from another process on this machine");
-    Place { ids: ProcessIds::new(Layout::new(peer, 0, workers), group), socket: None }
+    Place { ids: ProcessIds::new(Layout::new(peer, GENERATIONS.start, workers), group), socket: None }
 }
 
 fn name(group: &str, generation: u32) -> io::Result<SocketAddr> {
@@ -67,8 +67,21 @@ fn name(group: &str, generation: u32) -> io::Result<SocketAddr> {
 /// Passes a request on to the sibling whose client it is for. Returns when that has closed the connection; `false`: there
 /// is no such sibling.
 pub(super) async fn pass_on(own: &ProcessIds, process: u32, key: &[u8]) -> bool {
+    pass_to(own, Layout::generation_of(process), process, key).await
+}
+
+/// Asks every sibling: a server's process id does not say which of them has told it. `false`: there is none.
+pub(super) async fn ask_all(own: &ProcessIds, process: u32, key: &[u8]) -> bool {
+    let mut any = false;
+    for generation in GENERATIONS.filter(|generation| *generation != own.layout().generation) {
+        any |= pass_to(own, generation, process, key).await;
+    }
+    any
+}
+
+async fn pass_to(own: &ProcessIds, generation: u32, process: u32, key: &[u8]) -> bool {
     // A name that begins with a zero is one in the abstract namespace.
-    let name = format!("\0{}/{}", own.group, Layout::generation_of(process));
+    let name = format!("\0{}/{generation}", own.group);
     match UnixStream::connect(name).await {
         Ok(stream) if is_ours(&stream) => peers::deliver(stream, process, key).await.is_ok(),
         _ => false,

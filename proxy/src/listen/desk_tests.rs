@@ -47,6 +47,7 @@ impl Bench {
                 News::Failed(number, trouble) => format!("failed {number} {}", trouble.sqlstate().as_str()),
                 News::Lost => "lost".to_owned(),
                 News::Restored => "restored".to_owned(),
+                News::StandIn { .. } => "of a stand-in".to_owned(),
             };
             letter.clients.iter().map(move |client| format!("{client}: {news}"))
         });

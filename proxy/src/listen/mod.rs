@@ -36,6 +36,7 @@ use crate::admin::source::ListenerState;
 use crate::control::Order;
 use crate::pool::Pool;
 use crate::shared::Shared;
+use crate::stand_in;
 use crate::trouble::Trouble;
 use crate::upstream::dial::Target;
 
@@ -120,6 +121,13 @@ pub enum News {
     Lost,
     /// All channels are listened to again.
     Restored,
+    /// Not a listener's: how it is with the stand-in for the client that was told this process id.
+    StandIn {
+        /// That id.
+        told: u32,
+        /// How it is.
+        state: stand_in::State,
+    },
 }
 
 /// What a session asks of a listener.

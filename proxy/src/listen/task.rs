@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use super::desk::Desk;
+use super::desk::{Desk, Letter};
 use super::link::{Dialling, Link, Said, dialling};
 use super::{Ask, Asks, LINGER, Listener, lock};
 use crate::shared::Shared;
@@ -210,8 +210,16 @@ impl Task {
     }
 
     fn tell(&mut self) {
-        for letter in self.desk.letters() {
-            self.shared.send(letter.worker, Mail::News(letter.clients, letter.news));
+        // What came together is told together.
+        let mut letters: Vec<Vec<_>> = Vec::new();
+        letters.resize_with(self.shared.workers.len(), Vec::new);
+        for Letter { worker, clients, news } in self.desk.letters() {
+            if let Some(letters) = letters.get_mut(worker) {
+                letters.push((clients, news));
+            }
+        }
+        for (worker, letters) in letters.into_iter().enumerate().filter(|(_, letters)| !letters.is_empty()) {
+            self.shared.send(worker, Mail::News(letters));
         }
     }
 

@@ -90,6 +90,8 @@ pub struct Ledger {
     retry_at: Option<Instant>,
     paused: bool,
     resumed_at: Option<Instant>,
+    /// Statements under way that need everybody to leave the database.
+    vacancies: usize,
     short_of: Option<Limit>,
     /// Somebody has been told to look again when the reserve is due.
     reserve_watched: bool,
@@ -109,6 +111,7 @@ impl Ledger {
             retry_at: None,
             paused: false,
             resumed_at: None,
+            vacancies: 0,
             short_of: None,
             reserve_watched: false,
         }
@@ -152,12 +155,30 @@ impl Ledger {
 
     /// A free upstream is not simply put on an idle list: [`Ledger::returned`] says what becomes of it.
     pub fn needs_attention(&self) -> bool {
-        self.paused || !self.waiters.is_empty() || self.open > self.sizes.size + self.sizes.reserve_size
+        self.paused
+            || self.vacancies > 0
+            || !self.waiters.is_empty()
+            || self.open > self.sizes.size + self.sizes.reserve_size
     }
 
     /// Idle upstreams that are not needed: those beyond the size.
     pub fn surplus(&self) -> usize {
-        if self.paused { self.open } else { self.open.saturating_sub(self.sizes.size) }
+        if self.paused || self.vacancies > 0 { self.open } else { self.open.saturating_sub(self.sizes.size) }
+    }
+
+    /// Somebody needs the database to itself: what idles is closed, and so is what comes back, unless a client waits.
+    pub fn vacate(&mut self) {
+        self.vacancies += 1;
+    }
+
+    /// It no longer does.
+    pub fn occupy(&mut self) {
+        self.vacancies = self.vacancies.saturating_sub(1);
+    }
+
+    /// Whether somebody needs the database to itself.
+    pub fn is_vacated(&self) -> bool {
+        self.vacancies > 0
     }
 
     /// Gives no upstream out any more, and makes none.
@@ -213,7 +234,8 @@ impl Ledger {
         if self.paused || self.open > self.sizes.size + self.sizes.reserve_size {
             return Use::Close;
         }
-        self.waiters.pop_front().map_or(Use::Keep, |(ticket, _)| Use::Serve(ticket))
+        let unused = if self.vacancies > 0 { Use::Close } else { Use::Keep };
+        self.waiters.pop_front().map_or(unused, |(ticket, _)| Use::Serve(ticket))
     }
 
     /// Somebody waits, and another attempt to connect may begin now.
@@ -223,9 +245,14 @@ impl Ledger {
         self.dialling < self.waiters.len() + visitors && self.may_dial(now, self.room(now))
     }
 
+    /// More clients wait than connections are being made.
+    pub fn lacks_dials(&self) -> bool {
+        self.dialling < self.waiters.len()
+    }
+
     /// Fewer than `minimum` are open, and another attempt to connect may begin now.
     pub fn wants_minimum(&self, minimum: usize, now: Instant) -> bool {
-        self.may_dial(now, minimum.min(self.sizes.size))
+        self.vacancies == 0 && self.may_dial(now, minimum.min(self.sizes.size))
     }
 
     /// When a client will have waited long enough for the reserve to be used; `None`: none is needed, or somebody

@@ -21,6 +21,24 @@ pub enum Want {
     Minimum(usize),
 }
 
+/// Nobody is to be connected to a pool's database without need, for as long as this exists.
+#[derive(Debug)]
+pub struct Vacancy(Arc<Pool>);
+
+impl Vacancy {
+    /// From now on.
+    pub fn of(pool: &Arc<Pool>) -> Self {
+        pool.ledger().vacate();
+        Self(pool.clone())
+    }
+}
+
+impl Drop for Vacancy {
+    fn drop(&mut self) {
+        self.0.ledger().occupy();
+    }
+}
+
 /// An attempt to connect, which the pool's ledger counts.
 #[derive(Debug)]
 pub struct Attempt {

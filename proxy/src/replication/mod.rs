@@ -17,8 +17,8 @@ use policy::verdict::Refusal;
 use tokio::io::AsyncWriteExt;
 
 use crate::control::Order;
-use crate::session::Arrival;
 use crate::session::ctl::{Ctl, Held, State};
+use crate::session::{Arrival, Introduction};
 use crate::stream::Stream;
 use crate::telemetry::PoolMeter;
 use crate::trouble::Trouble;
@@ -72,8 +72,11 @@ struct Relay {
 /// Begins to relay between a client that has logged in and the server connection that was dialled for it.
 pub fn begin(worker: &Rc<Worker>, arrival: Arrival, shipped: Shipped) {
     let meter = worker.telemetry.pool(&arrival.pool.database, &arrival.pool.user);
-    let ctl = Ctl::new(arrival.client, arrival.process, arrival.key, arrival.face);
+    let ctl = Ctl::new(arrival.client, arrival.face);
     worker.enter(&ctl);
+    if let Introduction::Made(identity) = arrival.introduction {
+        worker.introduce(&ctl, identity);
+    }
     meter.clients.up();
     worker.telemetry.load().upstreams.up();
     let place = Place { worker: worker.clone(), ctl: ctl.clone(), meter };

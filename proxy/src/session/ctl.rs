@@ -2,7 +2,7 @@
 //!
 //! Everybody leaves a note here and wakes the session's task; the session alone acts on it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use policy::tenant::TenantId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::cancel::key::ProcessId;
+use crate::cancel::key::Identity;
 use crate::listen::News;
 use crate::tls::Version;
 use crate::trouble::Trouble;
@@ -100,10 +100,8 @@ pub struct Held {
 pub struct Ctl {
     /// The client's number, unique in the process.
     pub client: u64,
-    /// The process id that it was told.
-    pub process: ProcessId,
-    /// The secret that it was told.
-    pub key: Box<[u8]>,
+    /// The process id and the secret that it was told, once it was.
+    pub identity: OnceCell<Identity>,
     waker: RefCell<Option<Waker>>,
     /// Something in here has changed since the session last looked.
     pub noted: Cell<bool>,
@@ -115,7 +113,7 @@ pub struct Ctl {
     pub waiting: Cell<bool>,
     /// Its client asked for what runs to be cancelled; each is dropped when there is nothing more to wait for.
     pub cancel: RefCell<Vec<oneshot::Sender<()>>>,
-    /// What the listener of its channels says.
+    /// What the listener of its channels says, and how it is with its stand-ins.
     pub news: RefCell<Vec<News>>,
     /// When the sweeper shall wake it.
     pub deadline: Cell<Option<Instant>>,
@@ -151,12 +149,11 @@ pub struct Ctl {
 
 impl Ctl {
     /// No notes.
-    pub fn new(client: u64, process: ProcessId, key: Box<[u8]>, face: Face) -> Rc<Self> {
+    pub fn new(client: u64, face: Face) -> Rc<Self> {
         let since = face.connected_us;
         Rc::new(Self {
             client,
-            process,
-            key,
+            identity: OnceCell::new(),
             waker: RefCell::default(),
             noted: Cell::new(false),
             delivery: RefCell::default(),
@@ -180,6 +177,16 @@ impl Ctl {
             pinned: Cell::new(None),
             active: Cell::new(None),
         })
+    }
+
+    /// The process id that it was told; 0: none yet.
+    pub fn process(&self) -> u32 {
+        self.identity.get().map_or(0, |identity| identity.process.number())
+    }
+
+    /// The secret that it was told; empty: none yet. No request to cancel has an empty one.
+    pub fn key(&self) -> &[u8] {
+        self.identity.get().map_or(&[], |identity| &identity.key)
     }
 
     /// The session's task is polled: this is how it is woken next.

@@ -30,7 +30,7 @@ pub(super) fn bind_script(script: &Script, bind: &Bind<'_>) -> Script {
         other => Some(other.clone()),
     };
     let parts = script.parts.iter().map(|acts| acts.iter().filter_map(bound).collect()).collect();
-    Script { parts, bound: false, deallocates: script.deallocates.clone(), ..*script }
+    Script { parts, bound: false, ..script.clone() }
 }
 
 /// Whether the function of this oid works on large objects (`lo_open`, `loread`, …), which drivers call by

@@ -8,15 +8,23 @@ use wire::encode::backend as say;
 use wire::pipeline::{Awaited, Fate};
 use wire::tag::TransactionStatus;
 
+use super::statement::Running;
 use super::{End, Session};
 use crate::telemetry::CloseReason;
 use crate::trouble::Trouble;
-use crate::upstream::cleaner;
+use crate::upstream::{Upstream, cleaner};
 
 /// How long a client may take to accept the last words to it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Session {
+    /// Whether the client need not go when the server ends this connection. Whoever ends its own server goes with it, as
+    /// on a direct connection.
+    pub(super) fn may_survive(&self, upstream: &Upstream) -> bool {
+        let strikes = upstream.work.running.front().is_some_and(Running::strikes);
+        !strikes && !self.stays_with(upstream) && upstream.pipeline.status() == TransactionStatus::Idle
+    }
+
     /// The upstream is gone. The client keeps its connection where it can: outside of a transaction, with no message cut
     /// in two. Its requests under way are answered with 08006. `false`: it has to go too.
     pub(super) fn survive(&mut self) -> bool {
@@ -24,7 +32,7 @@ impl Session {
             return false;
         };
         let cut = upstream.streaming.left > 0 && upstream.streaming.forward;
-        if cut || self.stays_with(upstream) || upstream.pipeline.status() != TransactionStatus::Idle {
+        if cut || !self.may_survive(upstream) {
             return false;
         }
         let Some(mut upstream) = self.lease.take() else {
@@ -83,10 +91,12 @@ impl Session {
         }
         let words = self.last_words(&end);
         self.dispose(&end, now);
-        if let Some(trouble) = words {
-            self.count_trouble(&trouble);
-            let mut out = std::mem::take(&mut self.unsent);
-            trouble.write(true, &mut out);
+        if let Some(trouble) = &words {
+            self.count_trouble(trouble);
+            trouble.write(true, &mut self.unsent);
+        }
+        if words.is_some() || matches!(end, End::ServerEnded) {
+            let out = std::mem::take(&mut self.unsent);
             // A client that does not take them goes without.
             let farewell = async {
                 self.client.write_all(&out).await?;
@@ -98,7 +108,7 @@ impl Session {
 
     fn last_words(&self, end: &End) -> Option<Trouble> {
         match end {
-            End::ClientGone | End::Terminated => None,
+            End::ClientGone | End::Terminated | End::ServerEnded => None,
             End::UpstreamLost | End::UpstreamBroken(_) => {
                 let open = |status| status != TransactionStatus::Idle;
                 let upstream = self.lease.as_deref();
@@ -119,7 +129,7 @@ impl Session {
     fn dispose(&mut self, end: &End, now: Instant) {
         let Some(mut upstream) = self.lease.take() else { return };
         let close = match end {
-            End::UpstreamLost => Some(CloseReason::ServerClosed),
+            End::UpstreamLost | End::ServerEnded => Some(CloseReason::ServerClosed),
             End::UpstreamBroken(what) => {
                 tracing::warn!(upstream = upstream.id, what, "the server broke the protocol");
                 Some(CloseReason::Protocol)

@@ -5,7 +5,6 @@ use std::time::Instant;
 use policy::verdict::Refusal;
 use wire::error::ErrorFields;
 use wire::pipeline::{Awaited, Fate, Owed};
-use wire::tag::TransactionStatus;
 
 use super::reply::Message;
 use super::statement::Running;
@@ -64,12 +63,6 @@ impl Session {
         if skipped.first().is_some_and(|owed| owed.awaited == Awaited::Parse && owed.fate == Fate::Forward) {
             self.count_failed_parse(upstream, sqlstate, now);
         }
-    }
-
-    /// The server says that it ends this connection, and the client need not go with it.
-    pub(super) fn is_farewell(&self, upstream: &Upstream, message: Message<'_>) -> bool {
-        let fatal = matches!(ErrorFields::new(message.body()).severity(), b"FATAL" | b"PANIC");
-        fatal && !self.stays_with(upstream) && upstream.pipeline.status() == TransactionStatus::Idle
     }
 
     /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.

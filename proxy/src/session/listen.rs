@@ -295,7 +295,7 @@ impl Session {
             return listening.forget_uncommitted();
         }
         self.ctl.channels.set(listening.channels.len());
-        let told = listening.take(self.ctl.process.number(), usize::MAX, out);
+        let told = listening.take(self.ctl.process(), usize::MAX, out);
         self.worker.telemetry.load().listen.delivered.add(told);
         if upstream.pipeline.is_empty() && listening.tidy() {
             self.listening = None;
@@ -366,6 +366,7 @@ impl Session {
                 // Nobody misses anything on a channel that is only being asked for.
                 News::Lost => listening.lost |= !listening.registered.is_empty(),
                 News::Restored => listening.restored |= listening.lost,
+                News::StandIn { .. } => {}
             }
         }
         if listening.queued > MAX_QUEUED {
@@ -398,7 +399,7 @@ impl Session {
         let Some(listening) = &mut self.listening else { return Ok(false) };
         let stays = self.pool.settings().listen.loss == ListenLoss::Notice && !listening.moved;
         let mut out = Vec::new();
-        let told = listening.take(self.ctl.process.number(), AT_ONCE, &mut out);
+        let told = listening.take(self.ctl.process(), AT_ONCE, &mut out);
         if out.is_empty() && (listening.lost || listening.moved) && !stays {
             let database = self.pool.shared.database.clone();
             return Err(End::Trouble(Refusal::Listen(ListenRefusal::Lost { database }).into()));

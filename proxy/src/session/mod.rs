@@ -19,6 +19,7 @@ mod failure;
 mod half_closed;
 mod listen;
 mod locals;
+mod newcomer;
 mod notes;
 mod outbox;
 mod parse;
@@ -29,10 +30,12 @@ mod reply;
 mod request;
 pub mod retry;
 pub mod script;
+mod signal;
 pub mod statement;
 mod translate;
 mod unnamed;
 mod untracked;
+mod vacate;
 mod verify;
 pub mod work;
 
@@ -47,7 +50,7 @@ use policy::verdict::Refusal;
 use wire::params::{Settings, Value};
 use wire::prepared::ClientStatements;
 
-use crate::cancel::key::ProcessId;
+use crate::cancel::key::Identity;
 use crate::login::Seat;
 use crate::pool::LocalPool;
 use crate::pool::tokens::Member;
@@ -60,6 +63,7 @@ use crate::worker::{HOLD, READ, Rules, Scratch, Worker};
 use ctl::{Ctl, Face, State};
 use listen::Listening;
 use statement::Prepared;
+use work::Strike;
 
 /// A client that has logged in, on its way to its worker.
 #[derive(Debug)]
@@ -70,10 +74,8 @@ pub struct Arrival {
     pub early: Vec<u8>,
     /// Its number, unique in the process.
     pub client: u64,
-    /// The process id that it was told.
-    pub process: ProcessId,
-    /// The secret that it was told.
-    pub key: Box<[u8]>,
+    /// Who it is to those who cancel.
+    pub introduction: Introduction,
     /// Its pool.
     pub pool: Member,
     /// Its place within the limits on clients.
@@ -82,6 +84,15 @@ pub struct Arrival {
     pub face: Face,
     /// The settings of its startup packet, by lower-case name.
     pub startup: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+/// Whether a client was told its process id and its secret.
+#[derive(Debug)]
+pub enum Introduction {
+    /// It was, and that it may begin.
+    Made(Identity),
+    /// It gets a server first, whose process id it is told ([`newcomer`]). Its secret has so many bytes.
+    Owed(usize),
 }
 
 /// Why a session ends.
@@ -93,6 +104,8 @@ enum End {
     Terminated,
     /// The server closed the connection.
     UpstreamLost,
+    /// The server has said to the client that it ends the connection.
+    ServerEnded,
     /// The server broke the protocol.
     UpstreamBroken(String),
     /// The client is told this, and goes.
@@ -185,8 +198,15 @@ struct Session {
 
 /// Begins the life of a client on its worker.
 pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
-    let ctl = Ctl::new(arrival.client, arrival.process, arrival.key, arrival.face);
+    let ctl = Ctl::new(arrival.client, arrival.face);
     worker.enter(&ctl);
+    let owed = match arrival.introduction {
+        Introduction::Made(identity) => {
+            worker.introduce(&ctl, identity);
+            None
+        }
+        Introduction::Owed(key) => Some(key),
+    };
     let client = match arrival.stream.attach() {
         Ok(client) => client,
         Err(error) => {
@@ -246,12 +266,20 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         ctl,
     };
     session.resolve_tenant();
-    tokio::task::spawn_local(session.run());
+    tokio::task::spawn_local(session.run(owed));
 }
 
 impl Session {
-    async fn run(mut self) {
-        let end = std::future::poll_fn(|cx| self.poll(cx)).await;
+    /// `owed`: the client has not been told yet who it is.
+    async fn run(mut self, owed: Option<usize>) {
+        let begun = match owed {
+            Some(key) => self.begin_with_server(key).await,
+            None => Ok(()),
+        };
+        let end = match begun {
+            Ok(()) => std::future::poll_fn(|cx| self.poll(cx)).await,
+            Err(end) => end,
+        };
         self.end(end).await;
     }
 
@@ -354,7 +382,9 @@ impl Session {
             }
         }
         let listening = self.listening.as_deref();
-        if !self.unsent.is_empty() || listening.is_some_and(Listening::holds_replies) {
+        let strike = upstream.work.strike;
+        let held = strike == Strike::Awaited || listening.is_some_and(Listening::holds_replies);
+        if held || !self.unsent.is_empty() {
             return Ok(moved);
         }
         let worker = self.worker.clone();
@@ -364,7 +394,7 @@ impl Session {
             return Err(End::UpstreamBroken("a message that is too long to be looked at".to_owned()));
         };
         head.copy_from_slice(&upstream.carry);
-        let filled = if listening.is_some_and(Listening::releases_replies) {
+        let filled = if strike == Strike::Settled || listening.is_some_and(Listening::releases_replies) {
             kept
         } else {
             let space = input.get_mut(kept..kept + READ).unwrap_or_default();

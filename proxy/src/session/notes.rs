@@ -36,6 +36,7 @@ impl Session {
             self.look_where_it_listens();
         }
         if !self.ctl.news.borrow().is_empty() {
+            self.heed_stand_ins();
             self.heed_listener()?;
         }
         let cancels = self.ctl.cancel.take();

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use policy::limits::Deadline;
 use wire::encode::backend as say;
+use wire::error::ErrorFields;
 use wire::frame;
 use wire::pipeline::{Awaited, Delivery, Fate, Owed};
 use wire::tag::{Backend, TransactionStatus};
@@ -44,6 +45,11 @@ impl<'a> Message<'a> {
 
 fn broken(what: impl std::fmt::Display) -> End {
     End::UpstreamBroken(what.to_string())
+}
+
+/// Whether an error is the last that the server says.
+fn is_fatal(message: Message<'_>) -> bool {
+    matches!(ErrorFields::new(message.body()).severity(), b"FATAL" | b"PANIC")
 }
 
 /// Whether a message may be passed on before all of it has come, however short it is.
@@ -107,8 +113,8 @@ impl Session {
             }
             if tag == Backend::ReadyForQuery
                 && whole
-                && self.listening.is_some()
-                && self.awaits_listener(upstream, rest.get(..total).unwrap_or_default())
+                && (self.listening.is_some() || !upstream.work.stand_ins.is_empty())
+                && self.awaits_others(upstream, rest.get(..total).unwrap_or_default())
             {
                 break;
             }
@@ -149,8 +155,11 @@ impl Session {
             outbox.skip(message.at, message.end());
             return Ok(Delivery::Swallow);
         }
-        if message.tag == Backend::ErrorResponse && self.is_farewell(upstream, message) {
-            // The request that it strikes is told by us: the client may keep its connection.
+        if message.tag == Backend::ErrorResponse && is_fatal(message) {
+            if !self.may_survive(upstream) {
+                return Err((message.end(), End::ServerEnded));
+            }
+            // The request that it strikes is told by us.
             outbox.skip(message.at, message.end());
             return Err((message.end(), End::UpstreamLost));
         }

@@ -184,7 +184,7 @@ impl Session {
         }
     }
 
-    fn begin_waiting(&mut self, now: Instant) {
+    pub(super) fn begin_waiting(&mut self, now: Instant) {
         self.waiting_since = Some(now);
         self.look_again = true;
         self.pool.meter.clients_waiting.up();

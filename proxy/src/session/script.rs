@@ -1,11 +1,13 @@
 //! What must be done about a statement when it succeeds, in an owned form that outlives its text.
 
+use std::ops::Range;
+
 use policy::statement::{Analysis, Class, DiscardWhat, Effect, Flags, Operand, Part};
 use policy::verdict::SessionState;
 use wire::params::Value;
 
 /// What the statements of one text do to their session, statement by statement.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Script {
     /// One list per statement of the text.
     pub parts: Vec<Vec<Act>>,
@@ -23,6 +25,23 @@ pub struct Script {
     pub listens: bool,
     /// It asks for what its session has drawn from a sequence before.
     pub recalls: bool,
+    /// Databases that everybody else has to leave for it.
+    pub vacates: Box<[Box<[u8]>]>,
+    /// It calls what strikes sessions, maybe its own.
+    pub strikes: bool,
+    /// Such calls that show whom they mean.
+    pub signals: Box<[Signal]>,
+}
+
+/// A call of `pg_cancel_backend` or `pg_terminate_backend`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    /// It ends the session, and not only what runs there.
+    pub terminate: bool,
+    /// The process id.
+    pub process: Argument,
+    /// Where a constant one stands in the text without the comments at its ends.
+    pub place: Range<usize>,
 }
 
 /// One thing that a statement does to its session.
@@ -126,8 +145,32 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
     {
         script.deallocates = Some(name.clone());
     }
-    let idle = script.parts.iter().all(Vec::is_empty) && !script.recalls;
+    script.signals = analysis.effects.iter().filter_map(|effect| signal(effect, analysis)).collect();
+    script.strikes = analysis.effects.iter().any(|effect| matches!(effect, Effect::Signal { .. }));
+    script.vacates = analysis.effects.iter().filter_map(|effect| vacated(effect, analysis)).collect();
+    let elsewhere = script.strikes || !script.vacates.is_empty();
+    let idle = script.parts.iter().all(Vec::is_empty) && !script.recalls && !elsewhere;
     (!idle).then_some(script)
+}
+
+fn vacated(effect: &Effect, analysis: &Analysis) -> Option<Box<[u8]>> {
+    let Effect::Vacates(database) = *effect else { return None };
+    Some(analysis.text(database).into())
+}
+
+fn signal(effect: &Effect, analysis: &Analysis) -> Option<Signal> {
+    let Effect::Signal { terminate, process, place } = *effect else { return None };
+    Some(Signal { terminate, process: argument(process, analysis)?, place: place.range() })
+}
+
+/// What the text shows of an argument; `None`: an expression.
+fn argument(operand: Operand, analysis: &Analysis) -> Option<Argument> {
+    match operand {
+        Operand::Literal(text) => Some(Argument::Literal(analysis.text(text).into())),
+        Operand::Parameter(number) => Some(Argument::Bound(number)),
+        Operand::Null => Some(Argument::Null),
+        Operand::Unknown => None,
+    }
 }
 
 fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
@@ -178,18 +221,13 @@ fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
         Effect::DoBlock | Effect::Call => Act::Leave(SessionState::Block),
         Effect::Seed => Act::Leave(SessionState::Seed),
         // What is done about it depends on where it stands, and is done when it is sent.
-        Effect::SequenceState => return None,
+        Effect::SequenceState | Effect::Signal { .. } | Effect::Vacates(_) => return None,
         Effect::CopyIn | Effect::CopyOut => return None,
     })
 }
 
 fn set_config(name: Operand, value: Operand, local: Operand, certain: bool, analysis: &Analysis) -> Option<Act> {
-    let argument = |operand| match operand {
-        Operand::Literal(text) => Some(Argument::Literal(analysis.text(text).into())),
-        Operand::Parameter(number) => Some(Argument::Bound(number)),
-        Operand::Null => Some(Argument::Null),
-        Operand::Unknown => None,
-    };
+    let argument = |operand| argument(operand, analysis);
     let known = (argument(name), argument(value), argument(local));
     let (true, (Some(name), Some(value), Some(local))) = (certain, known) else {
         // Local for sure: gone with the transaction. Else nobody can tell what was set.

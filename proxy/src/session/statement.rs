@@ -383,6 +383,11 @@ impl Brain {
 }
 
 impl Running {
+    /// It may end a session, its own among them.
+    pub fn strikes(&self) -> bool {
+        self.known.script.as_ref().is_some_and(|script| script.strikes)
+    }
+
     /// Whether it may have left something on the server although it failed: a lock of the session, a statement that was
     /// prepared, outlive the transaction that is rolled back.
     pub fn outlives_failure(&self) -> bool {

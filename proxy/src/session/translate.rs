@@ -208,7 +208,7 @@ impl Session {
         }
         let sample = begin..upstream.work.samples.len();
         drop(brain);
-        let refused = match self.before_listen(upstream, look.known.script.as_deref()) {
+        let refused = match self.before_sending(upstream, look.known.script.as_deref()) {
             Enlisted::Yes => self.refuses(upstream, &look),
             Enlisted::No(trouble) => Some(trouble),
             Enlisted::Wait => {
@@ -230,10 +230,10 @@ impl Session {
             outbox.skip(message.at, message.end);
             ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
         }
+        self.aim_text(upstream, outbox, message.at, &look);
         self.push(upstream, Awaited::Query, Fate::Forward, 0);
         self.drop_unnamed(upstream);
-        let bytes = message.end - message.at;
-        self.start(upstream, &look, None, sample, bytes, false, now);
+        self.start(upstream, &look, None, sample, message.end - message.at, false, now);
         if suspect {
             self.distrust(upstream, look.known.shape.strict);
         }
@@ -313,10 +313,8 @@ impl Session {
             if upstream.work.forgets() || self.is_uncertain(upstream, bind.statement) {
                 return Ok(Next::Hold);
             }
-            if let Some(prepared) =
-                self.find_statement(bind.statement).filter(|prepared| prepared.known.script.is_some())
-            {
-                self.forget_sequences(upstream, outbox, message.at, prepared.known.script.as_deref())?;
+            if self.before_bind(upstream, outbox, message.at, &bind)? {
+                return Ok(Next::Hold);
             }
             let located = self.locate(upstream, outbox, message.at, bind.statement);
             match located {
@@ -335,6 +333,7 @@ impl Session {
                 write_renamed(outbox.insert(names_end), Frontend::Bind, portal, name, rest);
             }
             if let Some(prepared) = self.find_statement(bind.statement) {
+                self.aim_bind(upstream, outbox, message.at, &bind, &prepared);
                 let portal = self.portal_of(upstream, &bind, prepared);
                 upstream.work.bind(bind.portal, portal);
             }

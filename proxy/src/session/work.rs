@@ -6,10 +6,12 @@ use std::rc::Rc;
 
 use policy::limits::Deadline;
 use policy::verdict::SessionState;
+use tokio::sync::oneshot;
 use wire::encode::Report;
 use wire::params::Settings;
 
 use super::retry::Retry;
+use super::signal::StandIn;
 use super::statement::{Prepared, Running};
 use crate::trouble::Trouble;
 
@@ -84,6 +86,12 @@ pub struct Work {
     pub local_default: Option<Box<[u8]>>,
     /// Settings that SET LOCAL … TO DEFAULT has covered in this transaction.
     pub local_reset: Vec<Box<str>>,
+    /// Connections that stand for clients which the transaction's statements strike.
+    pub stand_ins: Vec<StandIn>,
+    /// Whether what has become of them is awaited.
+    pub strike: Strike,
+    /// Dropped when the statement has ended that others leave their databases for.
+    pub vacating: Option<oneshot::Sender<()>>,
     /// Something to tell the client behind the next command tag.
     pub notice: Option<Box<Report>>,
     /// When the request began, in µs on the telemetry clock.
@@ -104,6 +112,18 @@ pub enum Probe {
     Asked(bool),
     /// The answer is there, and has been acted on.
     Answered,
+}
+
+/// What has become of the clients that a statement strikes is known before the statement's end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strike {
+    /// Nobody is struck, as far as is known.
+    #[default]
+    None,
+    /// It is asked for: the upstream is not read.
+    Awaited,
+    /// It is known: the message that waited for it is looked at again.
+    Settled,
 }
 
 /// Bytes of samples kept of one pipeline; what comes behind them is counted without.
@@ -148,6 +168,8 @@ impl Work {
     #[inline]
     pub fn end_transaction(&mut self) {
         self.portal = None;
+        self.stand_ins.clear();
+        self.strike = Strike::None;
         if !self.portals.is_empty() {
             self.portals.clear();
         }
@@ -160,6 +182,7 @@ impl Work {
         self.rows.clear();
         self.refusals.clear();
         self.parsed = None;
+        self.vacating = None;
         self.deadline = None;
         self.timed_out = false;
         self.cancelled = false;

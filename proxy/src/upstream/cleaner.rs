@@ -14,6 +14,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use config::PoolMode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::encode::frontend as ask;
 use wire::frame;
@@ -42,7 +43,10 @@ pub fn clean(worker: &Rc<Worker>, pool: &Rc<LocalPool>, upstream: Box<Upstream>)
         match washed {
             Ok(Ok(())) => {
                 pool.meter.resets.increment();
-                worker.check_in(&pool, upstream, Instant::now());
+                match pool.mode() {
+                    PoolMode::Session => worker.rest(&pool, upstream),
+                    _ => worker.check_in(&pool, upstream, Instant::now()),
+                }
             }
             Ok(Err(error)) => {
                 tracing::debug!(upstream = upstream.id, %error, "upstream could not be cleaned");

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use config::PoolMode;
 use policy::verdict::{ConnectFailure, Refusal};
 use rand::RngExt;
 use wire::params::Settings;
@@ -82,6 +83,9 @@ impl Worker {
             self.order(Order::Reserve(pool.shared.clone(), due, self.index));
         }
         ctl.waiting.set(true);
+        if pool.mode() == PoolMode::Session {
+            self.wake_everywhere(&pool.shared);
+        }
         // Published above, read here: see the race window in `pool`.
         if let Some(other) = pool.shared.idle_elsewhere(self.index) {
             self.shared.send(other, Mail::Share(pool.shared.clone()));

@@ -1,6 +1,7 @@
 //! What a worker does about its mail.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use policy::verdict::Refusal;
@@ -9,9 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{FRESH, Mail, Rules, Whom, Worker, drain_when_settled};
 use crate::admin::source::{ClientState, TlsState, UpstreamState};
+use crate::cancel::Whose;
 use crate::control::Order;
 use crate::listen::News;
-use crate::pool::LocalPool;
+use crate::pool::{LocalPool, Pool};
 use crate::replication;
 use crate::session;
 use crate::session::ctl::Ctl;
@@ -29,10 +31,16 @@ impl Worker {
             Mail::Sweep(pool) => self.sweep_pool(&self.pool(&pool)),
             Mail::MakeRoom(pool) => self.yield_oldest(&self.pool(&pool)),
             Mail::Forget(pool) => self.forget_pool(pool),
-            Mail::Share(pool) => self.serve(&self.pool(&pool), Instant::now()),
-            Mail::Cancel { process, key, done } => self.cancel_requested(process, &key, done),
+            Mail::Share(pool) => {
+                self.wake_if_needed(&pool);
+                self.serve(&self.pool(&pool), Instant::now());
+            }
+            Mail::Cancel { whose, key, done } => self.cancel_requested(whose, &key, done),
             Mail::Cancelled(upstream) => self.cancelled(upstream),
-            Mail::News(clients, news) => self.news(&clients, &news),
+            Mail::StandIn { client, told, state } => self.news(&[client], &News::StandIn { told, state }),
+            Mail::Whose(process, answer) => drop(answer.send(self.pool_of(process))),
+            Mail::Struck { process, terminate, done } => self.struck(process, terminate, done),
+            Mail::News(letters) => letters.iter().for_each(|(clients, news)| self.news(clients, news)),
             Mail::Inspected(pool) => self.pool(&pool).reload_suspects(),
             Mail::Reload => self.reload(),
             Mail::Drain => self.drain(),
@@ -60,6 +68,7 @@ impl Worker {
     /// The rules for idle upstreams of this pool have changed: they hold at once.
     fn sweep_pool(&self, pool: &Rc<LocalPool>) {
         let now = Instant::now();
+        self.wake_all(pool);
         super::sweep::idle_of(self, pool, now);
         self.serve(pool, now);
         self.dial_again(pool, now);
@@ -74,15 +83,45 @@ impl Worker {
     }
 
     /// Leaves a request to cancel with the session, which alone knows what it is doing.
-    fn cancel_requested(&self, process: u32, key: &[u8], done: oneshot::Sender<()>) {
-        let ctl = self.clients.borrow().get(&process).cloned();
-        match ctl.filter(|ctl| bool::from(ctl.key.ct_eq(key))) {
+    fn cancel_requested(&self, whose: Whose, key: &[u8], done: oneshot::Sender<()>) {
+        let ctl = match whose {
+            Whose::Process { process, .. } => self.clients.borrow().get(&process).cloned(),
+            Whose::Client(addressee) => self.sessions.borrow().get(&addressee.client).cloned(),
+        };
+        match ctl.filter(|ctl| bool::from(ctl.key().ct_eq(key))) {
             Some(ctl) => {
                 ctl.cancel.borrow_mut().push(done);
                 ctl.wake();
             }
             None => self.telemetry.load().cancels_unknown.increment(),
         }
+    }
+
+    /// The pool of the client that was told this process id.
+    fn pool_of(&self, process: u32) -> Option<Arc<Pool>> {
+        let clients = self.clients.borrow();
+        let face = &clients.get(&process)?.face;
+        let pools = self.pools.borrow();
+        let pool =
+            pools.values().find(|pool| (&pool.shared.database, &pool.shared.user) == (&face.database, &face.user))?;
+        Some(pool.shared.clone())
+    }
+
+    fn struck(&self, process: u32, terminate: bool, done: oneshot::Sender<()>) {
+        let Some(ctl) = self.clients.borrow().get(&process).cloned() else { return };
+        if terminate {
+            *ctl.kill.borrow_mut() = Some(Refusal::Terminated.into());
+            let (mourner, mut ended) = mpsc::unbounded_channel();
+            ctl.mourners.borrow_mut().push(mourner);
+            tokio::task::spawn_local(async move {
+                // Nothing is ever said: it ends when the session does.
+                let _: Option<()> = ended.recv().await;
+                drop(done);
+            });
+        } else {
+            ctl.cancel.borrow_mut().push(done);
+        }
+        ctl.wake();
     }
 
     /// Has the control thread cancel what an upstream runs. It is not reused until that has ended; then `done` is dropped.

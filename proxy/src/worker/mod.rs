@@ -4,6 +4,7 @@
 
 pub mod checkout;
 mod mail;
+mod rest;
 mod sweep;
 
 use std::cell::{Cell, RefCell};
@@ -21,6 +22,8 @@ use slab::Slab;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::admin::source::{ClientState, UpstreamState};
+use crate::cancel::Whose;
+use crate::cancel::key::{Identity, Layout};
 use crate::listen::News;
 use crate::pool::ledger::Ticket;
 use crate::pool::{LocalPool, Pool};
@@ -28,6 +31,7 @@ use crate::session::Arrival;
 use crate::session::ctl::Ctl;
 use crate::session::statement::Brain;
 use crate::shared::Shared;
+use crate::stand_in;
 use crate::telemetry::WorkerTelemetry;
 use crate::trouble::Trouble;
 use crate::upstream::{Shipped, Upstream};
@@ -65,8 +69,8 @@ pub enum Mail {
     Forget(usize),
     /// Somebody who knows this key wants what its client runs to be cancelled. Told when the cancel has had its effect.
     Cancel {
-        /// The client's process id as it was told.
-        process: u32,
+        /// The client.
+        whose: Whose,
         /// The secret to compare.
         key: Box<[u8]>,
         /// Dropped when there is nothing more to wait for.
@@ -74,8 +78,28 @@ pub enum Mail {
     },
     /// The cancel for this upstream has been delivered, or has failed, or was not sent any more.
     Cancelled(u64),
-    /// A listener has news for these clients.
-    News(Vec<u64>, News),
+    /// How it is with a stand-in that this client has asked for.
+    StandIn {
+        /// Who has asked.
+        client: u64,
+        /// The process id that its target was told.
+        told: u32,
+        /// How it is.
+        state: stand_in::State,
+    },
+    /// Whose process id is this? The pool of that client.
+    Whose(u32, oneshot::Sender<Option<Arc<Pool>>>),
+    /// Somebody who may has struck the client that was told this process id.
+    Struck {
+        /// That id.
+        process: u32,
+        /// Its connection ends; otherwise what it runs does.
+        terminate: bool,
+        /// Dropped when it has.
+        done: oneshot::Sender<()>,
+    },
+    /// A listener has news, each for these clients.
+    News(Vec<(Vec<u64>, News)>),
     /// What is known of this pool's functions has changed.
     Inspected(Arc<Pool>),
     /// The settings have changed.
@@ -129,7 +153,7 @@ pub struct Scratch {
     pub output: Vec<u8>,
 }
 
-/// A clean upstream whose cancel is still under way, and its pool.
+/// A clean upstream that nobody may have yet, and its pool.
 type Quarantined = (Rc<LocalPool>, Box<Upstream>);
 
 /// One worker.
@@ -148,7 +172,7 @@ pub struct Worker {
     /// Space for one read and one write.
     pub scratch: RefCell<Scratch>,
     pools: RefCell<FxHashMap<usize, Rc<LocalPool>>>,
-    /// Clients by the process id that they were told.
+    /// Clients by the process id that they were told, where that is one of ours.
     clients: RefCell<HashMap<u32, Rc<Ctl>>>,
     /// Clients by number.
     sessions: RefCell<FxHashMap<u64, Rc<Ctl>>>,
@@ -157,6 +181,8 @@ pub struct Worker {
     sweep: Notify,
     /// Upstreams that wait for their cancels to end, by id.
     quarantine: RefCell<FxHashMap<u64, Quarantined>>,
+    /// Upstreams that rest ([`Worker::rest`]).
+    resting: RefCell<Vec<Quarantined>>,
     /// Cancels under way, by upstream; the count is the upstream's own.
     cancelling: RefCell<FxHashMap<u64, Rc<Cell<u32>>>>,
     draining: Cell<bool>,
@@ -179,6 +205,7 @@ pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::Unbounded
         active: RefCell::default(),
         sweep: Notify::new(),
         quarantine: RefCell::default(),
+        resting: RefCell::default(),
         cancelling: RefCell::default(),
         draining: Cell::new(false),
         gone: Notify::new(),
@@ -239,7 +266,6 @@ impl Worker {
 
     /// A client has arrived: its notes can be found from now on.
     pub fn enter(&self, ctl: &Rc<Ctl>) {
-        self.clients.borrow_mut().insert(ctl.process.number(), ctl.clone());
         self.sessions.borrow_mut().insert(ctl.client, ctl.clone());
         self.telemetry.load().clients.up();
         if self.draining.get() {
@@ -247,9 +273,20 @@ impl Worker {
         }
     }
 
+    /// A client is told who it is.
+    pub fn introduce(&self, ctl: &Rc<Ctl>, identity: Identity) {
+        if Layout::is_own(identity.process.number()) {
+            self.clients.borrow_mut().insert(identity.process.number(), ctl.clone());
+        }
+        // It is told once.
+        drop(ctl.identity.set(identity));
+    }
+
     /// A client has left.
     pub fn leave(&self, ctl: &Ctl) {
-        self.clients.borrow_mut().remove(&ctl.process.number());
+        if Layout::is_own(ctl.process()) {
+            self.clients.borrow_mut().remove(&ctl.process());
+        }
         self.sessions.borrow_mut().remove(&ctl.client);
         self.watch(ctl, None);
         self.telemetry.load().clients.down();
