@@ -79,6 +79,8 @@ fn flat(settings: &Settings) -> Flat {
     put(&["workers"], settings.workers.to_string());
     put(&["max_clients"], settings.max_clients.to_string());
     put(&["max_upstreams"], settings.max_upstreams.to_string());
+    put(&["max_side_connections"], settings.max_side_connections.to_string());
+    put(&["dns_max_ttl"], show_duration(settings.dns_max_ttl));
     put(&["max_pools"], settings.max_pools.to_string());
     put(&["tcp_keepidle"], show_duration(settings.tcp.keepidle));
     put(&["tcp_keepintvl"], show_duration(settings.tcp.keepintvl));

@@ -44,6 +44,10 @@ pub struct Settings {
     pub upstream_tls: UpstreamTls,
     /// Server connections at once over all pools; 0: no such limit.
     pub max_upstreams: usize,
+    /// Server connections at once beside the pools, which look up, try, look at and listen.
+    pub max_side_connections: usize,
+    /// How long the addresses of a server's name are believed while connections to it are open; zero: as long as those are.
+    pub dns_max_ttl: Duration,
     /// Pools at once: clients choose the names of users, and with a wildcard those of databases.
     pub max_pools: usize,
     /// How clients and the proxy prove who they are.

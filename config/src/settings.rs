@@ -95,6 +95,8 @@ impl Builder<'_> {
             max_clients: self.count(&["max_clients"]),
             tls: self.client_tls(),
             max_upstreams: self.count(&["max_upstreams"]),
+            max_side_connections: self.count(&["max_side_connections"]),
+            dns_max_ttl: self.time(&["dns_max_ttl"]),
             max_pools: self.count(&["max_pools"]),
             user_limits: self.user_limits(),
             auth: self.auth(),

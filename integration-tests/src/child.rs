@@ -25,6 +25,10 @@ pub enum Signal {
     Stop,
     /// Run again.
     Continue,
+    /// PAUSE.
+    User1,
+    /// RESUME.
+    User2,
 }
 
 impl Signal {
@@ -38,6 +42,8 @@ impl Signal {
             Self::Kill => "KILL",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
+            Self::User1 => "USR1",
+            Self::User2 => "USR2",
         }
     }
 }

@@ -73,7 +73,15 @@ impl FakeUpstream {
     /// Listens on a free port and runs `script` for each connection. The connection is closed when the script returns;
     /// an error in it (the peer has gone) ends that connection only.
     pub fn start(script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), script)
+    }
+
+    /// As [`FakeUpstream::start`], at this address.
+    pub fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
         let (script, remembered) = (Arc::new(script), Arc::clone(&shared));

@@ -10,6 +10,9 @@ use config::{
     Profile, SessionAttrs, Settings, Shutdown, SlowLog, Tenants, Upstream, UpstreamTls,
 };
 
+use pgweir::run::World;
+use pgweir::upstream::resolve::Resolver;
+
 /// A running proxy. Shut down on drop.
 pub struct Proxy {
     handle: Option<pgweir::run::Handle>,
@@ -19,13 +22,14 @@ pub struct Proxy {
 #[derive(Debug, Clone)]
 pub struct Builder {
     settings: Settings,
+    resolver: Option<Arc<dyn Resolver>>,
 }
 
 impl Proxy {
     /// In front of the server at `upstream`: every database and every user under its own name, trust, transaction
     /// mode, 4 upstreams at most, 2 workers, admin port on.
     pub fn before(upstream: SocketAddr) -> Builder {
-        Builder { settings: settings(upstream) }
+        Builder { settings: settings(upstream), resolver: None }
     }
 
     /// Where clients connect.
@@ -104,6 +108,12 @@ impl Builder {
         self
     }
 
+    /// Asks this one for the addresses of names.
+    pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
+        self.resolver = Some(resolver);
+        self
+    }
+
     /// The settings so far, for a later [`Proxy::reload`].
     pub fn settings(&self) -> Settings {
         self.settings.clone()
@@ -111,8 +121,10 @@ impl Builder {
 
     /// Starts it.
     pub fn start(self) -> Proxy {
-        let handle =
-            pgweir::run::start(self.settings).unwrap_or_else(|error| panic!("the proxy did not start: {error}"));
+        let mut world = World::default();
+        world.resolver = self.resolver.unwrap_or(world.resolver);
+        let handle = pgweir::run::start_with(self.settings, world)
+            .unwrap_or_else(|error| panic!("the proxy did not start: {error}"));
         Proxy { handle: Some(handle) }
     }
 }
@@ -139,6 +151,8 @@ fn settings(upstream: SocketAddr) -> Settings {
         tls: ClientTls::default(),
         upstream_tls: UpstreamTls::default(),
         max_upstreams: 0,
+        max_side_connections: 100,
+        dns_max_ttl: Duration::ZERO,
         max_pools: 1000,
         tcp: config::Tcp::default(),
         user_limits: BTreeMap::new(),

@@ -1,6 +1,8 @@
 //! What is slow or bursty and must not hold up a worker: connecting to servers, cancelling.
 
 mod keeper;
+mod names;
+mod roles;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub enum Order {
     Reserve(Arc<Pool>, Instant, usize),
     /// Look at the functions of a pool's database.
     Inspect(Arc<Pool>),
+    /// Ask a pool's servers again what they are.
+    Doubt(Arc<Pool>),
     /// Cancel what an upstream runs, if it still is the same request.
     Cancel {
         /// The upstream.
@@ -64,6 +68,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
     let keepers = [
         tokio::task::spawn_local(keeper::pools(shared.clone(), telemetry.clone())),
         tokio::task::spawn_local(keeper::room(shared.clone(), telemetry.clone())),
+        tokio::task::spawn_local(names::watch(shared.clone())),
     ];
     let turns = Turns::default();
     while let Some(order) = orders.recv().await {
@@ -73,6 +78,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
                 Order::Dial(attempt, worker) => drop(dial(&shared, &telemetry, attempt, worker).await),
                 Order::Reserve(pool, due, worker) => reserve(&shared, &pool, due, worker).await,
                 Order::Inspect(pool) => inspect(&shared, &telemetry, &pool).await,
+                Order::Doubt(pool) => roles::look(&shared, &pool).await,
                 Order::Cancel { target, epoch, upstream, worker, done } => {
                     cancel(&shared, &target, epoch).await;
                     shared.send(worker, Mail::Cancelled(upstream));

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod analyst;
+pub mod aside;
 pub mod cancel;
 pub mod cli;
 pub mod commands;

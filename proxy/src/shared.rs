@@ -10,6 +10,7 @@ use policy::tenant::Directory;
 use policy::verdict::Refusal;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::aside::{self, Aside, Kind};
 use crate::cancel::key::ProcessIds;
 use crate::control::Order;
 use crate::listen::Listeners;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub pools: Pools,
     /// Room for upstreams.
     pub room: Arc<Room>,
+    /// Connections beside the pools.
+    pub aside: Aside,
     seats: Mutex<Counts>,
     /// What has become of databases' schemas.
     pub schemas: Schemas,
@@ -118,6 +121,7 @@ impl Shared {
             settings: RwLock::new(Arc::new(settings)),
             pools: Pools::default(),
             room: Arc::default(),
+            aside: Aside::default(),
             seats: Mutex::default(),
             schemas: Schemas::default(),
             statement_ids: Mutex::default(),
@@ -203,6 +207,14 @@ impl Shared {
         }
     }
 
+    /// Takes a place for a connection beside the pools.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub fn beside(&self, kind: Kind) -> Result<aside::Place, aside::Full> {
+        self.aside.enter(kind, self.settings().max_side_connections)
+    }
+
     /// Clients by database and user.
     pub fn seats(&self) -> MutexGuard<'_, Counts> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
@@ -262,8 +274,9 @@ impl Counted {
             }
         }
         let (clients, seats) = (self.0.clients.load(Ordering::Relaxed), self.0.seats().total());
-        if (clients, seats, self.0.room.total()) != (0, 0, 0) {
-            left.push(format!("{clients} clients in {seats} seats, room taken by {} upstreams", self.0.room.total()));
+        let (room, aside) = (self.0.room.total(), self.0.aside.total());
+        if (clients, seats, room, aside) != (0, 0, 0, 0) {
+            left.push(format!("{clients} clients in {seats} seats, room taken by {room} upstreams, {aside} beside"));
         }
         left
     }

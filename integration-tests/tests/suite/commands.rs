@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use config::PoolMode;
-use integration_tests::{FakeUpstream, Proxy, RawClient, Site, eventually};
+use integration_tests::{FakeUpstream, Proxy, ProxyProcess, RawClient, Signal, Site, eventually};
 use pgweir::commands::CommandError;
 
 fn server() -> FakeUpstream {
@@ -225,4 +225,32 @@ fn commands_given_at_once_do_not_get_in_each_others_way() {
     }
     pauses.join().unwrap();
     resumes.join().unwrap();
+}
+
+#[test]
+fn signals_pause_and_resume_everything() {
+    let server = server();
+    let upstream = format!("postgres://anna@{}/shop", server.address());
+    let proxy = ProxyProcess::serve(&["--upstream", &upstream, "--auth", "trust"]);
+    let login = || RawClient::login(proxy.address(), "anna", "shop");
+    let (mut busy, mut resting) = (login(), login());
+    busy.query("begin").ok();
+    proxy.child.signal(Signal::User1);
+    eventually("it pauses", || proxy.log().contains("pausing all databases"));
+    resting.start_query("select 1");
+    assert!(resting.hears_nothing_for(A_WHILE), "nobody is served");
+    assert!(!proxy.log().contains("paused: no server connection is open"), "a transaction is open");
+    busy.query("commit").ok();
+    eventually("it is paused", || proxy.log().contains("paused: no server connection is open"));
+    proxy.child.signal(Signal::User2);
+    assert_eq!(resting.reply().value(), "1");
+    // A second pause that is taken back before it is complete; and a resume without a pause, which harms nobody.
+    busy.query("begin").ok();
+    proxy.child.signal(Signal::User1);
+    eventually("it pauses again", || proxy.log().matches("pausing all databases").count() == 2);
+    proxy.child.signal(Signal::User2);
+    proxy.child.signal(Signal::User2);
+    eventually("it is told", || proxy.log().contains("the pause was not completed"));
+    busy.query("commit").ok();
+    assert_eq!(busy.query("select 1").value(), "1");
 }

@@ -10,6 +10,7 @@
 
 mod admin;
 mod architecture;
+mod aside;
 mod auth_query;
 mod cancel;
 mod cli;
@@ -38,10 +39,13 @@ mod listen_faults;
 mod login;
 mod n_plus_one;
 mod newest;
+mod host_names;
 mod peers;
 mod pooling;
 mod replication;
 mod restart;
+mod roles;
+mod secrets;
 mod session_state;
 mod shutdown;
 mod simple;

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use config::PoolMode::Transaction;
-use config::{AuthMethod, IdentMaps, ListenAddress, UnixSocket};
+use config::{AuthMethod, Host, IdentMaps, ListenAddress, UnixSocket};
 use integration_tests::cluster::free_port;
 use integration_tests::process::pgweir;
 use integration_tests::proxy::Builder;
@@ -330,4 +330,22 @@ fn a_map_says_whom_a_systems_user_may_be() {
         let refused = RawClient::try_login(place.clone(), &parameters, "").unwrap_err();
         assert_eq!(refused.code(), "28000", "{user}: {refused:?}");
     }
+}
+
+#[test]
+fn servers_are_reached_and_cancelled_by_their_socket() {
+    let cluster = Cluster::shared();
+    let host = Host { name: cluster.socket_folder().to_str().unwrap().to_owned(), port: cluster.port() };
+    let proxy = Proxy::before(cluster.address())
+        .size(1)
+        .with(|settings| settings.wildcard.as_mut().unwrap().upstream.hosts = vec![host])
+        .start();
+    let mut client = RawClient::login(proxy.address(), "postgres", "postgres");
+    assert_eq!(client.query("select inet_server_addr() is null").value(), "t");
+    client.start_query("select pg_sleep(61)");
+    let sleeps = "select count(*) from pg_stat_activity where query = 'select pg_sleep(61)' and state = 'active'";
+    eventually("the query runs", || cluster.value("postgres", sleeps) != "0");
+    client.cancel();
+    assert_eq!(client.reply().error().code(), "57014");
+    assert_eq!(client.query("select 1").value(), "1");
 }

@@ -49,6 +49,11 @@ pub enum LoginRefusal {
         /// It is the address's limit.
         address: bool,
     },
+    /// 53300: no connection is to be had on which the server could judge a password.
+    NoTrial {
+        /// `max_side_connections`.
+        limit: usize,
+    },
 }
 
 impl LoginRefusal {
@@ -57,7 +62,7 @@ impl LoginRefusal {
         match self {
             Self::Rule { .. } | Self::Certificate { .. } | Self::Peer { .. } | Self::LookUp { .. } => "28000",
             Self::Failures { .. } => "53400",
-            Self::Logins { .. } => "53300",
+            Self::Logins { .. } | Self::NoTrial { .. } => "53300",
         }
     }
 
@@ -101,6 +106,11 @@ impl LoginRefusal {
                     format!("Retry later, use a connection pool, or raise {key}."),
                 )
             }
+            Self::NoTrial { limit } => texts(
+                "the server cannot be asked about this login now",
+                format!("As many as {limit} connections beside the pools are open."),
+                "Retry later. Operators find the limit at max_side_connections.",
+            ),
         }
     }
 }

@@ -50,6 +50,7 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         ("53400", Severity::Fatal, Refusal::Login(LoginRefusal::Failures { retry_in: limit })),
         ("53300", Severity::Fatal, Refusal::Login(LoginRefusal::Logins { limit: 7, address: false })),
         ("53300", Severity::Fatal, Refusal::Login(LoginRefusal::Logins { limit: 7, address: true })),
+        ("53300", Severity::Fatal, Refusal::Login(LoginRefusal::NoTrial { limit: 7 })),
         ("57014", Severity::Fatal, Refusal::LoginTimeout { limit }),
         ("3D000", Severity::Fatal, Refusal::UnknownDatabase { database: name("shop") }),
         (

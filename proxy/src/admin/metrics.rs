@@ -365,6 +365,10 @@ pub const FAMILIES: &[Family] = &[
         })),
     family("pgweir_config_restart_pending_keys", Gauge, "Keys whose new values need a restart.", &[],
         S::Facts(|facts, samples| samples.put(&[], facts.housekeeping.reloads.pending.len() as f64))),
+    family("pgweir_side_connections", Gauge, "Server connections beside the pools, attempts included, by what they are for; `max_side_connections` bounds their sum.", &["kind"],
+        S::Facts(|facts, samples| {
+            facts.housekeeping.side_connections.iter().for_each(|(kind, count)| samples.put(&[kind], *count as f64));
+        })),
     family("pgweir_log_lines_lost_total", Counter, "Lines of the log that could not be written, or found too many waiting to be written.", &[],
         S::Facts(|facts, samples| samples.put(&[], facts.housekeeping.log_lines_lost as f64))),
 

@@ -50,6 +50,8 @@ fn settings(settings: &Settings) -> Value {
         "workers": settings.workers,
         "max_clients": settings.max_clients,
         "max_upstreams": settings.max_upstreams,
+        "max_side_connections": settings.max_side_connections,
+        "dns_max_ttl_ms": ms(settings.dns_max_ttl),
         "max_pools": settings.max_pools,
         "tcp_keepidle_ms": ms(settings.tcp.keepidle),
         "tcp_keepintvl_ms": ms(settings.tcp.keepintvl),

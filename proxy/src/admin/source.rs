@@ -51,6 +51,8 @@ pub struct Housekeeping {
     pub reloads: Reloads,
     /// Lines of the log that could not be written.
     pub log_lines_lost: u64,
+    /// Server connections beside the pools, by what they are for.
+    pub side_connections: Vec<(&'static str, usize)>,
 }
 
 /// What operators have switched for a database.

@@ -10,6 +10,7 @@ use wire::frame;
 use wire::tag::Backend;
 use wire::view;
 
+use crate::aside::{Kind, Place};
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -94,10 +95,13 @@ pub(super) struct Read {
 /// Connects, and reads the catalogue unless its digest is the known one.
 pub(super) async fn look(shared: &Arc<Shared>, pool: &Arc<Pool>, known: Option<&[u8]>) -> Look {
     let settings = pool.settings();
-    let dialled = pool.target().dial(shared, &settings, settings.connect_timeout).await;
+    // By what clients have proven, where nothing is configured; and not while the server refuses that.
+    let Some(target) = pool.dialling_target() else { return Look::Absent };
+    let Ok(place) = shared.beside(Kind::Inspection) else { return Look::Absent };
+    let dialled = target.dial(shared, &settings, settings.connect_timeout).await;
     let Ok(stream) = dialled.map(|dialled| dialled.shipped.stream.attach()) else { return Look::Absent };
     let Ok(stream) = stream else { return Look::Absent };
-    let mut session = Session { stream, bytes: Vec::new(), left: MAX_BYTES };
+    let mut session = Session { stream, bytes: Vec::new(), left: MAX_BYTES, _place: place };
     match session.read(known).await {
         Ok(Some(read)) => Look::Read(Box::new(read)),
         Ok(None) => Look::Same,
@@ -112,6 +116,7 @@ struct Session {
     bytes: Vec<u8>,
     /// Bytes that may still come.
     left: usize,
+    _place: Place,
 }
 
 impl Session {

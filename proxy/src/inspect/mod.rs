@@ -86,12 +86,15 @@ impl Inspection {
         }
     }
 
-    /// What another pool of the same database knows already.
+    /// What another pool of the same database knows already: what it has seen itself, and not that it does not look.
     pub fn inherit(&self, other: &Self) {
-        let (digest, next) = {
+        let (enabled, digest, next) = {
             let theirs = other.state();
-            (theirs.digest.clone(), theirs.next)
+            (theirs.enabled, theirs.digest.clone(), theirs.next)
         };
+        if !enabled || digest.is_none() {
+            return;
+        }
         let suspects = other.suspects();
         let mut own = self.state();
         if own.enabled && !suspects.is_unknown() {
@@ -274,7 +277,13 @@ mod tests {
         assert!(second.suspects().is_unknown(), "it knows nothing itself");
         first.set(Arc::default());
         second.inherit(&first);
+        assert!(second.suspects().is_unknown(), "it has given up, which says nothing of the functions");
+        first.state().digest = Some(b"seen".as_slice().into());
+        second.inherit(&first);
         assert!(!second.suspects().is_unknown());
+        let third = Inspection::new(true);
+        third.inherit(&Inspection::new(false));
+        assert!(third.suspects().is_unknown(), "who does not look knows nothing");
     }
 
     #[test]

@@ -11,11 +11,13 @@ use wire::tag::Backend;
 use wire::view::Notification;
 
 use super::{PATIENCE, Place};
+use crate::aside::{Kind, Place as SidePlace};
 use crate::control;
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::upstream::dial::Failure;
+use crate::upstream::server::Server;
 
 /// The longest message that this connection is sent, in bytes: a notification is shorter than 8100.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -25,6 +27,9 @@ const MAX_MESSAGE: usize = 64 * 1024;
 pub(super) struct Link {
     stream: Stream,
     bytes: Vec<u8>,
+    _place: SidePlace,
+    /// The server.
+    pub(super) server: Arc<Server>,
     /// The server's process.
     pub(super) process: i32,
 }
@@ -48,11 +53,12 @@ impl Link {
         if Place::of(&target, place.encoding.as_bytes()) != *place {
             return Err("the configuration names another server by now".to_owned());
         }
+        let side = shared.beside(Kind::Listener).map_err(|_| "max_side_connections has been reached")?;
         let dialled = place.target(&target).dial(shared, &settings, settings.connect_timeout).await;
         let dialled = dialled.map_err(|failure| format!("{:?}", control::told(failure)))?;
         let process = dialled.shipped.cancel.process;
         let stream = dialled.shipped.stream.attach().map_err(|error| error.to_string())?;
-        let mut link = Self { stream, bytes: Vec::new(), process };
+        let mut link = Self { stream, bytes: Vec::new(), _place: side, server: dialled.server, process };
         let sql = format!("SET client_encoding TO '{}'; SET application_name TO 'pgweir listener'", place.encoding);
         match tokio::time::timeout(PATIENCE, link.run(sql.as_bytes())).await {
             Ok(Ok(())) => Ok(link),

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use config::{Host, SessionAttrs};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::admin::source::ListenerState;
@@ -39,6 +40,7 @@ use crate::shared::Shared;
 use crate::stand_in;
 use crate::trouble::Trouble;
 use crate::upstream::dial::Target;
+use crate::upstream::server::Server;
 
 pub use task::serve;
 
@@ -161,6 +163,10 @@ pub struct Listener {
     notifications: AtomicU64,
     losses: AtomicU64,
     state: Mutex<ListenerState>,
+    /// The server that it is connected to.
+    server: Mutex<Option<Arc<Server>>>,
+    /// That server is out of use.
+    moved: Notify,
 }
 
 impl Listener {
@@ -252,6 +258,20 @@ impl Listeners {
         unused
     }
 
+    /// The servers that are listened to.
+    pub fn servers(&self) -> Vec<Arc<Server>> {
+        lock(&self.0).values().filter_map(|listener| lock(&listener.server).clone()).collect()
+    }
+
+    /// Has those leave their server that `gone` picks.
+    pub fn leave(&self, gone: impl Fn(&Server) -> bool) {
+        for listener in lock(&self.0).values() {
+            if lock(&listener.server).as_deref().is_some_and(&gone) {
+                listener.moved.notify_one();
+            }
+        }
+    }
+
     /// Every listener, for the admin port.
     pub fn states(&self) -> Vec<ListenerState> {
         let mut states: Vec<_> = lock(&self.0).values().map(|listener| listener.state()).collect();
@@ -279,6 +299,8 @@ impl Listener {
             notifications: AtomicU64::new(0),
             losses: AtomicU64::new(0),
             state: Mutex::new(state),
+            server: Mutex::default(),
+            moved: Notify::new(),
         }
     }
 }

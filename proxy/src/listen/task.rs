@@ -29,6 +29,8 @@ enum Event {
     Asked(Ask),
     Dialled(Result<Link, String>),
     Received(std::io::Result<()>),
+    /// Its server is out of use.
+    Moved,
     Time,
 }
 
@@ -66,6 +68,7 @@ pub async fn serve(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, listener
         let event = tokio::select! {
             Some(ask) = asks.recv() => Event::Asked(ask),
             event = progress(&mut task.line) => event,
+            () = task.listener.moved.notified() => Event::Moved,
             () = tokio::time::sleep(rest) => Event::Time,
         };
         let now = Instant::now();
@@ -73,7 +76,10 @@ pub async fn serve(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, listener
             Event::Asked(ask) => task.desk.ask(ask, now),
             Event::Dialled(dialled) => task.dialled(dialled, now),
             Event::Received(received) => task.received(received, now),
-            Event::Time => {}
+            Event::Moved if matches!(task.line, Line::Up(_)) => {
+                task.lose("its name stands for another address now", now);
+            }
+            Event::Moved | Event::Time => {}
         }
         // What was asked together is answered together.
         while let Ok(ask) = asks.try_recv() {
@@ -144,6 +150,7 @@ impl Task {
             Ok(link) => {
                 tracing::info!(server = place.address(), database = place.database, "listening");
                 lock(&self.listener.state).backend_pid = Some(link.process);
+                *lock(&self.listener.server) = Some(link.server.clone());
                 self.telemetry.load().listen.connections.up();
                 self.line = Line::Up(link);
                 self.desk.connected(now);
@@ -206,6 +213,7 @@ impl Task {
         self.telemetry.load().listen.losses.increment();
         self.listener.losses.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.state).backend_pid = None;
+        *lock(&self.listener.server) = None;
         self.desk.lost();
     }
 

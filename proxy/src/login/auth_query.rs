@@ -24,9 +24,11 @@ use wire::tag::Backend;
 use wire::view::Row;
 use zeroize::Zeroizing;
 
+use crate::aside::{Kind, Place};
 use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::upstream::dial::{Failure, Target};
+use crate::upstream::server::Server;
 
 /// Sent once, before the first statement.
 const SAFE_PATH: &[u8] = b"SET search_path TO pg_catalog";
@@ -56,6 +58,8 @@ pub(super) enum Unanswered {
     Misshapen(&'static str),
     /// It took too long.
     TimedOut,
+    /// `max_side_connections` has been reached.
+    NoPlace,
 }
 
 impl fmt::Display for Unanswered {
@@ -66,6 +70,7 @@ impl fmt::Display for Unanswered {
             Self::Refused(message) => write!(f, "the server refused the statement: {message}"),
             Self::Misshapen(what) => f.write_str(what),
             Self::TimedOut => f.write_str("it took too long"),
+            Self::NoPlace => f.write_str("max_side_connections has been reached"),
         }
     }
 }
@@ -87,6 +92,10 @@ type Values = Vec<Option<Zeroizing<String>>>;
 struct Line {
     stream: Stream,
     used: Instant,
+    server: Arc<Server>,
+    /// When its server's name was looked up.
+    found: Instant,
+    _place: Place,
 }
 
 impl Asker {
@@ -164,7 +173,9 @@ impl Asker {
         pool: &config::Pool,
         shared: &Shared,
     ) -> Result<UserSecret, Unanswered> {
-        if let Some(open) = line.as_mut() {
+        if let Some(open) = line.as_mut()
+            && !open.has_moved(shared).await
+        {
             match open.ask(&self.text, user).await {
                 Err(Unanswered::Broken) => {}
                 answer => return answer,
@@ -198,13 +209,26 @@ impl Asker {
 
 impl Line {
     async fn open(target: &Arc<Target>, pool: &config::Pool, shared: &Shared) -> Result<Self, Unanswered> {
+        let place = shared.beside(Kind::Secret).map_err(|_| Unanswered::NoPlace)?;
         let dialled = target.dial(shared, pool, pool.connect_timeout).await.map_err(Unanswered::NoConnection)?;
         let stream = dialled.shipped.stream.attach().map_err(|_| Unanswered::Broken)?;
-        let mut line = Self { stream, used: Instant::now() };
+        let now = Instant::now();
+        let mut line = Self { stream, used: now, server: dialled.server, found: now, _place: place };
         let mut out = Vec::new();
         ask::query(&mut out, SAFE_PATH).map_err(|_| Unanswered::Broken)?;
         line.converse(&out).await?;
         Ok(line)
+    }
+
+    /// Whether its server's name stands for another address by now.
+    async fn has_moved(&mut self, shared: &Shared) -> bool {
+        let every = shared.settings().dns_max_ttl;
+        if every.is_zero() || self.found.elapsed() < every || !self.server.is_named() {
+            return false;
+        }
+        self.found = Instant::now();
+        let name = &self.server.host.name;
+        shared.names.look_up(name).await.is_ok_and(|found| self.server.has_left(name, &found))
     }
 
     async fn ask(&mut self, text: &str, user: &str) -> Result<UserSecret, Unanswered> {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use config::{Secret, Settings};
-use policy::verdict::Refusal;
+use policy::verdict::{LoginRefusal, Refusal};
 use wire::login::LoggedIn;
 use wire::login::server::Started;
 
 use super::{Denied, Gate, Guest, Wish, told};
+use crate::aside::Kind;
 use crate::control;
 use crate::pool::{DialFailure, Pool};
 use crate::upstream::dial::{Credential, Failure, Target, is_about_credentials};
@@ -73,6 +74,8 @@ impl Gate {
     /// Logs in to the server with this credential. If it lets us in, the pool's upstreams use it from now on.
     async fn try_on_server(&self, pool: &Arc<Pool>, credential: Credential) -> Result<Tried, Denied> {
         let Ok(_turn) = self.trials.acquire().await else { return Ok(Tried::Refused) };
+        let full = |_| Refusal::Login(LoginRefusal::NoTrial { limit: self.shared.settings().max_side_connections });
+        let _place = self.shared.beside(Kind::Trial).map_err(full)?;
         let target = Arc::new(Target { credential: credential.clone(), ..(*pool.target()).clone() });
         let settings = pool.settings();
         match target.dial(&self.shared, &settings, settings.connect_timeout).await {

@@ -9,6 +9,7 @@
 //! sequentially consistent, so at least one of the two sees the other, and no upstream idles while a client waits. A pause
 //! goes the same way: it raises `attention`, and then has every worker look at its idle list.
 
+pub mod doubt;
 pub mod learned;
 pub mod ledger;
 pub mod quota;
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use config::SessionAttrs;
 use policy::suspects::Suspects;
 use policy::verdict::ConnectFailure;
 use tokio::sync::Notify;
@@ -94,6 +96,8 @@ pub struct Pool {
     idle: Box<[AtomicUsize]>,
     /// What is known of its server's functions.
     pub inspection: Inspection,
+    /// Whether its servers still are what they were.
+    pub doubt: doubt::Doubt,
     welcome: Mutex<Option<Arc<Welcome>>>,
     failure: Mutex<Option<DialFailure>>,
 }
@@ -138,6 +142,7 @@ impl Pool {
             settings: RwLock::new(Arc::new(settings)),
             target: RwLock::new(target),
             learned: Learned::default(),
+            doubt: doubt::Doubt::default(),
             attention: AtomicBool::new(false),
             members: AtomicUsize::new(0),
             changed: Notify::new(),
@@ -188,6 +193,12 @@ impl Pool {
         }
         let credential = self.learned.credential()?;
         Some(Arc::new(Target { credential, ..(*target).clone() }))
+    }
+
+    /// Whether it matters what its servers are. Not where any is taken if there is none to one's liking.
+    pub fn wants_role(&self) -> bool {
+        let attrs = self.target().session_attrs;
+        self.replication.is_none() && !matches!(attrs, SessionAttrs::Any | SessionAttrs::PreferStandby)
     }
 
     /// What clients are told at login, once an upstream has logged in.

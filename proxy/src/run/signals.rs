@@ -6,6 +6,8 @@
 //! | SIGINT | drains without the grace: at a terminal nobody watches readiness; a second one ends at once |
 //! | SIGQUIT | ends at once |
 //! | SIGHUP | reads the configuration again, and opens the log's file anew |
+//! | SIGUSR1 | PAUSE: as the command, for all databases |
+//! | SIGUSR2 | RESUME |
 
 use std::io;
 
@@ -60,6 +62,8 @@ struct Signals {
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
+    pause: Signal,
+    resume: Signal,
 }
 
 /// What a signal asks for.
@@ -67,6 +71,8 @@ struct Signals {
 enum Word {
     Stop(ShutdownMode),
     Reload,
+    Pause,
+    Resume,
 }
 
 impl Signals {
@@ -76,6 +82,8 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
+            pause: signal(SignalKind::user_defined1())?,
+            resume: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -85,6 +93,8 @@ impl Signals {
             _ = self.interrupt.recv() => Word::Stop(ShutdownMode::Prompt),
             _ = self.quit.recv() => Word::Stop(ShutdownMode::Immediate),
             _ = self.hangup.recv() => Word::Reload,
+            _ = self.pause.recv() => Word::Pause,
+            _ = self.resume.recv() => Word::Resume,
         }
     }
 }
@@ -110,6 +120,8 @@ impl Main<'_> {
             };
             match word {
                 Word::Reload => self.reload(),
+                Word::Pause => self.pause(),
+                Word::Resume => self.resume(),
                 Word::Stop(mode) => {
                     self.stop(if stopping { ShutdownMode::Immediate } else { mode });
                     stopping = true;
@@ -137,6 +149,25 @@ impl Main<'_> {
             _ => "waiting for transactions to end",
         });
         self.handle.begin_shutdown(mode);
+    }
+
+    /// PAUSE. The signals that follow are heard while it waits for transactions to end.
+    fn pause(&self) {
+        tracing::info!("pausing all databases");
+        let commands = self.handle.commands();
+        tokio::spawn(async move {
+            match commands.pause(None).await {
+                Ok(()) => tracing::info!("paused: no server connection is open"),
+                Err(error) => tracing::info!(%error, "the pause was not completed"),
+            }
+        });
+    }
+
+    fn resume(&self) {
+        match self.handle.commands().resume(None) {
+            Ok(()) => tracing::info!("all databases resumed"),
+            Err(error) => tracing::error!(%error, "the databases cannot be resumed"),
+        }
     }
 
     fn reload(&self) {

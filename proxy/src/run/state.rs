@@ -11,6 +11,7 @@ use crate::admin::source::Switches;
 use crate::admin::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
 };
+use crate::aside::Kind;
 use crate::shared::Shared;
 use crate::worker::Mail;
 
@@ -55,7 +56,9 @@ impl StateSource for State {
 
     fn housekeeping(&self) -> Housekeeping {
         let log_lines_lost = self.log_lines_lost.load(Ordering::Relaxed);
-        Housekeeping { reloads: self.shared.reloads().clone(), log_lines_lost }
+        let aside = &self.shared.aside;
+        let side_connections = Kind::ALL.map(|kind| (kind.label(), aside.of(kind))).into();
+        Housekeeping { reloads: self.shared.reloads().clone(), log_lines_lost, side_connections }
     }
 
     fn settings(&self) -> Arc<Settings> {

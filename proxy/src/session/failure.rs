@@ -13,11 +13,17 @@ use crate::telemetry::Sqlstate;
 use crate::trouble::Trouble;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
+/// What a server says that must not be written to.
+const READ_ONLY: &str = "25006";
+
 impl Session {
     /// An error has come, and has taken `skipped` with it: what was noted when these were sent is not so.
     pub(super) fn on_error(&mut self, upstream: &mut Upstream, message: Message<'_>, skipped: Vec<Owed>, now: Instant) {
         upstream.work.failed = true;
         let sqlstate = Sqlstate::new(ErrorFields::new(message.body()).sqlstate().as_bytes());
+        if sqlstate.as_str() == READ_ONLY {
+            self.worker.doubt(&self.pool);
+        }
         if skipped.is_empty() {
             // A simple query, or the commit that a Sync made.
             if let Some(running) = upstream.work.running.front_mut()

@@ -11,6 +11,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::dial::{Dialled, Failure, Target, is_about_credentials};
+use super::hosts::Role;
 use super::server::{Address, Server};
 use crate::pool::DialFailure;
 use crate::shared::Shared;
@@ -70,6 +71,20 @@ impl Target {
         }
         note(host, &result, shared, pool);
         result
+    }
+}
+
+impl Target {
+    /// What a server is now: asked on a connection of its own, at the address that it has. `None`: it does not say.
+    pub async fn role_of(&self, server: &Server, shared: &Shared, pool: &config::Pool) -> Option<Role> {
+        let again = Arc::new(Server::new(shared.next_id(), server.host.clone(), server.address.clone()));
+        let attempt = tokio::time::timeout(pool.connect_timeout, self.enter(&again, shared, pool)).await;
+        let result = attempt.unwrap_or(Err(ConnectFailure::TimedOut.into()));
+        if let Address::Tcp(address) = &server.address {
+            note(&Host { name: address.ip().to_string(), port: address.port() }, &result, shared, pool);
+        }
+        note(&server.host, &result, shared, pool);
+        result.ok()?.role
     }
 }
 

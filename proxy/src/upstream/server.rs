@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -52,6 +52,19 @@ impl Server {
     /// Has its upstreams closed, each at its next boundary.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was found by a name that may stand for something else by now.
+    pub fn is_named(&self) -> bool {
+        matches!(self.address, Address::Tcp(_)) && self.host.name.parse::<IpAddr>().is_err()
+    }
+
+    /// Whether these are addresses of its name, and its own is not among them any more.
+    pub fn has_left(&self, name: &str, found: &[IpAddr]) -> bool {
+        match &self.address {
+            Address::Tcp(address) => self.host.name == name && !found.contains(&address.ip()),
+            Address::Unix(_) => false,
+        }
     }
 
     /// Upstreams of the pool that are connected to it.

@@ -223,7 +223,18 @@ impl Worker {
 
     fn count_closed(&self, pool: &Rc<LocalPool>, reason: CloseReason) {
         pool.meter.closes.increment(reason);
+        if matches!(reason, CloseReason::ServerClosed | CloseReason::HealthCheck) {
+            self.doubt(pool);
+        }
         self.dial_again(pool, Instant::now());
+    }
+
+    /// Something hints that a server of this pool has become something else.
+    #[cold]
+    pub fn doubt(&self, pool: &LocalPool) {
+        if pool.shared.wants_role() && pool.shared.doubt.raise() {
+            self.order(Order::Doubt(pool.shared.clone()));
+        }
     }
 
     /// Clients wait: if the last attempt to connect failed and it is time for the next, it begins.

@@ -51,6 +51,8 @@ pub(super) fn settings() -> Settings {
         workers: 2,
         max_clients: 1_000,
         max_upstreams: 0,
+        max_side_connections: 100,
+        dns_max_ttl: std::time::Duration::from_secs(15),
         max_pools: 1_000,
         tcp: config::Tcp::default(),
         user_limits: std::collections::BTreeMap::new(),
