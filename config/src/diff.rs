@@ -175,6 +175,9 @@ fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Dat
     put(&["databases", name, "max_clients"], database.limits.max_clients.to_string());
     put(&["databases", name, "max_upstreams"], database.limits.max_upstreams.to_string());
     put(&["databases", name, "max_prepared"], pool.max_prepared.to_string());
+    put(&["databases", name, "max_client_prepared"], pool.max_client_prepared.to_string());
+    put(&["databases", name, "max_client_prepared_bytes"], pool.max_client_prepared_bytes.to_string());
+    put(&["databases", name, "share_anonymous"], pool.share_anonymous.to_string());
     put(&["databases", name, "listen"], format!("{:?}", pool.listen.way));
     put(&["databases", name, "listen_loss"], format!("{:?}", pool.listen.loss));
     put(&["databases", name, "inspect_functions"], shown_limit(pool.inspect_functions));

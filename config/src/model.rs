@@ -163,6 +163,12 @@ pub struct Pool {
     pub idle_in_transaction_timeout: Duration,
     /// Prepared statements kept on each upstream.
     pub max_prepared: usize,
+    /// Statements that one client may have prepared under names.
+    pub max_client_prepared: usize,
+    /// Bytes that their names and texts may take.
+    pub max_client_prepared_bytes: usize,
+    /// Whether a text that is prepared without a name is parsed only once on each upstream.
+    pub share_anonymous: bool,
     /// How LISTEN is served.
     pub listen: Listen,
     /// What is done about session state that cannot be followed.

@@ -217,6 +217,9 @@ impl Builder<'_> {
             health_check_after: time("health_check_after"),
             idle_in_transaction_timeout: time("idle_in_transaction_timeout"),
             max_prepared: count("max_prepared"),
+            max_client_prepared: count("max_client_prepared"),
+            max_client_prepared_bytes: count("max_client_prepared_bytes"),
+            share_anonymous: self.flag_at(&at("share_anonymous")),
             listen: Listen {
                 way: match self.word_at(&at("listen")).as_str() {
                     "pin" => ListenWay::Pin,

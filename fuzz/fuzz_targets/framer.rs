@@ -74,6 +74,7 @@ fn from_client(mut said: &[u8], who: u8, pipeline: &mut Pipeline, sent: &mut usi
         };
         let fate = match (who >> 1) & 7 {
             1 if awaited == Awaited::Query => Fate::Swallow,
+            5 if awaited == Awaited::Parse => Fate::Attempt,
             2 | 3 if matches!(awaited, Awaited::Parse | Awaited::Close) => Fate::Substitute,
             4 if matches!(awaited, Awaited::Parse | Awaited::Query) => Fate::Refuse,
             _ => Fate::Forward,

@@ -120,6 +120,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::LoginTimeout { limit: time },
         Refusal::UnknownDatabase { database: name.clone() },
         Refusal::RefusedSetting { name: name.clone(), tenant: name.clone(), limit: time },
+        Refusal::TooManyStatements { limit: 1, bytes: false },
         Refusal::NotInThisMode { state: SessionState::Listen, mode: PoolMode::Transaction },
         Refusal::Listen(ListenRefusal::TooManyChannels { limit: 1 }),
         Refusal::Listen(ListenRefusal::NotReady { database: name.clone(), waited: time }),
@@ -160,6 +161,7 @@ fn refusals() -> Vec<Refusal> {
             | Refusal::LoginTimeout { .. }
             | Refusal::UnknownDatabase { .. }
             | Refusal::RefusedSetting { .. }
+            | Refusal::TooManyStatements { .. }
             | Refusal::NotInThisMode { .. }
             | Refusal::Listen(
                 ListenRefusal::TooManyChannels { .. }

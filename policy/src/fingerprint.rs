@@ -159,7 +159,8 @@ impl Analyser {
         let noticed = Walk::new(sql, tokens, verb.class, self.compat, buffers).run(verb.value);
         let literal_free = analysis.literals.len() as u32 == literals && verb.value.is_none();
         let flags = flags_of(verb, noticed, tokens, literal_free);
-        if noticed.session_call || flags.contains(Flags::SELECT_INTO) || !verb.class.is_planned() {
+        let second = noticed.session_call || noticed.statement_names;
+        if second || flags.contains(Flags::SELECT_INTO) || !verb.class.is_planned() {
             let arena = Arena(&mut analysis.arena);
             Extract { sql, tokens, effects: &mut analysis.effects, arena }.run(verb, flags);
         }

@@ -230,6 +230,13 @@ pub enum Refusal {
         /// The pool's mode.
         mode: PoolMode,
     },
+    /// 53400: one client has prepared as much under names as it may.
+    TooManyStatements {
+        /// `pool.max_client_prepared`, or `pool.max_client_prepared_bytes`.
+        limit: usize,
+        /// Which of the two.
+        bytes: bool,
+    },
     /// 54000, 57P03, 53400, 08006: about channels and notifications.
     Listen(ListenRefusal),
     /// 08P01: bytes that are not the protocol.
@@ -291,6 +298,7 @@ impl Refusal {
             Self::Login(refusal) => refusal.code(),
             Self::UnknownDatabase { .. } => "3D000",
             Self::RefusedSetting { .. } => "22023",
+            Self::TooManyStatements { .. } => "53400",
             Self::Listen(refusal) => refusal.code(),
             Self::ProtocolViolation { .. } => "08P01",
         }
@@ -328,6 +336,7 @@ impl Refusal {
             | Self::CannotConnect { .. }
             | Self::NoneFits { .. }
             | Self::RefusedSetting { .. }
+            | Self::TooManyStatements { .. }
             | Self::NotInThisMode { .. } => false,
         }
     }

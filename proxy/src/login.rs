@@ -263,6 +263,9 @@ impl Gate {
                 self.secure(guest, &tls, Manner::Direct).await?;
                 state = AwaitStartup::over_tls();
             }
+            if guest.begins_with_goodbye() {
+                return Ok(None);
+            }
             let opening =
                 frame::opening(&guest.bytes).map_err(|cause| wire::error::Peer::Client.sent_bad_length(cause))?;
             let Some(opening) = opening else {

@@ -39,6 +39,15 @@ impl Schemas {
     }
 }
 
+/// What names in a text are looked up in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The search path, hashed; 0: the server's default.
+    pub path: u64,
+    /// The state of the schema, as far as it was changed through us ([`Schemas`]).
+    pub epoch: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -67,6 +67,8 @@ pub enum Fate {
     Forward,
     /// Nothing: the message was ours.
     Swallow,
+    /// Nothing, not even an error: the message was ours, and nothing rests on it.
+    Attempt,
     /// The message was never sent; its reply is made up when it reaches the head.
     Substitute,
     /// The message was replaced by one that must fail; the client gets our error for the server's.
@@ -306,7 +308,10 @@ impl Pipeline {
                 false
             }
             (B::NoticeResponse | B::ParameterStatus | B::NotificationResponse, _) => {
-                let ours = head.is_some_and(|owed| owed.fate == Fate::Swallow && owed.awaited == Awaited::Query);
+                let ours = head.is_some_and(|owed| match owed.fate {
+                    Fate::Swallow => owed.awaited == Awaited::Query,
+                    fate => fate == Fate::Attempt,
+                });
                 let swallow = ours && tag != B::NotificationResponse;
                 let delivery = if swallow { Delivery::Swallow } else { Delivery::Forward };
                 return Ok(Reply { delivery, owed: None, done: false });
@@ -319,7 +324,7 @@ impl Pipeline {
         }
         let delivery = match head.map(|owed| owed.fate) {
             Some(Fate::Forward) => Delivery::Forward,
-            Some(Fate::Swallow) => Delivery::Swallow,
+            Some(Fate::Swallow | Fate::Attempt) => Delivery::Swallow,
             // What was meant to fail did not, or a reply came for a message that was never sent.
             Some(Fate::Refuse | Fate::Substitute) | None => return Err(OutOfTurn { tag, awaited }),
         };
@@ -334,7 +339,8 @@ impl Pipeline {
                 self.queue.pop_front();
                 self.copy_in = false;
                 self.status = status;
-                let delivery = if owed.fate == Fate::Swallow { Delivery::Swallow } else { Delivery::Forward };
+                let ours = matches!(owed.fate, Fate::Swallow | Fate::Attempt);
+                let delivery = if ours { Delivery::Swallow } else { Delivery::Forward };
                 Ok(Reply { delivery, owed: Some(owed), done: true })
             }
             head => Err(OutOfTurn { tag: Backend::ReadyForQuery, awaited: head.map(|owed| owed.awaited) }),
@@ -354,6 +360,7 @@ impl Pipeline {
         };
         let delivery = match (head.fate, head.awaited) {
             (Fate::Refuse, _) => Delivery::Replace(head.note),
+            (Fate::Attempt, _) => Delivery::Swallow,
             (Fate::Swallow, Awaited::Query | Awaited::Sync) => Delivery::OursFailed,
             // The missing Parse that we added failed: that is why the client's Bind fails, so it is told.
             _ => Delivery::Forward,

@@ -99,6 +99,25 @@ fn our_own_messages_are_swallowed_with_all_that_they_cause() {
 }
 
 #[test]
+fn an_attempt_of_ours_that_fails_is_told_to_nobody() {
+    let mut p = pipeline(&[
+        (A::Parse, Fate::Attempt),
+        (A::Sync, Fate::Swallow),
+        (A::Parse, Fate::Attempt),
+        (A::Sync, Fate::Swallow),
+        (A::Query, Fate::Forward),
+    ]);
+    assert_eq!(say(&mut p, B::NoticeResponse).delivery, Delivery::Swallow);
+    let mut skipped = Vec::new();
+    let failed = p.reply(B::ErrorResponse, |owed| skipped.push(owed.awaited));
+    assert_eq!((failed.map(|reply| reply.delivery), skipped), (Ok(Delivery::Swallow), vec![A::Parse]));
+    assert_eq!(p.ready(TransactionStatus::Failed).map(|reply| reply.delivery), Ok(Delivery::Swallow));
+    assert_eq!(say(&mut p, B::ParseComplete).delivery, Delivery::Swallow);
+    assert_eq!(p.ready(TransactionStatus::Idle).map(|reply| reply.delivery), Ok(Delivery::Swallow));
+    assert_eq!(say(&mut p, B::CommandComplete).delivery, Delivery::Forward);
+}
+
+#[test]
 fn an_error_takes_everything_up_to_the_next_sync() {
     let mut p = forward(&[A::Parse, A::Bind, A::Execute, A::Query, A::Sync, A::Parse, A::Sync]);
     say(&mut p, B::ParseComplete);

@@ -39,13 +39,24 @@ pub fn write_server_name(id: u64, out: &mut Vec<u8>) {
 /// [`revert`](Self::revert) for those that an error made the server skip. Both in the order of the changes.
 #[derive(Debug)]
 pub struct ClientStatements<T, S> {
-    names: HashMap<Box<[u8]>, T, S>,
-    unanswered: VecDeque<(Box<[u8]>, Option<T>)>,
+    names: HashMap<Box<[u8]>, Entry<T>, S>,
+    unanswered: VecDeque<(Box<[u8]>, Option<Entry<T>>)>,
+    /// The place of the statement that is named next.
+    next: u64,
+    /// What the statements weigh together.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    statement: T,
+    place: u64,
+    bytes: usize,
 }
 
 impl<T, S: BuildHasher + Default> Default for ClientStatements<T, S> {
     fn default() -> Self {
-        Self { names: HashMap::default(), unanswered: VecDeque::new() }
+        Self { names: HashMap::default(), unanswered: VecDeque::new(), next: 0, bytes: 0 }
     }
 }
 
@@ -53,7 +64,19 @@ impl<T, S: BuildHasher> ClientStatements<T, S> {
     /// The statement of this name.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<&T> {
-        self.names.get(name)
+        self.names.get(name).map(|entry| &entry.statement)
+    }
+
+    /// Its place in the order in which the names were given; never used twice.
+    pub fn place(&self, name: &[u8]) -> Option<u64> {
+        self.names.get(name).map(|entry| entry.place)
+    }
+
+    /// All of them in the order in which they were named: name, place, statement.
+    pub fn in_order(&self) -> Vec<(&[u8], u64, &T)> {
+        let mut all: Vec<_> = self.names.iter().map(|(name, entry)| (&**name, entry.place, &entry.statement)).collect();
+        all.sort_unstable_by_key(|(_, place, _)| *place);
+        all
     }
 
     /// Statements known by name.
@@ -61,20 +84,27 @@ impl<T, S: BuildHasher> ClientStatements<T, S> {
         self.names.len()
     }
 
+    /// Bytes that they and their names take, as they were given.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether no statement is known by name.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// A Parse of `name` was sent (or kept back because the server knows it).
-    pub fn define(&mut self, name: &[u8], statement: T) {
-        self.names.insert(name.into(), statement);
+    /// A Parse of `name` was sent (or kept back because the server knows it); the statement takes so many bytes.
+    pub fn define(&mut self, name: &[u8], statement: T, bytes: usize) {
+        let entry = Entry { statement, place: self.next, bytes: bytes + name.len() };
+        self.next += 1;
+        self.insert(name.into(), entry);
         self.unanswered.push_back((name.into(), None));
     }
 
     /// A Close of `name` was answered by us; closing what does not exist is no error.
     pub fn close(&mut self, name: &[u8]) {
-        let was = self.names.remove(name);
+        let was = self.remove(name);
         self.unanswered.push_back((name.into(), was));
     }
 
@@ -94,8 +124,8 @@ impl<T, S: BuildHasher> ClientStatements<T, S> {
         let undone: Vec<_> = self.unanswered.drain(..count).collect();
         for (name, was) in undone.into_iter().rev() {
             match was {
-                Some(statement) => drop(self.names.insert(name, statement)),
-                None => drop(self.names.remove(&name)),
+                Some(entry) => self.insert(name, entry),
+                None => drop(self.remove(&name)),
             }
         }
     }
@@ -104,11 +134,24 @@ impl<T, S: BuildHasher> ClientStatements<T, S> {
     pub fn forget_all(&mut self) {
         let later: Vec<Box<[u8]>> = self.unanswered.iter().map(|(name, _)| name.clone()).collect();
         self.names.retain(|name, _| later.contains(name));
+        self.bytes = self.names.values().map(|entry| entry.bytes).sum();
     }
 
     /// DEALLOCATE `name` was answered.
     pub fn forget(&mut self, name: &[u8]) -> Option<T> {
-        if self.is_unsettled(name) { None } else { self.names.remove(name) }
+        if self.is_unsettled(name) { None } else { self.remove(name).map(|entry| entry.statement) }
+    }
+
+    fn insert(&mut self, name: Box<[u8]>, entry: Entry<T>) {
+        self.bytes += entry.bytes;
+        let replaced = self.names.insert(name, entry);
+        self.bytes -= replaced.map_or(0, |entry| entry.bytes);
+    }
+
+    fn remove(&mut self, name: &[u8]) -> Option<Entry<T>> {
+        let entry = self.names.remove(name)?;
+        self.bytes -= entry.bytes;
+        Some(entry)
     }
 }
 
@@ -212,6 +255,14 @@ impl ServerStatements {
         self.held.insert(id, self.clock);
     }
 
+    /// Everything that may be there, as it is about to be closed.
+    pub fn take_all(&mut self) -> Vec<u64> {
+        let doubted = self.doubted.iter().filter(|id| !self.held.contains_key(id));
+        let ids = self.held.keys().chain(doubted).copied().collect();
+        self.clear();
+        ids
+    }
+
     /// DEALLOCATE ALL or DISCARD ALL has run.
     pub fn clear(&mut self) {
         self.held.clear();
@@ -244,28 +295,42 @@ mod tests {
     #[test]
     fn skipped_changes_are_undone_last_first() {
         let mut client = Client::default();
-        client.define(b"a", 1);
+        client.define(b"a", 1, 10);
         client.settle();
         client.close(b"a");
-        client.define(b"a", 2);
+        client.define(b"a", 2, 20);
         client.close(b"a");
+        assert_eq!(client.bytes(), 0);
         client.revert(3);
-        assert_eq!(client.find(b"a"), Some(&1));
-        client.define(b"b", 3);
+        assert_eq!((client.find(b"a"), client.bytes()), (Some(&1), 11));
+        client.define(b"b", 3, 30);
         client.revert(1);
         assert_eq!(client.find(b"b"), None);
         client.revert(9);
-        assert_eq!(client.len(), 1);
+        assert_eq!((client.len(), client.bytes()), (1, 11));
     }
 
     #[test]
     fn a_name_defined_behind_deallocate_all_keeps_its_statement() {
         let mut client = Client::default();
-        client.define(b"old", 1);
+        client.define(b"old", 1, 10);
         client.settle();
-        client.define(b"new", 2);
+        client.define(b"new", 2, 20);
         client.forget_all();
-        assert_eq!((client.find(b"old"), client.find(b"new")), (None, Some(&2)));
+        assert_eq!((client.find(b"old"), client.find(b"new"), client.bytes()), (None, Some(&2), 23));
+    }
+
+    #[test]
+    fn names_stand_in_the_order_in_which_they_were_given_last() {
+        let mut client = Client::default();
+        for (name, statement) in [(b"c", 1), (b"a", 2), (b"b", 3)] {
+            client.define(name, statement, 0);
+        }
+        client.close(b"c");
+        client.define(b"c", 4, 0);
+        let names: Vec<_> = client.in_order().into_iter().map(|(name, _, statement)| (name, *statement)).collect();
+        assert_eq!(names, [(&b"a"[..], 2), (b"b", 3), (b"c", 4)]);
+        assert_ne!(client.place(b"a"), client.place(b"c"));
     }
 
     #[test]
@@ -296,7 +361,9 @@ mod tests {
         server.remove(1);
         assert_eq!(server.acquire(1), Presence::Missing { evict: Some(1) });
         assert!(server.doubt(2) && !server.doubt(3));
-        server.clear();
+        let mut all = server.take_all();
+        all.sort_unstable();
+        assert_eq!((all.as_slice(), server.len()), (&[1, 2][..], 0));
         assert_eq!(server.acquire(1), Presence::Missing { evict: None });
     }
 }

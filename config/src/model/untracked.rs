@@ -14,6 +14,8 @@ pub enum SessionState {
     HeldCursor,
     /// PREPARE as SQL text.
     SqlPrepare,
+    /// Prepared statements of the protocol, looked at or run by their names in SQL.
+    StatementNames,
     /// LOAD of a library.
     Load,
     /// A setting whose name or value the text does not show.
@@ -30,12 +32,13 @@ pub enum SessionState {
 
 impl SessionState {
     /// Every one, in the order of the reference.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Listen,
         Self::TemporaryObject,
         Self::AdvisoryLock,
         Self::HeldCursor,
         Self::SqlPrepare,
+        Self::StatementNames,
         Self::Load,
         Self::HiddenSetting,
         Self::Block,
@@ -52,6 +55,7 @@ impl SessionState {
             Self::AdvisoryLock => "advisory_lock",
             Self::HeldCursor => "held_cursor",
             Self::SqlPrepare => "sql_prepare",
+            Self::StatementNames => "statement_names",
             Self::Load => "load",
             Self::HiddenSetting => "hidden_setting",
             Self::Block => "block",
@@ -69,6 +73,7 @@ impl SessionState {
             Self::AdvisoryLock => "a session-level advisory lock",
             Self::HeldCursor => "a cursor WITH HOLD",
             Self::SqlPrepare => "PREPARE as an SQL statement",
+            Self::StatementNames => "naming a driver's prepared statements in SQL",
             Self::Load => "LOAD",
             Self::HiddenSetting => "a setting whose name or value the statement does not show",
             Self::Block => "DO or CALL",

@@ -9,7 +9,11 @@ impl Builder<'_> {
     }
 
     pub(super) fn flag(&self, path: &[&str]) -> bool {
-        matches!(self.value_at(&owned(path)), Some(Value::Flag(true)))
+        self.flag_at(&owned(path))
+    }
+
+    pub(super) fn flag_at(&self, path: &[String]) -> bool {
+        matches!(self.value_at(path), Some(Value::Flag(true)))
     }
 
     pub(super) fn count(&self, path: &[&str]) -> usize {

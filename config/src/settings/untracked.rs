@@ -23,6 +23,7 @@ fn on_key(state: SessionState) -> &'static str {
         SessionState::AdvisoryLock => "on_advisory_lock",
         SessionState::HeldCursor => "on_held_cursor",
         SessionState::SqlPrepare => "on_sql_prepare",
+        SessionState::StatementNames => "on_statement_names",
         SessionState::Load => "on_load",
         SessionState::HiddenSetting => "on_hidden_setting",
         SessionState::Block => "on_block",

@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod anonymous;
 mod architecture;
 mod aside;
 mod auth_query;
@@ -27,6 +28,7 @@ mod functions;
 mod gigabyte;
 mod half_closed;
 mod harness;
+mod host_names;
 mod hosts;
 mod housekeeping;
 mod hunt;
@@ -40,6 +42,7 @@ mod login;
 mod n_plus_one;
 mod newest;
 mod host_names;
+mod names;
 mod peers;
 mod pooling;
 mod replication;

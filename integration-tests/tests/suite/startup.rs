@@ -64,6 +64,14 @@ fn a_length_that_cannot_be_is_refused_at_once() {
 }
 
 #[test]
+fn who_says_goodbye_before_anything_else_is_told_nothing() {
+    everywhere(|site| {
+        let mut client = RawClient::connect(site.address());
+        assert_eq!(client.say(frontend::terminate()).read_to_end().shape(), "", "{}", site.name());
+    });
+}
+
+#[test]
 fn an_unknown_protocol_is_refused_with_a_reason() {
     everywhere(|site| {
         let mut client = RawClient::connect(site.address());

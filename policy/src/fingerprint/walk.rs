@@ -17,6 +17,8 @@ pub(crate) struct Noticed {
     pub(crate) parameters: u16,
     /// A name of a function that changes the session was seen: worth a second look.
     pub(crate) session_call: bool,
+    /// The list of the session's prepared statements was named, or something in quotes that may be it.
+    pub(crate) statement_names: bool,
 }
 
 /// One pair of parentheses or brackets, or the statement itself.
@@ -242,6 +244,7 @@ impl<'a, S: Sink> Walk<'a, S> {
                 self.note(Flags::BATCHED);
             }
             word if word.is_session_call() => self.noticed.session_call = true,
+            word if word.lists_statements() => self.noticed.statement_names = true,
             _ => {}
         }
     }
@@ -341,6 +344,7 @@ impl<'a, S: Sink> Walk<'a, S> {
     fn quoted(&mut self, token: Token) {
         // A quoted function name may be one of those that change the session.
         self.noticed.session_call |= self.next_is(OPEN);
+        self.noticed.statement_names |= token.of(self.sql).starts_with(b"\"pg_prepared");
         self.keep(token);
     }
 

@@ -44,6 +44,7 @@ words! {
         Next "next", No "no", Notify "notify", Nowait "nowait", Nulls "nulls", Of "of", Option "option",
         Ordinality "ordinality", Over "over", Overlaps "overlaps", Overlay "overlay", Partition "partition",
         PgCatalog "pg_catalog", PgCancelBackend "pg_cancel_backend",
+        PreparedStatement "pg_prepared_statement", PreparedStatements "pg_prepared_statements",
         PgTerminateBackend "pg_terminate_backend", Plans "plans", Position "position", Prepare "prepare", Prepared "prepared",
         Read "read", Reassign "reassign", Recursive "recursive", Refresh "refresh", Reindex "reindex",
         Release "release", Replace "replace", Reset "reset", Revoke "revoke", Role "role", Rollback "rollback",
@@ -184,6 +185,7 @@ impl Word {
                 | Self::Merge
                 | Self::Unnest
         ) && !self.is_session_call()
+            && !self.lists_statements()
     }
 
     /// Whether it is a function that changes the session, asks for its state, or strikes another one: worth a second look.
@@ -198,6 +200,11 @@ impl Word {
                 | Self::PgCancelBackend
                 | Self::PgTerminateBackend
         )
+    }
+
+    /// Whether it is the view of a session's prepared statements, or the function behind it.
+    pub(crate) const fn lists_statements(self) -> bool {
+        matches!(self, Self::PreparedStatement | Self::PreparedStatements)
     }
 
     /// What the word is when a string follows it.
@@ -217,6 +224,8 @@ impl Word {
                 | Self::Exclude
                 | Self::Currval
                 | Self::Lastval
+                | Self::PreparedStatement
+                | Self::PreparedStatements
                 | Self::Setseed
                 | Self::PgCancelBackend
                 | Self::PgTerminateBackend

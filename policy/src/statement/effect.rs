@@ -84,6 +84,8 @@ pub enum Effect {
     SqlPrepare(Text),
     /// EXECUTE name, also behind EXPLAIN and CREATE TABLE AS.
     SqlExecute(Text),
+    /// It reads `pg_prepared_statements`: the session's statements by their names.
+    StatementNames,
     /// DEALLOCATE name.
     Deallocate(Text),
     /// DEALLOCATE ALL.

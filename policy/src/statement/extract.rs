@@ -22,6 +22,9 @@ pub(crate) struct Extract<'a> {
 impl Extract<'_> {
     /// The effects of a statement of this class. `flags` are what the walk noticed.
     pub(crate) fn run(mut self, verb: Verb, flags: Flags) {
+        if self.reads_statements() {
+            self.effects.push(Effect::StatementNames);
+        }
         match verb.class {
             Class::Explain => self.explain(verb),
             Class::Prepare => self.named(1, Effect::SqlPrepare),
@@ -295,6 +298,15 @@ impl Extract<'_> {
         }
     }
 
+    /// Whether it names the view of prepared statements, or the function behind it.
+    fn reads_statements(&self) -> bool {
+        let quoted = |token: &Token| {
+            let names = [&b"pg_prepared_statements"[..], b"pg_prepared_statement"];
+            token.kind == Kind::Quoted && names.iter().any(|name| self.says(*token, name))
+        };
+        self.tokens.iter().any(|token| token.word.lists_statements() || quoted(token))
+    }
+
     /// Calls of functions that change the session. `listed`: the statement is nothing but a list of calls.
     fn calls(&mut self, listed: bool) {
         let mut depth = 0usize;
@@ -385,7 +397,9 @@ fn call_end(tokens: &[Token], mut at: usize) -> Option<usize> {
 }
 
 fn callable(word: Word) -> bool {
-    word.is_session_call() || matches!(word, Word::None | Word::PgCatalog | Word::Unnest | Word::Like)
+    word.is_session_call()
+        || word.lists_statements()
+        || matches!(word, Word::None | Word::PgCatalog | Word::Unnest | Word::Like)
 }
 
 /// The parenthesis that closes the one at `open`.

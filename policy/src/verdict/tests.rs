@@ -58,6 +58,8 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
             Severity::Error,
             Refusal::RefusedSetting { name: name("statement_timeout"), tenant: name("acme"), limit },
         ),
+        ("53400", Severity::Error, Refusal::TooManyStatements { limit: 100, bytes: false }),
+        ("53400", Severity::Error, Refusal::TooManyStatements { limit: 1024, bytes: true }),
         ("0A000", Severity::Error, Refusal::NotInThisMode { state: SessionState::Listen, mode: PoolMode::Transaction }),
         ("54000", Severity::Error, Refusal::Listen(ListenRefusal::TooManyChannels { limit: 1000 })),
         ("57P03", Severity::Error, Refusal::Listen(ListenRefusal::NotReady { database: name("shop"), waited: limit })),

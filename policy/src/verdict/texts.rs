@@ -56,6 +56,18 @@ impl Refusal {
                 format!("The client did not log in within {}.", show(*limit)),
                 "Check the network between client and proxy, or raise auth.login_timeout.",
             ),
+            Self::TooManyStatements { limit, bytes } => texts(
+                "too many prepared statements",
+                if *bytes {
+                    format!("The names and texts of one client's statements may take {limit} bytes.")
+                } else {
+                    format!("One client may have {limit} statements prepared under names.")
+                },
+                format!(
+                    "Close statements that are not used any more, let the driver cache fewer, or raise pool.max_client_prepared{}.",
+                    if *bytes { "_bytes" } else { "" }
+                ),
+            ),
             Self::RefusedSetting { name, tenant, limit } => texts(
                 format!("parameter \"{name}\" cannot be set to that value here"),
                 format!("The limit of tenant \"{tenant}\" is {}.", show(*limit)),

@@ -243,6 +243,9 @@ fn pool(pool: &Pool) -> Value {
         "health_check_after_ms": ms(pool.health_check_after),
         "idle_in_transaction_timeout_ms": ms(pool.idle_in_transaction_timeout),
         "max_prepared": pool.max_prepared,
+        "max_client_prepared": pool.max_client_prepared,
+        "max_client_prepared_bytes": pool.max_client_prepared_bytes,
+        "share_anonymous": pool.share_anonymous,
         "listen": match pool.listen.way {
             ListenWay::Shared => "shared",
             ListenWay::Pin => "pin",

@@ -15,6 +15,14 @@ impl Guest {
         self.secured.is_none() && !self.peer.is_unix() && first.is_some_and(is_direct_tls)
     }
 
+    /// Whether the client says goodbye in place of its first packet, as node-postgres does when it is ended at once. The
+    /// server that reads its length there says nothing, and closes.
+    pub(super) fn begins_with_goodbye(&self) -> bool {
+        let mut goodbye = Vec::new();
+        wire::encode::frontend::terminate(&mut goodbye);
+        self.bytes.starts_with(&goodbye)
+    }
+
     /// What a SCRAM exchange with this client is bound to.
     pub(super) fn channel_binding(&self) -> ChannelBinding {
         let data = self.secured.as_ref().and_then(|secured| secured.binding.as_deref());

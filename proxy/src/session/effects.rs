@@ -30,7 +30,8 @@ pub(super) fn bind_script(script: &Script, bind: &Bind<'_>) -> Script {
         other => Some(other.clone()),
     };
     let parts = script.parts.iter().map(|acts| acts.iter().filter_map(bound).collect()).collect();
-    Script { parts, bound: false, ..script.clone() }
+    // Names are seen to when it is bound.
+    Script { parts, bound: false, names: Vec::new(), ..script.clone() }
 }
 
 /// Whether the function of this oid works on large objects (`lo_open`, `loread`, …), which drivers call by
@@ -200,6 +201,7 @@ impl Session {
             Some(prepared) => {
                 upstream.prepared.remove(prepared.id);
                 self.ctl.prepared.set(self.statements.len());
+                upstream.work.may_be_free |= self.statements.is_empty();
             }
             None => upstream.work.may_be_free = true,
         }
@@ -265,6 +267,7 @@ impl Session {
     fn forget_statements(&mut self, upstream: &mut Upstream) {
         self.statements.forget_all();
         self.ctl.prepared.set(self.statements.len());
+        self.leave_names();
         upstream.prepared.clear();
     }
 

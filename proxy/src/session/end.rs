@@ -44,7 +44,9 @@ impl Session {
         // One error for each request that was still owed something, then its ReadyForQuery.
         let mut told = upstream.work.failed;
         for owed in upstream.pipeline.owed() {
-            if owed.fate == Fate::Swallow && owed.awaited == Awaited::Query {
+            let ours = owed.fate == Fate::Attempt
+                || (owed.fate == Fate::Swallow && matches!(owed.awaited, Awaited::Query | Awaited::Sync));
+            if ours {
                 continue;
             }
             if !std::mem::replace(&mut told, true) {

@@ -58,7 +58,7 @@ impl Session {
                 _ => {}
             }
             renamed += usize::from(unnamed::changes(owed, NAMED));
-            unnamed += usize::from(owed.fate == Fate::Forward && unnamed::changes(owed, UNNAMED));
+            unnamed += usize::from(owed.fate != Fate::Swallow && unnamed::changes(owed, UNNAMED));
         }
         let own =
             |owed: &Owed| owed.fate == Fate::Forward && owed.awaited == Awaited::Parse && owed.note & UNNAMED != 0;

@@ -19,6 +19,7 @@ mod failure;
 mod half_closed;
 mod listen;
 mod locals;
+mod names;
 mod newcomer;
 mod notes;
 mod outbox;
@@ -62,6 +63,7 @@ use crate::upstream::tracked::Tracked;
 use crate::worker::{HOLD, READ, Rules, Scratch, Worker};
 use ctl::{Ctl, Face, State};
 use listen::Listening;
+use names::Names;
 use statement::Prepared;
 use work::Strike;
 
@@ -161,9 +163,9 @@ struct Session {
     half_closed: bool,
     /// An error of ours was told: messages are ignored up to the client's Sync, as a server would.
     skipping: bool,
-    /// It began in session mode, where a server is one client's: statements go by the names that the client gave them, so
-    /// that `pg_prepared_statements`, EXECUTE and DEALLOCATE show and take them as on a direct connection.
-    own_names: bool,
+    /// By which names its statements go. By its own, `pg_prepared_statements`, EXECUTE and DEALLOCATE show and take them as
+    /// on a direct connection.
+    names: Names,
     statements: ClientStatements<Rc<Prepared>, RandomState>,
     /// The unnamed statement as sent, and as the server has acknowledged it ([`unnamed`]).
     unnamed: Option<Rc<Prepared>>,
@@ -220,7 +222,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
     let startup = worker.brain.borrow_mut().interner.intern(startup);
     let pool = worker.pool(&arrival.pool);
     pool.meter.clients.up();
-    let own_names = pool.mode() == PoolMode::Session;
+    let names = if pool.mode() == PoolMode::Session { Names::Own } else { Names::Ours };
     let mut session = Session {
         _place: Place {
             worker: worker.clone(),
@@ -244,7 +246,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         leaving: false,
         half_closed: false,
         skipping: false,
-        own_names,
+        names,
         statements: ClientStatements::default(),
         unnamed: None,
         unnamed_parsed: None,

@@ -1,31 +1,200 @@
-//! Statements that a client prepares under a name, and those too long to be kept.
+//! Preparing: a Parse, unnamed, under a name of the client's, or too long to be kept.
 
 use std::rc::Rc;
 
+use policy::verdict::Refusal;
+use wire::encode::frontend as ask;
 use wire::pipeline::{Awaited, Fate, Owed};
 use wire::prepared::Presence;
 use wire::tag::TransactionStatus;
 use wire::view::Parse;
 
+use super::names::Reach;
 use super::outbox::Outbox;
 use super::provide::write_parse;
 use super::request::malformed;
 use super::retry::Retry;
-use super::statement::Prepared;
+use super::statement::{Look, MAX_UNNAMED, Prepared};
 use super::translate::{Message, Next};
 use super::{End, Session};
+use crate::trouble::Trouble;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
+/// Whether a client may give a name to a statement.
+enum Naming {
+    Goes,
+    Waits,
+    Refused(Trouble),
+}
+
 impl Session {
-    /// A Parse of a name that is free.
-    pub(super) fn parse_named(
+    pub(super) fn parse(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+    ) -> Result<Next, End> {
+        self.pool.meter.parses.increment();
+        if upstream.pipeline.ignores() {
+            self.push(upstream, Awaited::Parse, Fate::Forward, 0);
+            return Ok(Next::Go);
+        }
+        if !message.is_whole() {
+            return self.parse_long(upstream, message);
+        }
+        let parse = Parse::read(message.body).map_err(malformed)?;
+        if !parse.statement.is_empty() && self.is_uncertain(upstream, parse.statement) {
+            // Whether the name is taken depends on a request that is still being answered.
+            return Ok(Next::Hold);
+        }
+        let worker = self.worker.clone();
+        let mut brain = worker.brain.borrow_mut();
+        let begin = upstream.work.samples.len();
+        let look = brain.look_at(parse.query, self.escapes, &mut upstream.work.samples);
+        upstream.work.samples.truncate(begin);
+        if let Some(trouble) = self.refuses(upstream, &look) {
+            return self.refuse_parse(upstream, outbox, message, trouble);
+        }
+        let suspect = self.is_suspect(look.text.as_ref().map(|text| &text.inspected), &look.known, Some(parse.query));
+        if suspect && let Some(trouble) = self.refuses_suspects() {
+            return self.refuse_parse(upstream, outbox, message, trouble);
+        }
+        let (script, strict) = (look.known.script.as_deref(), look.known.shape.strict);
+        if self.before_names(upstream, outbox, message.at, script, strict)? == Reach::Waits {
+            return Ok(Next::Hold);
+        }
+        self.forget_sequences(upstream, outbox, message.at, script)?;
+        let deallocate = self.translate_deallocate(upstream, &look, outbox, message.at);
+        if parse.statement.is_empty() {
+            drop(brain);
+            return self.parse_unnamed(upstream, outbox, message, parse, &look, deallocate);
+        }
+        match self.before_naming(upstream, parse) {
+            Naming::Goes => {}
+            Naming::Waits => return Ok(Next::Hold),
+            Naming::Refused(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
+        }
+        let tags = self.tags(&look.comments);
+        let prepared = brain.prepare(&look, parse.query, parse.types, self.place(upstream), tags, &self.worker.shared);
+        drop(brain);
+        if self.has_own_names() {
+            self.parse_as_named(upstream, parse.statement, prepared);
+        } else {
+            self.parse_named(upstream, outbox, message, parse, prepared);
+        }
+        Ok(Next::Go)
+    }
+
+    /// Whether the client may give this name now.
+    fn before_naming(&self, upstream: &Upstream, parse: Parse<'_>) -> Naming {
+        let name = parse.statement;
+        if upstream.work.forgets() {
+            // A DEALLOCATE before it is still being answered: it takes nothing that is prepared behind it.
+            return Naming::Waits;
+        }
+        if self.statements.find(name).is_none() {
+            let bytes = name.len() + parse.query.len() + parse.types.len();
+            return self.one_too_many(bytes).map_or(Naming::Goes, Naming::Refused);
+        }
+        if self.has_own_names() && !self.is_absent(upstream, name) {
+            // The server says that it is taken.
+            return Naming::Goes;
+        }
+        Naming::Refused(Trouble::duplicate_statement(name))
+    }
+
+    /// Whether one more statement of so many bytes is too much for this client.
+    fn one_too_many(&self, bytes: usize) -> Option<Trouble> {
+        let settings = self.pool.settings();
+        if self.statements.len() >= settings.max_client_prepared {
+            let limit = settings.max_client_prepared;
+            return Some(Refusal::TooManyStatements { limit, bytes: false }.into());
+        }
+        let limit = settings.max_client_prepared_bytes;
+        let fits = self.statements.bytes().saturating_add(bytes) <= limit;
+        (!fits).then(|| Refusal::TooManyStatements { limit, bytes: true }.into())
+    }
+
+    fn parse_unnamed(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        look: &Look<'_>,
+        deallocate: Option<Vec<u8>>,
+    ) -> Result<Next, End> {
+        let worker = self.worker.clone();
+        let mut brain = worker.brain.borrow_mut();
+        let tags = self.tags(&look.comments);
+        if self.shares(look, parse) && !upstream.work.forgets() {
+            let prepared =
+                brain.prepare_shared(look, parse.query, parse.types, self.place(upstream), tags, &self.worker.shared);
+            self.parse_shared(upstream, outbox, message, parse, prepared);
+            return Ok(Next::Go);
+        }
+        let prepared = brain.prepare_unnamed(look, parse.query, parse.types, tags, &self.worker.shared);
+        // Its text may be too long to be kept until it is executed.
+        let suspect = || self.is_suspect(None, &look.known, Some(parse.query));
+        prepared.inspected.or_look(self.pool.suspects_version(), suspect);
+        self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);
+        upstream.unnamed = Some(prepared.id);
+        upstream.work.parsed = Some(prepared.clone());
+        self.set_unnamed(upstream, Some(prepared));
+        if let Some(text) = deallocate {
+            outbox.skip(message.at, message.end);
+            ask::parse(outbox.insert(message.end), b"", &text, &[]).map_err(|error| End::Trouble(error.into()))?;
+        }
+        Ok(Next::Go)
+    }
+
+    /// Whether an unnamed statement may be one that others have parsed: its text has come before and does nothing to its
+    /// session, and the server finds nothing in it that it reads while it parses, as it does with a date.
+    fn shares(&self, look: &Look<'_>, parse: Parse<'_>) -> bool {
+        let known = &look.known;
+        let may = look.text.is_some() && known.script.is_none() && !known.has_strings;
+        may && !self.has_own_names() && parse.query.len() <= MAX_UNNAMED && self.pool.settings().share_anonymous
+    }
+
+    /// An unnamed statement goes by our name, as one that the client has named.
+    fn parse_shared(
         &mut self,
         upstream: &mut Upstream,
         outbox: &mut Outbox<'_>,
         message: Message<'_>,
         parse: Parse<'_>,
         prepared: Rc<Prepared>,
-    ) -> Result<(), End> {
+    ) {
+        self.parse_once(upstream, outbox, message, parse, &prepared, UNNAMED);
+        upstream.work.parsed = Some(prepared.clone());
+        self.set_unnamed(upstream, Some(prepared));
+    }
+
+    fn parse_named(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        prepared: Rc<Prepared>,
+    ) {
+        self.parse_once(upstream, outbox, message, parse, &prepared, NAMED);
+        upstream.work.parsed = Some(prepared.clone());
+        let bytes = prepared.bytes();
+        self.statements.define(parse.statement, prepared, bytes);
+        self.ctl.prepared.set(self.statements.len());
+    }
+
+    /// A Parse becomes one under our name, and is kept back where the server has taken it before.
+    fn parse_once(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        prepared: &Prepared,
+        kind: u64,
+    ) {
         let id = prepared.id;
         outbox.skip(message.at, message.end);
         if message.at == 0 && upstream.prepared.holds(id) {
@@ -34,28 +203,24 @@ impl Session {
         match upstream.prepared.acquire(id) {
             Presence::Held if may_be_refused(upstream) => {
                 // It has to say so itself, and need not remember the text.
-                self.push(upstream, Awaited::Parse, Fate::Forward, NAMED);
+                self.push(upstream, Awaited::Parse, Fate::Forward, kind);
                 upstream.unnamed = None;
                 write_parse(outbox.insert(message.end), None, parse.query, parse.types);
             }
             Presence::Held => {
                 self.pool.meter.prepared_hits.increment();
-                self.push(upstream, Awaited::Parse, Fate::Substitute, NAMED);
+                self.push(upstream, Awaited::Parse, Fate::Substitute, kind);
             }
             Presence::Missing { evict } => {
                 self.evict(upstream, outbox, message.end, evict);
-                self.push(upstream, Awaited::Parse, Fate::Forward, id | NAMED);
+                self.push(upstream, Awaited::Parse, Fate::Forward, id | kind);
                 write_parse(outbox.insert(message.end), Some(id), parse.query, parse.types);
             }
         }
-        upstream.work.parsed = Some(prepared.clone());
-        self.statements.define(parse.statement, prepared);
-        self.ctl.prepared.set(self.statements.len());
-        Ok(())
     }
 
     /// A statement too long to be kept lives on the server where it was parsed, and keeps its client there.
-    pub(super) fn parse_long(&mut self, upstream: &mut Upstream, message: Message<'_>) -> Result<Next, End> {
+    fn parse_long(&mut self, upstream: &mut Upstream, message: Message<'_>) -> Result<Next, End> {
         let Some(end) = message.body.iter().position(|byte| *byte == 0) else {
             return Err(malformed(wire::view::Malformed("Parse with a name of more than 256 KiB")));
         };

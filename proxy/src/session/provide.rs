@@ -11,7 +11,8 @@ use wire::tag::{Frontend, Target, TransactionStatus};
 use super::Session;
 use super::outbox::Outbox;
 use super::script::Script;
-use super::statement::{Look, Place, Prepared};
+use super::statement::{Look, Prepared};
+use crate::schemas::Place;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
 /// What a statement is called on the server.
@@ -67,8 +68,8 @@ impl Session {
         at: usize,
         name: &'a [u8],
     ) -> Located<'a> {
-        if self.own_names && !name.is_empty() {
-            return Located::AsNamed;
+        if self.has_own_names() && !name.is_empty() {
+            return self.locate_by_name(upstream, outbox, at, name);
         }
         match self.find_statement(name) {
             // Too long to be parsed again, and its server is another one: as if it did not exist.
@@ -79,8 +80,9 @@ impl Session {
             Some(prepared) if prepared.stale.get() => Located::Stale,
             Some(_) if upstream.work.verifying.is_some() => Located::Later,
             Some(prepared) => {
-                self.provide(upstream, outbox, at, &prepared, name.is_empty());
-                match !name.is_empty() && prepared.query.is_some() {
+                let unnamed = name.is_empty() && (!prepared.shared || self.has_own_names());
+                self.provide(upstream, outbox, at, &prepared, unnamed);
+                match !unnamed && prepared.query.is_some() {
                     _ if upstream.work.verifying.is_some() => Located::Later,
                     true => Located::As(Name::Ours(prepared.id)),
                     false => Located::AsNamed,
@@ -121,7 +123,8 @@ impl Session {
             return;
         }
         self.push(upstream, Awaited::Parse, Fate::Forward, NAMED);
-        self.statements.define(name, prepared);
+        let bytes = prepared.bytes();
+        self.statements.define(name, prepared, bytes);
         self.ctl.prepared.set(self.statements.len());
     }
 
@@ -202,7 +205,7 @@ impl Session {
         at: usize,
     ) -> Option<Vec<u8>> {
         let name = look.known.script.as_ref()?.deallocates.as_deref()?;
-        if self.own_names {
+        if self.has_own_names() {
             return None;
         }
         let prepared = self.statements.find(name).cloned()?;
@@ -259,19 +262,24 @@ pub(super) fn write_renamed(out: &mut Vec<u8>, tag: Frontend, before: &[u8], nam
 }
 
 /// Parameter types as a Parse declares them.
-fn types_of(parameters: &[u32]) -> Vec<u8> {
+pub(super) fn types_of(parameters: &[u32]) -> Vec<u8> {
     let count = (parameters.len() as u16).to_be_bytes();
     count.into_iter().chain(parameters.iter().flat_map(|oid| oid.to_be_bytes())).collect()
 }
 
 /// Parse, under our name of the statement or unnamed.
 pub(super) fn write_parse(out: &mut Vec<u8>, id: Option<u64>, query: &[u8], types: &[u8]) {
+    match id {
+        Some(id) => write_parse_as(out, |out| Name::Ours(id).write(out), query, types),
+        None => write_parse_as(out, |out| out.push(0), query, types),
+    }
+}
+
+/// Parse, under the name that `name` writes.
+pub(super) fn write_parse_as(out: &mut Vec<u8>, name: impl FnOnce(&mut Vec<u8>), query: &[u8], types: &[u8]) {
     let start = out.len();
     write_head(out, Frontend::Parse, 0);
-    match id {
-        Some(id) => Name::Ours(id).write(out),
-        None => out.push(0),
-    }
+    name(out);
     out.extend_from_slice(query);
     out.push(0);
     out.extend_from_slice(types);

@@ -163,7 +163,9 @@ impl Session {
             outbox.skip(message.at, message.end());
             return Err((message.end(), End::UpstreamLost));
         }
-        if message.tag == Backend::ErrorResponse {
+        if message.tag == Backend::ErrorResponse && reply.owed.is_some_and(|owed| owed.fate == Fate::Attempt) {
+            skipped.iter().for_each(|owed| upstream.skipped(owed));
+        } else if message.tag == Backend::ErrorResponse {
             let again = Self::retries(upstream, skipped.first(), message.body());
             self.on_error(upstream, message, skipped, now);
             if again {
@@ -256,7 +258,7 @@ impl Session {
         owed: Option<Owed>,
         now: Instant,
     ) -> Result<(), End> {
-        let ours = owed.is_some_and(|owed| owed.fate == Fate::Swallow);
+        let ours = owed.is_some_and(|owed| matches!(owed.fate, Fate::Swallow | Fate::Attempt));
         match message.tag {
             Backend::DataRow if !ours => self.on_row(upstream, message.bytes, message.whole),
             Backend::DataRow if upstream.work.probe != Probe::None => upstream.work.probe = Probe::Asked(true),
@@ -448,6 +450,7 @@ impl Session {
             self.pool.meter.pinned.down();
             self.ctl.pinned.set(None);
         }
+        self.leave_names();
         self.leave_channels(upstream);
         upstream.work.end_lease();
         self.pool.meter.clients_active.down();

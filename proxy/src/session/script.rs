@@ -31,6 +31,10 @@ pub struct Script {
     pub strikes: bool,
     /// Such calls that show whom they mean.
     pub signals: Box<[Signal]>,
+    /// It reads the list of its session's prepared statements.
+    pub looks: bool,
+    /// Statements that it needs by these names: to run them, to forget them beside other things, or to find them taken.
+    pub names: Vec<Box<[u8]>>,
 }
 
 /// A call of `pg_cancel_backend` or `pg_terminate_backend`.
@@ -132,6 +136,8 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
         script.listens |= acts.iter().any(|act| matches!(act, Act::Listen(_)));
         script.alters |= acts.iter().any(Act::alters);
         script.recalls |= analysis.effects_of(part).contains(&Effect::SequenceState);
+        script.looks |= analysis.effects_of(part).contains(&Effect::StatementNames);
+        script.names.extend(analysis.effects_of(part).iter().filter_map(|effect| named(effect, analysis)));
         script.forgets |=
             acts.iter().any(|act| matches!(act, Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll));
         script.parts.push(acts);
@@ -149,7 +155,8 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
     script.strikes = analysis.effects.iter().any(|effect| matches!(effect, Effect::Signal { .. }));
     script.vacates = analysis.effects.iter().filter_map(|effect| vacated(effect, analysis)).collect();
     let elsewhere = script.strikes || !script.vacates.is_empty();
-    let idle = script.parts.iter().all(Vec::is_empty) && !script.recalls && !elsewhere;
+    let reaches = script.recalls || script.looks || !script.names.is_empty() || elsewhere;
+    let idle = script.parts.iter().all(Vec::is_empty) && !reaches;
     (!idle).then_some(script)
 }
 
@@ -171,6 +178,16 @@ fn argument(operand: Operand, analysis: &Analysis) -> Option<Argument> {
         Operand::Null => Some(Argument::Null),
         Operand::Unknown => None,
     }
+}
+
+/// The statement that is meant by its name. DEALLOCATE alone in its text is sent under the server's name for it.
+fn named(effect: &Effect, analysis: &Analysis) -> Option<Box<[u8]>> {
+    let name = match *effect {
+        Effect::SqlExecute(name) | Effect::SqlPrepare(name) => name,
+        Effect::Deallocate(name) if analysis.parts.len() > 1 => name,
+        _ => return None,
+    };
+    Some(analysis.text(name).into())
 }
 
 fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
@@ -199,7 +216,8 @@ fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
         Effect::RollbackTo(savepoint) => Act::RollbackTo(text(savepoint)),
         Effect::Release(savepoint) => Act::Release(text(savepoint)),
         Effect::SqlPrepare(_) => Act::Leave(SessionState::SqlPrepare),
-        Effect::SqlExecute(_) => return None,
+        // What is done about it depends on what its client has prepared, and is done when it is sent.
+        Effect::SqlExecute(_) | Effect::StatementNames => return None,
         Effect::Deallocate(statement) => Act::Deallocate(text(statement)),
         Effect::DeallocateAll => Act::DeallocateAll,
         Effect::Discard(DiscardWhat::All) => Act::DiscardAll,

@@ -14,6 +14,7 @@ use wire::frame;
 use wire::view::{self, Bind};
 
 use super::listen::Enlisted;
+use super::names::Reach;
 use super::outbox::Outbox;
 use super::script::{Argument, Script, Signal};
 use super::statement::{Look, Prepared};
@@ -86,6 +87,10 @@ impl Session {
             return Ok(false);
         };
         if self.awaits_stand_in(upstream, script, Some(bind)) {
+            return Ok(true);
+        }
+        let strict = prepared.as_ref().map_or(0, |prepared| prepared.known.shape.strict);
+        if self.before_names(upstream, outbox, at, Some(script), strict)? == Reach::Waits {
             return Ok(true);
         }
         self.forget_sequences(upstream, outbox, at, Some(script))?;

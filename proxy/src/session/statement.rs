@@ -12,13 +12,14 @@ use policy::comment::{Comments, strip_ends};
 use policy::fingerprint::{Analyser, Compat};
 use policy::memo::{Lookup, Memo};
 use policy::observe::ShapeFacts;
-use policy::statement::{Analysis, Class, Flags};
+use policy::statement::{Analysis, Class, Flags, LiteralKind};
 use rustc_hash::FxHashMap;
 use wire::params::Interner;
 use wire::view;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::script::{self, Act, Script};
+use crate::schemas::Place;
 use crate::shared::Shared;
 use crate::telemetry::ring::push_literal;
 use crate::telemetry::{Description, Interned, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry};
@@ -104,6 +105,8 @@ pub struct Known {
     pub script: Option<Rc<Script>>,
     /// By its text it changes no row and no schema.
     pub reads: bool,
+    /// It holds a string constant. What that means may depend on when it is parsed: a date, a time, a name of a table.
+    pub has_strings: bool,
 }
 
 /// Whether a text may run a function that changes its session: the answer of the last look, and the version of the set
@@ -133,6 +136,8 @@ pub struct Text {
     literals: Box<[u8]>,
     /// The statement that a Parse made of just this text.
     prepared: OnceCell<Rc<Prepared>>,
+    /// The one that clients share who prepare it without a name, and the place of its last use.
+    shared: RefCell<Option<(Place, Rc<Prepared>)>>,
     /// Whether it may run a function that changes its session.
     pub inspected: Inspected,
 }
@@ -161,6 +166,8 @@ pub struct Prepared {
     pub types: Box<[u8]>,
     /// What the comments at its ends say.
     pub tags: Tags,
+    /// It goes by our name on servers, also where a client prepares it without one.
+    pub shared: bool,
     /// Whether it may run a function that changes its session.
     pub inspected: Inspected,
     /// Oids of its parameters' types, once a Describe has told them.
@@ -225,15 +232,6 @@ pub struct Running {
 /// [`wire::prepared`]. Named ones are kept up to [`policy::statement::MAX_ANALYSED`].
 pub const MAX_UNNAMED: usize = 4 * 1024;
 
-/// What names in a text are looked up in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The search path, hashed; 0: the server's default.
-    pub path: u64,
-    /// The state of the schema, as far as it was changed through us ([`crate::schemas`]).
-    pub epoch: u64,
-}
-
 /// What makes a prepared statement the same: its exact text, its types as on the wire, and what its names are looked up in.
 type TextAndTypes = (Box<[u8]>, Box<[u8]>, Place);
 
@@ -286,7 +284,13 @@ impl Brain {
         let known = self.analyse(body, literals);
         let text = admit.then(|| {
             let literals = literals.get(begin..).unwrap_or_default().into();
-            Rc::new(Text { known: known.clone(), literals, prepared: OnceCell::new(), inspected: Inspected::default() })
+            Rc::new(Text {
+                known: known.clone(),
+                literals,
+                prepared: OnceCell::new(),
+                shared: RefCell::default(),
+                inspected: Inspected::default(),
+            })
         });
         if let Some(text) = &text {
             self.memo.insert(body, text.clone());
@@ -303,6 +307,7 @@ impl Brain {
         let analysis = self.analyser.analyse(sql);
         let strict = analysis.strict;
         let reads = analysis.flags.contains(Flags::READ_ONLY);
+        let has_strings = analysis.literals.iter().any(|literal| literal.kind == LiteralKind::String);
         let script = script::of(analysis, sql);
         for literal in &analysis.literals {
             if !push_literal(literals, literal.kind, literal.span.of(sql)) {
@@ -321,7 +326,7 @@ impl Brain {
                 shape
             }
         };
-        Known { shape, script: script.map(Rc::new), reads }
+        Known { shape, script: script.map(Rc::new), reads, has_strings }
     }
 
     /// The prepared statement of a text with these types, the same for every client of every worker whose names are
@@ -346,11 +351,36 @@ impl Brain {
             self.prepared_bytes = self.prepared.keys().map(|(query, types, _)| query.len() + types.len()).sum();
         }
         let id = shared.statement_id(query, types, place);
-        let prepared = Rc::new(Prepared { epoch: place.epoch, ..Prepared::new(id, look, Some(query), types, tags) });
+        let prepared = Prepared::new(id, look, Some(query), types, tags);
+        let prepared = Rc::new(Prepared { epoch: place.epoch, shared: true, ..prepared });
         if self.prepared.len() < MAX_PREPARED && self.prepared_bytes + size <= MAX_PREPARED_BYTES {
             self.prepared_bytes += size;
             self.prepared.insert(key, prepared.clone());
         }
+        prepared
+    }
+
+    /// The same for a text that is prepared without a name: found with the text where it was used last.
+    pub fn prepare_shared(
+        &mut self,
+        look: &Look<'_>,
+        query: &[u8],
+        types: &[u8],
+        place: Place,
+        tags: Tags,
+        shared: &Shared,
+    ) -> Rc<Prepared> {
+        let Some(text) = &look.text else { return self.prepare(look, query, types, place, tags, shared) };
+        let mut last = text.shared.borrow_mut();
+        if let Some((known, prepared)) = &*last
+            && *known == place
+            && prepared.query.as_deref() == Some(query)
+            && *prepared.types == *types
+        {
+            return prepared.clone();
+        }
+        let prepared = self.prepare(look, query, types, place, tags, shared);
+        *last = Some((place, prepared.clone()));
         prepared
     }
 
@@ -426,11 +456,17 @@ impl Default for Brain {
 }
 
 impl Prepared {
+    /// Bytes that it takes in the name of each client that has it.
+    pub fn bytes(&self) -> usize {
+        self.query.as_deref().map_or(0, <[u8]>::len) + self.types.len()
+    }
+
     /// A statement; `query` is `None` where it is too long to be parsed again elsewhere.
     pub fn new(id: u64, look: &Look<'_>, query: Option<&[u8]>, types: &[u8], tags: Tags) -> Self {
         Self {
             id,
             tags,
+            shared: false,
             inspected: Inspected::default(),
             known: look.known.clone(),
             query: query.map(Box::from),

@@ -9,17 +9,17 @@ use wire::encode::frontend as ask;
 use wire::frame::{self, Head};
 use wire::pipeline::{Awaited, Fate, Owed};
 use wire::tag::{Frontend, Target};
-use wire::view::{Bind, Execute, Named, Parse, function, query};
+use wire::view::{Bind, Execute, Named, function, query};
 
 use super::effects::is_of_large_objects;
 use super::listen::Enlisted;
+use super::names::Reach;
 use super::outbox::Outbox;
 use super::provide::{Located, hold, is_ours, write_renamed};
 use super::request::{head, malformed};
 use super::retry::Retry;
 use super::work::MAX_SAMPLES;
 use super::{End, Session};
-use crate::trouble::Trouble;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
 /// Bytes composed for the server before they are sent.
@@ -37,7 +37,7 @@ pub(super) struct Message<'a> {
 }
 
 impl Message<'_> {
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.body.len() == self.declared
     }
 }
@@ -225,6 +225,13 @@ impl Session {
             self.refuse_query(upstream, outbox, message, trouble)?;
             return Ok(Next::Go);
         }
+        let strict = look.known.shape.strict;
+        // Behind a request without its Sync a failed Parse of ours would take this query with it.
+        let script = look.known.script.as_deref().filter(|_| !upstream.pipeline.is_unsynced());
+        if self.before_names(upstream, outbox, message.at, script, strict)? == Reach::Waits {
+            upstream.work.samples.truncate(begin);
+            return Ok(Next::Hold);
+        }
         self.forget_sequences(upstream, outbox, message.at, look.known.script.as_deref())?;
         if let Some(text) = self.translate_deallocate(upstream, &look, outbox, message.at) {
             outbox.skip(message.at, message.end);
@@ -235,72 +242,8 @@ impl Session {
         self.drop_unnamed(upstream);
         self.start(upstream, &look, None, sample, message.end - message.at, false, now);
         if suspect {
-            self.distrust(upstream, look.known.shape.strict);
+            self.distrust(upstream, strict);
         }
-        Ok(Next::Go)
-    }
-
-    fn parse(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
-        self.pool.meter.parses.increment();
-        if upstream.pipeline.ignores() {
-            self.push(upstream, Awaited::Parse, Fate::Forward, 0);
-            return Ok(Next::Go);
-        }
-        if !message.is_whole() {
-            return self.parse_long(upstream, message);
-        }
-        let parse = Parse::read(message.body).map_err(malformed)?;
-        if !parse.statement.is_empty() && self.is_uncertain(upstream, parse.statement) {
-            // Whether the name is taken depends on a request that is still being answered.
-            return Ok(Next::Hold);
-        }
-        let worker = self.worker.clone();
-        let mut brain = worker.brain.borrow_mut();
-        let begin = upstream.work.samples.len();
-        let look = brain.look_at(parse.query, self.escapes, &mut upstream.work.samples);
-        upstream.work.samples.truncate(begin);
-        if let Some(trouble) = self.refuses(upstream, &look) {
-            return self.refuse_parse(upstream, outbox, message, trouble);
-        }
-        let suspect = self.is_suspect(look.text.as_ref().map(|text| &text.inspected), &look.known, Some(parse.query));
-        if suspect && let Some(trouble) = self.refuses_suspects() {
-            return self.refuse_parse(upstream, outbox, message, trouble);
-        }
-        self.forget_sequences(upstream, outbox, message.at, look.known.script.as_deref())?;
-        let deallocate = self.translate_deallocate(upstream, &look, outbox, message.at);
-        let tags = self.tags(&look.comments);
-        if parse.statement.is_empty() {
-            let prepared = brain.prepare_unnamed(&look, parse.query, parse.types, tags, &self.worker.shared);
-            // Its text may be too long to be kept until it is executed.
-            prepared.inspected.or_look(self.pool.suspects_version(), || suspect);
-            self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);
-            upstream.unnamed = Some(prepared.id);
-            upstream.work.parsed = Some(prepared.clone());
-            self.set_unnamed(upstream, Some(prepared));
-            if let Some(text) = deallocate {
-                outbox.skip(message.at, message.end);
-                ask::parse(outbox.insert(message.end), b"", &text, &[]).map_err(|error| End::Trouble(error.into()))?;
-            }
-            return Ok(Next::Go);
-        }
-        if self.own_names && !upstream.work.forgets() {
-            let prepared =
-                brain.prepare(&look, parse.query, parse.types, self.place(upstream), tags, &self.worker.shared);
-            drop(brain);
-            self.parse_as_named(upstream, parse.statement, prepared);
-            return Ok(Next::Go);
-        }
-        if self.statements.find(parse.statement).is_some() {
-            if upstream.work.forgets() {
-                // A DEALLOCATE before it is still being answered.
-                return Ok(Next::Hold);
-            }
-            let trouble = Trouble::duplicate_statement(parse.statement);
-            return self.refuse_parse(upstream, outbox, message, trouble);
-        }
-        let prepared = brain.prepare(&look, parse.query, parse.types, self.place(upstream), tags, &self.worker.shared);
-        drop(brain);
-        self.parse_named(upstream, outbox, message, parse, prepared)?;
         Ok(Next::Go)
     }
 
@@ -429,12 +372,13 @@ impl Session {
             self.push(upstream, Awaited::Close, Fate::Forward, 0);
             return Ok(Next::Go);
         }
-        let fate = if self.own_names { Fate::Forward } else { Fate::Substitute };
+        let fate = if self.has_own_names() { Fate::Forward } else { Fate::Substitute };
         if fate == Fate::Substitute {
             outbox.skip(message.at, message.end);
         }
         self.push(upstream, Awaited::Close, fate, NAMED);
         self.statements.close(named.name);
+        upstream.work.may_be_free |= self.statements.is_empty();
         self.ctl.prepared.set(self.statements.len());
         Ok(Next::Go)
     }

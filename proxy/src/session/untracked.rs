@@ -14,6 +14,7 @@ use wire::pipeline::{Awaited, Fate};
 use wire::tag::TransactionStatus;
 
 use super::effects::{mentions_temporary, plain};
+use super::names::Names;
 use super::outbox::Outbox;
 use super::script::{Act, Script};
 use super::statement::{Inspected, Known};
@@ -37,8 +38,8 @@ AND refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid)";
 
 /// Whether the server can be asked if it is still there.
 fn is_provable(state: SessionState) -> bool {
-    use SessionState::{AdvisoryLock, HeldCursor, Listen, SqlPrepare, TemporaryObject};
-    matches!(state, AdvisoryLock | HeldCursor | Listen | SqlPrepare | TemporaryObject)
+    use SessionState::{AdvisoryLock, HeldCursor, Listen, SqlPrepare, StatementNames, TemporaryObject};
+    matches!(state, AdvisoryLock | HeldCursor | Listen | SqlPrepare | StatementNames | TemporaryObject)
 }
 
 /// The bits of those of which it can not.
@@ -54,7 +55,7 @@ impl Session {
     /// The client has this upstream to itself: it shares its fate.
     pub(super) fn stays_with(&self, upstream: &Upstream) -> bool {
         // Statements under its own names are nowhere else, also when the pool has left session mode meanwhile.
-        let named = self.own_names && !self.statements.is_empty();
+        let named = self.names == Names::Own && !self.statements.is_empty();
         upstream.work.pinned.is_some() || named || self.pool.mode() == PoolMode::Session
     }
 
@@ -76,7 +77,8 @@ impl Session {
             Act::Listen(_) if self.pool.settings().listen.way == ListenWay::Pin => Some(SessionState::Listen),
             _ => None,
         });
-        let state = left.chain(recalled).find(|state| self.on_untracked(*state) == OnUntracked::Reject)?;
+        let named = self.reaches_for_names(script).then_some(SessionState::StatementNames);
+        let state = left.chain(recalled).chain(named).find(|state| self.on_untracked(*state) == OnUntracked::Reject)?;
         Some(self.reject(state))
     }
 
@@ -93,7 +95,7 @@ impl Session {
         self.leave_by(upstream, state, fingerprint);
     }
 
-    fn leave_by(&mut self, upstream: &mut Upstream, state: SessionState, fingerprint: u64) {
+    pub(super) fn leave_by(&mut self, upstream: &mut Upstream, state: SessionState, fingerprint: u64) {
         upstream.tainted = true;
         if matches!(state, SessionState::Load | SessionState::Seed) {
             // No reset undoes it: the upstream is closed when it is next to be used.

@@ -67,6 +67,11 @@ pub struct Work {
     pub pinned: Option<SessionState>,
     /// Everything that has pinned it since, a bit each.
     pub pins: u16,
+    /// Places of the client's statements that could not be parsed here under their own names.
+    pub absent: Vec<u64>,
+    /// Places of those that were parsed here after the schema had changed, and whether the server was asked for their
+    /// results since.
+    pub dated: HashMap<u64, bool>,
     /// Something has happened that may have taken the last reason away.
     pub may_be_free: bool,
     /// The transaction has changed what statements name.
@@ -203,6 +208,8 @@ impl Work {
         self.pinned = None;
         self.pins = 0;
         self.may_be_free = false;
+        self.absent.clear();
+        self.dated.clear();
         self.defines = false;
         self.altered = false;
         self.epoch = 0;

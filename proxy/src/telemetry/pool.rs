@@ -99,6 +99,8 @@ reasons! {
         HeldCursor => "held_cursor",
         /// PREPARE as SQL text.
         SqlPrepare => "sql_prepare",
+        /// Prepared statements of the protocol by their names in SQL.
+        StatementNames => "statement_names",
         /// LOAD of a library.
         Load => "load",
         /// A setting changed where the proxy cannot follow it.
@@ -122,6 +124,7 @@ impl From<SessionState> for PinReason {
             SessionState::AdvisoryLock => Self::AdvisoryLock,
             SessionState::HeldCursor => Self::HeldCursor,
             SessionState::SqlPrepare => Self::SqlPrepare,
+            SessionState::StatementNames => Self::StatementNames,
             SessionState::Load => Self::Load,
             SessionState::HiddenSetting => Self::HiddenSetting,
             SessionState::Block => Self::Block,

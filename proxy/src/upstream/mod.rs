@@ -38,6 +38,8 @@ use tracked::Tracked;
 pub const NAMED: u64 = 1 << 63;
 /// Set in the note of a Parse of the unnamed statement.
 pub const UNNAMED: u64 = 1 << 62;
+/// Set in the note of a Parse of ours under the client's own name; the rest is the statement's place among its client's.
+pub const OWN: u64 = 1 << 61;
 
 /// What a cancel needs to know of an upstream; shared with the thread that connects to the server.
 #[derive(Debug)]
@@ -187,7 +189,11 @@ impl Upstream {
     pub fn skipped(&mut self, owed: &Owed) {
         match (owed.awaited, owed.fate) {
             (_, Fate::Substitute | Fate::Refuse) => {}
-            (Awaited::Parse, _) if owed.note & UNNAMED != 0 => self.unnamed = None,
+            (Awaited::Parse, _) if owed.note & UNNAMED != 0 => {
+                self.unnamed = None;
+                self.prepared.remove(owed.note & !UNNAMED);
+            }
+            (Awaited::Parse, _) if owed.note & OWN != 0 => self.work.absent.push(owed.note & !OWN),
             (Awaited::Parse, _) => self.prepared.remove(owed.note & !NAMED),
             (Awaited::Close, Fate::Swallow) if owed.note != 0 => self.prepared.restore(owed.note),
             _ => {}
