@@ -114,6 +114,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Login(LoginRefusal::LookUp { user: name.clone() }),
         Refusal::Login(LoginRefusal::Failures { retry_in: time }),
         Refusal::Login(LoginRefusal::Logins { limit: 1, address: false }),
+        Refusal::Login(LoginRefusal::NoTrial { limit: 1 }),
         Refusal::Login(LoginRefusal::Logins { limit: 1, address: true }),
         rule_refusal(true),
         rule_refusal(false),
@@ -156,7 +157,8 @@ fn refusals() -> Vec<Refusal> {
                 | LoginRefusal::Peer { .. }
                 | LoginRefusal::LookUp { .. }
                 | LoginRefusal::Failures { .. }
-                | LoginRefusal::Logins { .. },
+                | LoginRefusal::Logins { .. }
+                | LoginRefusal::NoTrial { .. },
             )
             | Refusal::LoginTimeout { .. }
             | Refusal::UnknownDatabase { .. }

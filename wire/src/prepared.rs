@@ -40,12 +40,15 @@ pub fn write_server_name(id: u64, out: &mut Vec<u8>) {
 #[derive(Debug)]
 pub struct ClientStatements<T, S> {
     names: HashMap<Box<[u8]>, Entry<T>, S>,
-    unanswered: VecDeque<(Box<[u8]>, Option<Entry<T>>)>,
+    unanswered: VecDeque<Change<T>>,
     /// The place of the statement that is named next.
     next: u64,
     /// What the statements weigh together.
     bytes: usize,
 }
+
+/// A name, and what it stood for before.
+type Change<T> = (Box<[u8]>, Option<Entry<T>>);
 
 #[derive(Debug)]
 struct Entry<T> {
