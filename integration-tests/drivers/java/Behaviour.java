@@ -111,8 +111,8 @@ public class Behaviour {
             for (int number = 0; number < 20; number++) {
                 expect(value(connection, "select ?::int * 2 /* reuse by pgjdbc */", number), number * 2);
             }
-            String runs = "select sum(generic_plans + custom_plans) >= 20 and count(*) = 1 from pg_prepared_statements"
-                + " where statement like '%reuse by pgjdbc%' and statement not like '%pg_prepared_statements%'";
+            String runs = "select sum(generic_plans + custom_plans) >= 20 and count(*) = 1 from held_statements"
+                + " where statement like '%reuse by pgjdbc%' and statement not like '%held_statements%'";
             expect(value(connection, runs), true);
             connection.commit();
         }

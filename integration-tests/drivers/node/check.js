@@ -18,8 +18,8 @@ const ownStatement = (tenant) => `select $1::int as n, pg_sleep(0.002)::text /* 
 
 // How many statements with `marker` this server process holds, and how often it ran them.
 const timesRun = (marker) => `select count(*)::int as statements,
-  coalesce(sum(generic_plans + custom_plans), 0)::int as runs from pg_prepared_statements
-  where statement like '%${marker}%' and statement not like '%pg_prepared_statements%'`;
+  coalesce(sum(generic_plans + custom_plans), 0)::int as runs from held_statements
+  where statement like '%${marker}%' and statement not like '%held_statements%'`;
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const numbers = (count) => Array.from({ length: count }, (_, number) => number);

@@ -19,8 +19,8 @@ SETTING = "select current_setting('app.tenant_id')"
 OWN = "select {parameter}::int, pg_sleep(0.002) /* {tenant} */"
 """A statement that only one client prepares, and long enough for the others to take its server away meanwhile."""
 
-TIMES_RUN = """select count(*)::int, coalesce(sum(generic_plans + custom_plans), 0)::int from pg_prepared_statements
-    where statement like '%{marker}%' and statement not like '%pg_prepared_statements%'"""
+TIMES_RUN = """select count(*)::int, coalesce(sum(generic_plans + custom_plans), 0)::int from held_statements
+    where statement like '%{marker}%' and statement not like '%held_statements%'"""
 """How many statements with `marker` this server process holds, and how often it ran them."""
 
 

@@ -92,7 +92,7 @@ impl Refusal {
             ),
             Self::Terminated => texts(
                 "terminating connection due to administrator command",
-                "pg_terminate_backend was called with the process id that this client was told.",
+                "This client was ended by pg_terminate_backend with the process id that it was told.",
                 "Connect again, unless whoever called it says otherwise.",
             ),
             Self::DatabaseRemoved { database } => texts(

@@ -23,8 +23,8 @@ pub fn own_statement(tenant: &str) -> String {
 /// How many statements with `marker` this server process holds, and how often it ran them.
 pub fn times_run(marker: &str) -> String {
     format!(
-        "select count(*)::int4, coalesce(sum(generic_plans + custom_plans), 0)::int4 from pg_prepared_statements \
-         where statement like '%{marker}%' and statement not like '%pg_prepared_statements%'"
+        "select count(*)::int4, coalesce(sum(generic_plans + custom_plans), 0)::int4 from held_statements \
+         where statement like '%{marker}%' and statement not like '%held_statements%'"
     )
 }
 

@@ -19,7 +19,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use config::PoolMode::{Session, Transaction};
-use integration_tests::{Child, Scratch, Site, eventually, http};
+use integration_tests::{Child, Cluster, Scratch, Site, eventually, http};
 
 /// Servers of the pool in transaction mode; each program has a dozen clients at once.
 const SERVERS: usize = 3;
@@ -34,7 +34,15 @@ fn sites(servers: usize) -> Vec<Site> {
         sites.push(Site::pooled(Transaction, servers));
         sites.push(Site::pooled(Session, 40));
     }
+    sites.iter().for_each(show_held_statements);
     sites
+}
+
+/// Gives the programs a view of what the server at hand holds, of all clients: who reads `pg_prepared_statements` by its
+/// name through the proxy gets to see its own statements, anew.
+fn show_held_statements(site: &Site) {
+    let view = "create view held_statements as table pg_prepared_statements; grant select on held_statements to public";
+    Cluster::shared().run(&site.database, view);
 }
 
 fn root() -> &'static Path {

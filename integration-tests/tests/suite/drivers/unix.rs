@@ -16,6 +16,7 @@ fn by_socket(folder: &Scratch) -> (Site, String) {
     let folder = folder.path().to_str().unwrap();
     let place = ListenAddress::unix(folder, "6432").unwrap();
     let site = Site::behind(Transaction, |proxy| proxy.size(SERVERS).with(|settings| settings.listen.push(place)));
+    super::show_held_statements(&site);
     let url = format!("postgres://postgres@/{}?host={folder}&port=6432", site.database);
     (site, url)
 }
