@@ -199,7 +199,7 @@ def read_suite(file, text):
     results = {}
     for name, word in re.findall(r"^  (\S[^\n]*?) (?:[^\n]*\n)*?[^\n]*?(✔|FAILED!|\? - SKIPPED)$", text, re.MULTILINE):
         results[f"{file}::{name}"] = {"✔": "passed", "FAILED!": "failed"}.get(word, "skipped")
-    broken = re.search(r"did not complete withint|^Message: |^Uncaught|^\s+throw ", text, re.MULTILINE)
+    broken = re.search(r"did not complete withint|\bMessage: |^Uncaught|^\s+throw ", text, re.MULTILINE)
     results[file] = "failed" if broken or "FAILED!" in text or "compat: ended" in text else "passed"
     return results
 

@@ -6,7 +6,7 @@
 //! | [`Origin::Shared`] | bound here with SO_REUSEPORT | emptied while newcomers are led to the process beside it (`closing`) |
 //! | [`Origin::Inherited`] | the service manager ([`inherited`]) | left: the next process finds it as it is |
 //!
-//! A Unix socket has a file besides ([`file`]), which goes first.
+//! A Unix socket has a file besides ([`mod@file`]), which goes first.
 
 mod closing;
 pub mod file;

@@ -93,7 +93,7 @@ pub struct Arrival {
 pub enum Introduction {
     /// It was, and that it may begin.
     Made(Identity),
-    /// It gets a server first, whose process id it is told ([`newcomer`]). Its secret has so many bytes.
+    /// It gets a server first, whose process id it is told (`session::newcomer`). Its secret has so many bytes.
     Owed(usize),
 }
 

@@ -60,8 +60,8 @@ impl Session {
 
     /// Whether a text reaches for statements by their names, further than names are followed.
     pub(super) fn reaches_for_names(&self, script: &Script) -> bool {
-        let known = |name: &Box<[u8]>| self.statements.find(name).is_some();
-        self.names == Names::Ours && (script.looks || script.names.iter().any(known))
+        let mut names = script.names.iter();
+        self.names == Names::Ours && (script.looks || names.any(|name| self.statements.find(name).is_some()))
     }
 
     /// Such a text stands at `at`: the client's statements are there by its own names when the server reads it.

@@ -176,7 +176,7 @@ pub struct Prepared {
     pub columns: Cell<u32>,
     /// The epoch of the schema that it was prepared in.
     pub epoch: u64,
-    /// The result that clients were told, hashed; 0: none was ([`super::verify`]).
+    /// The result that clients were told, hashed; 0: none was (`session::verify`).
     pub result: Cell<u64>,
     /// Its result is another one now: its clients have to prepare it anew.
     pub stale: Cell<bool>,

@@ -80,7 +80,7 @@ pub struct Work {
     pub epoch: u64,
     /// The transaction changes functions.
     pub defines: bool,
-    /// A statement whose result the server is being asked for ([`super::verify`]).
+    /// A statement whose result the server is being asked for (`session::verify`).
     pub verifying: Option<Rc<Prepared>>,
     /// A request that may have to be sent once more.
     pub retry: Retry,
