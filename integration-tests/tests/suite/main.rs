@@ -42,6 +42,7 @@ mod login;
 mod n_plus_one;
 mod names;
 mod newest;
+mod notify;
 mod peers;
 mod pooling;
 mod replication;

@@ -43,7 +43,7 @@ words! {
         Lock "lock", Locked "locked", Materialized "materialized", Merge "merge", Move "move", Names "names",
         Next "next", No "no", Notify "notify", Nowait "nowait", Nulls "nulls", Of "of", Option "option",
         Ordinality "ordinality", Over "over", Overlaps "overlaps", Overlay "overlay", Partition "partition",
-        PgCatalog "pg_catalog", PgCancelBackend "pg_cancel_backend",
+        PgCatalog "pg_catalog", PgCancelBackend "pg_cancel_backend", PgNotify "pg_notify",
         PreparedStatement "pg_prepared_statement", PreparedStatements "pg_prepared_statements",
         PgTerminateBackend "pg_terminate_backend", Plans "plans", Position "position", Prepare "prepare", Prepared "prepared",
         Read "read", Reassign "reassign", Recursive "recursive", Refresh "refresh", Reindex "reindex",
@@ -188,7 +188,7 @@ impl Word {
             && !self.lists_statements()
     }
 
-    /// Whether it is a function that changes the session, asks for its state, or strikes another one: worth a second look.
+    /// Whether it is a function that changes the session, asks for its state, or reaches another one: worth a second look.
     pub(crate) const fn is_session_call(self) -> bool {
         matches!(
             self,
@@ -198,6 +198,7 @@ impl Word {
                 | Self::Currval
                 | Self::Lastval
                 | Self::PgCancelBackend
+                | Self::PgNotify
                 | Self::PgTerminateBackend
         )
     }
@@ -228,6 +229,7 @@ impl Word {
                 | Self::PreparedStatements
                 | Self::Setseed
                 | Self::PgCancelBackend
+                | Self::PgNotify
                 | Self::PgTerminateBackend
         )
     }

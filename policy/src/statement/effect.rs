@@ -98,6 +98,8 @@ pub enum Effect {
     Unlisten(Text),
     /// UNLISTEN *.
     UnlistenAll,
+    /// NOTIFY, or a call of `pg_notify`: nothing stays behind here, but others hear who it was.
+    Notify,
     /// DECLARE … WITH HOLD: a cursor that outlives its transaction.
     DeclareWithHold(Text),
     /// CLOSE of one cursor.

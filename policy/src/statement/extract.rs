@@ -103,6 +103,7 @@ impl Extract<'_> {
             Class::Listen => Effect::Listen(self.name(1)),
             Class::Unlisten if self.tokens.get(1).is_some_and(|token| token.is(symbol("*"))) => Effect::UnlistenAll,
             Class::Unlisten => Effect::Unlisten(self.name(1)),
+            Class::Notify => Effect::Notify,
             Class::Discard => Effect::Discard(self.discarded()),
             Class::Declare if self.holds() => Effect::DeclareWithHold(self.name(1)),
             Class::Close if self.word(1) == Word::All => Effect::CloseAll,
@@ -342,6 +343,7 @@ impl Extract<'_> {
                 settings::signal_effect(self.sql, self.tokens, at + 1, terminate, &mut self.arena)
             }
             (b"setseed", _) => Effect::Seed,
+            (b"pg_notify", _) => Effect::Notify,
             (b"currval" | b"lastval", _) => Effect::SequenceState,
             _ => return,
         };

@@ -20,6 +20,7 @@
 mod desk;
 mod link;
 mod registry;
+mod senders;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -42,6 +43,7 @@ use crate::trouble::Trouble;
 use crate::upstream::dial::Target;
 use crate::upstream::server::Server;
 
+pub use senders::{Sender, Witness};
 pub use task::serve;
 
 /// Channels that one client may listen to.
@@ -95,7 +97,7 @@ impl Place {
 /// A notification, once for all clients that hear of it.
 #[derive(Debug)]
 pub struct Notification {
-    /// The server's process that notified.
+    /// Who notified: the process id that a client of ours was told, where it is known, else the server's.
     pub process: u32,
     /// The channel.
     pub channel: Arc<[u8]>,
@@ -232,13 +234,19 @@ impl Drop for Subscription {
 
 /// All listeners.
 #[derive(Debug, Default)]
-pub struct Listeners(Mutex<HashMap<Place, Arc<Listener>>>);
+pub struct Listeners {
+    by_place: Mutex<HashMap<Place, Arc<Listener>>>,
+    /// How many there are.
+    count: AtomicUsize,
+    senders: senders::Senders,
+}
 
 impl Listeners {
     /// A client's interest in the listener of this place, which begins its work if there was none.
     pub fn subscribe(&self, shared: &Shared, place: Place, client: u64, worker: usize) -> Subscription {
-        let mut listeners = lock(&self.0);
+        let mut listeners = lock(&self.by_place);
         let listener = listeners.entry(place).or_insert_with_key(|place| {
+            self.count.fetch_add(1, Ordering::AcqRel);
             let (asks, receiver) = unbounded_channel();
             let listener = Arc::new(Listener::new(place.clone(), asks));
             drop(shared.control.send(Order::Listen(listener.clone(), Asks(receiver))));
@@ -250,22 +258,23 @@ impl Listeners {
 
     /// Takes out a listener that nobody is interested in; `false`: somebody is.
     fn retire(&self, listener: &Listener) -> bool {
-        let mut listeners = lock(&self.0);
+        let mut listeners = lock(&self.by_place);
         let unused = listener.subscriptions.load(Ordering::Acquire) == 0;
         if unused {
             listeners.remove(&listener.place);
+            self.count.fetch_sub(1, Ordering::AcqRel);
         }
         unused
     }
 
     /// The servers that are listened to.
     pub fn servers(&self) -> Vec<Arc<Server>> {
-        lock(&self.0).values().filter_map(|listener| lock(&listener.server).clone()).collect()
+        lock(&self.by_place).values().filter_map(|listener| lock(&listener.server).clone()).collect()
     }
 
     /// Has those leave their server that `gone` picks.
     pub fn leave(&self, gone: impl Fn(&Server) -> bool) {
-        for listener in lock(&self.0).values() {
+        for listener in lock(&self.by_place).values() {
             if lock(&listener.server).as_deref().is_some_and(&gone) {
                 listener.moved.notify_one();
             }
@@ -274,7 +283,7 @@ impl Listeners {
 
     /// Every listener, for the admin port.
     pub fn states(&self) -> Vec<ListenerState> {
-        let mut states: Vec<_> = lock(&self.0).values().map(|listener| listener.state()).collect();
+        let mut states: Vec<_> = lock(&self.by_place).values().map(|listener| listener.state()).collect();
         states.sort_by(|one, other| (&one.database, &one.address).cmp(&(&other.database, &other.address)));
         states
     }

@@ -174,12 +174,14 @@ impl Task {
     fn received(&mut self, received: std::io::Result<()>, now: Instant) {
         let Line::Up(link) = &mut self.line else { return };
         let (desk, load) = (&mut self.desk, &self.telemetry.load().listen);
+        let (senders, server) = (&self.shared.listeners.senders, link.server.clone());
         let (mut here, mut refused) = (0, None);
         let (mut answered, mut fits) = (false, true);
         let drained = received.and_then(|()| {
             link.drain(|said| match said {
-                Said::Notified(notification) => {
+                Said::Notified(mut notification) => {
                     here += 1;
+                    notification.process = senders.told(&server.address, notification.process);
                     load.told.add(desk.notified(&notification, now) as u64);
                 }
                 Said::Error(code, message) => {

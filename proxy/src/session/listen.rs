@@ -196,9 +196,15 @@ impl Listening {
 }
 
 impl Session {
-    /// Whether a text that listens may go to the server now.
+    /// Whether a text that listens or notifies may go to the server now.
     pub(super) fn before_listen(&mut self, upstream: &mut Upstream, script: Option<&Script>) -> Enlisted {
-        let Some(script) = script.filter(|script| script.listens) else { return Enlisted::Yes };
+        let Some(script) = script.filter(|script| script.listens || script.notifies) else { return Enlisted::Yes };
+        if self.before_notify(upstream, script) {
+            return Enlisted::Wait;
+        }
+        if !script.listens {
+            return Enlisted::Yes;
+        }
         let pins = self.pool.settings().listen.way == ListenWay::Pin || self.pool.mode() == PoolMode::Session;
         if upstream.listens == Listens::Natively || (pins && self.listening.is_none()) {
             return Enlisted::Yes;

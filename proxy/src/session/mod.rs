@@ -22,6 +22,7 @@ mod locals;
 mod names;
 mod newcomer;
 mod notes;
+pub mod notify;
 mod outbox;
 mod parse;
 mod provide;
@@ -64,6 +65,7 @@ use crate::worker::{HOLD, READ, Rules, Scratch, Worker};
 use ctl::{Ctl, Face, State};
 use listen::Listening;
 use names::Names;
+use notify::Notifying;
 use statement::Prepared;
 use work::Strike;
 
@@ -385,7 +387,10 @@ impl Session {
         }
         let listening = self.listening.as_deref();
         let strike = upstream.work.strike;
-        let held = strike == Strike::Awaited || listening.is_some_and(Listening::holds_replies);
+        let notifying = upstream.work.notifying.as_deref();
+        let held = strike == Strike::Awaited
+            || listening.is_some_and(Listening::holds_replies)
+            || notifying.is_some_and(Notifying::holds_replies);
         if held || !self.unsent.is_empty() {
             return Ok(moved);
         }
@@ -396,7 +401,10 @@ impl Session {
             return Err(End::UpstreamBroken("a message that is too long to be looked at".to_owned()));
         };
         head.copy_from_slice(&upstream.carry);
-        let filled = if strike == Strike::Settled || listening.is_some_and(Listening::releases_replies) {
+        let released = strike == Strike::Settled
+            || listening.is_some_and(Listening::releases_replies)
+            || notifying.is_some_and(Notifying::releases_replies);
+        let filled = if released {
             kept
         } else {
             let space = input.get_mut(kept..kept + READ).unwrap_or_default();

@@ -37,6 +37,7 @@ impl Session {
         }
         if !self.ctl.news.borrow().is_empty() {
             self.heed_stand_ins();
+            self.heed_witnesses();
             self.heed_listener()?;
         }
         let cancels = self.ctl.cancel.take();

@@ -113,7 +113,7 @@ impl Session {
             }
             if tag == Backend::ReadyForQuery
                 && whole
-                && (self.listening.is_some() || !upstream.work.stand_ins.is_empty())
+                && (self.listening.is_some() || upstream.work.is_awaited_by_others())
                 && self.awaits_others(upstream, rest.get(..total).unwrap_or_default())
             {
                 break;

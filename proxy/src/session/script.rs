@@ -23,6 +23,8 @@ pub struct Script {
     pub alters: bool,
     /// It listens to a channel.
     pub listens: bool,
+    /// It notifies one.
+    pub notifies: bool,
     /// It asks for what its session has drawn from a sequence before.
     pub recalls: bool,
     /// Databases that everybody else has to leave for it.
@@ -135,6 +137,7 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
         script.begins |= acts.contains(&Act::Begin);
         script.listens |= acts.iter().any(|act| matches!(act, Act::Listen(_)));
         script.alters |= acts.iter().any(Act::alters);
+        script.notifies |= analysis.effects_of(part).contains(&Effect::Notify);
         script.recalls |= analysis.effects_of(part).contains(&Effect::SequenceState);
         script.looks |= analysis.effects_of(part).contains(&Effect::StatementNames);
         script.names.extend(analysis.effects_of(part).iter().filter_map(|effect| named(effect, analysis)));
@@ -155,7 +158,7 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
     script.strikes = analysis.effects.iter().any(|effect| matches!(effect, Effect::Signal { .. }));
     script.vacates = analysis.effects.iter().filter_map(|effect| vacated(effect, analysis)).collect();
     let elsewhere = script.strikes || !script.vacates.is_empty();
-    let reaches = script.recalls || script.looks || !script.names.is_empty() || elsewhere;
+    let reaches = script.recalls || script.looks || script.notifies || !script.names.is_empty() || elsewhere;
     let idle = script.parts.iter().all(Vec::is_empty) && !reaches;
     (!idle).then_some(script)
 }
@@ -239,7 +242,7 @@ fn act(effect: &Effect, analysis: &Analysis, sql: &[u8]) -> Option<Act> {
         Effect::DoBlock | Effect::Call => Act::Leave(SessionState::Block),
         Effect::Seed => Act::Leave(SessionState::Seed),
         // What is done about it depends on where it stands, and is done when it is sent.
-        Effect::SequenceState | Effect::Signal { .. } | Effect::Vacates(_) => return None,
+        Effect::SequenceState | Effect::Notify | Effect::Signal { .. } | Effect::Vacates(_) => return None,
         Effect::CopyIn | Effect::CopyOut => return None,
     })
 }

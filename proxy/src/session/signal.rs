@@ -149,7 +149,7 @@ impl Session {
         }
     }
 
-    /// Whether ReadyForQuery, `message`, waits for somebody: for the listener, or for those whom the transaction strikes.
+    /// Whether ReadyForQuery, `message`, waits for somebody: for listeners, or for those whom the transaction strikes.
     #[cold]
     pub(super) fn awaits_others(&mut self, upstream: &mut Upstream, message: &[u8]) -> bool {
         // Of a pipeline, all of it is awaited.
@@ -167,7 +167,10 @@ impl Session {
             work.strike = Strike::None;
             work.stand_ins.clear();
         }
-        self.listening.is_some() && self.awaits_listener(upstream, message)
+        // Both are asked at once.
+        let witnesses = self.awaits_witnesses(upstream, message);
+        let listener = self.listening.is_some() && self.awaits_listener(upstream, message);
+        witnesses || listener
     }
 
     /// Puts the process ids of servers in the place of ours in a simple query that begins at `at`.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use wire::encode::Report;
 use wire::params::Settings;
 
+use super::notify::Notifying;
 use super::retry::Retry;
 use super::signal::StandIn;
 use super::statement::{Prepared, Running};
@@ -95,6 +96,8 @@ pub struct Work {
     pub stand_ins: Vec<StandIn>,
     /// Whether what has become of them is awaited.
     pub strike: Strike,
+    /// The client notifies, and there are clients that listen.
+    pub notifying: Option<Box<Notifying>>,
     /// Dropped when the statement has ended that others leave their databases for.
     pub vacating: Option<oneshot::Sender<()>>,
     /// Something to tell the client behind the next command tag.
@@ -142,6 +145,12 @@ impl Work {
     #[inline]
     pub fn forgets(&self) -> bool {
         self.running.iter().any(|running| running.known.script.as_ref().is_some_and(|script| script.forgets))
+    }
+
+    /// Somebody else may have to do something before the end of the request is told.
+    #[inline]
+    pub fn is_awaited_by_others(&self) -> bool {
+        !self.stand_ins.is_empty() || self.notifying.is_some()
     }
 
     /// The portal of this name; empty: the unnamed one.
@@ -214,6 +223,7 @@ impl Work {
         self.altered = false;
         self.epoch = 0;
         self.probe = Probe::None;
+        self.notifying = None;
         self.notice = None;
         self.local_default = None;
         self.local_reset.clear();

@@ -127,6 +127,8 @@ pub struct Upstream {
     pub tainted: bool,
     /// What LISTENs have left on it.
     pub listens: Listens,
+    /// How many requests it had ended when listeners had heard everything that was notified on it.
+    pub heard: Option<u64>,
     /// Its place in its pool's count.
     pub berth: Option<Berth>,
 }
@@ -285,6 +287,7 @@ impl Shipped {
             cancel: self.cancel,
             tainted: false,
             listens: Listens::No,
+            heard: None,
             berth: self.berth,
         }))
     }

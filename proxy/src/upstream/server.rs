@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::stream::Stream;
 
 /// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// Over TCP.
     Tcp(SocketAddr),
