@@ -253,6 +253,11 @@ impl ServerStatements {
         room
     }
 
+    /// It cannot be told what the server holds: as if each of them were out of date.
+    pub fn doubt_all(&mut self) {
+        self.doubted.extend(self.held.drain().map(|(id, _)| id));
+    }
+
     /// The server still holds `id`: its Close was skipped.
     pub fn restore(&mut self, id: u64) {
         self.held.insert(id, self.clock);
@@ -368,5 +373,9 @@ mod tests {
         all.sort_unstable();
         assert_eq!((all.as_slice(), server.len()), (&[1, 2][..], 0));
         assert_eq!(server.acquire(1), Presence::Missing { evict: None });
+        assert_eq!(server.acquire(2), Presence::Missing { evict: None });
+        server.doubt_all();
+        assert_eq!(server.acquire(2), Presence::Missing { evict: Some(2) });
+        assert_eq!((server.holds(1), server.holds(2)), (false, true));
     }
 }

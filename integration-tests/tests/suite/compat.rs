@@ -1,7 +1,7 @@
 //! What the drivers' own test suites have found: each has a small test of its own here.
 
 use config::PoolMode;
-use integration_tests::{Cluster, RawClient, Site, everywhere, everywhere_transactional, frontend};
+use integration_tests::{Cluster, RawClient, Site, eventually, everywhere, everywhere_transactional, frontend, http};
 
 fn names(client: &mut RawClient) -> Vec<Vec<String>> {
     client.query("select name from pg_prepared_statements order by name").ok().rows()
@@ -135,6 +135,56 @@ fn a_change_past_the_proxy_is_met_by_sending_the_request_once_more() {
             beside.query("alter table gone rename to shelf").ok();
         }
     });
+}
+
+#[test]
+fn statements_that_something_unseen_took_away_are_there_again() {
+    let inspected = |pool: &mut config::Pool| pool.inspect_functions = Some(std::time::Duration::from_secs(3600));
+    let site = Site::behind(PoolMode::Transaction, |proxy| proxy.size(1).pool(inspected));
+    site.run_directly("create function known() returns void language sql as $$ select setseed(0) $$").ok();
+    let (mut client, mut other) = (site.client(), site.client());
+    client.query("select 1").ok();
+    let found = |line: &str| line.starts_with("pgweir_pool_suspects{") && !line.ends_with(" 0");
+    eventually("functions have been looked at", || http::fetch(site.admin(), "/metrics").body.lines().any(found));
+    // Made past the proxy after that look, so that nobody knows what it does.
+    site.run_directly(
+        "create function forget() returns void language plpgsql as $$ begin execute 'deallocate all'; end $$",
+    )
+    .ok();
+    client.parse("one", "select 'one'").parse("two", "select 'two'").parse("three", "select 'three'").sync();
+    assert_eq!(client.reply().shape(), "111Z");
+    let run = |client: &mut RawClient, name: &str| client.bind(name, &[]).execute().sync().reply();
+    for _ in 0..3 {
+        assert_eq!(run(&mut client, "one").value(), "one");
+        other.query("select forget()").ok();
+        // Sent again, and nothing is seen of it: a Bind, and a Describe before it.
+        assert_eq!(
+            (run(&mut client, "one").shape().as_str(), run(&mut client, "two").value().as_str()),
+            ("2DCZ", "two")
+        );
+        other.query("select forget()").ok();
+        let described = client.say(frontend::describe(b'S', "two")).bind("two", &[]).execute().sync().reply();
+        assert_eq!(described.shape(), "tT2DCZ");
+        // In a transaction, and in a pipeline, it is told by the client's own name, once.
+        run(&mut client, "three").ok();
+        other.query("select forget()").ok();
+        client.query("begin").ok();
+        let error = run(&mut client, "three");
+        assert_eq!(error.error().code(), "26000", "{error:?}");
+        assert_eq!(error.error().message(), "prepared statement \"three\" does not exist");
+        client.query("rollback").ok();
+        for name in ["one", "two", "three"] {
+            assert_eq!(run(&mut client, name).value(), name);
+        }
+        other.query("select forget()").ok();
+        client.bind("two", &[]).execute().sync().bind("one", &[]).execute().sync();
+        assert_eq!(client.reply().error().message(), "prepared statement \"two\" does not exist");
+        assert_eq!(client.reply().error().message(), "prepared statement \"one\" does not exist");
+        assert_eq!(
+            (run(&mut client, "one").value().as_str(), run(&mut client, "two").value().as_str()),
+            ("one", "two")
+        );
+    }
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Source<'_> {
             Word::None if self.is(at + 1, symbol("(")) => STATEFUL.iter().any(|name| self.says(at, name)),
             _ if !self.begins(at) => false,
             Word::Set => !matches!(next, Word::Local | Word::Transaction | Word::Constraints),
-            Word::Reset | Word::Listen | Word::Load | Word::Discard => true,
+            Word::Reset | Word::Listen | Word::Load | Word::Discard | Word::Deallocate => true,
             Word::Prepare => next != Word::Transaction,
             Word::Declare => self.tokens.get(at..at + 8).is_some_and(|head| {
                 head.windows(2)

@@ -31,6 +31,7 @@ fn sources_that_change_their_session_are_told() {
         "begin load 'auto_explain'; end",
         "begin perform setseed(0.5); end",
         "begin execute 'set role bob'; end",
+        "begin execute 'deallocate all'; end",
         "begin execute format('set search_path to %I', tenant); end",
         "begin execute $x$ create temp table t (n int) $x$; end",
         "begin execute sql; end",

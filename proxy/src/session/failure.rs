@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use policy::verdict::Refusal;
-use wire::error::ErrorFields;
+use wire::encode::rewrite_error;
+use wire::error::{ErrorFields, Field};
 use wire::pipeline::{Awaited, Fate, Owed};
+use wire::prepared::write_server_name;
 
 use super::reply::Message;
 use super::statement::Running;
-use super::{Session, provide, unnamed};
+use super::{Session, provide, retry, unnamed};
 use crate::telemetry::Sqlstate;
 use crate::trouble::Trouble;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
@@ -34,10 +36,15 @@ impl Session {
             }
             return;
         }
-        if let Some(user) = skipped.first().filter(|owed| provide::uses_statement(owed))
-            && provide::is_of_its_making(ErrorFields::new(message.body()).sqlstate().as_bytes())
-        {
-            upstream.tainted |= !upstream.prepared.doubt(user.note);
+        if let Some(user) = skipped.first().filter(|owed| provide::uses_statement(owed)) {
+            let code = ErrorFields::new(message.body()).sqlstate();
+            if retry::is_missing(code) {
+                // Something unseen has taken it away, and whatever else there was.
+                upstream.prepared.doubt_all();
+                upstream.tainted = true;
+            } else if provide::is_of_its_making(code.as_bytes()) {
+                upstream.tainted |= !upstream.prepared.doubt(user.note);
+            }
         }
         let (mut renamed, mut unnamed) = (0, 0);
         for (place, owed) in skipped.iter().enumerate() {
@@ -69,6 +76,22 @@ impl Session {
         if skipped.first().is_some_and(|owed| owed.awaited == Awaited::Parse && owed.fate == Fate::Forward) {
             self.count_failed_parse(upstream, sqlstate, now);
         }
+    }
+
+    /// An error about a statement that the server does not have, with the client's own name for it.
+    pub(super) fn rename_statement(&self, message: Message<'_>, failed: Option<&Owed>) -> Option<Vec<u8>> {
+        let fields = ErrorFields::new(message.body());
+        let used = failed.filter(|owed| provide::uses_statement(owed) && retry::is_missing(fields.sqlstate()))?;
+        let mut ours = Vec::new();
+        write_server_name(used.note, &mut ours);
+        let said = fields.field(Field::Message)?;
+        let at = said.windows(ours.len()).position(|part| part == ours)?;
+        let named = self.statements.in_order();
+        let name = named.iter().find(|(_, _, prepared)| prepared.id == used.note).map_or(&b""[..], |(name, ..)| name);
+        let said = [said.get(..at)?, name, said.get(at + ours.len()..)?].concat();
+        let mut out = Vec::new();
+        rewrite_error(&mut out, message.body(), &[(Field::Message, Some(&said))]).ok()?;
+        Some(out)
     }
 
     /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.

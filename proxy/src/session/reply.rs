@@ -167,9 +167,17 @@ impl Session {
             skipped.iter().for_each(|owed| upstream.skipped(owed));
         } else if message.tag == Backend::ErrorResponse {
             let again = Self::retries(upstream, skipped.first(), message.body());
+            let renamed = self.rename_statement(message, skipped.first());
             self.on_error(upstream, message, skipped, now);
             if again {
                 outbox.skip(message.at, message.end());
+                return Ok(Delivery::Swallow);
+            }
+            if reply.delivery == Delivery::Forward
+                && let Some(renamed) = renamed
+            {
+                outbox.skip(message.at, message.end());
+                outbox.insert(message.end()).extend_from_slice(&renamed);
                 return Ok(Delivery::Swallow);
             }
             if reply.delivery == Delivery::Forward

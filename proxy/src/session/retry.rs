@@ -1,4 +1,4 @@
-//! A request that failed for what its statement was when somebody else prepared it is sent once more.
+//! A request that failed for what its server held, or no longer held, under a statement's name is sent once more.
 //!
 //! A client that prepares a text is answered by us where the server holds that text already. If the table has changed since,
 //! past us, the server's copy is out of date: the Bind or Describe behind that Parse fails (0A000), as it never would on a
@@ -10,10 +10,14 @@
 //!                         Bind  Execute  Sync      again, behind a Close and a Parse
 //! ```
 //!
+//! A function or a block may have run DEALLOCATE ALL, unseen: then a statement that is used without a Parse does not exist
+//! (26000), although its client has not given it up. From there on everything that the upstream is thought to hold is
+//! doubted, and such a request is sent again too.
+//!
 //! Only a request that begins outside of a transaction and ends with its one Sync is kept, so that nothing of it can have
-//! happened; and only once, because what is sent again holds no Parse.
+//! happened. It cannot fail again for these reasons, because each statement is parsed anew.
 
-use wire::error::ErrorFields;
+use wire::error::{ErrorFields, Sqlstate};
 use wire::frame;
 use wire::pipeline::{Awaited, Owed};
 use wire::tag::Frontend;
@@ -39,12 +43,12 @@ pub enum Retry {
         /// Where its Parse ends.
         end: usize,
     },
-    /// What stands behind that Parse.
+    /// The first message uses a statement that the server should hold.
+    Used,
+    /// The request, but for a Parse that we have answered, is in [`Work::kept`](super::work::Work::kept).
     Kept {
-        /// The statement.
-        id: u64,
-        /// The messages, the Sync among them.
-        rest: Vec<u8>,
+        /// The statement of that Parse.
+        answered: Option<u64>,
     },
     /// It has failed; its ReadyForQuery is still to come.
     Failed(Vec<u8>),
@@ -60,26 +64,32 @@ impl Retry {
 
 impl Session {
     /// The client's messages up to `used` were sent, outside of a transaction.
-    #[cold]
     pub(super) fn keep_request(upstream: &mut Upstream, bytes: &[u8], used: usize) -> Result<(), End> {
-        let Retry::Answered { id, end } = std::mem::take(&mut upstream.work.retry) else { return Ok(()) };
+        let (answered, end) = match std::mem::take(&mut upstream.work.retry) {
+            Retry::Answered { id, end } => (Some(id), end),
+            Retry::Used => (None, 0),
+            _ => return Ok(()),
+        };
         let rest = bytes.get(end..used).unwrap_or_default();
         if rest.len() <= MAX_KEPT && is_simple(rest)? {
-            upstream.work.retry = Retry::Kept { id, rest: rest.to_vec() };
+            upstream.work.kept.clear();
+            upstream.work.kept.extend_from_slice(rest);
+            upstream.work.retry = Retry::Kept { answered };
         }
         Ok(())
     }
 
     /// Whether this error is kept from the client, because its request is sent again.
     pub(super) fn retries(upstream: &mut Upstream, failed: Option<&Owed>, error: &[u8]) -> bool {
-        let Retry::Kept { id, rest } = std::mem::take(&mut upstream.work.retry) else { return false };
-        let stale = failed.is_some_and(|owed| uses_statement(owed) && owed.note == id)
-            && is_of_its_making(ErrorFields::new(error).sqlstate().as_bytes());
+        let Retry::Kept { answered } = std::mem::take(&mut upstream.work.retry) else { return false };
+        let code = ErrorFields::new(error).sqlstate();
+        let making = |owed: &Owed| Some(owed.note) == answered && is_of_its_making(code.as_bytes());
+        let stale = failed.is_some_and(|owed| uses_statement(owed) && (is_missing(code) || making(owed)));
         let mut owed = upstream.pipeline.owed();
         let last = owed.next().is_some_and(|owed| owed.awaited == Awaited::Sync) && owed.next().is_none();
         drop(owed);
         if stale && last {
-            upstream.work.retry = Retry::Failed(rest);
+            upstream.work.retry = Retry::Failed(std::mem::take(&mut upstream.work.kept));
         }
         stale && last
     }
@@ -92,6 +102,11 @@ impl Session {
         self.look_again = true;
         upstream.work.held = true;
     }
+}
+
+/// Whether a statement is not there that is used.
+pub(super) fn is_missing(code: Sqlstate) -> bool {
+    code.as_bytes() == b"26000"
 }
 
 /// Whether these are messages that use statements, up to one Sync at the end.

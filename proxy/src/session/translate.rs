@@ -95,7 +95,7 @@ impl Session {
                 return Ok(at);
             }
         }
-        if matches!(upstream.work.retry, Retry::Answered { .. }) {
+        if matches!(upstream.work.retry, Retry::Answered { .. } | Retry::Used) {
             Self::keep_request(upstream, bytes, if free && long.is_none() { at } else { 0 })
                 .map_err(|end| (at, end))?;
         }
@@ -267,6 +267,9 @@ impl Session {
             }
             if let Located::As(name) = located {
                 note = name.note();
+                if message.at == 0 && note != 0 {
+                    upstream.work.retry = Retry::Used;
+                }
                 let before = bind.portal.len() + 1;
                 let after = before + bind.statement.len() + 1;
                 let names_end = message.at + frame::HEAD + after;
@@ -315,6 +318,9 @@ impl Session {
         }
         if let Located::As(name) = located {
             note = name.note();
+            if message.at == 0 && note != 0 {
+                upstream.work.retry = Retry::Used;
+            }
             outbox.skip(message.at, message.end);
             let statement = [Target::Statement as u8];
             write_renamed(outbox.insert(message.end), Frontend::Describe, &statement, name, 0);

@@ -85,6 +85,8 @@ pub struct Work {
     pub verifying: Option<Rc<Prepared>>,
     /// A request that may have to be sent once more.
     pub retry: Retry,
+    /// That request.
+    pub kept: Vec<u8>,
     /// The server is being asked whether it has.
     pub probe: Probe,
     /// A setting to be made for the transaction before its next request: SET LOCAL … TO DEFAULT has brought it to the
