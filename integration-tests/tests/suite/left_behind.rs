@@ -114,7 +114,7 @@ fn a_name_whose_server_died_is_free_again() {
     });
     let proxy = Proxy::before(upstream.address()).size(1).start();
     let mut client = RawClient::login(proxy.address(), "anna", "shop");
-    assert_eq!(client.parse("a", "select boom").sync().reply().error().code(), "08006");
+    assert_eq!(client.parse("a", "select boom").sync().reply().error().code(), "57P01");
     assert_eq!(client.parse("a", "select 1").sync().reply().ok().shape(), "1Z");
 }
 

@@ -163,6 +163,24 @@ fn a_server_lost_in_a_transaction_is_reported_and_costs_nobody_else() {
 }
 
 #[test]
+fn who_runs_something_on_a_server_that_is_ended_is_told_why_and_stays() {
+    let site = Site::pooled(Transaction, 1);
+    let mut client = site.client();
+    client.parse("sleep", "select pg_sleep($1)").sync().reply().ok();
+    client.bind("sleep", &["30"]).execute().sync().parse("", "select 2").bind("", &[]).execute().sync().send();
+    let running = "from pg_stat_activity where query = 'select pg_sleep($1)' and state = 'active'";
+    eventually("it sleeps", || site.run_directly(&format!("select count(*) {running}")).value() == "1");
+    site.run_directly(&format!("select pg_terminate_backend(pid) {running}")).ok();
+    let struck = client.reply();
+    let error = struck.error();
+    assert_eq!((error.code(), error.severity()), ("57P01", "ERROR"), "{struck:?}");
+    assert_eq!(error.message(), "terminating connection due to administrator command");
+    assert_eq!(client.reply().error().code(), "08006", "what stood behind it was never run");
+    client.bind("sleep", &["0"]).execute().sync();
+    assert_eq!(client.reply().ok().shape(), "2DCZ");
+}
+
+#[test]
 fn the_client_over_the_limit_is_told_so() {
     let site = Site::behind(Transaction, |proxy| proxy.with(|settings| settings.max_clients = 2));
     let _both = (site.client(), site.client());

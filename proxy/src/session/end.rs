@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use policy::verdict::Refusal;
 use tokio::io::AsyncWriteExt;
-use wire::encode::backend as say;
+use wire::encode::{backend as say, rewrite_error};
+use wire::error::Field;
 use wire::pipeline::{Awaited, Fate};
 use wire::tag::TransactionStatus;
 
@@ -16,6 +17,9 @@ use crate::upstream::{Upstream, cleaner};
 
 /// How long a client may take to accept the last words to it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What becomes of a server's last error where only a request ends with it.
+const SURVIVED: [(Field, Option<&[u8]>); 2] =
+    [(Field::Severity, Some(b"ERROR")), (Field::SeverityPlain, Some(b"ERROR"))];
 
 impl Session {
     /// Whether the client need not go when the server ends this connection. Whoever ends its own server goes with it, as
@@ -26,7 +30,8 @@ impl Session {
     }
 
     /// The upstream is gone. The client keeps its connection where it can: outside of a transaction, with no message cut
-    /// in two. Its requests under way are answered with 08006. `false`: it has to go too.
+    /// in two. Its first request under way is answered with what the server has said, if it has, and each other one with
+    /// 08006. `false`: it has to go too.
     pub(super) fn survive(&mut self) -> bool {
         let Some(upstream) = self.lease.as_deref() else {
             return false;
@@ -41,6 +46,12 @@ impl Session {
         let trouble = self.lost(false);
         self.count_trouble(&trouble);
         let mut out = Vec::new();
+        let mut words = upstream.work.last_words.take();
+        let mut tell = |out: &mut Vec<u8>| match words.take() {
+            // The client stays: to it this is the end of its request alone.
+            Some(words) if rewrite_error(out, &words, &SURVIVED).is_ok() => {}
+            _ => trouble.write(false, out),
+        };
         // One error for each request that was still owed something, then its ReadyForQuery.
         let mut told = upstream.work.failed;
         for owed in upstream.pipeline.owed() {
@@ -50,7 +61,7 @@ impl Session {
                 continue;
             }
             if !std::mem::replace(&mut told, true) {
-                trouble.write(false, &mut out);
+                tell(&mut out);
             }
             if matches!(owed.awaited, Awaited::Sync | Awaited::Query | Awaited::FunctionCall) {
                 say::ready_for_query(&mut out, TransactionStatus::Idle);
@@ -59,7 +70,7 @@ impl Session {
         }
         if upstream.pipeline.is_unsynced() {
             if !told {
-                trouble.write(false, &mut out);
+                tell(&mut out);
             }
             self.skipping = true;
         }

@@ -159,7 +159,8 @@ impl Session {
             if !self.may_survive(upstream) {
                 return Err((message.end(), End::ServerEnded));
             }
-            // The request that it strikes is told by us.
+            // The request that it strikes is told by us, in these words.
+            upstream.work.last_words = Some(message.body().into());
             outbox.skip(message.at, message.end());
             return Err((message.end(), End::UpstreamLost));
         }

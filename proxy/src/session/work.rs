@@ -87,6 +87,8 @@ pub struct Work {
     pub retry: Retry,
     /// That request.
     pub kept: Vec<u8>,
+    /// Why the server ends the connection, in its own words.
+    pub last_words: Option<Box<[u8]>>,
     /// The server is being asked whether it has.
     pub probe: Probe,
     /// A setting to be made for the transaction before its next request: SET LOCAL … TO DEFAULT has brought it to the
@@ -226,6 +228,7 @@ impl Work {
         self.epoch = 0;
         self.probe = Probe::None;
         self.notifying = None;
+        self.last_words = None;
         self.notice = None;
         self.local_default = None;
         self.local_reset.clear();
