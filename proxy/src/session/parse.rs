@@ -75,12 +75,15 @@ impl Session {
             Naming::Refused(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
         }
         let tags = self.tags(&look.comments);
-        let prepared = brain.prepare(&look, parse.query, parse.types, self.place(upstream), tags, &self.worker.shared);
+        let prepared = brain.prepare(&look, parse, self.place(upstream), tags, &self.worker.shared);
         drop(brain);
         if self.has_own_names() {
             self.parse_as_named(upstream, parse.statement, prepared);
         } else {
-            self.parse_named(upstream, outbox, message, parse, prepared);
+            self.parse_once(upstream, outbox, message, parse, &prepared, NAMED);
+            let bytes = prepared.bytes();
+            self.statements.define(parse.statement, prepared, bytes);
+            self.ctl.prepared.set(self.statements.len());
         }
         Ok(Next::Go)
     }
@@ -128,12 +131,13 @@ impl Session {
         let mut brain = worker.brain.borrow_mut();
         let tags = self.tags(&look.comments);
         if self.shares(look, parse) && !upstream.work.forgets() {
-            let prepared =
-                brain.prepare_shared(look, parse.query, parse.types, self.place(upstream), tags, &self.worker.shared);
-            self.parse_shared(upstream, outbox, message, parse, prepared);
+            // It goes by our name, as one that the client has named.
+            let prepared = brain.prepare_shared(look, parse, self.place(upstream), tags, &self.worker.shared);
+            self.parse_once(upstream, outbox, message, parse, &prepared, UNNAMED);
+            self.set_unnamed(upstream, Some(prepared));
             return Ok(Next::Go);
         }
-        let prepared = brain.prepare_unnamed(look, parse.query, parse.types, tags, &self.worker.shared);
+        let prepared = brain.prepare_unnamed(look, parse, tags, &self.worker.shared);
         // Its text may be too long to be kept until it is executed.
         let suspect = || self.is_suspect(None, &look.known, Some(parse.query));
         prepared.inspected.or_look(self.pool.suspects_version(), suspect);
@@ -156,35 +160,6 @@ impl Session {
         may && !self.has_own_names() && parse.query.len() <= MAX_UNNAMED && self.pool.settings().share_anonymous
     }
 
-    /// An unnamed statement goes by our name, as one that the client has named.
-    fn parse_shared(
-        &mut self,
-        upstream: &mut Upstream,
-        outbox: &mut Outbox<'_>,
-        message: Message<'_>,
-        parse: Parse<'_>,
-        prepared: Rc<Prepared>,
-    ) {
-        self.parse_once(upstream, outbox, message, parse, &prepared, UNNAMED);
-        upstream.work.parsed = Some(prepared.clone());
-        self.set_unnamed(upstream, Some(prepared));
-    }
-
-    fn parse_named(
-        &mut self,
-        upstream: &mut Upstream,
-        outbox: &mut Outbox<'_>,
-        message: Message<'_>,
-        parse: Parse<'_>,
-        prepared: Rc<Prepared>,
-    ) {
-        self.parse_once(upstream, outbox, message, parse, &prepared, NAMED);
-        upstream.work.parsed = Some(prepared.clone());
-        let bytes = prepared.bytes();
-        self.statements.define(parse.statement, prepared, bytes);
-        self.ctl.prepared.set(self.statements.len());
-    }
-
     /// A Parse becomes one under our name, and is kept back where the server has taken it before.
     fn parse_once(
         &mut self,
@@ -192,10 +167,11 @@ impl Session {
         outbox: &mut Outbox<'_>,
         message: Message<'_>,
         parse: Parse<'_>,
-        prepared: &Prepared,
+        prepared: &Rc<Prepared>,
         kind: u64,
     ) {
         let id = prepared.id;
+        upstream.work.parsed = Some(prepared.clone());
         outbox.skip(message.at, message.end);
         if message.at == 0 && upstream.prepared.holds(id) {
             upstream.work.retry = Retry::Answered { id, end: message.end };

@@ -15,7 +15,7 @@ use policy::observe::ShapeFacts;
 use policy::statement::{Analysis, Class, Flags, LiteralKind};
 use rustc_hash::FxHashMap;
 use wire::params::Interner;
-use wire::view;
+use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::script::{self, Act, Script};
@@ -335,12 +335,12 @@ impl Brain {
     pub fn prepare(
         &mut self,
         look: &Look<'_>,
-        query: &[u8],
-        types: &[u8],
+        parse: Parse<'_>,
         place: Place,
         tags: Tags,
         shared: &Shared,
     ) -> Rc<Prepared> {
+        let Parse { query, types, .. } = parse;
         let key = (Box::from(query), Box::from(types), place);
         if let Some(prepared) = self.prepared.get(&key) {
             return prepared.clone();
@@ -364,22 +364,20 @@ impl Brain {
     pub fn prepare_shared(
         &mut self,
         look: &Look<'_>,
-        query: &[u8],
-        types: &[u8],
+        parse: Parse<'_>,
         place: Place,
         tags: Tags,
         shared: &Shared,
     ) -> Rc<Prepared> {
-        let Some(text) = &look.text else { return self.prepare(look, query, types, place, tags, shared) };
+        let Some(text) = &look.text else { return self.prepare(look, parse, place, tags, shared) };
         let mut last = text.shared.borrow_mut();
         if let Some((known, prepared)) = &*last
             && *known == place
-            && prepared.query.as_deref() == Some(query)
-            && *prepared.types == *types
+            && prepared.is_of(parse)
         {
             return prepared.clone();
         }
-        let prepared = self.prepare(look, query, types, place, tags, shared);
+        let prepared = self.prepare(look, parse, place, tags, shared);
         *last = Some((place, prepared.clone()));
         prepared
     }
@@ -387,20 +385,13 @@ impl Brain {
     /// The unnamed statement of a text: remembered with the text rather than in a table, so that texts which never come
     /// again leave nothing behind.
     #[inline]
-    pub fn prepare_unnamed(
-        &mut self,
-        look: &Look<'_>,
-        query: &[u8],
-        types: &[u8],
-        tags: Tags,
-        shared: &Shared,
-    ) -> Rc<Prepared> {
+    pub fn prepare_unnamed(&mut self, look: &Look<'_>, parse: Parse<'_>, tags: Tags, shared: &Shared) -> Rc<Prepared> {
         if let Some(known) = look.text.as_ref().and_then(|text| text.prepared.get())
-            && known.query.as_deref() == Some(query)
-            && *known.types == *types
+            && known.is_of(parse)
         {
             return known.clone();
         }
+        let Parse { query, types, .. } = parse;
         let kept = (query.len() <= MAX_UNNAMED).then_some(query);
         let prepared = Rc::new(Prepared::new(shared.next_id(), look, kept, types, tags));
         if let Some(text) = &look.text
@@ -459,6 +450,11 @@ impl Prepared {
     /// Bytes that it takes in the name of each client that has it.
     pub fn bytes(&self) -> usize {
         self.query.as_deref().map_or(0, <[u8]>::len) + self.types.len()
+    }
+
+    /// Whether a Parse asks for just this statement.
+    fn is_of(&self, parse: Parse<'_>) -> bool {
+        self.query.as_deref() == Some(parse.query) && *self.types == *parse.types
     }
 
     /// A statement; `query` is `None` where it is too long to be parsed again elsewhere.
