@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use config::SessionAttrs;
+use config::{PoolMode, SessionAttrs};
 use integration_tests::{Cluster, FakeUpstream, Proxy, RawClient, backend, eventually};
 
 const PORT: &str = "select inet_server_port()";
@@ -98,4 +98,86 @@ fn a_server_that_is_what_it_was_keeps_its_connections() {
     busy.query("commit").ok();
     assert_eq!(busy.query("select 1").value(), "1");
     assert!(!server.has_closed(0), "nothing was wrong with it");
+}
+
+#[test]
+fn a_standby_that_is_promoted_is_left_by_those_who_want_one() {
+    let primary = Cluster::builder().start();
+    let (promoted, other) = (primary.replica(), primary.replica());
+    let hosts = [promoted.address(), other.address()];
+    let proxy = Proxy::before(hosts[0]).hosts(&hosts, SessionAttrs::Standby).size(2).start();
+    let (mut reader, mut busy) = (client(&proxy), client(&proxy));
+    busy.query("begin").ok();
+    assert_eq!(busy.query(PORT).value(), promoted.port().to_string());
+    assert_eq!(reader.query(PORT).value(), promoted.port().to_string());
+    promoted.promote();
+    eventually("the client reads elsewhere", || reader.query(PORT).value() == other.port().to_string());
+    assert_eq!(busy.query(PORT).value(), promoted.port().to_string(), "a transaction ends where it began");
+    busy.query("commit").ok();
+    assert_eq!(busy.query(PORT).value(), other.port().to_string());
+}
+
+/// A standby that is promoted while it is told `occasion`, and says so once, as servers do.
+fn promoted_behind(occasion: &'static str) -> FakeUpstream {
+    let promoted = AtomicBool::new(false);
+    FakeUpstream::start(move |connection| {
+        connection.login()?;
+        connection.receive()?;
+        let row = if promoted.load(Ordering::Relaxed) { ["f", "off"] } else { ["t", "on"] };
+        let answer = [backend::data_row(&row), backend::command_complete("SELECT 1"), backend::ready(b'I')];
+        connection.send(&answer.concat())?;
+        connection.serve_until(occasion)?;
+        promoted.store(true, Ordering::Relaxed);
+        let status = backend::parameter_status("in_hot_standby", "off");
+        connection.send(&[backend::command_complete("DO"), status, backend::ready(b'I')].concat())?;
+        connection.serve()
+    })
+}
+
+/// A standby, now and later.
+fn standby() -> FakeUpstream {
+    server(&Arc::new(AtomicBool::new(true)))
+}
+
+#[test]
+fn a_promotion_is_heard_behind_the_statement_of_a_client() {
+    let (first, second) = (promoted_behind("now"), standby());
+    let hosts = [first.address(), second.address()];
+    let proxy = Proxy::before(hosts[0]).hosts(&hosts, SessionAttrs::Standby).size(1).start();
+    let mut client = client(&proxy);
+    client.query("do 'now'").ok();
+    eventually("the connection is closed", || first.has_closed(0));
+    client.query("select 'moved'").ok();
+    assert!(second.queries().contains(&"select 'moved'".to_owned()));
+}
+
+#[test]
+fn a_promotion_is_heard_behind_a_statement_of_our_own() {
+    let (first, second) = (promoted_behind("DISCARD ALL"), standby());
+    let hosts = [first.address(), second.address()];
+    let proxy = Proxy::before(hosts[0]).hosts(&hosts, SessionAttrs::Standby).mode(PoolMode::Session).size(1).start();
+    client(&proxy).query("select 1").ok();
+    eventually("the connection is closed", || first.has_closed(0));
+    client(&proxy).query("select 'moved'").ok();
+    assert!(second.queries().contains(&"select 'moved'".to_owned()));
+}
+
+#[test]
+fn a_server_that_is_no_standby_may_say_so_where_a_primary_is_wanted() {
+    let server = FakeUpstream::start(|connection| {
+        connection.login()?;
+        connection.receive()?;
+        let answer = [backend::data_row(&["f", "off"]), backend::command_complete("SELECT 1"), backend::ready(b'I')];
+        connection.send(&answer.concat())?;
+        connection.serve_until("now")?;
+        let status = backend::parameter_status("in_hot_standby", "off");
+        connection.send(&[backend::command_complete("DO"), status, backend::ready(b'I')].concat())?;
+        connection.serve()
+    });
+    let proxy = Proxy::before(server.address()).hosts(&[server.address()], SessionAttrs::Primary).size(1).start();
+    let mut client = client(&proxy);
+    client.query("do 'now'").ok();
+    eventually("it has been asked", || server.logins() == 2 && server.has_closed(1));
+    assert_eq!(client.query("select 1").value(), "1");
+    assert!(!server.has_closed(0));
 }

@@ -1,5 +1,5 @@
 //! Asks a pool's servers again what they are, after a hint that one has become something else: a write was refused because
-//! the server is read-only (25006), or a connection was lost or ended by it (57P01).
+//! the server is read-only (25006), a connection was lost or ended by it (57P01), or it said that it is no standby any more.
 //!
 //! The hint alone decides nothing: a client that writes in a transaction which it began READ ONLY is refused by a server
 //! that is all right. Each server in use is asked on a connection of its own; one that says that it is not what the pool

@@ -20,6 +20,7 @@ use super::retry::Retry;
 use super::verify;
 use super::work::Probe;
 use super::{End, Session};
+use crate::upstream::role::is_promotion;
 use crate::upstream::{Listens, NAMED, Streaming, UNNAMED, Upstream};
 use crate::worker::HOLD;
 
@@ -286,6 +287,8 @@ impl Session {
                 };
                 self.verified(upstream, result);
             }
+            // Said but once, whoever's statement it stands behind.
+            Backend::ParameterStatus if is_promotion(message.body()) => self.worker.doubt(&self.pool),
             Backend::ParameterDescription if !ours => self.on_parameter_types(upstream, message.body()),
             Backend::NoData => {
                 if let Some(Some(prepared)) = upstream.work.describing.pop_front() {

@@ -23,6 +23,7 @@ use wire::pipeline::{Awaited, Delivery, Fate, Owed};
 use wire::tag::{Backend, TransactionStatus};
 use wire::view;
 
+use super::role::is_promotion;
 use super::{Listens, Upstream};
 use crate::pool::LocalPool;
 use crate::telemetry::CloseReason;
@@ -40,6 +41,9 @@ pub fn clean(worker: &Rc<Worker>, pool: &Rc<LocalPool>, upstream: Box<Upstream>)
     tokio::task::spawn_local(async move {
         let mut upstream = upstream;
         let washed = tokio::time::timeout(PATIENCE, wash(&worker, &mut upstream)).await;
+        if std::mem::take(&mut upstream.promoted) {
+            worker.doubt(&pool);
+        }
         match washed {
             Ok(Ok(())) => {
                 pool.meter.resets.increment();
@@ -152,6 +156,9 @@ fn judge(upstream: &mut Upstream, tag: u8, body: &[u8]) -> io::Result<()> {
     if tag == Backend::ReadyForQuery {
         let status = view::ready(body).map_err(io::Error::other)?;
         return upstream.pipeline.ready(status).map(drop).map_err(io::Error::other);
+    }
+    if tag == Backend::ParameterStatus {
+        upstream.promoted |= is_promotion(body);
     }
     if tag == Backend::CopyInResponse {
         return Err(io::Error::other("a copy has begun"));

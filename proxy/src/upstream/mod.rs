@@ -9,7 +9,7 @@ pub mod dial;
 pub mod hosts;
 mod link;
 pub mod resolve;
-mod role;
+pub mod role;
 pub mod server;
 pub mod tracked;
 
@@ -129,6 +129,8 @@ pub struct Upstream {
     pub listens: Listens,
     /// How many requests it had ended when listeners had heard everything that was notified on it.
     pub heard: Option<u64>,
+    /// While it was being cleaned its server said that it is no standby any more.
+    pub promoted: bool,
     /// Its place in its pool's count.
     pub berth: Option<Berth>,
 }
@@ -288,6 +290,7 @@ impl Shipped {
             tainted: false,
             listens: Listens::No,
             heard: None,
+            promoted: false,
             berth: self.berth,
         }))
     }

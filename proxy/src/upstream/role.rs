@@ -22,6 +22,12 @@ pub(super) fn reported(parameters: &[(Vec<u8>, Vec<u8>)]) -> Option<Role> {
     Some(Role { standby, read_only: standby || read_only })
 }
 
+/// Whether a server tells by this ParameterStatus that it is no standby any more. It does behind the first statement that
+/// it runs after its promotion; no client can make it say so.
+pub fn is_promotion(body: &[u8]) -> bool {
+    matches!(view::parameter_status(body), Ok((b"in_hot_standby", b"off")))
+}
+
 /// Asks a server that has just let us in; `None`: it does not answer as a server does.
 pub(super) async fn ask(stream: &mut Stream) -> Option<Role> {
     let sql = b"SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
@@ -69,5 +75,13 @@ mod tests {
         assert_eq!(said(&both("off", "on")), role(false, true));
         assert_eq!(said(&both("on", "off")), role(true, true));
         assert_eq!(said(&[("server_version", "13.1")]), None);
+    }
+
+    #[test]
+    fn a_promotion_is_told_by_one_parameter() {
+        assert!(is_promotion(b"in_hot_standby\0off\0"));
+        for other in [&b"in_hot_standby\0on\0"[..], b"is_superuser\0off\0", b"in_hot_standby\0off", b""] {
+            assert!(!is_promotion(other), "{other:?}");
+        }
     }
 }
