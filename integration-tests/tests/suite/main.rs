@@ -49,6 +49,7 @@ mod replication;
 mod restart;
 mod roles;
 mod secrets;
+mod sent_again;
 mod session_state;
 mod shutdown;
 mod simple;
