@@ -84,6 +84,30 @@ fn the_unnamed_statement_lives_until_its_client_replaces_it() {
         assert_eq!(run(&mut other, "select 'theirs'", &[]).value(), "theirs");
         let again = run_prepared(&mut client, "", &[]);
         assert_eq!((again.shape().as_str(), again.value().as_str()), ("2DCZ", "mine"));
+        // A simple query takes away its own client's alone, whichever server it runs on.
+        other.query("select 1").ok();
+        assert_eq!(run_prepared(&mut client, "", &[]).value(), "mine");
+    });
+}
+
+#[test]
+fn an_error_does_not_bring_back_an_unnamed_statement_that_a_query_took_away() {
+    everywhere_transactional(|site| {
+        for pipelined in [false, true] {
+            let mut client = site.client();
+            client.parse("", "select 'first'").sync();
+            if !pipelined {
+                client.reply().ok();
+            }
+            client.start_query("select 1");
+            if pipelined {
+                client.reply().ok();
+            }
+            client.reply().ok();
+            // The Parse is skipped: what counts is what was there before it, and that is nothing.
+            client.bind("nobody", &[]).parse("", "select 'skipped'").sync().reply().error();
+            assert_eq!(run_prepared(&mut client, "", &[]).error().code(), "26000", "pipelined: {pipelined}");
+        }
     });
 }
 
