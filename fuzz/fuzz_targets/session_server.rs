@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use pgweir_fuzz::{Stage, is_ready};
+use pgweir_fuzz::{Stage, UPSTREAMS, is_ready};
 
 static STAGE: LazyLock<Stage> = LazyLock::new(Stage::new);
 
@@ -25,7 +25,13 @@ fuzz_target!(|bytes: &[u8]| {
     client.write_all(request).expect("the proxy reads");
     is_ready(&mut client);
     drop(client);
-    let mut next = STAGE.client();
-    next.write_all(b"Q\0\0\0\x0dselect 1\0").expect("the proxy reads");
-    assert!(is_ready(&mut next), "the next client is not served");
+    assert!((0..=UPSTREAMS).any(|_| is_served()), "no later client is served");
 });
+
+/// A server that says more than it was asked for may say it when its upstream is somebody else's already, who is closed then
+/// with that upstream. It can happen once to each upstream of the pool.
+fn is_served() -> bool {
+    let mut client = STAGE.client();
+    client.write_all(b"Q\0\0\0\x0dselect 1\0").expect("the proxy reads");
+    is_ready(&mut client)
+}

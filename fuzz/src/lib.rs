@@ -12,8 +12,14 @@ use std::time::Duration;
 
 use config::{NoSources, Overrides, Settings};
 
-/// Longer than anything takes that is not stuck.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A client that has heard nothing for so many seconds is stuck, not counting those in which this process wanted to run and
+/// did not get a processor.
+const PATIENCE: u32 = 10;
+/// A second in which its threads together waited for a processor for longer does not count.
+const STARVED: Duration = Duration::from_millis(200);
+
+/// Connections to the server that the proxy has at most.
+pub const UPSTREAMS: usize = 2;
 
 /// What the server says when it is asked to misbehave: the words of the present run.
 pub type Script = Arc<Mutex<Vec<u8>>>;
@@ -28,13 +34,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A proxy with two upstreams in transaction mode.
+    /// A proxy with [`UPSTREAMS`] upstreams in transaction mode.
     pub fn new() -> Self {
         let script = Script::default();
         let server = serve(script.clone());
         let text = format!(
             "listen = '127.0.0.1:0'\nadmin.listen = 'off'\nworkers = 1\nauth.method = 'trust'\nlog.level = 'error'\n\
-             pool.size = 2\npool.connect_backoff = '1ms'\npool.connect_backoff_max = '2ms'\n\
+             pool.size = {UPSTREAMS}\npool.connect_backoff = '1ms'\npool.connect_backoff_max = '2ms'\n\
              upstream_tls.mode = 'disable'\npool.inspect_functions = '0'\n\
              [databases.'*']\nupstream = 'postgres://{server}'\n"
         );
@@ -46,7 +52,7 @@ impl Stage {
     /// A client that has logged in.
     pub fn client(&self) -> TcpStream {
         let mut client = TcpStream::connect(self.address).expect("the proxy listens");
-        client.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+        client.set_read_timeout(Some(Duration::from_secs(1))).expect("an open socket");
         client.set_nodelay(true).expect("an open socket");
         // Closed by a reset: a million connections must not leave their ports waiting.
         socket2::SockRef::from(&client.as_fd()).set_linger(Some(Duration::ZERO)).expect("an open socket");
@@ -67,28 +73,19 @@ impl Default for Stage {
 /// # Panics
 /// When neither comes.
 pub fn is_ready(client: &mut TcpStream) -> bool {
+    let mut client = Patient(client);
     let mut head = [0; 5];
-    loop {
-        match client.read_exact(&mut head) {
-            Ok(()) => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                panic!("a client is stuck")
-            }
-            Err(_) => return false,
-        }
+    while client.read_exact(&mut head).is_ok() {
         let [tag, length @ ..] = head;
         let body = u64::from(u32::from_be_bytes(length)).saturating_sub(4);
-        match io::copy(&mut client.take(body), &mut io::sink()) {
-            Ok(read) if read == body => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                panic!("a client is stuck in a message")
-            }
-            _ => return false,
+        if !matches!(io::copy(&mut (&mut client).take(body), &mut io::sink()), Ok(read) if read == body) {
+            return false;
         }
         if tag == b'Z' {
             return true;
         }
     }
+    false
 }
 
 /// Reads to the end of the connection.
@@ -96,12 +93,37 @@ pub fn is_ready(client: &mut TcpStream) -> bool {
 /// # Panics
 /// When it does not come.
 pub fn read_to_end(client: &mut TcpStream) {
-    match io::copy(client, &mut io::sink()) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            panic!("a client is stuck")
+    // A reset is an end too.
+    drop(io::copy(&mut Patient(client), &mut io::sink()));
+}
+
+/// Reads from a socket with a timeout of a second, and panics when nothing comes that could.
+struct Patient<'a>(&'a mut TcpStream);
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (mut quiet, mut starved) = (0, None);
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                read => return read,
+            }
+            let now = waited_for_processor();
+            let before = starved.replace(now);
+            quiet += u32::from(before.is_some_and(|before| now.saturating_sub(before) < STARVED));
+            assert!(quiet < PATIENCE, "a client is stuck");
         }
-        _ => {}
     }
+}
+
+/// How long the threads that live now have been ready to run without running.
+fn waited_for_processor() -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let delay = |thread: std::fs::DirEntry| {
+        let times = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        times.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(threads.filter_map(delay).sum())
 }
 
 fn serve(script: Script) -> SocketAddr {
