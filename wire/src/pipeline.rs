@@ -209,6 +209,12 @@ impl Pipeline {
         self.queue.is_empty()
     }
 
+    /// A long pipeline leaves room for all of its entries behind: what is more than for `entries` is given back.
+    #[inline]
+    pub fn trim(&mut self, entries: usize) {
+        self.queue.shrink_to(entries);
+    }
+
     /// Notes a message that is sent (or kept back, with [`Fate::Substitute`]).
     /// `false`: the server will ignore it, so that nothing may be concluded from having sent it.
     #[inline]

@@ -355,3 +355,16 @@ fn a_simple_copy_is_over_with_its_ready_whatever_was_ignored_in_it() {
     ready(&mut p);
     assert!(p.is_free());
 }
+
+#[test]
+fn a_long_queue_gives_its_room_back_and_none_of_its_entries() {
+    let mut p = forward(&vec![A::Query; 10_000]);
+    p.trim(64);
+    assert_eq!(p.len(), 10_000);
+    for _ in 0..10_000 {
+        ready(&mut p);
+    }
+    assert!(p.queue.capacity() >= 10_000);
+    p.trim(64);
+    assert!(p.queue.capacity() < 200 && p.is_free());
+}

@@ -141,6 +141,12 @@ pub enum Strike {
 /// Bytes of samples kept of one pipeline; what comes behind them is counted without.
 pub const MAX_SAMPLES: usize = 256 * 1024;
 
+/// Statements under way that an upstream keeps room for: a pipeline of thousands would leave megabytes on each upstream
+/// that has served one.
+pub const KEPT_STATEMENTS: usize = 256;
+/// Bytes of samples that it keeps room for.
+const KEPT_SAMPLES: usize = 16 * 1024;
+
 /// Named portals of one transaction that are followed; of others only the statistics are less exact.
 const MAX_PORTALS: usize = 4096;
 
@@ -190,6 +196,7 @@ impl Work {
         self.strike = Strike::None;
         if !self.portals.is_empty() {
             self.portals.clear();
+            self.portals.shrink_to(KEPT_STATEMENTS);
         }
     }
 
@@ -206,6 +213,19 @@ impl Work {
         self.cancelled = false;
         self.held = false;
         self.retry = Retry::None;
+        if self.running.capacity() > KEPT_STATEMENTS || self.samples.capacity() > KEPT_SAMPLES {
+            self.give_back();
+        }
+    }
+
+    /// What ran was much more than usual: its room is not kept.
+    #[cold]
+    fn give_back(&mut self) {
+        self.running.shrink_to(KEPT_STATEMENTS);
+        self.describing.shrink_to(KEPT_STATEMENTS);
+        self.unnamed.shrink_to(KEPT_STATEMENTS);
+        self.samples.shrink_to(KEPT_SAMPLES);
+        self.rows.shrink_to(KEPT_SAMPLES);
     }
 
     /// Nothing of the last lease may be seen by the next one.
@@ -233,5 +253,26 @@ impl Work {
         self.local_default = None;
         self.local_reset.clear();
         self.queued_us = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_a_long_pipeline_is_not_kept_and_for_a_usual_one_is() {
+        let mut work = Work::default();
+        work.running.reserve(10_000);
+        work.describing.reserve(10_000);
+        work.unnamed.reserve(10_000);
+        work.samples.reserve(MAX_SAMPLES);
+        work.end_request();
+        let kept = [work.running.capacity(), work.describing.capacity(), work.unnamed.capacity()];
+        assert!(kept.iter().all(|kept| *kept <= 2 * KEPT_STATEMENTS), "{kept:?}");
+        assert!(work.samples.capacity() <= 2 * KEPT_SAMPLES);
+        work.running.reserve(KEPT_STATEMENTS / 2);
+        work.end_request();
+        assert!(work.running.capacity() >= KEPT_STATEMENTS / 2, "a busy upstream has it allocated");
     }
 }

@@ -29,7 +29,7 @@ use wire::prepared::ServerStatements;
 use wire::tag::Backend;
 
 use crate::pool::tokens::Berth;
-use crate::session::work::Work;
+use crate::session::work::{KEPT_STATEMENTS, Work};
 use crate::stream::{Detached, Stream};
 use server::Server;
 use tracked::Tracked;
@@ -176,6 +176,8 @@ impl Upstream {
     pub fn end_request(&mut self) {
         self.cancel.next_epoch();
         self.work.end_request();
+        // Up to four entries a statement: Parse, Bind, Execute, Sync.
+        self.pipeline.trim(4 * KEPT_STATEMENTS);
     }
 
     /// A request has ended, and the next one has been sent already.
