@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::lexer::quote::{block_end, line_end};
 use crate::lexer::swar::has_twice;
-use crate::lexer::{Kind, Lexer, symbol};
+use crate::lexer::{self, Kind, Token, symbol};
 use crate::statement::MAX_ANALYSED;
 
 /// Cuts comments, whitespace and semicolons off both ends of `sql`.
@@ -61,17 +61,14 @@ fn head_length(sql: &[u8]) -> usize {
 /// `text` up to its last token.
 #[cold]
 fn without_tail(text: &[u8]) -> &[u8] {
-    let mut lexer = Lexer::new(text);
-    let mut end = 0;
-    while let Some(token) = lexer.next_token() {
-        if token.kind == Kind::String && token.of(text).contains(&b'\\') {
-            return text;
-        }
-        if !token.is(symbol(";")) {
-            end = token.end as usize;
-        }
+    let mut tokens = Vec::new();
+    let scan = lexer::scan(text, true, &mut tokens);
+    let depends = |token: &Token| token.kind == Kind::String && token.of(text).contains(&b'\\');
+    if scan.unterminated || tokens.iter().any(depends) {
+        return text;
     }
-    if lexer.noticed().unterminated { text } else { text.get(..end).unwrap_or_default() }
+    let last = tokens.iter().rfind(|token| !token.is(symbol(";")));
+    text.get(..last.map_or(0, |token| token.end as usize)).unwrap_or_default()
 }
 
 /// What was cut off the ends of a text: its comments, with the whitespace and semicolons around them.

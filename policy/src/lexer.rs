@@ -3,11 +3,15 @@
 //! Bytes, not characters: a text may be in any encoding whose ASCII bytes mean ASCII. Strings follow
 //! `standard_conforming_strings = on`, the server's default since 9.1, unless told otherwise.
 
+mod block;
 pub(crate) mod decode;
+mod lead;
+mod odd;
 pub(crate) mod quote;
 pub(crate) mod swar;
 pub(crate) mod word;
 
+use block::Block;
 pub(crate) use word::Word;
 
 /// What a token is.
@@ -29,21 +33,72 @@ pub(crate) enum Kind {
     Symbol,
 }
 
+/// What the walk over a statement does about a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Step {
+    /// Nothing but keep it: a name or an operator that means nothing but itself wherever it stands. Most are.
+    Plain,
+    /// Look at which keyword it is.
+    Keyword,
+    /// A comma.
+    Comma,
+    /// `(` or `[`.
+    Open,
+    /// `)` or `]`.
+    Close,
+    /// A minus, which may be a sign.
+    Minus,
+    /// A number or a string.
+    Constant,
+    /// `$n`.
+    Parameter,
+    /// A name in double quotes that has to be looked at.
+    Quoted,
+}
+
 /// One token: 24 bytes, so that a long text's tokens stay in the cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token {
-    /// What [`swar::word_key`] makes of a word; a symbol's bytes, little-endian, padded with zeros; zero for the rest.
+    /// What [`swar::word_key`] makes of a word, or of a quoted name that means the same without its quotes; a symbol's
+    /// bytes, little-endian, padded with zeros; zero for the rest.
     pub(crate) key: u64,
     /// Its first byte in the text.
     pub(crate) start: u32,
     /// The first byte after it.
     pub(crate) end: u32,
     /// What it is.
+    pub(crate) nature: Nature,
+}
+
+/// A token without its place and its bytes. Four bytes in one, so that they are copied at once.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(4))]
+pub(crate) struct Nature {
+    /// What it is.
     pub(crate) kind: Kind,
     /// Which keyword a [`Kind::Word`] is.
     pub(crate) word: Word,
-    /// A name or an operator that means nothing but itself wherever it stands: most tokens are.
-    pub(crate) plain: bool,
+    /// What the walk does about it.
+    pub(crate) step: Step,
+    whole: u8,
+}
+
+impl Nature {
+    /// A nature.
+    pub(crate) const fn new(kind: Kind, word: Word, step: Step) -> Self {
+        Self { kind, word, step, whole: 0 }
+    }
+}
+
+/// A token is what it is, at a place.
+impl std::ops::Deref for Token {
+    type Target = Nature;
+
+    #[inline(always)]
+    fn deref(&self) -> &Nature {
+        &self.nature
+    }
 }
 
 impl Token {
@@ -61,6 +116,11 @@ impl Token {
     pub(crate) fn is(self, symbol: u64) -> bool {
         self.key == symbol && self.kind == Kind::Symbol
     }
+
+    /// Whether it is this word of up to eight bytes, without quotes.
+    pub(crate) fn says(self, word: u64) -> bool {
+        self.key == word && self.kind == Kind::Word
+    }
 }
 
 /// The key of a symbol of one to eight bytes.
@@ -77,339 +137,57 @@ pub(crate) struct Scan {
     pub(crate) semicolons: u32,
 }
 
-/// What the first byte of a token says about it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Lead {
-    Space,
-    Letter,
-    Digit,
-    Single,
-    Operator,
-    Dollar,
-    Quote,
-    DoubleQuote,
-    Dot,
-    Colon,
-    Other,
-}
-
-const LEADS: [Lead; 256] = {
-    let mut table = [Lead::Other; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::indexing_slicing, reason = "evaluated while compiling")]
-        {
-            table[byte] = lead(byte as u8);
-        }
-        byte += 1;
-    }
-    table
-};
-
-#[inline(always)]
-fn lead_of(byte: u8) -> Lead {
-    LEADS.get(usize::from(byte)).copied().unwrap_or(Lead::Other)
-}
-
-const fn lead(byte: u8) -> Lead {
-    match byte {
-        b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => Lead::Space,
-        b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => Lead::Letter,
-        b'0'..=b'9' => Lead::Digit,
-        b',' | b'(' | b')' | b'[' | b']' => Lead::Single,
-        b'.' => Lead::Dot,
-        b':' => Lead::Colon,
-        b'$' => Lead::Dollar,
-        b'\'' => Lead::Quote,
-        b'"' => Lead::DoubleQuote,
-        _ if is_operator(byte) => Lead::Operator,
-        _ => Lead::Other,
-    }
-}
-
-const fn is_operator(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'~' | b'!'
-            | b'@'
-            | b'#'
-            | b'^'
-            | b'&'
-            | b'|'
-            | b'`'
-            | b'?'
-            | b'+'
-            | b'-'
-            | b'*'
-            | b'/'
-            | b'%'
-            | b'<'
-            | b'>'
-            | b'='
-    )
-}
-
 /// Cuts the whole of `sql` into `tokens`, which is cleared first.
 pub(crate) fn scan(sql: &[u8], standard_strings: bool, tokens: &mut Vec<Token>) -> Scan {
     tokens.clear();
-    let mut lexer = Lexer { standard_strings, ..Lexer::new(sql) };
-    while let Some(token) = lexer.next_token() {
-        if token.kind == Kind::String
-            && let Some(before) = tokens.last_mut().filter(|before| before.kind == Kind::Word)
-        {
-            before.word = before.word.before_a_string();
-            before.plain &= before.word != Word::TypeName;
-        }
-        tokens.push(token);
-    }
-    lexer.scan
-}
-
-/// A position in a text; [`Self::next_token`] moves it.
-pub(crate) struct Lexer<'a> {
-    sql: &'a [u8],
-    at: usize,
-    standard_strings: bool,
-    scan: Scan,
-    words: swar::Words,
-}
-
-impl<'a> Lexer<'a> {
-    /// A lexer at the beginning of `sql`.
-    pub(crate) fn new(sql: &'a [u8]) -> Self {
-        Self { sql, at: 0, standard_strings: true, scan: Scan::default(), words: swar::Words::new() }
-    }
-
-    /// What was noticed so far.
-    pub(crate) fn noticed(&self) -> Scan {
-        self.scan
-    }
-
-    /// The next token; whitespace and comments before it are skipped. None at the end.
-    ///
-    /// Inlined, and its helpers answer with a kind alone: a token that travels through memory is written in pieces and
-    /// read as a whole, which stalls the processor for longer than the rest of the work takes.
-    #[inline(always)]
-    pub(crate) fn next_token(&mut self) -> Option<Token> {
-        loop {
-            let start = self.at;
-            let first = *self.sql.get(start)?;
-            let (kind, key, word, plain) = match lead_of(first) {
-                Lead::Space => {
-                    self.at = start + 1;
-                    continue;
-                }
-                Lead::Letter => {
-                    let bytes = swar::load(self.sql, start);
-                    let length = self.words.run(self.sql, start);
-                    self.at = start + length;
-                    if length > 1 {
-                        let (key, (word, plain)) = self.word(start, length, bytes);
-                        (Kind::Word, key, word, plain)
-                    } else {
-                        // No keyword is that short.
-                        let key = swar::lower(bytes) & 0xff;
-                        match self.prefixed(first) {
-                            Kind::Word => (Kind::Word, key, Word::None, true),
-                            kind => (kind, 0, Word::None, false),
-                        }
-                    }
-                }
-                lead if self.stands_alone(lead, start + 1) => {
-                    self.at = start + 1;
-                    (Kind::Symbol, u64::from(first), Word::None, lead != Lead::Single && first != b'-')
-                }
-                lead => match self.other(lead, first) {
-                    Some(Kind::Symbol) => (Kind::Symbol, self.symbol_key(start), Word::None, false),
-                    Some(kind) => (kind, 0, Word::None, false),
-                    None => continue,
-                },
+    let mut noticed = Scan::default();
+    // Where to go on, and whether a token begins there that does not show: `a` in `1.5a`.
+    let (mut from, mut hidden) = (0, 0);
+    // Whether the last byte before the block belongs to a word, which may go on in it.
+    let mut carry = 0;
+    while from < sql.len() {
+        let (base, offset) = (from & !63, from & 63);
+        let block = Block::new(sql, base);
+        let mut starts = block.starts(carry) & (u64::MAX << offset) | block.start_at(offset) & hidden;
+        (from, hidden, carry) = (base + 64, 0, block.bits.words >> 63);
+        while starts != 0 {
+            // The same number again, but the compiler sees that it is less than 64.
+            let offset = starts.trailing_zeros() as usize & 63;
+            starts &= starts - 1;
+            if let Some(token) = block.usual(offset) {
+                tokens.push(token);
+                continue;
+            }
+            let (token, end) = match block.quoted(offset, standard_strings) {
+                Some(token) => (Some(token), token.end as usize),
+                None => odd::odd(sql, base + offset, standard_strings),
             };
-            // Texts are cut at 256 KiB before they come here: positions fit.
-            return Some(Token { key, start: start as u32, end: self.at as u32, kind, word, plain });
-        }
-    }
-
-    /// The key of the word of `length` bytes at `start`, of which `bytes` are the first; which keyword it is and whether
-    /// it is plain.
-    #[inline(always)]
-    fn word(&self, start: usize, length: usize, bytes: u64) -> (u64, (Word, bool)) {
-        let begin = swar::lower(bytes);
-        if length <= 8 {
-            let key = swar::keep(begin, length);
-            return (key, Word::of(key));
-        }
-        let mut key = begin;
-        let mut at = 8;
-        while at < length {
-            let part = swar::lower(swar::load(self.sql, start + at));
-            key = swar::join(key, swar::keep(part, (length - at).min(8)));
-            at += 8;
-        }
-        let word = self.sql.get(start..start + length).unwrap_or_default();
-        (key, Word::of_long(key, begin, word))
-    }
-
-    /// Whether a symbol of one byte ends before `next`.
-    #[inline(always)]
-    fn stands_alone(&self, lead: Lead, next: usize) -> bool {
-        let follower = self.byte(next).map_or(Lead::Space, lead_of);
-        match lead {
-            Lead::Single => true,
-            Lead::Dot => !matches!(follower, Lead::Digit | Lead::Dot),
-            Lead::Operator => follower != Lead::Operator,
-            _ => false,
-        }
-    }
-
-    #[inline]
-    fn symbol_key(&self, start: usize) -> u64 {
-        match swar::keep(swar::load(self.sql, start), (self.at - start).min(8)) {
-            NOT_EQUAL_C => symbol("<>"),
-            key => key,
-        }
-    }
-
-    /// A string or name whose prefix is a letter: `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`, `U&"…"`; a word otherwise.
-    #[inline(always)]
-    fn prefixed(&mut self, first: u8) -> Kind {
-        match self.byte(self.at) {
-            Some(b'\'' | b'&') => self.behind_prefix(first),
-            _ => Kind::Word,
-        }
-    }
-
-    #[cold]
-    fn behind_prefix(&mut self, first: u8) -> Kind {
-        let open = self.at;
-        let (kind, end) = match (first | 0x20, self.byte(open), self.byte(open + 1)) {
-            (b'e', Some(b'\''), _) => (Kind::String, self.string_end(open, true)),
-            (b'b' | b'x', Some(b'\''), _) => (Kind::Bits, self.string_end(open, false)),
-            (b'n', Some(b'\''), _) => (Kind::String, self.string_end(open, false)),
-            (b'u', Some(b'&'), Some(b'\'')) => (Kind::String, self.string_end(open + 1, false)),
-            (b'u', Some(b'&'), Some(b'"')) => (Kind::Quoted, self.name_end(open + 1)),
-            _ => (Kind::Word, open),
-        };
-        self.at = end;
-        kind
-    }
-
-    /// Everything but words and single marks; None when it was a comment, which is then skipped.
-    fn other(&mut self, lead: Lead, first: u8) -> Option<Kind> {
-        let start = self.at;
-        let next = self.byte(start + 1);
-        let (kind, end) = match lead {
-            Lead::Operator => {
-                let (end, comment) = self.operator_end(first, next);
-                self.at = end;
-                return (!comment).then_some(Kind::Symbol);
+            noticed.unterminated |= end > sql.len();
+            if let Some(token) = token {
+                noticed.semicolons += u32::from(token.is(SEMICOLON));
+                if token.kind == Kind::String {
+                    types_string(tokens);
+                }
+                tokens.push(token);
             }
-            Lead::Quote => (Kind::String, self.string_end(start, !self.standard_strings)),
-            Lead::DoubleQuote => (Kind::Quoted, self.name_end(start)),
-            Lead::Digit => (Kind::Number, self.number_end(start)),
-            Lead::Dollar => self.dollar(),
-            Lead::Dot if next.is_some_and(|next| next.is_ascii_digit()) => {
-                (Kind::Number, start + quote::number_length(self.rest(start)))
+            if end >= base + 64 {
+                (from, hidden) = (end, u64::MAX);
+                break;
             }
-            Lead::Dot => (Kind::Symbol, start + 1 + usize::from(next == Some(b'.'))),
-            Lead::Colon => (Kind::Symbol, start + 1 + usize::from(matches!(next, Some(b':' | b'=')))),
-            _ => {
-                self.scan.semicolons += u32::from(first == b';');
-                (Kind::Symbol, start + 1)
-            }
-        };
-        self.at = end;
-        Some(kind)
-    }
-
-    #[inline]
-    fn number_end(&self, start: usize) -> usize {
-        let mut at = start + 1;
-        while self.byte(at).is_some_and(|byte| byte.is_ascii_digit()) {
-            at += 1;
-        }
-        match self.byte(at).map_or(Lead::Space, lead_of) {
-            Lead::Letter | Lead::Dot => start + quote::number_length(self.rest(start)),
-            _ => at,
+            starts = starts & (u64::MAX << (end - base)) | block.start_at(end - base);
         }
     }
+    noticed
+}
 
-    fn dollar(&mut self) -> (Kind, usize) {
-        let start = self.at;
-        if self.byte(start + 1).is_some_and(|next| next.is_ascii_digit()) {
-            let digits = self.rest(start + 1).iter().take_while(|byte| byte.is_ascii_digit()).count();
-            return (Kind::Parameter, start + 1 + digits);
+/// A name right before a string is the string's type.
+fn types_string(tokens: &mut [Token]) {
+    if let Some(before) = tokens.last_mut().filter(|before| before.kind == Kind::Word) {
+        before.nature.word = before.word.before_a_string();
+        if before.word == Word::TypeName {
+            before.nature.step = Step::Keyword;
         }
-        match quote::dollar_end(self.rest(start)) {
-            quote::End::NotOne => (Kind::Symbol, start + 1),
-            quote::End::At(length) => (Kind::String, start + length),
-            quote::End::Missing => (Kind::String, self.unterminated()),
-        }
-    }
-
-    /// The end of an operator, or of a comment, and whether it was one.
-    #[inline]
-    fn operator_end(&mut self, first: u8, second: Option<u8>) -> (usize, bool) {
-        let start = self.at;
-        match (first, second) {
-            (b'-', Some(b'-')) => (quote::line_end(self.sql, start), true),
-            (b'/', Some(b'*')) => match quote::block_end(self.rest(start)) {
-                Some(length) => (start + length, true),
-                None => (self.unterminated(), true),
-            },
-            (_, Some(second)) if is_operator(second) => (start + long_operator(self.rest(start)), false),
-            _ => (start + 1, false),
-        }
-    }
-
-    fn string_end(&mut self, open: usize, escapes: bool) -> usize {
-        match quote::string_end(self.rest(open), escapes) {
-            Some(length) => open + length,
-            None => self.unterminated(),
-        }
-    }
-
-    fn name_end(&mut self, open: usize) -> usize {
-        match quote::closing(self.rest(open), b'"', false) {
-            Some(length) => open + length,
-            None => self.unterminated(),
-        }
-    }
-
-    fn unterminated(&mut self) -> usize {
-        self.scan.unterminated = true;
-        self.sql.len()
-    }
-
-    #[inline]
-    fn byte(&self, at: usize) -> Option<u8> {
-        self.sql.get(at).copied()
-    }
-
-    #[inline]
-    fn rest(&self, at: usize) -> &'a [u8] {
-        self.sql.get(at..).unwrap_or_default()
     }
 }
 
-/// The length of an operator of several bytes. It ends before a comment, and a last `+` or `-` belongs to it only when
-/// one of the bytes that no standard operator has stands before it: PostgreSQL's rule, so that `1=-1` works.
-fn long_operator(rest: &[u8]) -> usize {
-    let mut length = rest.iter().take_while(|byte| is_operator(**byte)).count();
-    let run = rest.get(..length).unwrap_or_default();
-    let comment = run.windows(2).skip(1).position(|pair| pair == b"--" || pair == b"/*");
-    if let Some(at) = comment {
-        length = at + 1;
-    }
-    let run = run.get(..length).unwrap_or_default();
-    let special = |byte: &u8| matches!(byte, b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%');
-    if !run.iter().any(special) {
-        let signs = run.iter().rev().take_while(|byte| matches!(byte, b'+' | b'-')).count();
-        length = length.saturating_sub(signs).max(1);
-    }
-    length
-}
-
-/// `!=`, which PostgreSQL turns into `<>` before anybody sees it.
-const NOT_EQUAL_C: u64 = symbol("!=");
+const SEMICOLON: u64 = symbol(";");

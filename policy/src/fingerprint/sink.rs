@@ -1,7 +1,7 @@
 //! Where the walk over the tokens puts what it keeps: into ids or into text.
 
 use super::SCHEME;
-use crate::lexer::{Kind, Token, Word, swar};
+use crate::lexer::{Kind, Step, Token, Word, swar};
 
 /// Which of the two forms of a statement an item belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,18 +66,19 @@ const fn finished(id: u64) -> u64 {
 /// Makes the two ids.
 ///
 /// An item is a token's key, or for what has none a row of numbers of which the first says what it is. The two differ
-/// only in statements with parameters or lists, so the second one is begun at the first difference.
+/// only in statements with parameters or lists; both are made all along, since the second costs less than a question
+/// whether it is needed.
 #[derive(Debug)]
 pub(crate) struct Ids {
     strict: u64,
-    family: Option<u64>,
+    family: u64,
     /// The types of the constants where they matter, mixed in order.
     types: u64,
 }
 
 impl Default for Ids {
     fn default() -> Self {
-        Self { strict: SEED, family: None, types: 0 }
+        Self { strict: SEED, family: SEED, types: 0 }
     }
 }
 
@@ -85,7 +86,7 @@ impl Ids {
     /// Strict id and family id of what was taken. They are the same when no item belongs to one form only.
     pub(crate) fn finish(&self) -> (u64, u64) {
         let strict = if self.types == 0 { self.strict } else { with(self.strict, term(self.types)) };
-        (finished(strict), finished(self.family.unwrap_or(self.strict)))
+        (finished(strict), finished(self.family))
     }
 
     /// Takes the ids of one statement of several.
@@ -101,16 +102,11 @@ impl Ids {
     #[inline(always)]
     fn item(&mut self, item: u64, form: Form) {
         let term = term(item);
-        if form != Form::Both && self.family.is_none() {
-            self.family = Some(self.strict);
-        }
         if form != Form::Family {
             self.strict = with(self.strict, term);
         }
-        if form != Form::Strict
-            && let Some(family) = &mut self.family
-        {
-            *family = with(*family, term);
+        if form != Form::Strict {
+            self.family = with(self.family, term);
         }
     }
 
@@ -137,28 +133,11 @@ impl Ids {
 impl Sink for Ids {
     #[inline(always)]
     fn plain(&mut self, _sql: &[u8], tokens: &[Token], form: Form) -> usize {
-        if form != Form::Both && self.family.is_none() {
-            self.family = Some(self.strict);
-        }
         let mut taken = 0;
-        let mut strict = self.strict;
-        let plain = tokens.iter().take_while(|token| token.plain);
-        if form == Form::Both
-            && let Some(mut family) = self.family
-        {
-            for token in plain {
-                let term = term(token.key);
-                (strict, family) = (with(strict, term), with(family, term));
-                taken += 1;
-            }
-            self.family = Some(family);
-        } else {
-            for token in plain {
-                strict = with(strict, term(token.key));
-                taken += 1;
-            }
+        for token in tokens.iter().take_while(|token| token.step == Step::Plain) {
+            self.item(token.key, form);
+            taken += 1;
         }
-        self.strict = strict;
         taken
     }
 
@@ -166,6 +145,7 @@ impl Sink for Ids {
     fn token(&mut self, sql: &[u8], token: Token, form: Form) {
         match token.kind {
             Kind::Symbol | Kind::Word => self.item(token.key, form),
+            Kind::Quoted if token.key != 0 => self.item(token.key, form),
             _ => self.other(sql, token, form),
         }
     }
@@ -282,7 +262,7 @@ impl Text {
 
 impl Sink for Text {
     fn plain(&mut self, sql: &[u8], tokens: &[Token], form: Form) -> usize {
-        let plain = tokens.iter().take_while(|token| token.plain);
+        let plain = tokens.iter().take_while(|token| token.step == Step::Plain);
         plain.map(|token| self.token(sql, *token, form)).count()
     }
 

@@ -5,7 +5,7 @@ mod spelling;
 
 use super::Compat;
 use super::sink::{Form, Sink};
-use crate::lexer::{Kind, Token, Word, swar, symbol};
+use crate::lexer::{Kind, Step, Token, Word, swar, symbol};
 use crate::statement::{Class, Flags, Literal, LiteralKind, Span};
 
 /// What a walk noticed besides the canonical items.
@@ -124,13 +124,17 @@ impl<'a, S: Sink> Walk<'a, S> {
             let form = self.form();
             self.at += self.sink.plain(self.sql, rest, form);
             let Some(token) = walked.get(self.at) else { break };
-            match token.kind {
-                Kind::Symbol if token.key == COMMA => self.comma(),
-                Kind::Symbol => self.symbol(*token),
-                Kind::Word => self.keyword(*token),
-                Kind::Number | Kind::String | Kind::Bits => self.constant(*token),
-                Kind::Parameter => self.parameter(*token),
-                Kind::Quoted => self.quoted(*token),
+            match token.step {
+                Step::Plain => self.keep(*token),
+                Step::Comma => self.comma(*token),
+                Step::Open => self.open(*token),
+                Step::Close => self.close(*token),
+                Step::Minus if self.is_sign() => self.signed(*token),
+                Step::Minus => self.keep(*token),
+                Step::Keyword => self.keyword(*token),
+                Step::Constant => self.constant(*token),
+                Step::Parameter => self.parameter(*token),
+                Step::Quoted => self.quoted(*token),
             }
             self.at += 1;
         }
@@ -334,9 +338,7 @@ impl<'a, S: Sink> Walk<'a, S> {
     }
 
     fn parameter(&mut self, token: Token) {
-        let digits = token.of(self.sql).get(1..).unwrap_or_default();
-        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-        self.noticed.parameters = self.noticed.parameters.max(number);
+        self.noticed.parameters = self.noticed.parameters.max(number_of(token.of(self.sql)));
         let form = self.form();
         self.sink.parameter(self.sql, token, form);
     }
@@ -349,24 +351,12 @@ impl<'a, S: Sink> Walk<'a, S> {
     }
 
     #[inline(always)]
-    fn comma(&mut self) {
+    fn comma(&mut self, comma: Token) {
         self.frame.commas += 1;
         if self.frame.clause == Clause::From && self.frame.query {
             self.note(Flags::JOINS);
         }
-        if let Some(token) = self.tokens.get(self.at) {
-            self.keep(*token);
-        }
-    }
-
-    fn symbol(&mut self, token: Token) {
-        match token.key {
-            OPEN | OPEN_BRACKET => return self.open(token),
-            CLOSE | CLOSE_BRACKET => return self.close(token),
-            MINUS if self.is_sign() => return self.signed(token),
-            _ => {}
-        }
-        self.keep(token);
+        self.keep(comma);
     }
 
     /// A minus before a number that follows no operand belongs to the number; not so before a cast, which binds
@@ -431,6 +421,13 @@ impl<'a, S: Sink> Walk<'a, S> {
             self.next_row(muted_row);
         }
     }
+}
+
+/// The number of `$n`; 0 where it is none that a parameter can have.
+fn number_of(parameter: &[u8]) -> u16 {
+    let digits = parameter.get(1..).unwrap_or_default();
+    let more = |number: u16, digit: &u8| number.checked_mul(10)?.checked_add(u16::from(digit.wrapping_sub(b'0')));
+    digits.iter().try_fold(0, more).unwrap_or(0)
 }
 
 fn is_constant(token: Token) -> bool {

@@ -49,66 +49,77 @@ pub(crate) fn lower(bytes: u64) -> u64 {
     bytes | ((!bytes & TOPS) >> 2)
 }
 
-/// Finds where words end; remembers the last 64 bytes that it looked at.
-///
-/// Where a word ends is where the next token begins: the processor works on several tokens at once only if it knows
-/// soon, and from a bit per byte it takes three steps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Words {
-    block: usize,
-    bits: u64,
+/// A bit for each of 64 bytes, the first one in the lowest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bits {
+    /// It belongs to a word or a number.
+    pub(crate) words: u64,
+    /// It is whitespace, or stands behind the end of the text.
+    pub(crate) spaces: u64,
 }
 
-impl Words {
-    /// Has looked at nothing.
-    pub(crate) fn new() -> Self {
-        Self { block: usize::MAX, bits: 0 }
-    }
-
-    /// How many bytes from `start` on belong to words.
-    #[inline(always)]
-    pub(crate) fn run(&mut self, text: &[u8], start: usize) -> usize {
-        let mut at = start;
-        loop {
-            let (block, offset) = (at / 64, at % 64);
-            if block != self.block {
-                *self = Self { block, bits: word_bits(text, block) };
-            }
-            let run = (!(self.bits >> offset)).trailing_zeros() as usize;
-            at += run;
-            if offset + run < 64 {
-                return at - start;
-            }
-        }
-    }
-}
-
-/// Which of the 64 bytes of the block numbered `block` belong to words, the first one in the lowest bit. Behind the end
-/// of the text there are none.
+/// What the 64 bytes from `from` on are.
 #[inline(never)]
-fn word_bits(text: &[u8], block: usize) -> u64 {
-    let rest = text.get(64 * block..).unwrap_or_default();
-    match rest.first_chunk::<64>() {
-        Some(block) => bits_of(block),
-        None => {
-            let mut padded = [0; 64];
-            if let Some(begin) = padded.get_mut(..rest.len()) {
-                begin.copy_from_slice(rest);
-            }
-            bits_of(&padded)
-        }
+pub(crate) fn bits(text: &[u8], from: usize) -> Bits {
+    let rest = text.get(from..).unwrap_or_default();
+    if let Some(block) = rest.first_chunk() {
+        return bits_of(block);
     }
+    if rest.is_empty() {
+        return Bits { words: 0, spaces: u64::MAX };
+    }
+    // The last bytes are the upper ones of the last 64; what is short is copied.
+    let behind = 64 - rest.len();
+    let bits = match text.last_chunk() {
+        Some(block) => {
+            let bits = bits_of(block);
+            Bits { words: bits.words >> behind, spaces: bits.spaces >> behind }
+        }
+        None => bits_of_short(rest),
+    };
+    Bits { spaces: bits.spaces | u64::MAX << rest.len(), ..bits }
 }
 
-/// Written for the compiler to do in vector registers: a flag per byte, then eight flags at a time pushed together by
-/// a multiplication.
 #[inline(always)]
-fn bits_of(block: &[u8; 64]) -> u64 {
-    let flags = block.map(|byte| {
+fn bits_of(block: &[u8; 64]) -> Bits {
+    let words = block.map(|byte| {
         let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
         let digit = byte.wrapping_sub(b'0') < 10;
         u8::from(letter | digit | (byte == b'_') | (byte == b'$') | (byte >= 0x80))
     });
+    let spaces = block.map(|byte| u8::from((byte == b' ') | (byte.wrapping_sub(b'\t') < 5)));
+    Bits { words: pushed(&words), spaces: pushed(&spaces) }
+}
+
+/// The same for less than 64 bytes, eight at a time in one register: what is copied to be padded is written in pieces, and
+/// vectors that are read across them have to wait for that.
+fn bits_of_short(rest: &[u8]) -> Bits {
+    let mut bits = Bits::default();
+    let mut at = 0;
+    while at < rest.len() {
+        let bytes = load(rest, at);
+        // What stands in for a byte with the top bit set does not matter: it belongs to words.
+        let low = bytes & !TOPS;
+        // A sum reaches the top bit from the given byte on.
+        let from = |text: u64, byte: u8| text.wrapping_add(ONES * u64::from(0x80 - byte));
+        let not = |byte: u8| from(low ^ (ONES * u64::from(byte)), 1);
+        let folded = low | (ONES * 0x20);
+        let letter = from(folded, b'a') & !from(folded, b'z' + 1);
+        let digit = from(low, b'0') & !from(low, b'9' + 1);
+        let words = letter | digit | !(not(b'_') & not(b'$')) | bytes;
+        let spaces = (!not(b' ') | (from(low, b'\t') & !from(low, b'\r' + 1))) & !bytes;
+        let pushed = |tops: u64| ((tops & TOPS) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56 << at;
+        bits.words |= pushed(words);
+        bits.spaces |= pushed(spaces);
+        at += 8;
+    }
+    bits
+}
+
+/// A bit for each flag, which is zero or one: eight at a time pushed together by a multiplication. What makes the flags is
+/// written for the compiler to do in vector registers.
+#[inline(always)]
+fn pushed(flags: &[u8; 64]) -> u64 {
     let (eights, _) = flags.as_chunks::<8>();
     eights.iter().rev().fold(0, |bits, flags| {
         let pushed = u64::from_le_bytes(*flags).wrapping_mul(0x0102_0408_1020_4080) >> 56;
@@ -119,18 +130,40 @@ fn bits_of(block: &[u8; 64]) -> u64 {
 /// The first place of `byte`, which is not zero, from `from` on.
 #[inline]
 pub(crate) fn find(text: &[u8], from: usize, byte: u8) -> Option<usize> {
-    let wanted = ONES * u64::from(byte);
+    // Most strings are short; a long one is passed over by more bytes at a time.
+    for at in [from, from + 8] {
+        if let Some(place) = find_in(load(text, at), byte) {
+            return Some(at + place);
+        }
+    }
+    find_far(text, from + 16, byte)
+}
+
+#[inline(never)]
+fn find_far(text: &[u8], from: usize, byte: u8) -> Option<usize> {
     let mut at = from;
+    while let Some(chunk) = text.get(at..).and_then(<[u8]>::first_chunk::<32>) {
+        // Written for the compiler to do in vector registers.
+        if chunk.iter().fold(false, |found, other| found | (*other == byte)) {
+            break;
+        }
+        at += 32;
+    }
     while at < text.len() {
-        let differ = load(text, at) ^ wanted;
-        // The classic test for a zero byte; its lowest hit is always right.
-        let hits = differ.wrapping_sub(ONES) & !differ & TOPS;
-        if hits != 0 {
-            return Some(at + hits.trailing_zeros() as usize / 8);
+        if let Some(place) = find_in(load(text, at), byte) {
+            return Some(at + place);
         }
         at += 8;
     }
     None
+}
+
+#[inline(always)]
+fn find_in(bytes: u64, byte: u8) -> Option<usize> {
+    let differ = bytes ^ (ONES * u64::from(byte));
+    // The classic test for a zero byte; its lowest hit is always right.
+    let hits = differ.wrapping_sub(ONES) & !differ & TOPS;
+    (hits != 0).then_some(hits.trailing_zeros() as usize / 8)
 }
 
 /// The lowest `length` bytes of `bytes`, one to eight.
@@ -138,6 +171,22 @@ pub(crate) fn find(text: &[u8], from: usize, byte: u8) -> Option<usize> {
 pub(crate) fn keep(bytes: u64, length: usize) -> u64 {
     // The processor shifts modulo 64 by itself, so that eight bytes are no case of their own.
     bytes & (u64::MAX >> (length.wrapping_mul(8).wrapping_neg() & 63))
+}
+
+/// Whether the lowest `length` bytes, one to eight that belong to a word, are all ASCII and none is a capital letter.
+#[inline(always)]
+pub(crate) fn has_no_capital(bytes: u64, length: usize) -> bool {
+    // Of what a word consists of only capital letters lack 0x20, and `_`, which has it one byte further.
+    let lacks = !bytes.wrapping_add(ONES) & (0x20 * ONES);
+    keep(lacks | bytes & TOPS, length) == 0
+}
+
+/// Whether the lowest `length` bytes are decimal digits; false for more than eight.
+#[inline(always)]
+pub(crate) fn are_digits(bytes: u64, length: usize) -> bool {
+    // A digit's upper half is 3, and still is when 6 is added: only nine goes no further than the lower half.
+    let wrong = (bytes ^ (0x30 * ONES)) | ((bytes & !TOPS).wrapping_add(0x06 * ONES) ^ (0x30 * ONES));
+    length <= 8 && keep(wrong & (0xf0 * ONES), length) == 0
 }
 
 /// The key of a word of more than eight bytes, part by part from its first eight on.
@@ -199,11 +248,45 @@ mod tests {
                 let mut text = *b"abcDEFG_";
                 text[place] = byte;
                 let inside = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80;
-                let length = Words::new().run(&text, 0);
-                assert_eq!(length, if inside { 8 } else { place }, "{byte:#x} at {place}");
+                let mut padded = [b' '; 64];
+                padded[..8].copy_from_slice(&text);
+                let Bits { words, spaces } = bits(&padded, 0);
+                assert_eq!(words & 1 << place != 0, inside, "{byte:#x} at {place}");
+                let space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c);
+                assert_eq!(spaces & 1 << place != 0, space, "{byte:#x} at {place}");
                 let expected = if byte == b'_' { 0x7f } else { byte.to_ascii_lowercase() };
                 if inside {
                     assert_eq!(lower(load(&text, 0)).to_le_bytes()[place], expected, "{byte:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn short_texts_are_told_apart_as_long_ones_are() {
+        for byte in 0..=255u8 {
+            for length in 1..64 {
+                let mut text = vec![b'a'; length];
+                text[length / 2] = byte;
+                let mut padded = [b' '; 64];
+                padded[..length].copy_from_slice(&text);
+                let (short, long) = (bits(&text, 0), bits(&padded, 0));
+                assert_eq!((short.words, short.spaces), (long.words, long.spaces), "{byte:#x} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn capitals_and_digits_are_seen_at_every_place() {
+        for byte in 0..=255u8 {
+            for length in 1..=8 {
+                for place in 0..length {
+                    let mut text = [b'0'; 8];
+                    text[place] = byte;
+                    assert_eq!(are_digits(load(&text, 0), length), byte.is_ascii_digit(), "{byte:#x} {place}");
+                    let inside = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
+                    let plain = byte.is_ascii() && !byte.is_ascii_uppercase();
+                    assert!(!inside || has_no_capital(load(&text, 0), length) == plain, "{byte:#x} {place}");
                 }
             }
         }
@@ -224,7 +307,7 @@ mod tests {
 
     #[test]
     fn bytes_are_found_everywhere() {
-        for length in 0..30 {
+        for length in 0..90 {
             assert_eq!(find(&vec![b'.'; length], 0, b'\''), None);
             for at in 0..length {
                 let mut text = vec![b'\''; length];
@@ -244,16 +327,6 @@ mod tests {
                 let rest = text.get(at..).unwrap_or_default();
                 assert_eq!(load(&text, at), key(rest), "{length} {at}");
             }
-        }
-    }
-
-    #[test]
-    fn words_of_every_length_end_where_they_end() {
-        for length in 1..200 {
-            let text = "X".repeat(length);
-            assert_eq!(Words::new().run(text.as_bytes(), 0), length);
-            let text = format!("y {text} y");
-            assert_eq!(Words::new().run(text.as_bytes(), 2), length);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The keywords that decisions are taken on.
 
-use super::swar;
+use super::{Kind, Nature, Step, swar};
 
 /// Declares the keywords once: as variants of [`Word`] and as entries of the table that finds them.
 macro_rules! words {
@@ -76,12 +76,12 @@ words! {
 }
 
 /// One keyword by its token's key.
+#[derive(Clone, Copy)]
 struct Entry {
     key: u64,
     text: &'static str,
-    word: Word,
+    nature: Nature,
     reserved: bool,
-    plain: bool,
 }
 
 impl Entry {
@@ -91,51 +91,89 @@ impl Entry {
     }
 }
 
-const fn entry(text: &'static str, word: Word, reserved: bool) -> Entry {
-    Entry { key: swar::word_key(text.as_bytes()), text, word, reserved, plain: word.is_plain() }
+const fn nature(word: Word) -> Nature {
+    Nature::new(Kind::Word, word, if word.is_plain() { Step::Plain } else { Step::Keyword })
 }
 
-const SLOTS: usize = 1024;
+const fn entry(text: &'static str, word: Word, reserved: bool) -> Entry {
+    Entry { key: swar::word_key(text.as_bytes()), text, nature: nature(word), reserved }
+}
 
-/// Hash to entry, counted from 1; linear probing.
-const TABLE: [u8; SLOTS] = {
-    let mut table = [0u8; SLOTS];
+const BY_NUMBER_NONE: Entry = Entry { key: NO_KEY, text: "", nature: nature(Word::None), reserved: false };
+
+/// What no key is, since a word's last byte is none of these, and no word has eight.
+const NO_KEY: u64 = 1;
+
+/// The entries once more, from 1 on and as many as a byte can count: what is found needs no check.
+const BY_NUMBER: [Entry; 256] = {
+    let mut table = [BY_NUMBER_NONE; 256];
     let mut index = 0;
     while index < ENTRIES.len() {
         #[expect(clippy::indexing_slicing, reason = "evaluated while compiling")]
         {
-            let mut slot = slot(ENTRIES[index].key);
-            while table[slot] != 0 {
-                slot = (slot + 1) % SLOTS;
-            }
-            table[slot] = index as u8 + 1;
+            table[index + 1] = ENTRIES[index];
         }
         index += 1;
     }
     table
 };
 
-const fn slot(key: u64) -> usize {
-    key.wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> 54
+/// How many bits of a key's hash choose its slot.
+const BITS: u32 = 12;
+
+/// From the hash of a key to the number of the only entry that it may be; 0: none.
+const TABLE: [u8; 1 << BITS] = match table(FACTOR) {
+    Some(table) => table,
+    None => [0; 1 << BITS],
+};
+
+/// An odd factor under which no two keywords share a slot, so that one look tells. One in about 125 is.
+const FACTOR: u64 = {
+    let mut factor = 0x9e37_79b9_7f4a_7c15_u64;
+    while table(factor).is_none() {
+        factor = factor.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(2) | 1;
+    }
+    factor
+};
+
+const fn table(factor: u64) -> Option<[u8; 1 << BITS]> {
+    let mut table = [0u8; 1 << BITS];
+    let mut index = 0;
+    while index < ENTRIES.len() {
+        #[expect(clippy::indexing_slicing, reason = "evaluated while compiling")]
+        {
+            let slot = slot(ENTRIES[index].key, factor);
+            if table[slot] != 0 {
+                return None;
+            }
+            table[slot] = index as u8 + 1;
+        }
+        index += 1;
+    }
+    Some(table)
+}
+
+const fn slot(key: u64, factor: u64) -> usize {
+    (key.wrapping_mul(factor) >> (64 - BITS)) as usize
 }
 
 const ADVISORY: u64 = swar::word_key(b"pg_advis");
 const TRY_ADVISORY: u64 = swar::word_key(b"pg_try_a");
 
 impl Word {
-    /// The keyword of which `key` is the token's key, and whether such a word is plain.
+    /// What a word of up to eight bytes is whose key is `key`, if it is a keyword.
     #[inline(always)]
-    pub(crate) fn of(key: u64) -> (Self, bool) {
-        find(key).map_or((Self::None, true), |entry| (entry.word, entry.plain))
+    pub(super) fn of(key: u64) -> Option<&'static Nature> {
+        let entry = candidate(key);
+        (entry.key == key).then_some(&entry.nature)
     }
 
     /// As [`Self::of`] for a word of more than eight bytes, of which `begin` are the first eight, folded.
     #[inline(always)]
-    pub(crate) fn of_long(key: u64, begin: u64, word: &[u8]) -> (Self, bool) {
-        match find(key) {
-            Some(entry) if entry.says(word) => (entry.word, entry.plain),
-            _ if begin == ADVISORY || begin == TRY_ADVISORY => (Self::AdvisoryCall, false),
-            _ => (Self::None, true),
+    pub(super) fn of_long(key: u64, begin: u64, word: &[u8]) -> Option<&'static Nature> {
+        match Self::of(key) {
+            Some(nature) if candidate(key).says(word) => Some(nature),
+            _ => (begin == ADVISORY || begin == TRY_ADVISORY).then_some(&const { nature(Self::AdvisoryCall) }),
         }
     }
 
@@ -261,18 +299,17 @@ impl Word {
     }
 }
 
+/// The only entry that a key can be.
 #[inline(always)]
+fn candidate(key: u64) -> &'static Entry {
+    static ENTRIES_BY_NUMBER: [Entry; 256] = BY_NUMBER;
+    static NUMBERS: [u8; 1 << BITS] = TABLE;
+    let number = NUMBERS.get(slot(key, FACTOR)).copied().unwrap_or_default();
+    ENTRIES_BY_NUMBER.get(usize::from(number)).unwrap_or(&const { BY_NUMBER_NONE })
+}
+
 fn find(key: u64) -> Option<&'static Entry> {
-    let mut at = slot(key);
-    loop {
-        // A byte of 0 ends the probe: the table is an eighth full.
-        let index = usize::from(*TABLE.get(at)?).checked_sub(1)?;
-        let entry = ENTRIES.get(index)?;
-        if entry.key == key {
-            return Some(entry);
-        }
-        at = (at + 1) % SLOTS;
-    }
+    Some(candidate(key)).filter(|entry| entry.key == key)
 }
 
 #[cfg(test)]
@@ -282,9 +319,10 @@ mod tests {
     fn word_of(text: &str) -> Word {
         let key = swar::word_key(text.as_bytes());
         match text.as_bytes().split_at_checked(8) {
-            Some((begin, [_, ..])) => Word::of_long(key, swar::word_key(begin), text.as_bytes()).0,
-            _ => Word::of(key).0,
+            Some((begin, [_, ..])) => Word::of_long(key, swar::word_key(begin), text.as_bytes()),
+            _ => Word::of(key),
         }
+        .map_or(Word::None, |nature| nature.word)
     }
 
     #[test]
@@ -296,7 +334,7 @@ mod tests {
             assert_eq!(word_of(&format!("{text}x")), Word::None);
         }
         for entry in ENTRIES {
-            assert_eq!(find(entry.key).map(|found| found.word), Some(entry.word));
+            assert_eq!(find(entry.key).map(|found| found.nature.word), Some(entry.nature.word));
         }
     }
 

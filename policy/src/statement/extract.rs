@@ -153,11 +153,9 @@ impl Extract<'_> {
     /// The last mode counts, as in the server.
     fn access(&self) -> Option<Access> {
         let access = |pair: &[Token]| match pair {
-            [first, second] if first.word == Word::Read => match second.key {
-                key if key == symbol("only") => Some(Access::ReadOnly),
-                key if key == symbol("write") => Some(Access::ReadWrite),
-                _ => None,
-            },
+            [first, _] if first.word != Word::Read => None,
+            [_, second] if second.says(symbol("only")) => Some(Access::ReadOnly),
+            [_, second] if second.says(symbol("write")) => Some(Access::ReadWrite),
             _ => None,
         };
         self.tokens.windows(2).rev().find_map(access)
@@ -237,13 +235,13 @@ impl Extract<'_> {
         if self.word(1) != Word::Database {
             return;
         }
-        let moves = |token: &Token| token.key == symbol("rename") || token.word == Word::Tablespace;
+        let moves = |token: &Token| token.says(symbol("rename")) || token.word == Word::Tablespace;
         let at = match self.word(0) {
             Word::Drop if self.word(2) == Word::If => 4,
             Word::Drop => 2,
             Word::Alter if self.tokens.iter().skip(3).any(moves) => 2,
             Word::Create => {
-                let template = self.tokens.iter().position(|token| token.key == symbol("template"));
+                let template = self.tokens.iter().position(|token| token.says(symbol("template")));
                 let Some(at) = template.filter(|at| *at > 2) else {
                     let name = self.arena.copy(b"template1");
                     return self.effects.push(Effect::Vacates(name));
@@ -261,7 +259,7 @@ impl Extract<'_> {
         let words = self.tokens.get(at..).unwrap_or_default();
         let before_kind = |token: &&Token| {
             matches!(token.word, Word::Create | Word::Or | Word::Replace | Word::Local | Word::Temp | Word::Temporary)
-                || token.key == symbol("global")
+                || token.says(symbol("global"))
         };
         let mut modifiers = words.iter().take_while(before_kind);
         let marked = modifiers.any(|token| matches!(token.word, Word::Temp | Word::Temporary));

@@ -54,7 +54,7 @@ pub(crate) fn set_form(tokens: &[Token]) -> SetForm {
         (Word::Names, _) => special("client_encoding", clause + 1),
         (Word::Schema, _) => special("search_path", clause + 1),
         (Word::Xml, Word::Option) => special("xmloption", clause + 2),
-        _ if tokens.get(clause).is_some_and(|token| token.key == symbol("seed")) => special("seed", clause + 1),
+        _ if tokens.get(clause).is_some_and(|token| token.says(symbol("seed"))) => special("seed", clause + 1),
         _ => parameter(tokens, local, clause),
     }
 }
@@ -294,5 +294,5 @@ fn are_harmless(casts: &[Token]) -> bool {
 }
 
 fn is_text_or_bool(name: Token) -> bool {
-    [symbol("text"), symbol("varchar"), symbol("bool"), symbol("boolean")].contains(&name.key)
+    [symbol("text"), symbol("varchar"), symbol("bool"), symbol("boolean")].iter().any(|text| name.says(*text))
 }

@@ -192,7 +192,7 @@ fn is_option(token: Option<&Token>) -> bool {
 fn is_off(token: Option<&Token>) -> bool {
     token.is_some_and(|token| {
         token.word == Word::False
-            || token.key == symbol("off")
+            || token.says(symbol("off"))
             || token.len() == 1 && {
                 // `ANALYZE 0`: the only one-byte value that is neither a comma nor the closing parenthesis.
                 token.kind == crate::lexer::Kind::Number

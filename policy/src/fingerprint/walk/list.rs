@@ -2,6 +2,7 @@
 
 use super::{
     CAST, CLOSE, CLOSE_BRACKET, COMMA, Clause, DOT, Frame, MINUS, OPEN, OPEN_BRACKET, Walk, is_constant, kind_of,
+    number_of,
 };
 use crate::fingerprint::Compat;
 use crate::fingerprint::sink::{Form, Sink};
@@ -82,9 +83,7 @@ impl<S: Sink> Walk<'_, S> {
                 let start = minus.map_or(token.start, |minus| minus.start);
                 self.literals.push(Literal { span: Span { start, end: token.end }, kind: kind_of(token) });
             } else if token.kind == Kind::Parameter {
-                let digits = token.of(self.sql).get(1..).unwrap_or_default();
-                let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-                self.noticed.parameters = self.noticed.parameters.max(number);
+                self.noticed.parameters = self.noticed.parameters.max(number_of(token.of(self.sql)));
             }
         }
     }

@@ -2,7 +2,14 @@
 
 use super::{CAST, CLOSE, COMMA, DOT, MINUS, NOT_TYPES, OPEN, OTHERS, VALUE, Walk, is_constant, is_operand};
 use crate::fingerprint::sink::Sink;
-use crate::lexer::{Kind, Token, Word, swar, symbol};
+use crate::lexer::{Kind, Nature, Step, Token, Word, swar, symbol};
+
+const SYMBOL: Nature = Nature::new(Kind::Symbol, Word::None, Step::Plain);
+
+/// The nature of a word that is kept.
+const fn word(word: Word) -> Nature {
+    Nature::new(Kind::Word, word, Step::Plain)
+}
 
 impl<S: Sink> Walk<'_, S> {
     /// Whether a type's name stands before a string: `date '2026-01-01'`.
@@ -20,7 +27,7 @@ impl<S: Sink> Walk<'_, S> {
         self.at += 1;
         if let Some(string) = self.tokens.get(self.at).copied() {
             self.constant(string);
-            self.keep(Token { key: CAST, kind: Kind::Symbol, end: name.start + 2, ..name });
+            self.keep(Token { key: CAST, nature: SYMBOL, end: name.start + 2, ..name });
             if name.word == Word::Timestamptz { self.zoned(name) } else { self.keep(name) }
         }
     }
@@ -28,13 +35,16 @@ impl<S: Sink> Walk<'_, S> {
     /// Words that only spell out what is meant anyway, or that have a shorter spelling.
     #[cold]
     pub(super) fn spelling(&mut self, token: Token) {
-        let word = |ahead| self.peek(ahead).map_or((0, Word::None), |token| (token.key, token.word));
-        match (token.word, word(1), word(2)) {
+        let says = |ahead, word| self.peek(ahead).is_some_and(|token| token.says(word));
+        let word = |ahead| self.peek(ahead).map_or(Word::None, |token| token.word);
+        match token.word {
             // Which of the two values wins shows in nothing that is planned.
-            (Word::Overriding, _, (VALUE, _)) => self.at += 2,
-            (Word::Exclude, (_, Word::No), (OTHERS, _)) => self.at += 2,
-            (Word::Timestamp, (_, Word::With), (_, Word::Time)) if self.is_zoned_string() => self.zoned_string(token),
-            (Word::Timestamptz, _, _) => self.zoned(token),
+            Word::Overriding if says(2, VALUE) => self.at += 2,
+            Word::Exclude if word(1) == Word::No && says(2, OTHERS) => self.at += 2,
+            Word::Timestamp if word(1) == Word::With && word(2) == Word::Time && self.is_zoned_string() => {
+                self.zoned_string(token);
+            }
+            Word::Timestamptz => self.zoned(token),
             _ => self.keep(token),
         }
     }
@@ -49,7 +59,7 @@ impl<S: Sink> Walk<'_, S> {
         self.at += 4;
         if let Some(string) = self.tokens.get(self.at).copied() {
             self.constant(string);
-            self.keep(Token { key: CAST, kind: Kind::Symbol, end: name.start + 2, ..name });
+            self.keep(Token { key: CAST, nature: SYMBOL, end: name.start + 2, ..name });
             self.zoned(name);
         }
     }
@@ -57,9 +67,9 @@ impl<S: Sink> Walk<'_, S> {
     /// `timestamptz` in full.
     pub(super) fn zoned(&mut self, name: Token) {
         let end = name.start + "timestamp".len() as u32;
-        self.keep(Token { key: swar::word_key(b"timestamp"), end, word: Word::Timestamp, ..name });
-        for (key, word) in [(symbol("with"), Word::With), (symbol("time"), Word::Time), (symbol("zone"), Word::Zone)] {
-            self.keep(Token { key, end: name.start + 4, word, ..name });
+        self.keep(Token { key: swar::word_key(b"timestamp"), end, nature: word(Word::Timestamp), ..name });
+        for (key, it) in [(symbol("with"), Word::With), (symbol("time"), Word::Time), (symbol("zone"), Word::Zone)] {
+            self.keep(Token { key, end: name.start + 4, nature: word(it), ..name });
         }
     }
 
