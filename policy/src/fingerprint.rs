@@ -126,6 +126,11 @@ impl Analyser {
         &self.analysis
     }
 
+    /// The result of the last call of [`Self::analyse`].
+    pub fn last(&self) -> &Analysis {
+        &self.analysis
+    }
+
     /// As the function [`normalise`], in this analyser's grouping and its reading of backslashes: with
     /// `standard_conforming_strings` off, only this one hides what stands behind an escaped quote.
     pub fn normalise(&self, sql: &[u8]) -> String {
@@ -161,6 +166,7 @@ impl Analyser {
         let flags = flags_of(verb, noticed, tokens, literal_free);
         let second = noticed.session_call || noticed.statement_names;
         if second || flags.contains(Flags::SELECT_INTO) || !verb.class.is_planned() {
+            analysis.extracted = true;
             let arena = Arena(&mut analysis.arena);
             Extract { sql, tokens, effects: &mut analysis.effects, arena }.run(verb, flags);
         }

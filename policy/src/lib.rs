@@ -10,6 +10,7 @@ mod lexer;
 pub mod limits;
 pub mod memo;
 pub mod observe;
+pub mod skeleton;
 pub mod statement;
 pub mod suspects;
 pub mod tenant;

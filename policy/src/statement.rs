@@ -57,12 +57,21 @@ pub struct Analysis {
     pub body: Span,
     /// Decoded names and values that [`Text`] points into.
     pub(crate) arena: Vec<u8>,
+    /// Something was looked at a second time, with its constants.
+    pub(crate) extracted: bool,
 }
 
 impl Analysis {
     /// The decoded bytes behind a name or a value of an effect.
     pub fn text(&self, text: Text) -> &[u8] {
         self.arena.get(text.start as usize..text.end as usize).unwrap_or_default()
+    }
+
+    /// Whether nothing in it but [`Self::literals`] themselves depends on what its constants are: one statement that only
+    /// reads or writes rows, and calls nothing that changes its session.
+    pub fn is_simple(&self) -> bool {
+        let doubtful = Flags::OVERSIZE | Flags::UNTERMINATED;
+        self.parts.len() == 1 && !self.extracted && self.flags.intersection(doubtful) == Flags::NONE
     }
 
     /// What one of [`Self::parts`] leaves behind, in order.
@@ -95,6 +104,7 @@ impl Analysis {
         self.parameters = 0;
         self.body = Span::default();
         self.arena.clear();
+        self.extracted = false;
     }
 }
 

@@ -119,7 +119,7 @@ fn bits_of_short(rest: &[u8]) -> Bits {
 /// A bit for each flag, which is zero or one: eight at a time pushed together by a multiplication. What makes the flags is
 /// written for the compiler to do in vector registers.
 #[inline(always)]
-fn pushed(flags: &[u8; 64]) -> u64 {
+pub(crate) fn pushed(flags: &[u8; 64]) -> u64 {
     let (eights, _) = flags.as_chunks::<8>();
     eights.iter().rev().fold(0, |bits, flags| {
         let pushed = u64::from_le_bytes(*flags).wrapping_mul(0x0102_0408_1020_4080) >> 56;

@@ -11,6 +11,7 @@
 //! ```
 
 mod begin;
+pub mod brain;
 mod channels;
 pub mod ctl;
 mod effects;
@@ -315,7 +316,12 @@ impl Session {
         }
         let mut moved = self.flush_client(cx)?;
         moved |= self.pump_upstream(cx)?;
-        moved |= self.pump_client(cx)?;
+        let client_moved = self.pump_client(cx)?;
+        if !client_moved && self.is_quiet() {
+            // Its socket has just said that nothing is there: another look would hear the same.
+            return Ok(false);
+        }
+        moved |= client_moved;
         if self.lingers && self.streaming == 0 && self.lease.as_deref().is_some_and(|held| held.unsent.is_empty()) {
             self.lingers = false;
             self.after_replies(Instant::now())?;
@@ -325,6 +331,13 @@ impl Session {
             moved |= self.tell_heard(cx)?;
         }
         Ok(moved)
+    }
+
+    /// Only its client can move it.
+    #[inline]
+    fn is_quiet(&self) -> bool {
+        let notes = self.ctl.noted.get() || self.look_again || self.listening.is_some();
+        self.lease.is_none() && self.unsent.is_empty() && !self.lingers && !notes
     }
 
     fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {

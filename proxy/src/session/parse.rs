@@ -9,12 +9,13 @@ use wire::prepared::Presence;
 use wire::tag::TransactionStatus;
 use wire::view::Parse;
 
+use super::brain::{Look, MAX_UNNAMED, Sent};
 use super::names::Reach;
 use super::outbox::Outbox;
 use super::provide::write_parse;
 use super::request::malformed;
 use super::retry::Retry;
-use super::statement::{Look, MAX_UNNAMED, Prepared};
+use super::statement::Prepared;
 use super::translate::{Message, Next};
 use super::{End, Session};
 use crate::trouble::Trouble;
@@ -50,12 +51,12 @@ impl Session {
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = brain.look_at(parse.query, self.escapes, &mut upstream.work.samples);
+        let look = brain.look_at(parse.query, self.escapes, Sent::ToPrepare, &mut upstream.work.samples);
         upstream.work.samples.truncate(begin);
         if let Some(trouble) = self.refuses(upstream, &look) {
             return self.refuse_parse(upstream, outbox, message, trouble);
         }
-        let suspect = self.is_suspect(look.text.as_ref().map(|text| &text.inspected), &look.known, Some(parse.query));
+        let suspect = self.is_suspect(look.inspected(), &look.known, Some(parse.query));
         if suspect && let Some(trouble) = self.refuses_suspects() {
             return self.refuse_parse(upstream, outbox, message, trouble);
         }
@@ -205,7 +206,7 @@ impl Session {
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = brain.look_at(text, self.escapes, &mut upstream.work.samples);
+        let look = brain.look_at(text, self.escapes, Sent::ToPrepare, &mut upstream.work.samples);
         upstream.work.samples.truncate(begin);
         let prepared =
             Rc::new(Prepared::new(self.worker.shared.next_id(), &look, None, &[0, 0], self.tags(&look.comments)));

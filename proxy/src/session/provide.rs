@@ -9,9 +9,10 @@ use wire::prepared::{PREFIX, Presence, write_server_name};
 use wire::tag::{Frontend, Target, TransactionStatus};
 
 use super::Session;
+use super::brain::Look;
 use super::outbox::Outbox;
 use super::script::Script;
-use super::statement::{Look, Prepared};
+use super::statement::Prepared;
 use crate::schemas::Place;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 

@@ -6,8 +6,8 @@ use policy::verdict::Refusal;
 use wire::encode::frontend as ask;
 use wire::pipeline::{Awaited, Fate};
 
+use super::brain::Look;
 use super::outbox::Outbox;
-use super::statement::Look;
 use super::translate::{Message, Next};
 use super::{End, Session};
 use crate::trouble::Trouble;

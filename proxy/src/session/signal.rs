@@ -13,11 +13,12 @@ use tokio::sync::oneshot;
 use wire::frame;
 use wire::view::{self, Bind};
 
+use super::brain::Look;
 use super::listen::Enlisted;
 use super::names::Reach;
 use super::outbox::Outbox;
 use super::script::{Argument, Script, Signal};
-use super::statement::{Look, Prepared};
+use super::statement::Prepared;
 use super::work::Strike;
 use super::{End, Session};
 use crate::cancel::key::Layout;

@@ -1,35 +1,20 @@
-//! What one worker knows of the statements that pass: texts, shapes, prepared statements.
+//! Statements that pass: shapes, prepared ones, running ones.
 //!
-//! A text is looked at once. Seen again it is found in the memo; prepared, it is found by its name. What must be done
-//! about a statement beyond counting it stands in its [`Script`]; almost all have none.
+//! A text is looked at once ([`super::brain`]); prepared, it is found by its name. What must be done about a statement
+//! beyond counting it stands in its [`Script`]; almost all have none.
 
-use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use policy::comment::{Comments, strip_ends};
-use policy::fingerprint::{Analyser, Compat};
-use policy::memo::{Lookup, Memo};
 use policy::observe::ShapeFacts;
-use policy::statement::{Analysis, Class, Flags, LiteralKind};
-use rustc_hash::FxHashMap;
-use wire::params::Interner;
+use policy::statement::{Analysis, Class};
 use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::script::{self, Act, Script};
-use crate::schemas::Place;
-use crate::shared::Shared;
-use crate::telemetry::ring::push_literal;
+use super::brain::Look;
+use super::script::{Act, Script};
 use crate::telemetry::{Description, Interned, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry};
-
-/// Shapes kept per worker; beyond, the table begins anew.
-const MAX_SHAPES: usize = 20_000;
-/// Prepared statements kept per worker beyond those that clients hold.
-const MAX_PREPARED: usize = 20_000;
-/// Bytes that the texts of those may take.
-const MAX_PREPARED_BYTES: usize = 32 * 1024 * 1024;
 
 /// One kind of statement: what its fingerprint stands for.
 #[derive(Debug)]
@@ -49,6 +34,18 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Of an analysis; `text` is what operators see.
+    pub fn new(analysis: &Analysis, text: String) -> Self {
+        Self {
+            strict: analysis.strict,
+            class: analysis.class,
+            facts: ShapeFacts::new(analysis, &text),
+            text: text.into(),
+            meter: RefCell::default(),
+            columns: RefCell::default(),
+        }
+    }
+
     /// The counters of this statement for a tenant.
     #[inline]
     pub fn with_meter<R>(
@@ -128,31 +125,6 @@ impl Inspected {
     }
 }
 
-/// A text that is remembered because it came twice.
-#[derive(Debug)]
-pub struct Text {
-    known: Known,
-    /// Its constants, as events carry them.
-    literals: Box<[u8]>,
-    /// The statement that a Parse made of just this text.
-    prepared: OnceCell<Rc<Prepared>>,
-    /// The one that clients share who prepare it without a name, and the place of its last use.
-    shared: RefCell<Option<(Place, Rc<Prepared>)>>,
-    /// Whether it may run a function that changes its session.
-    pub inspected: Inspected,
-}
-
-/// A text looked at.
-#[derive(Debug)]
-pub struct Look<'a> {
-    /// What it is.
-    pub known: Known,
-    /// The comments at its ends.
-    pub comments: Comments<'a>,
-    /// The text itself, if it is remembered.
-    pub text: Option<Rc<Text>>,
-}
-
 /// A text prepared with certain parameter types.
 #[derive(Debug)]
 pub struct Prepared {
@@ -228,181 +200,6 @@ pub struct Running {
     pub resumed: bool,
 }
 
-/// The longest text of an unnamed statement that is kept for parsing it again, in bytes; see
-/// [`wire::prepared`]. Named ones are kept up to [`policy::statement::MAX_ANALYSED`].
-pub const MAX_UNNAMED: usize = 4 * 1024;
-
-/// What makes a prepared statement the same: its exact text, its types as on the wire, and what its names are looked up in.
-type TextAndTypes = (Box<[u8]>, Box<[u8]>, Place);
-
-/// One worker's knowledge of statements.
-#[derive(Debug)]
-pub struct Brain {
-    analyser: Analyser,
-    memo: Memo<Rc<Text>>,
-    shapes: FxHashMap<u64, Rc<Shape>>,
-    prepared: HashMap<TextAndTypes, Rc<Prepared>>,
-    prepared_bytes: usize,
-    /// One pointer per set of settings.
-    pub interner: Interner,
-}
-
-impl Brain {
-    /// Knows nothing yet.
-    pub fn new() -> Self {
-        Self {
-            analyser: Analyser::new(Compat::V15),
-            memo: Memo::new(),
-            shapes: FxHashMap::default(),
-            prepared: HashMap::new(),
-            prepared_bytes: 0,
-            interner: Interner::default(),
-        }
-    }
-
-    /// What `sql` is, read with backslash `escapes` in plain strings or without. Its constants are appended to `literals`,
-    /// as events carry them.
-    #[inline]
-    pub fn look_at<'a>(&mut self, sql: &'a [u8], escapes: bool, literals: &mut Vec<u8>) -> Look<'a> {
-        let (body, comments) = strip_ends(sql);
-        if escapes {
-            // Where a string ends depends on the setting: nothing is shared with sessions that read it otherwise.
-            self.analyser.set_standard_strings(false);
-            let known = self.analyse(body, literals);
-            self.analyser.set_standard_strings(true);
-            return Look { known, comments, text: None };
-        }
-        let admit = match self.memo.get(body) {
-            Lookup::Hit(text) => {
-                literals.extend_from_slice(&text.literals);
-                return Look { known: text.known.clone(), comments, text: Some(text.clone()) };
-            }
-            Lookup::Admit => true,
-            Lookup::Miss => false,
-        };
-        let begin = literals.len();
-        let known = self.analyse(body, literals);
-        let text = admit.then(|| {
-            let literals = literals.get(begin..).unwrap_or_default().into();
-            Rc::new(Text {
-                known: known.clone(),
-                literals,
-                prepared: OnceCell::new(),
-                shared: RefCell::default(),
-                inspected: Inspected::default(),
-            })
-        });
-        if let Some(text) = &text {
-            self.memo.insert(body, text.clone());
-        }
-        Look { known, comments, text }
-    }
-
-    /// What stands for a statement whose text was not seen: an empty one.
-    pub fn unknown(&mut self) -> Known {
-        self.analyse(b"", &mut Vec::new())
-    }
-
-    fn analyse(&mut self, sql: &[u8], literals: &mut Vec<u8>) -> Known {
-        let analysis = self.analyser.analyse(sql);
-        let strict = analysis.strict;
-        let reads = analysis.flags.contains(Flags::READ_ONLY);
-        let has_strings = analysis.literals.iter().any(|literal| literal.kind == LiteralKind::String);
-        let script = script::of(analysis, sql);
-        for literal in &analysis.literals {
-            if !push_literal(literals, literal.kind, literal.span.of(sql)) {
-                break;
-            }
-        }
-        let shape = match self.shapes.get(&strict) {
-            Some(shape) => shape.clone(),
-            None => {
-                let text = self.analyser.normalise(sql);
-                let shape = Rc::new(shape_of(self.analyser.analyse(sql), text));
-                if self.shapes.len() >= MAX_SHAPES {
-                    self.shapes.clear();
-                }
-                self.shapes.insert(shape.strict, shape.clone());
-                shape
-            }
-        };
-        Known { shape, script: script.map(Rc::new), reads, has_strings }
-    }
-
-    /// The prepared statement of a text with these types, the same for every client of every worker whose names are
-    /// looked up in the same place: a server that has taken a text under one search path may refuse it under another, and
-    /// what was prepared before a table changed is out of date.
-    pub fn prepare(
-        &mut self,
-        look: &Look<'_>,
-        parse: Parse<'_>,
-        place: Place,
-        tags: Tags,
-        shared: &Shared,
-    ) -> Rc<Prepared> {
-        let Parse { query, types, .. } = parse;
-        let key = (Box::from(query), Box::from(types), place);
-        if let Some(prepared) = self.prepared.get(&key) {
-            return prepared.clone();
-        }
-        let size = query.len() + types.len();
-        if self.prepared.len() >= MAX_PREPARED || self.prepared_bytes + size > MAX_PREPARED_BYTES {
-            self.prepared.retain(|_, prepared| Rc::strong_count(prepared) > 1);
-            self.prepared_bytes = self.prepared.keys().map(|(query, types, _)| query.len() + types.len()).sum();
-        }
-        let id = shared.statement_id(query, types, place);
-        let prepared = Prepared::new(id, look, Some(query), types, tags);
-        let prepared = Rc::new(Prepared { epoch: place.epoch, shared: true, ..prepared });
-        if self.prepared.len() < MAX_PREPARED && self.prepared_bytes + size <= MAX_PREPARED_BYTES {
-            self.prepared_bytes += size;
-            self.prepared.insert(key, prepared.clone());
-        }
-        prepared
-    }
-
-    /// The same for a text that is prepared without a name: found with the text where it was used last.
-    pub fn prepare_shared(
-        &mut self,
-        look: &Look<'_>,
-        parse: Parse<'_>,
-        place: Place,
-        tags: Tags,
-        shared: &Shared,
-    ) -> Rc<Prepared> {
-        let Some(text) = &look.text else { return self.prepare(look, parse, place, tags, shared) };
-        let mut last = text.shared.borrow_mut();
-        if let Some((known, prepared)) = &*last
-            && *known == place
-            && prepared.is_of(parse)
-        {
-            return prepared.clone();
-        }
-        let prepared = self.prepare(look, parse, place, tags, shared);
-        *last = Some((place, prepared.clone()));
-        prepared
-    }
-
-    /// The unnamed statement of a text: remembered with the text rather than in a table, so that texts which never come
-    /// again leave nothing behind.
-    #[inline]
-    pub fn prepare_unnamed(&mut self, look: &Look<'_>, parse: Parse<'_>, tags: Tags, shared: &Shared) -> Rc<Prepared> {
-        if let Some(known) = look.text.as_ref().and_then(|text| text.prepared.get())
-            && known.is_of(parse)
-        {
-            return known.clone();
-        }
-        let Parse { query, types, .. } = parse;
-        let kept = (query.len() <= MAX_UNNAMED).then_some(query);
-        let prepared = Rc::new(Prepared::new(shared.next_id(), look, kept, types, tags));
-        if let Some(text) = &look.text
-            && kept.is_some()
-        {
-            drop(text.prepared.set(prepared.clone()));
-        }
-        prepared
-    }
-}
-
 impl Running {
     /// It may end a session, its own among them.
     pub fn strikes(&self) -> bool {
@@ -440,12 +237,6 @@ impl Running {
     }
 }
 
-impl Default for Brain {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Prepared {
     /// Bytes that it takes in the name of each client that has it.
     pub fn bytes(&self) -> usize {
@@ -453,7 +244,7 @@ impl Prepared {
     }
 
     /// Whether a Parse asks for just this statement.
-    fn is_of(&self, parse: Parse<'_>) -> bool {
+    pub(super) fn is_of(&self, parse: Parse<'_>) -> bool {
         self.query.as_deref() == Some(parse.query) && *self.types == *parse.types
     }
 
@@ -474,16 +265,5 @@ impl Prepared {
             result: Cell::new(0),
             stale: Cell::new(false),
         }
-    }
-}
-
-fn shape_of(analysis: &Analysis, text: String) -> Shape {
-    Shape {
-        strict: analysis.strict,
-        class: analysis.class,
-        facts: ShapeFacts::new(analysis, &text),
-        text: text.into(),
-        meter: RefCell::default(),
-        columns: RefCell::default(),
     }
 }

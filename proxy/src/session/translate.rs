@@ -11,6 +11,7 @@ use wire::pipeline::{Awaited, Fate, Owed};
 use wire::tag::{Frontend, Target};
 use wire::view::{Bind, Execute, Named, function, query};
 
+use super::brain::Sent;
 use super::effects::is_of_large_objects;
 use super::listen::Enlisted;
 use super::names::Reach;
@@ -202,7 +203,7 @@ impl Session {
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = brain.look_at(sql, self.escapes, &mut upstream.work.samples);
+        let look = brain.look_at(sql, self.escapes, Sent::ToRun, &mut upstream.work.samples);
         if begin >= MAX_SAMPLES {
             upstream.work.samples.truncate(begin);
         }
@@ -220,7 +221,7 @@ impl Session {
             self.refuse_query(upstream, outbox, message, trouble)?;
             return Ok(Next::Go);
         }
-        let suspect = self.is_suspect(look.text.as_ref().map(|text| &text.inspected), &look.known, Some(sql));
+        let suspect = self.is_suspect(look.inspected(), &look.known, Some(sql));
         if suspect && let Some(trouble) = self.refuses_suspects() {
             self.refuse_query(upstream, outbox, message, trouble)?;
             return Ok(Next::Go);

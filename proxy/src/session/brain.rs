@@ -1,0 +1,313 @@
+//! What one worker knows of texts: what each is, and which statements were prepared of it.
+//!
+//! ```text
+//!            the same text ──► memo ─────────┐
+//!   text ──┤ other constants ─► its skeleton ├─► known: shape, script
+//!            neither ───────► analyser ──────┘
+//! ```
+//! A text is asked for in this order where a Parse will keep something with it. A Query keeps nothing: with constants in
+//! it, it is asked for by its skeleton at once, because it will hardly come a second time as it stands.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use policy::comment::{Comments, strip_ends};
+use policy::fingerprint::{Analyser, Compat};
+use policy::memo::{Lookup, Memo};
+use policy::skeleton::{Skeleton, Template};
+use policy::statement::{Flags, Literal, LiteralKind};
+use rustc_hash::FxHashMap;
+use wire::params::Interner;
+use wire::view::Parse;
+
+use super::script;
+use super::statement::{Inspected, Known, Prepared, Shape, Tags};
+use crate::schemas::Place;
+use crate::shared::Shared;
+use crate::telemetry::ring::push_literal;
+
+/// Shapes kept per worker; beyond, the table begins anew.
+const MAX_SHAPES: usize = 20_000;
+/// Prepared statements kept per worker beyond those that clients hold.
+const MAX_PREPARED: usize = 20_000;
+/// Bytes that the texts of those may take.
+const MAX_PREPARED_BYTES: usize = 32 * 1024 * 1024;
+/// The longest text of an unnamed statement that is kept for parsing it again, in bytes; see
+/// [`wire::prepared`]. Named ones are kept up to [`policy::statement::MAX_ANALYSED`].
+pub const MAX_UNNAMED: usize = 4 * 1024;
+
+/// What makes a prepared statement the same: its exact text, its types as on the wire, and what its names are looked up in.
+type TextAndTypes = (Box<[u8]>, Box<[u8]>, Place);
+
+/// A text that is remembered because it came twice.
+#[derive(Debug)]
+pub struct Text {
+    known: Known,
+    /// Its constants, as events carry them.
+    literals: Box<[u8]>,
+    /// The statement that a Parse made of just this text.
+    prepared: OnceCell<Rc<Prepared>>,
+    /// The one that clients share who prepare it without a name, and the place of its last use.
+    shared: RefCell<Option<(Place, Rc<Prepared>)>>,
+    /// Whether it may run a function that changes its session.
+    inspected: Inspected,
+}
+
+/// A text looked at.
+#[derive(Debug)]
+pub struct Look<'a> {
+    /// What it is.
+    pub known: Known,
+    /// The comments at its ends.
+    pub comments: Comments<'a>,
+    /// The text itself, if it is remembered.
+    pub text: Option<Rc<Text>>,
+    /// What is remembered of all texts that differ from it in their constants alone.
+    pattern: Option<Rc<Pattern>>,
+}
+
+impl Look<'_> {
+    /// Where it is remembered whether the text may run a function that changes its session.
+    #[inline]
+    pub fn inspected(&self) -> Option<&Inspected> {
+        let text = self.text.as_deref().map(|text| &text.inspected);
+        text.or(self.pattern.as_deref().map(|pattern| &pattern.inspected))
+    }
+}
+
+/// Texts that differ in their constants alone.
+#[derive(Debug)]
+struct Pattern {
+    known: Known,
+    template: Template,
+    inspected: Inspected,
+}
+
+/// What a text is sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// To be run, once.
+    ToRun,
+    /// To be prepared: it may be kept.
+    ToPrepare,
+}
+
+/// One worker's knowledge of statements.
+#[derive(Debug)]
+pub struct Brain {
+    analyser: Analyser,
+    memo: Memo<Rc<Text>>,
+    skeleton: Skeleton,
+    patterns: Memo<Rc<Pattern>>,
+    shapes: FxHashMap<u64, Rc<Shape>>,
+    prepared: HashMap<TextAndTypes, Rc<Prepared>>,
+    prepared_bytes: usize,
+    /// One pointer per set of settings.
+    pub interner: Interner,
+}
+
+impl Brain {
+    /// Knows nothing yet.
+    pub fn new() -> Self {
+        Self {
+            analyser: Analyser::new(Compat::V15),
+            memo: Memo::new(),
+            skeleton: Skeleton::default(),
+            patterns: Memo::new(),
+            shapes: FxHashMap::default(),
+            prepared: HashMap::new(),
+            prepared_bytes: 0,
+            interner: Interner::default(),
+        }
+    }
+
+    /// What `sql` is, read with backslash `escapes` in plain strings or without. Its constants are appended to `literals`,
+    /// as events carry them.
+    #[inline]
+    pub fn look_at<'a>(&mut self, sql: &'a [u8], escapes: bool, sent: Sent, literals: &mut Vec<u8>) -> Look<'a> {
+        let (body, comments) = strip_ends(sql);
+        let look = |known, text, pattern| Look { known, comments, text, pattern };
+        if escapes {
+            // Where a string ends depends on the setting: nothing is shared with sessions that read it otherwise.
+            self.analyser.set_standard_strings(false);
+            let known = self.analyse(body, literals);
+            self.analyser.set_standard_strings(true);
+            return look(known, None, None);
+        }
+        if sent == Sent::ToRun && self.has_constants(body) {
+            let (known, pattern) = self.by_skeleton(body, literals);
+            return look(known, None, pattern);
+        }
+        let admit = match self.memo.get(body) {
+            Lookup::Hit(text) => {
+                literals.extend_from_slice(&text.literals);
+                return look(text.known.clone(), Some(text.clone()), None);
+            }
+            Lookup::Admit => true,
+            Lookup::Miss => false,
+        };
+        let begin = literals.len();
+        let (known, pattern) = match sent == Sent::ToPrepare && self.has_constants(body) {
+            true => self.by_skeleton(body, literals),
+            false => (self.analyse(body, literals), None),
+        };
+        let text = admit.then(|| {
+            let literals = literals.get(begin..).unwrap_or_default().into();
+            Rc::new(Text {
+                known: known.clone(),
+                literals,
+                prepared: OnceCell::new(),
+                shared: RefCell::default(),
+                inspected: Inspected::default(),
+            })
+        });
+        if let Some(text) = &text {
+            self.memo.insert(body, text.clone());
+        }
+        look(known, text, pattern)
+    }
+
+    /// Whether `body` has a skeleton that is not the text itself. It is read if so.
+    #[inline]
+    fn has_constants(&mut self, body: &[u8]) -> bool {
+        self.skeleton.read(body) && !self.skeleton.slots().is_empty()
+    }
+
+    /// What the text is that the skeleton was read from.
+    #[inline]
+    fn by_skeleton(&mut self, body: &[u8], literals: &mut Vec<u8>) -> (Known, Option<Rc<Pattern>>) {
+        let admit = match self.patterns.get(self.skeleton.text()) {
+            Lookup::Hit(pattern) => {
+                push_literals(literals, pattern.template.literals(self.skeleton.slots()), body);
+                return (pattern.known.clone(), Some(pattern.clone()));
+            }
+            Lookup::Admit => true,
+            Lookup::Miss => false,
+        };
+        let known = self.analyse(body, literals);
+        let template = admit.then(|| Template::of(self.analyser.last(), self.skeleton.slots())).flatten();
+        let pattern = template.map(|template| {
+            let pattern = Rc::new(Pattern { known: known.clone(), template, inspected: Inspected::default() });
+            self.patterns.insert(self.skeleton.text(), pattern.clone());
+            pattern
+        });
+        (known, pattern)
+    }
+
+    /// What stands for a statement whose text was not seen: an empty one.
+    pub fn unknown(&mut self) -> Known {
+        self.analyse(b"", &mut Vec::new())
+    }
+
+    fn analyse(&mut self, sql: &[u8], literals: &mut Vec<u8>) -> Known {
+        let analysis = self.analyser.analyse(sql);
+        let strict = analysis.strict;
+        let reads = analysis.flags.contains(Flags::READ_ONLY);
+        let has_strings = analysis.literals.iter().any(|literal| literal.kind == LiteralKind::String);
+        let script = script::of(analysis, sql);
+        push_literals(literals, analysis.literals.iter().copied(), sql);
+        let shape = match self.shapes.get(&strict) {
+            Some(shape) => shape.clone(),
+            None => {
+                let text = self.analyser.normalise(sql);
+                let shape = Rc::new(Shape::new(self.analyser.analyse(sql), text));
+                if self.shapes.len() >= MAX_SHAPES {
+                    self.shapes.clear();
+                }
+                self.shapes.insert(shape.strict, shape.clone());
+                shape
+            }
+        };
+        Known { shape, script: script.map(Rc::new), reads, has_strings }
+    }
+
+    /// The prepared statement of a text with these types, the same for every client of every worker whose names are
+    /// looked up in the same place: a server that has taken a text under one search path may refuse it under another, and
+    /// what was prepared before a table changed is out of date.
+    pub fn prepare(
+        &mut self,
+        look: &Look<'_>,
+        parse: Parse<'_>,
+        place: Place,
+        tags: Tags,
+        shared: &Shared,
+    ) -> Rc<Prepared> {
+        let Parse { query, types, .. } = parse;
+        let key = (Box::from(query), Box::from(types), place);
+        if let Some(prepared) = self.prepared.get(&key) {
+            return prepared.clone();
+        }
+        let size = query.len() + types.len();
+        if self.prepared.len() >= MAX_PREPARED || self.prepared_bytes + size > MAX_PREPARED_BYTES {
+            self.prepared.retain(|_, prepared| Rc::strong_count(prepared) > 1);
+            self.prepared_bytes = self.prepared.keys().map(|(query, types, _)| query.len() + types.len()).sum();
+        }
+        let id = shared.statement_id(query, types, place);
+        let prepared = Prepared::new(id, look, Some(query), types, tags);
+        let prepared = Rc::new(Prepared { epoch: place.epoch, shared: true, ..prepared });
+        if self.prepared.len() < MAX_PREPARED && self.prepared_bytes + size <= MAX_PREPARED_BYTES {
+            self.prepared_bytes += size;
+            self.prepared.insert(key, prepared.clone());
+        }
+        prepared
+    }
+
+    /// The same for a text that is prepared without a name: found with the text where it was used last.
+    pub fn prepare_shared(
+        &mut self,
+        look: &Look<'_>,
+        parse: Parse<'_>,
+        place: Place,
+        tags: Tags,
+        shared: &Shared,
+    ) -> Rc<Prepared> {
+        let Some(text) = &look.text else { return self.prepare(look, parse, place, tags, shared) };
+        let mut last = text.shared.borrow_mut();
+        if let Some((known, prepared)) = &*last
+            && *known == place
+            && prepared.is_of(parse)
+        {
+            return prepared.clone();
+        }
+        let prepared = self.prepare(look, parse, place, tags, shared);
+        *last = Some((place, prepared.clone()));
+        prepared
+    }
+
+    /// The unnamed statement of a text: remembered with the text rather than in a table, so that texts which never come
+    /// again leave nothing behind.
+    #[inline]
+    pub fn prepare_unnamed(&mut self, look: &Look<'_>, parse: Parse<'_>, tags: Tags, shared: &Shared) -> Rc<Prepared> {
+        if let Some(known) = look.text.as_ref().and_then(|text| text.prepared.get())
+            && known.is_of(parse)
+        {
+            return known.clone();
+        }
+        let Parse { query, types, .. } = parse;
+        let kept = (query.len() <= MAX_UNNAMED).then_some(query);
+        let prepared = Rc::new(Prepared::new(shared.next_id(), look, kept, types, tags));
+        if let Some(text) = &look.text
+            && kept.is_some()
+        {
+            drop(text.prepared.set(prepared.clone()));
+        }
+        prepared
+    }
+}
+
+impl Default for Brain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Appends constants as events carry them, as far as there is room.
+#[inline]
+fn push_literals(section: &mut Vec<u8>, literals: impl Iterator<Item = Literal>, sql: &[u8]) {
+    for literal in literals {
+        if !push_literal(section, literal.kind, literal.span.of(sql)) {
+            break;
+        }
+    }
+}
