@@ -97,6 +97,7 @@ fn flat(settings: &Settings) -> Flat {
     put(&["observe", "statements"], settings.observe.statements.to_string());
     put(&["observe", "n_plus_one"], settings.observe.n_plus_one.to_string());
     put(&["observe", "profile"], format!("{:?}", settings.observe.profile));
+    put(&["observe", "events_per_second"], settings.observe.events_per_second.to_string());
     put(&["observe", "max_fingerprints"], settings.observe.max_fingerprints.to_string());
     put(&["observe", "samples"], settings.observe.samples.to_string());
     put(&["slow_log", "threshold"], shown_limit(settings.slow_log.threshold));

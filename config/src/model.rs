@@ -229,6 +229,8 @@ pub struct Observe {
     pub n_plus_one: bool,
     /// Thresholds of the detector.
     pub profile: Profile,
+    /// Statements that each worker hands to the detector in a second; in windows of 2 s, from the beginning of each.
+    pub events_per_second: u32,
     /// Fingerprints kept per worker; the rest share one row.
     pub max_fingerprints: usize,
     /// Show example literals in findings and logs. Off unless an operator asks.

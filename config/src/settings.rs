@@ -259,6 +259,7 @@ impl Builder<'_> {
             statements,
             n_plus_one: n_plus_one && statements,
             profile,
+            events_per_second: self.count(&["observe", "events_per_second"]) as u32,
             max_fingerprints: self.count(&["observe", "max_fingerprints"]),
             samples: self.flag(&["observe", "samples"]),
         }

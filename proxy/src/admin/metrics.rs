@@ -317,6 +317,8 @@ pub const FAMILIES: &[Family] = &[
         S::Worker(|worker| worker.stolen as f64)),
     family("pgweir_events_dropped_total", Counter, "Events that found no room on their way to the analyst.", WORKER,
         S::Worker(|worker| worker.events_dropped as f64)),
+    family("pgweir_events_skipped_total", Counter, "Events beyond `observe.events_per_second`, not looked at by the analyst.", WORKER,
+        S::Worker(|worker| worker.events_skipped as f64)),
 
     family("pgweir_listen_connections", Gauge, "Connections that listen for clients that give theirs back.", &[],
         S::Listen(|listen| level(listen.connections))),

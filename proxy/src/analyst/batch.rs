@@ -9,6 +9,8 @@ const KEPT: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     events: Vec<Entry>,
+    /// Starts and places in `events`.
+    order: Vec<(u64, u32)>,
     bytes: Vec<u8>,
 }
 
@@ -34,9 +36,11 @@ impl Batch {
 
     /// Hands out every event in the order of starts, and empties and wipes the batch.
     pub(super) fn each_by_time(&mut self, mut each: impl FnMut(&Event<'_>)) {
-        // Stable: what one connection began in the same µs stays in its order.
-        self.events.sort_by_key(|entry| entry.header.start_us);
-        for entry in &self.events {
+        // What one connection began in the same µs stays in its order.
+        self.order.clear();
+        self.order.extend(self.events.iter().zip(0..).map(|(entry, place)| (entry.header.start_us, place)));
+        self.order.sort_unstable();
+        for entry in self.order.iter().filter_map(|(_, place)| self.events.get(*place as usize)) {
             let mut rest = self.bytes.get(entry.start..).unwrap_or_default();
             let [parameters, literals, rows] = entry.lengths.map(|length| {
                 let (part, behind) = rest.split_at_checked(length).unwrap_or_default();
@@ -50,6 +54,7 @@ impl Batch {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         self.events.shrink_to(KEPT / size_of::<Entry>());
+        self.order.shrink_to(KEPT / size_of::<Entry>());
     }
 }
 

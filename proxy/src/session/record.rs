@@ -8,8 +8,9 @@ use wire::frame;
 use wire::view::{self, Bind, Columns};
 
 use super::Session;
+use super::brain::Look;
 use super::script::Script;
-use super::statement::{Look, Prepared, Running, Tags};
+use super::statement::{Prepared, Running, Tags};
 use super::verify::result_of;
 use super::work::{MAX_SAMPLES, Portal};
 use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, Sqlstate};
@@ -160,17 +161,20 @@ impl Session {
     /// The columns of a result have been described, for the statement that runs or one that is being described.
     pub(super) fn on_columns(&mut self, upstream: &mut Upstream, message: &[u8], describing: bool) {
         let body = message.get(frame::HEAD..).unwrap_or_default();
-        let telemetry = self.worker.shared.telemetry.clone();
+        let worker = self.worker.clone();
+        let telemetry = &worker.shared.telemetry;
         if describing {
             if let Some(Some(prepared)) = upstream.work.describing.pop_front() {
-                let parameters = prepared.parameters.borrow().clone();
-                let describe = || telemetry.description(description(parameters, body));
+                let describe = || telemetry.description(description(prepared.parameters.borrow().clone(), body));
                 prepared.columns.set(prepared.known.shape.columns(body, describe));
-                prepared.told(result_of(body));
+                if prepared.result.get() == 0 {
+                    prepared.told(result_of(body));
+                }
                 // An Execute that was sent in the same request knows only now.
-                for running in &mut upstream.work.running {
+                let columns = prepared.columns.get();
+                for running in upstream.work.running.iter_mut().filter(|running| running.columns != columns) {
                     if running.prepared.as_ref().is_some_and(|other| Rc::ptr_eq(other, &prepared)) {
-                        running.columns = prepared.columns.get();
+                        running.columns = columns;
                     }
                 }
             }
@@ -229,6 +233,12 @@ impl Session {
             meter.statement_id()
         });
         let slow = self.slow_threshold_us().is_some_and(|slow| finished.total_us() >= slow);
+        // What nobody would look at is not put together.
+        let urgent = slow || sqlstate.is_some();
+        let admitted = || observe.n_plus_one && telemetry.events.admits(end_us, observe.events_per_second);
+        if !urgent && !admitted() {
+            return;
+        }
         let flags = EventFlags::default()
             .with_if(EventFlags::SLOW, slow)
             .with_if(EventFlags::EXTENDED, running.extended)

@@ -204,7 +204,7 @@ impl Telemetry {
     /// ring waits for the analyst. `name` is a metric label: `0`, `1`, … for workers, `control` for the control thread.
     pub fn worker(self: &Arc<Self>, name: &str) -> WorkerTelemetry {
         let (events, reader) = ring::ring(self.bounds.ring_bytes);
-        let shared = Arc::new(WorkerShared::new(name, events.dropped()));
+        let shared = Arc::new(WorkerShared::new(name, events.dropped(), events.skipped()));
         lock(&self.workers).push(Arc::clone(&shared));
         lock(&self.new_readers).push(reader);
         WorkerTelemetry::new(Arc::clone(self), shared, events)

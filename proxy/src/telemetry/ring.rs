@@ -10,6 +10,7 @@
 //!   read ─────┘ (by the analyst, after it has copied the record)
 //! ```
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,6 +28,10 @@ pub const MAX_PARAMETERS: usize = 256;
 pub const MAX_LITERALS: usize = 256;
 /// Bytes kept of one result's rows; the rest is cut and the flags say so.
 pub const MAX_ROWS: usize = 4 * 1024;
+
+/// A budget of events is given out for so long at a time. What is looked at then is looked at without a gap from the
+/// beginning of each such window: a loop shows as a whole or not at all, and no transaction's end is missed in between.
+pub const WINDOW_US: u64 = 2_000_000;
 
 /// Words before the payload.
 const HEAD: usize = 12;
@@ -111,7 +116,9 @@ pub struct EventHeader {
 pub struct EventWriter {
     ring: Arc<Ring>,
     /// The reader's position when it was last looked at; it only moves on.
-    read_seen: std::cell::Cell<u64>,
+    read_seen: Cell<u64>,
+    /// The window that an event was last admitted in, and the events admitted in it.
+    window: Cell<(u64, u64)>,
     one_thread: PhantomData<Rc<()>>,
 }
 
@@ -152,6 +159,7 @@ struct Ring {
     /// Words read since the start.
     read: Padded,
     dropped: Arc<AtomicU64>,
+    skipped: Arc<AtomicU64>,
     reader: OnceLock<Thread>,
 }
 
@@ -160,12 +168,12 @@ struct Ring {
 #[repr(align(128))]
 struct Padded(AtomicU64);
 
-/// How many events a ring dropped, for whoever shows it.
+/// How many events a ring dropped, or never saw, for whoever shows it.
 #[derive(Debug, Clone)]
 pub struct Dropped(Arc<AtomicU64>);
 
 impl Dropped {
-    /// Events that found no room.
+    /// How many so far.
     pub fn count(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -179,13 +187,30 @@ pub fn ring(bytes: usize) -> (EventWriter, EventReader) {
         written: Padded::default(),
         read: Padded::default(),
         dropped: Arc::default(),
+        skipped: Arc::default(),
         reader: OnceLock::new(),
     });
     let reader = EventReader { ring: Arc::clone(&ring), words: Vec::with_capacity(LONGEST), bytes: Vec::new() };
-    (EventWriter { ring, read_seen: std::cell::Cell::new(0), one_thread: PhantomData }, reader)
+    (EventWriter { ring, read_seen: Cell::new(0), window: Cell::default(), one_thread: PhantomData }, reader)
 }
 
 impl EventWriter {
+    /// Whether an event that ended at `end_us` is within a budget of so many a second. One that is not is counted, and
+    /// need not be put together: analysis takes a bounded share of the processor, however much traffic there is.
+    #[inline]
+    pub fn admits(&self, end_us: u64, per_second: u32) -> bool {
+        let now = end_us / WINDOW_US;
+        let (window, admitted) = self.window.get();
+        let admitted = if window == now { admitted } else { 0 };
+        let admits = admitted < u64::from(per_second) * (WINDOW_US / 1_000_000);
+        if admits {
+            self.window.set((now, admitted + 1));
+        } else {
+            self.ring.skipped.store(self.ring.skipped.load(Relaxed) + 1, Relaxed);
+        }
+        admits
+    }
+
     /// Hands one event to the analyst: never waits, never allocates. `false`: no room, dropped and counted.
     ///
     /// What is too long is cut: rows after a whole one, constants not at all ([`push_literal`] keeps the bound).
@@ -217,6 +242,11 @@ impl EventWriter {
     /// The count of dropped events, readable from anywhere.
     pub fn dropped(&self) -> Dropped {
         Dropped(Arc::clone(&self.ring.dropped))
+    }
+
+    /// The count of events beyond the budget, readable from anywhere.
+    pub fn skipped(&self) -> Dropped {
+        Dropped(Arc::clone(&self.ring.skipped))
     }
 
     #[inline]

@@ -181,6 +181,8 @@ pub struct WorkerRow {
     pub stolen: u64,
     /// Events that found no room on their way to the analyst.
     pub events_dropped: u64,
+    /// Events beyond `observe.events_per_second`: counted as statements, but not looked at by the analyst.
+    pub events_skipped: u64,
 }
 
 /// Errors of one kind.
@@ -295,6 +297,7 @@ impl Telemetry {
             protocol_violations: worker.load.protocol_violations.value(),
             stolen: worker.load.stolen.value(),
             events_dropped: worker.dropped.count(),
+            events_skipped: worker.skipped.count(),
         };
         self.each_worker().iter().map(row).collect()
     }

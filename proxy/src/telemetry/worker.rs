@@ -37,6 +37,7 @@ pub(crate) struct WorkerShared {
     pub(super) name: Box<str>,
     pub(super) load: WorkerLoad,
     pub(super) dropped: Dropped,
+    pub(super) skipped: Dropped,
     pub(super) statements: Mutex<Vec<Arc<StatementCell>>>,
     pub(super) pools: Mutex<Vec<Arc<PoolEntry>>>,
     pub(super) errors: Mutex<ErrorTable<u64>>,
@@ -100,11 +101,12 @@ impl<K: Eq + std::hash::Hash> ErrorTable<K> {
 }
 
 impl WorkerShared {
-    pub(super) fn new(name: &str, dropped: Dropped) -> Self {
+    pub(super) fn new(name: &str, dropped: Dropped, skipped: Dropped) -> Self {
         Self {
             name: name.into(),
             load: WorkerLoad::default(),
             dropped,
+            skipped,
             statements: Mutex::default(),
             pools: Mutex::default(),
             errors: Mutex::default(),

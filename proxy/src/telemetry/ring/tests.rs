@@ -122,3 +122,15 @@ fn literals_come_back_and_stop_at_the_bound() {
         assert!(literals(&section[..cut]).count() <= 3);
     }
 }
+
+#[test]
+fn a_budget_is_given_out_from_the_beginning_of_each_window() {
+    let (writer, _reader) = ring(0);
+    let admitted = |from: u64, to: u64| (from..to).filter(|end_us| writer.admits(*end_us, 100)).collect::<Vec<_>>();
+    assert_eq!(admitted(0, 1_000), (0..200).collect::<Vec<_>>());
+    assert_eq!(admitted(WINDOW_US - 10, WINDOW_US + 300), (WINDOW_US..WINDOW_US + 200).collect::<Vec<_>>());
+    assert_eq!(writer.skipped().count(), 800 + 10 + 100);
+    assert_eq!(writer.dropped().count(), 0);
+    // After a long pause, as at the beginning.
+    assert_eq!(admitted(10 * WINDOW_US + 7, 10 * WINDOW_US + 8).len(), 1);
+}
