@@ -171,6 +171,7 @@ fn settings(upstream: SocketAddr) -> Settings {
             statements: true,
             n_plus_one: true,
             profile: Profile::Production,
+            events_per_second: 5000,
             max_fingerprints: 1000,
             samples: false,
         },

@@ -70,6 +70,7 @@ fn settings(settings: &Settings) -> Value {
                 Profile::Development => "development",
                 Profile::Production => "production",
             },
+            "events_per_second": settings.observe.events_per_second,
             "max_fingerprints": settings.observe.max_fingerprints,
             "samples": settings.observe.samples,
         },

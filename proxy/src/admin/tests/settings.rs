@@ -80,6 +80,7 @@ pub(super) fn settings() -> Settings {
             statements: true,
             n_plus_one: true,
             profile: config::Profile::Production,
+            events_per_second: 5_000,
             max_fingerprints: 5_000,
             samples: false,
         },

@@ -1,0 +1,173 @@
+//! What a query costs where it can be counted exactly: system calls on sockets, and allocations.
+//!
+//! Nothing else runs in this process: its allocator counts, and so do its `send` and `recv`, which stand in for the C
+//! library's. Counts are kept thread by thread, so that a worker's are told from those of the test's own clients.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use integration_tests::{Cluster, Proxy, RawClient, frontend};
+
+/// What one thread has done.
+#[derive(Debug)]
+struct Thread {
+    id: AtomicI32,
+    allocations: AtomicU64,
+    sends: AtomicU64,
+    receives: AtomicU64,
+}
+
+const THREADS: usize = 256;
+static SEEN: [Thread; THREADS] = [const {
+    Thread {
+        id: AtomicI32::new(0),
+        allocations: AtomicU64::new(0),
+        sends: AtomicU64::new(0),
+        receives: AtomicU64::new(0),
+    }
+}; THREADS];
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// This thread's counts; those of threads beyond the table share its last place.
+fn own() -> &'static Thread {
+    thread_local! { static PLACE: Cell<usize> = const { Cell::new(usize::MAX) } }
+    // A thread may allocate while it ends, when its place is gone.
+    let place = PLACE.try_with(|place| {
+        if place.get() == usize::MAX {
+            place.set(NEXT.fetch_add(1, Relaxed).min(THREADS - 1));
+            // SAFETY: the call takes nothing and touches no memory of ours.
+            let id = unsafe { libc::gettid() };
+            SEEN[place.get()].id.store(id, Relaxed);
+        }
+        place.get()
+    });
+    &SEEN[place.unwrap_or(THREADS - 1)]
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        own().allocations.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above, and all memory comes from `System`.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        own().allocations.fetch_add(1, Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// What the standard library calls to write to a socket.
+///
+/// # Safety
+/// As of the C library's function.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn send(socket: c_int, bytes: *const c_void, length: usize, flags: c_int) -> isize {
+    own().sends.fetch_add(1, Relaxed);
+    let nowhere = std::ptr::null::<c_void>();
+    // SAFETY: this is what `send` is: `sendto` without an address. The caller vouches for `bytes` and `length`.
+    unsafe { libc::syscall(libc::SYS_sendto, socket, bytes, length, flags, nowhere, 0) as isize }
+}
+
+/// What the standard library calls to read from a socket.
+///
+/// # Safety
+/// As of the C library's function.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn recv(socket: c_int, bytes: *mut c_void, length: usize, flags: c_int) -> isize {
+    own().receives.fetch_add(1, Relaxed);
+    let nowhere = std::ptr::null::<c_void>();
+    // SAFETY: this is what `recv` is: `recvfrom` without an address. The caller vouches for `bytes` and `length`.
+    unsafe { libc::syscall(libc::SYS_recvfrom, socket, bytes, length, flags, nowhere, nowhere) as isize }
+}
+
+/// Allocations, sends and receives of the only worker so far.
+fn worker() -> [u64; 3] {
+    let named = |thread: &&Thread| {
+        let name = std::fs::read_to_string(format!("/proc/self/task/{}/comm", thread.id.load(Relaxed)));
+        name.is_ok_and(|name| name.trim() == "worker-0")
+    };
+    let thread = SEEN.iter().find(named).unwrap_or_else(|| panic!("no thread is called worker-0"));
+    [&thread.allocations, &thread.sends, &thread.receives].map(|count| count.load(Relaxed))
+}
+
+/// One round trip, as its client sends it.
+type Request<'a> = dyn Fn(u64) -> Vec<u8> + 'a;
+
+/// Runs `rounds` requests in turn over all clients.
+fn run(clients: &mut [RawClient], request: &Request<'_>, rounds: u64) {
+    for round in 0..rounds {
+        let client = &mut clients[round as usize % 4];
+        let reply = client.say(request(round)).send().reply();
+        assert_eq!(reply.rows().len(), 1, "{reply:?}");
+    }
+}
+
+#[test]
+fn a_query_costs_two_sends_two_receives_and_no_allocation() {
+    const ROUNDS: u64 = 2_000;
+    let cluster = Cluster::shared();
+    let database = cluster.fresh_database();
+    cluster.run(
+        &database,
+        "CREATE TABLE accounts (aid int primary key, abalance int); \
+        INSERT INTO accounts SELECT n, 0 FROM generate_series(1, 10000) AS n; VACUUM ANALYZE accounts",
+    );
+    let proxy = Proxy::before(cluster.address())
+        .size(2)
+        .with(|settings| {
+            settings.workers = 1;
+            settings.slow_log.threshold = Some(Duration::from_secs(60));
+        })
+        .start();
+    let mut clients: Vec<_> = (0..4).map(|_| RawClient::login(proxy.address(), cluster.user(), &database)).collect();
+    for client in &mut clients {
+        let prepare =
+            [frontend::parse("by_id", "SELECT abalance FROM accounts WHERE aid = $1", &[23]), frontend::sync()];
+        client.say(prepare.concat()).send().reply();
+    }
+    let id = |round: u64| (round * 7919 % 10_000 + 1).to_string();
+    let ending = [frontend::describe(b'P', ""), frontend::execute("", 0), frontend::sync()].concat();
+    let bound = |statement: &str, round: u64| {
+        [frontend::bind("", statement, &[Some(id(round).as_bytes())]), ending.clone()].concat()
+    };
+    let simple = |round: u64| frontend::query(format!("SELECT abalance FROM accounts WHERE aid = {};", id(round)));
+    let repeated = |_: u64| frontend::query("SELECT abalance FROM accounts WHERE aid = 17");
+    let extended = |round: u64| {
+        [frontend::parse("", "SELECT abalance FROM accounts WHERE aid = $1", &[]), bound("", round)].concat()
+    };
+    let prepared = |round: u64| bound("by_id", round);
+    let ways: [(&str, &Request<'_>); 4] = [
+        ("simple, other constants each time", &simple),
+        ("simple, the same text", &repeated),
+        ("extended", &extended),
+        ("prepared", &prepared),
+    ];
+    for (way, request) in ways {
+        run(&mut clients, request, 500);
+        let before = worker();
+        run(&mut clients, request, ROUNDS);
+        let after = worker();
+        let [allocations, sends, receives] = [0, 1, 2].map(|count| after[count] - before[count]);
+        println!("{way}: {allocations} allocations, {sends} sends, {receives} receives in {ROUNDS} queries");
+        assert_eq!((sends, receives), (2 * ROUNDS, 2 * ROUNDS), "{way}");
+        assert_eq!(allocations, 0, "{way}");
+    }
+}
