@@ -125,11 +125,13 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
     const ROUNDS: u64 = 2_000;
     let cluster = Cluster::shared();
     let database = cluster.fresh_database();
-    cluster.run(
-        &database,
-        "CREATE TABLE accounts (aid int primary key, abalance int); \
-        INSERT INTO accounts SELECT n, 0 FROM generate_series(1, 10000) AS n; VACUUM ANALYZE accounts",
-    );
+    for sql in [
+        "CREATE TABLE accounts (aid int primary key, abalance int)",
+        "INSERT INTO accounts SELECT n, 0 FROM generate_series(1, 10000) AS n",
+        "VACUUM ANALYZE accounts",
+    ] {
+        cluster.run(&database, sql);
+    }
     let proxy = Proxy::before(cluster.address())
         .size(2)
         .with(|settings| {
@@ -137,7 +139,7 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
             settings.slow_log.threshold = Some(Duration::from_secs(60));
         })
         .start();
-    let mut clients: Vec<_> = (0..4).map(|_| RawClient::login(proxy.address(), cluster.user(), &database)).collect();
+    let mut clients: Vec<_> = (0..4).map(|_| RawClient::login(proxy.address(), "postgres", &database)).collect();
     for client in &mut clients {
         let prepare =
             [frontend::parse("by_id", "SELECT abalance FROM accounts WHERE aid = $1", &[23]), frontend::sync()];
@@ -163,6 +165,7 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
     for (way, request) in ways {
         run(&mut clients, request, 500);
         let before = worker();
+        assert!(before.iter().all(|count| *count > 0), "nothing is counted: {before:?}");
         run(&mut clients, request, ROUNDS);
         let after = worker();
         let [allocations, sends, receives] = [0, 1, 2].map(|count| after[count] - before[count]);

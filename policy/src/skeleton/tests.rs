@@ -185,6 +185,7 @@ fn what_depends_on_its_constants_has_no_template() {
         "select 1; select 2",
         "notify a, 'b'",
         "select pg_terminate_backend(17)",
+        "select pg_notify('a', 'b')",
         "listen a1",
     ] {
         assert_eq!(template(sql), None, "{sql}");
