@@ -6,9 +6,14 @@
 //! Rates and latencies are pgbench's own; processor time is what the kernel accounted to the pooler's process while
 //! pgbench ran. Nothing is subtracted, scaled or left out.
 
+pub mod bulk;
+pub mod chart;
+pub mod check;
+pub mod idle;
 pub mod machine;
 pub mod options;
 pub mod pgbench;
+pub mod report;
 pub mod table;
 pub mod ways;
 
@@ -51,10 +56,10 @@ pub struct Load {
 /// Server connections that a pooler may open.
 pub const UPSTREAMS: usize = 20;
 
-/// Every load: fewer clients than upstreams, and several times as many.
+/// Every load: one client for its latency, fewer clients than upstreams, and several times as many.
 pub fn loads() -> Vec<Load> {
     let of = |clients| Mode::ALL.into_iter().map(move |mode| Load { clients, mode });
-    of(16).chain(of(64)).collect()
+    std::iter::once(Load { clients: 1, mode: Mode::Simple }).chain(of(16)).chain(of(64)).collect()
 }
 
 /// What one run of pgbench gave.

@@ -13,24 +13,48 @@ pub struct Options {
     pub rounds: usize,
     /// Seconds of each run of pgbench.
     pub seconds: u64,
-    /// The page whose table is replaced; `None`: print only.
+    /// The page whose table is replaced, with a chart and the figures beside it; `None`: print only.
     pub write: Option<PathBuf>,
+    /// A promise that is missed is a failure.
+    pub check: bool,
+    /// Loads of pgbench, idle clients, large flows: which are measured.
+    pub parts: Vec<Part>,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `pgbench --select-only`.
+    Loads,
+    /// Idle clients.
+    Idle,
+    /// Large flows.
+    Bulk,
+}
+
+impl Part {
+    /// All of them, by the names that the command line has for them.
+    pub const ALL: [(&str, Self); 3] = [("loads", Self::Loads), ("idle", Self::Idle), ("bulk", Self::Bulk)];
 }
 
 /// How to call it.
-pub const USAGE: &str = "usage: bench --pgweir PATH [--rounds 3] [--seconds 5] [--write docs/benchmarks.md]";
+pub const USAGE: &str = "usage: bench --pgweir PATH [--rounds 3] [--seconds 5] [--parts loads,idle,bulk] [--check] \
+    [--write docs/benchmarks.md]";
 
 impl Options {
     /// Reads the arguments behind the program's name.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Outcome<Self> {
         let mut arguments = arguments.into_iter();
-        let (mut pgweir, mut rounds, mut seconds, mut write) = (None, 3, 5, None);
+        let (mut pgweir, mut rounds, mut seconds, mut write, mut check) = (None, 3, 5, None, false);
+        let mut parts = Part::ALL.map(|(_, part)| part).to_vec();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value\n{USAGE}"));
             match argument.as_str() {
                 "--pgweir" => pgweir = Some(PathBuf::from(value()?)),
                 "--rounds" => rounds = number(&argument, &value()?)?,
                 "--seconds" => seconds = number(&argument, &value()?)?,
+                "--check" => check = true,
+                "--parts" => parts = value()?.split(',').map(part).collect::<Outcome<_>>()?,
                 "--write" => write = Some(PathBuf::from(value()?)),
                 _ => return Err(format!("unknown argument {argument}\n{USAGE}").into()),
             }
@@ -39,8 +63,13 @@ impl Options {
         if !pgweir.is_file() {
             return Err(format!("there is no pgweir binary at {}: run `make build` first", pgweir.display()).into());
         }
-        Ok(Self { pgweir, rounds: usize::try_from(rounds)?, seconds, write })
+        Ok(Self { pgweir, rounds: usize::try_from(rounds)?, seconds, write, check, parts })
     }
+}
+
+fn part(name: &str) -> Outcome<Part> {
+    let known = Part::ALL.into_iter().find(|(known, _)| *known == name);
+    known.map(|(_, part)| part).ok_or_else(|| format!("--parts {name}: loads, idle or bulk").into())
 }
 
 fn number(name: &str, text: &str) -> Outcome<u64> {
@@ -58,7 +87,8 @@ mod tests {
     fn everything_has_a_default_but_the_binary() {
         let here = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
         let options = Options::parse(["--pgweir".to_owned(), here]).unwrap();
-        assert_eq!((options.rounds, options.seconds, options.write), (3, 5, None));
+        assert_eq!((options.rounds, options.seconds, options.write, options.check), (3, 5, None, false));
+        assert_eq!(options.parts, [Part::Loads, Part::Idle, Part::Bulk]);
         assert!(Options::parse([]).is_err());
         assert!(
             Options::parse(["--rounds".to_owned(), "0".to_owned()]).unwrap_err().to_string().contains("--rounds 0")

@@ -27,15 +27,27 @@ impl Results {
         self.samples.entry((load, place)).or_default().push(sample);
     }
 
+    /// A way's samples of a load, round by round.
+    pub fn rounds(&self, load: Load, way: &str) -> &[Sample] {
+        let place = self.ways.iter().position(|known| *known == way).unwrap_or(usize::MAX);
+        self.samples.get(&(load, place)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Medians over the rounds, by load and way.
+    pub fn medians(&self) -> Vec<(Load, &'static str, Sample)> {
+        let row = |((load, way), samples): (&(Load, usize), &Vec<Sample>)| {
+            Some((*load, self.ways.get(*way).copied()?, Sample::median(samples)?))
+        };
+        self.samples.iter().filter_map(row).collect()
+    }
+
     /// The table in Markdown: medians over the rounds.
     pub fn table(&self) -> String {
         let mut text = String::from(
             "| clients | protocol | way | queries/s | CPU of the pooler, µs/query | median ms | p95 ms | p99 ms |\n\
              |--:|---|---|--:|--:|--:|--:|--:|\n",
         );
-        for ((load, way), samples) in &self.samples {
-            let Some(sample) = Sample::median(samples) else { continue };
-            let way = self.ways.get(*way).copied().unwrap_or_default();
+        for (load, way, sample) in self.medians() {
             let cpu = if sample.cpu_micros > 0.0 { format!("{:.1}", sample.cpu_micros) } else { "–".to_owned() };
             let [median, p95, p99] = sample.latency_micros.map(|micros| f64::from(micros) / 1e3);
             // Writing into a String cannot fail.

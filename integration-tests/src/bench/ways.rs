@@ -12,6 +12,8 @@ use super::{Load, Mode, Outcome, Sample, UPSTREAMS};
 use crate::cluster::free_port;
 use crate::{Child, Cluster, RawClient, Scratch, Signal, within};
 
+/// Client connections that a pooler lets in: as many as are held idle, and some.
+const MAX_CLIENTS: usize = super::idle::CLIENTS + 200;
 /// The user of all ways: the poolers trust it, as the server does.
 const USER: &str = "bench";
 /// From this version on PgBouncer follows prepared statements in transaction mode.
@@ -89,7 +91,7 @@ impl Way {
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--admin"]);
         command.args([&format!("127.0.0.1:{}", free_port()), "--upstream", &upstream]);
         command.args(["--pool-mode", "transaction", "--pool-size", &UPSTREAMS.to_string()]);
-        command.args(["--workers", "1", "--auth", "trust"]);
+        command.args(["--workers", "1", "--auth", "trust", "--set", &format!("max_clients={MAX_CLIENTS}")]);
         let pooler = start(&mut command, &folder, port)?;
         let server = bench.server(port);
         Ok(Self { name: "pgweir", server, pooler: Some(pooler), serves: Serves::Everything, _folder: Some(folder) })
@@ -117,7 +119,7 @@ impl Way {
         let text = format!(
             "[databases]\n{database} = host=127.0.0.1 port={upstream} dbname={database} user={USER}\n[pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
-             default_pool_size = {UPSTREAMS}\nmax_client_conn = 200\n{user}{follow}",
+             default_pool_size = {UPSTREAMS}\nmax_client_conn = {MAX_CLIENTS}\n{user}{follow}",
             database = bench.database,
             upstream = bench.cluster.port(),
         );
@@ -127,6 +129,50 @@ impl Way {
         command.arg(settings);
         let pooler = start(&mut command, &folder, port)?;
         Ok(Self { name, server: bench.server(port), pooler: Some(pooler), serves, _folder: Some(folder) })
+    }
+
+    /// Whatever stands in the folder `$PEERS`: each executable there is a pooler of its name, called with the port to
+    /// listen on, the server's port, the database, the user and the number of server connections. It stays in the
+    /// foreground.
+    pub fn others(bench: &Bench) -> Outcome<Vec<Self>> {
+        let Some(folder) = std::env::var_os("PEERS") else { return Ok(Vec::new()) };
+        let mut programs: Vec<PathBuf> =
+            std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Outcome<_>>()?;
+        programs.sort();
+        programs.iter().map(|program| Self::other(program, bench)).collect()
+    }
+
+    fn other(program: &Path, bench: &Bench) -> Outcome<Self> {
+        let folder = Scratch::new();
+        let port = free_port();
+        let mut command = Command::new(program);
+        command.args([port.to_string(), bench.cluster.port().to_string(), bench.database.clone()]);
+        command.args([USER.to_owned(), UPSTREAMS.to_string()]);
+        let pooler = start(&mut command, &folder, port)?;
+        let name = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self {
+            // One for each peer, for as long as the benchmark runs.
+            name: name.leak(),
+            server: bench.server(port),
+            pooler: Some(pooler),
+            serves: Serves::Everything,
+            _folder: Some(folder),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        std::net::SocketAddr::from(([127, 0, 0, 1], self.server.port))
+    }
+
+    /// Database and user to log in with.
+    pub fn login(&self) -> (&str, &str) {
+        (&self.server.database, self.server.user)
+    }
+
+    /// The pooler's process; `None` for the direct way.
+    pub fn pooler(&self) -> Option<&Child> {
+        self.pooler.as_ref()
     }
 
     /// Whether this way can carry a load.
@@ -168,8 +214,13 @@ fn start(command: &mut Command, folder: &Scratch, port: u16) -> Outcome<Child> {
     Err(format!("{command:?} does not serve: {log}").into())
 }
 
-/// Debian keeps it where only administrators have their PATH.
+/// The one that `.ci/peers` has unpacked, else the distribution's: Debian keeps it where only administrators have their
+/// PATH.
 fn pgbouncer_program() -> PathBuf {
+    let newest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.work/peers/pgbouncer/pgbouncer");
+    if newest.is_file() {
+        return newest;
+    }
     let packaged = PathBuf::from("/usr/sbin/pgbouncer");
     if packaged.is_file() { packaged } else { PathBuf::from("pgbouncer") }
 }

@@ -2,10 +2,13 @@
 
 use std::process::{Command, ExitCode};
 
-use integration_tests::bench::options::Options;
-use integration_tests::bench::table::{Results, write_between_markers};
+use integration_tests::bench::bulk::{self, Flow};
+use integration_tests::bench::idle::{self, Held};
+use integration_tests::bench::options::{Options, Part};
+use integration_tests::bench::report::Report;
+use integration_tests::bench::table::write_between_markers;
 use integration_tests::bench::ways::{Bench, Way, pgbouncer_name};
-use integration_tests::bench::{Outcome, UPSTREAMS, loads, machine};
+use integration_tests::bench::{Outcome, UPSTREAMS, chart, loads, machine};
 
 /// A machine that is busier than this before the first run measures something else too.
 const QUIET: f64 = 0.5;
@@ -24,31 +27,93 @@ fn bench() -> Outcome<()> {
     let options = Options::parse(std::env::args().skip(1))?;
     let load_before = machine::load_average();
     let bench = Bench::make()?;
-    let mut ways = vec![Way::direct(&bench), Way::pgweir(&options.pgweir, &bench)?];
-    ways.extend(Way::pgbouncer(&bench)?);
-
-    let mut results = Results::default();
+    let mut report = Report::default();
     for round in 1..=options.rounds {
-        for load in loads() {
-            // The ways alternate within each load: what else the machine does meets all of them alike.
-            for way in ways.iter().filter(|way| way.carries(load)) {
-                let sample = way.measure(&bench.pgbench(), load, options.seconds)?;
+        if options.parts.contains(&Part::Loads) {
+            measure_loads(&options, &bench, round, &mut report)?;
+        }
+        if options.parts.contains(&Part::Idle) {
+            measure_idle(&options, &bench, &mut report)?;
+        }
+        if options.parts.contains(&Part::Bulk) {
+            measure_bulk(&options, &bench, &mut report)?;
+        }
+    }
+    let conditions = how_it_was_made(&options, &bench, load_before)?;
+    let text = format!("{conditions}\n{}", report.tables());
+    println!("\n{text}");
+    if let Some(page) = &options.write {
+        write_between_markers(page, &text)?;
+        std::fs::write(page.with_extension("svg"), chart::cpu(&report.loads))?;
+        let json = serde_json::to_string_pretty(&report.json(conditions.trim()))?;
+        std::fs::write(page.with_extension("json"), json + "\n")?;
+    }
+    let missed = report.judged().into_iter().filter(|(_, _, outcome)| !outcome.kept).count();
+    match missed {
+        0 => Ok(()),
+        _ if !options.check => Ok(()),
+        _ => Err(format!("{missed} of the promised figures are missed by more than the noise").into()),
+    }
+}
+
+/// Every way in a process of its own, started anew: nothing that an earlier part has left behind is measured.
+fn ways(options: &Options, bench: &Bench) -> Outcome<Vec<Way>> {
+    let mut ways = vec![Way::direct(bench), Way::pgweir(&options.pgweir, bench)?];
+    ways.extend(Way::pgbouncer(bench)?);
+    ways.extend(Way::others(bench)?);
+    Ok(ways)
+}
+
+fn measure_loads(options: &Options, bench: &Bench, round: usize, report: &mut Report) -> Outcome<()> {
+    let ways = ways(options, bench)?;
+    for load in loads() {
+        // The ways alternate within each load: what else the machine does meets all of them alike.
+        for way in ways.iter().filter(|way| way.carries(load)) {
+            let sample = way.measure(&bench.pgbench(), load, options.seconds)?;
+            println!(
+                "round {round}  {:>3} clients  {:<9} {:<24} {:>7.0} queries/s  {:>5.1} µs CPU  p95 {:>6.2} ms",
+                load.clients,
+                load.mode.name(),
+                way.name,
+                sample.tps,
+                sample.cpu_micros,
+                f64::from(sample.latency_micros[1]) / 1e3
+            );
+            report.loads.add(load, way.name, sample);
+        }
+    }
+    Ok(())
+}
+
+fn measure_idle(options: &Options, bench: &Bench, report: &mut Report) -> Outcome<()> {
+    for held in Held::ALL {
+        for way in ways(options, bench)? {
+            if let Some(idle) = idle::measure(&way, held)? {
                 println!(
-                    "round {round}  {:>3} clients  {:<9} {:<24} {:>7.0} queries/s  {:>5.1} µs CPU  p95 {:>6.2} ms",
-                    load.clients,
-                    load.mode.name(),
+                    "{:<26} {:<24} {:>6.0} bytes each  {:>5.2} % CPU",
+                    held.name(),
                     way.name,
-                    sample.tps,
-                    sample.cpu_micros,
-                    f64::from(sample.latency_micros[1]) / 1e3
+                    idle.bytes,
+                    idle.busy * 100.0
                 );
-                results.add(load, way.name, sample);
+                report.add_idle(held, way.name, idle);
             }
         }
     }
-    let text = format!("{}\n{}", how_it_was_made(&options, &bench, load_before)?, results.table());
-    println!("\n{text}");
-    options.write.as_ref().map_or(Ok(()), |page| write_between_markers(page, &text))
+    Ok(())
+}
+
+fn measure_bulk(options: &Options, bench: &Bench, report: &mut Report) -> Outcome<()> {
+    let ways = ways(options, bench)?;
+    for flow in Flow::ALL {
+        for way in &ways {
+            let bulk = bulk::measure(way, flow)?;
+            let rate = bulk.bytes_per_second / f64::from(1 << 20);
+            println!("{:<30} {:<24} {rate:>6.0} MiB/s  {:>5.0} µs CPU/MiB", flow.name(), way.name, bulk.cpu_micros);
+            report.add_bulk(flow, way.name, bulk);
+        }
+    }
+    Ok(())
 }
 
 /// Machine, versions and flags: what somebody needs who wants to see the same.

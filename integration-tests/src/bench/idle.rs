@@ -1,0 +1,97 @@
+//! What idle clients cost: memory of the pooler for each, and processor time while nothing happens.
+
+use std::time::Duration;
+
+use super::Outcome;
+use super::machine::processor_time;
+use super::ways::Way;
+use crate::{RawClient, frontend};
+
+/// Clients that are held at once.
+pub const CLIENTS: usize = 5_000;
+/// For so long they say nothing, before memory is read and while processor time is.
+const REST: Duration = Duration::from_secs(3);
+
+/// What idle clients have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// Nothing: they have run a query.
+    Nothing,
+    /// A named prepared statement each, the same for all.
+    Statement,
+}
+
+impl Held {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Nothing, Self::Statement];
+
+    /// As the table says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "plain",
+            Self::Statement => "with one named statement",
+        }
+    }
+}
+
+/// What was seen of one way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Idle {
+    /// Resident memory for each client, in bytes.
+    pub bytes: f64,
+    /// Share of one processor while nothing happens.
+    pub busy: f64,
+}
+
+/// Connects [`CLIENTS`] and looks at the pooler; `None`: there is none.
+///
+/// Memory that an earlier load has left behind would be used for these clients first: measure in a fresh process.
+pub fn measure(way: &Way, held: Held) -> Outcome<Option<Idle>> {
+    let Some(pooler) = way.pooler() else { return Ok(None) };
+    allow_files(CLIENTS as u64 + 500);
+    // What the first client brings with it is not a client's.
+    let first = client(way, held)?;
+    std::thread::sleep(REST);
+    let before = pooler.resident_kib();
+    let clients = (0..CLIENTS).map(|_| client(way, held)).collect::<Outcome<Vec<_>>>()?;
+    std::thread::sleep(REST);
+    let after = pooler.resident_kib();
+    let worked = processor_time(pooler.pid());
+    std::thread::sleep(REST);
+    let worked = processor_time(pooler.pid()).saturating_sub(worked);
+    drop((first, clients));
+    Ok(Some(Idle {
+        bytes: 1024.0 * after.saturating_sub(before) as f64 / CLIENTS as f64,
+        busy: worked.as_secs_f64() / REST.as_secs_f64(),
+    }))
+}
+
+fn client(way: &Way, held: Held) -> Outcome<RawClient> {
+    let (database, user) = way.login();
+    let mut client = RawClient::try_login(way.address(), &[("user", user), ("database", database)], "")
+        .map_err(|fields| format!("{}: {fields:?}", way.name))?;
+    match held {
+        Held::Nothing => client.query("SELECT 1"),
+        Held::Statement => {
+            let sql = "SELECT abalance FROM pgbench_accounts WHERE aid = $1";
+            let prepare = [frontend::parse("by_id", sql, &[23]), frontend::sync()];
+            client.say(prepare.concat()).send().reply();
+            client.bind("by_id", &["1"]).execute().sync().send().reply()
+        }
+    };
+    Ok(client)
+}
+
+/// A process may open few files until it asks for more.
+fn allow_files(files: u64) {
+    let wanted = libc::rlimit { rlim_cur: files, rlim_max: files };
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read or write one struct of the right type that lives through the call.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now);
+        if now.rlim_cur < files {
+            let wanted = libc::rlimit { rlim_max: now.rlim_max.max(wanted.rlim_max), ..wanted };
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Everything that one run has measured, in the forms in which it is shown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::bulk::{Bulk, Flow};
+use super::check::{Bound, Figure, Outcome, judge, promises};
+use super::idle::{CLIENTS, Held, Idle};
+use super::table::Results;
+use super::{Load, Sample, middle};
+
+/// The two whose ratio is promised.
+const OURS: &str = "pgweir";
+const THEIRS: &str = "PgBouncer";
+
+/// What was measured, round by round.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Loads of pgbench.
+    pub loads: Results,
+    idle: BTreeMap<(Held, &'static str), Vec<Idle>>,
+    bulk: BTreeMap<(Flow, &'static str), Vec<Bulk>>,
+}
+
+impl Report {
+    /// Adds what idle clients cost on a way.
+    pub fn add_idle(&mut self, held: Held, way: &'static str, idle: Idle) {
+        self.idle.entry((held, way)).or_default().push(idle);
+    }
+
+    /// Adds what a large flow cost on a way.
+    pub fn add_bulk(&mut self, flow: Flow, way: &'static str, bulk: Bulk) {
+        self.bulk.entry((flow, way)).or_default().push(bulk);
+    }
+
+    /// All tables in Markdown.
+    pub fn tables(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail, here and below.
+        let _ = write!(text, "{}", self.loads.table());
+        if !self.idle.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n{CLIENTS} clients that say nothing:\n\n\
+                | clients | way | memory each, bytes | processor, % |\n|---|---|--:|--:|"
+            );
+        }
+        for ((held, way), rounds) in &self.idle {
+            let median = |of: fn(&Idle) -> f64| middle(rounds.iter().map(of)).unwrap_or_default();
+            let (bytes, busy) = (median(|idle| idle.bytes), median(|idle| idle.busy * 100.0));
+            let _ = writeln!(text, "| {} | {way} | {bytes:.0} | {busy:.2} |", held.name());
+        }
+        if !self.bulk.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n1 GiB from the server to one client:\n\n\
+                | flow | way | MiB/s | CPU of the pooler, µs/MiB | growth of peak memory, KiB |\n|---|---|--:|--:|--:|"
+            );
+        }
+        for ((flow, way), rounds) in &self.bulk {
+            let median = |of: fn(&Bulk) -> f64| middle(rounds.iter().map(of)).unwrap_or_default();
+            let rate = median(|bulk| bulk.bytes_per_second / f64::from(1 << 20));
+            let (cpu, growth) = (median(|bulk| bulk.cpu_micros), median(|bulk| bulk.growth as f64 / 1024.0));
+            let cpu = if cpu > 0.0 { format!("{cpu:.0} | {growth:.0}") } else { "– | –".to_owned() };
+            let _ = writeln!(text, "| {} | {way} | {rate:.0} | {cpu} |", flow.name());
+        }
+        let judged = self.judged();
+        if !judged.is_empty() {
+            let _ = writeln!(
+                text,
+                "\npgweir's figure as a share of PgBouncer's, round by round, against what is promised:\n\n\
+                | figure | promised | measured (median ± half the rounds' deviation) | |\n|---|--:|--:|---|"
+            );
+        }
+        for (figure, bound, outcome) in judged {
+            let promised = match bound {
+                Bound::AtMost(most) => format!("≤ {most:.2}"),
+                Bound::AtLeast(least) => format!("≥ {least:.2}"),
+            };
+            let kept = if outcome.kept { "kept" } else { "**missed**" };
+            let Outcome { ratio, noise, .. } = outcome;
+            let _ = writeln!(text, "| {} | {promised} | {ratio:.2} ± {noise:.2} | {kept} |", figure.name());
+        }
+        text
+    }
+
+    /// Promises that were measured, and how it stands with them.
+    pub fn judged(&self) -> Vec<(Figure, Bound, Outcome)> {
+        let judged = |(figure, bound)| Some((figure, bound, judge(&self.ratios(figure), bound)?));
+        promises().into_iter().filter_map(judged).collect()
+    }
+
+    /// Ours by theirs, for each round that has both.
+    fn ratios(&self, figure: Figure) -> Vec<f64> {
+        fn by<T>(ours: &[T], theirs: &[T], of: impl Fn(&T) -> f64) -> Vec<f64> {
+            let pairs = ours.iter().zip(theirs).map(|(ours, theirs)| (of(ours), of(theirs)));
+            pairs.filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs).collect()
+        }
+        let loads =
+            |load: Load, of: fn(&Sample) -> f64| by(self.loads.rounds(load, OURS), self.loads.rounds(load, THEIRS), of);
+        fn rounds<K: Ord, T>(map: &BTreeMap<K, Vec<T>>, key: K) -> &[T] {
+            map.get(&key).map(Vec::as_slice).unwrap_or_default()
+        }
+        match figure {
+            Figure::Cpu(load) => loads(load, |sample| sample.cpu_micros),
+            Figure::Rate(load) => loads(load, |sample| sample.tps),
+            Figure::Median(load) => loads(load, |sample| f64::from(sample.latency_micros[0])),
+            Figure::P99(load) => loads(load, |sample| f64::from(sample.latency_micros[2])),
+            Figure::Memory(held) => {
+                by(rounds(&self.idle, (held, OURS)), rounds(&self.idle, (held, THEIRS)), |idle| idle.bytes)
+            }
+            Figure::Throughput(flow) => {
+                by(rounds(&self.bulk, (flow, OURS)), rounds(&self.bulk, (flow, THEIRS)), |bulk| bulk.bytes_per_second)
+            }
+            Figure::FlowCpu(flow) => {
+                by(rounds(&self.bulk, (flow, OURS)), rounds(&self.bulk, (flow, THEIRS)), |bulk| bulk.cpu_micros)
+            }
+        }
+    }
+
+    /// Every sample, for programs.
+    pub fn json(&self, conditions: &str) -> Value {
+        let loads = self.loads.medians().into_iter().map(|(load, way, _)| {
+            let rounds = self.loads.rounds(load, way).iter().map(|sample| {
+                json!({ "tps": sample.tps, "cpu_us": sample.cpu_micros, "p50_p95_p99_us": sample.latency_micros })
+            });
+            json!({ "clients": load.clients, "protocol": load.mode.name(), "way": way, "rounds": rounds.collect::<Vec<_>>() })
+        });
+        let idle = self.idle.iter().map(|((held, way), rounds)| {
+            let rounds = rounds.iter().map(|idle| json!({ "bytes": idle.bytes, "busy": idle.busy }));
+            json!({ "clients": held.name(), "way": way, "rounds": rounds.collect::<Vec<_>>() })
+        });
+        let bulk = self.bulk.iter().map(|((flow, way), rounds)| {
+            let rounds = rounds.iter().map(|bulk| {
+                json!({ "bytes_per_second": bulk.bytes_per_second, "cpu_us_per_mib": bulk.cpu_micros, "growth": bulk.growth })
+            });
+            json!({ "flow": flow.name(), "way": way, "rounds": rounds.collect::<Vec<_>>() })
+        });
+        let promises = self.judged().into_iter().map(|(figure, bound, outcome)| {
+            let (at_most, at_least) = match bound {
+                Bound::AtMost(most) => (Some(most), None),
+                Bound::AtLeast(least) => (None, Some(least)),
+            };
+            json!({ "figure": figure.name(), "at_most": at_most, "at_least": at_least, "ratio": outcome.ratio,
+                "noise": outcome.noise, "kept": outcome.kept })
+        });
+        json!({
+            "conditions": conditions,
+            "loads": loads.collect::<Vec<_>>(),
+            "idle": idle.collect::<Vec<_>>(),
+            "bulk": bulk.collect::<Vec<_>>(),
+            "promises": promises.collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Mode;
+    use super::*;
+
+    #[test]
+    fn ratios_are_taken_round_by_round() {
+        let mut report = Report::default();
+        let load = Load { clients: 16, mode: Mode::Simple };
+        for (ours, theirs) in [(10.0, 20.0), (30.0, 40.0), (9.0, 10.0)] {
+            report.loads.add(load, OURS, Sample { tps: 1.0, cpu_micros: ours, latency_micros: [1, 1, 1] });
+            report.loads.add(load, THEIRS, Sample { tps: 1.0, cpu_micros: theirs, latency_micros: [1, 1, 1] });
+        }
+        assert_eq!(report.ratios(Figure::Cpu(load)), [0.5, 0.75, 0.9]);
+        let judged = report.judged();
+        let (_, _, outcome) = judged.iter().find(|(figure, ..)| *figure == Figure::Cpu(load)).unwrap();
+        assert!(outcome.kept && outcome.ratio == 0.75, "{outcome:?}");
+        assert!(report.tables().contains("| CPU per query, 16 clients, simple | ≤ 0.95 | 0.75 ± 0.15 | kept |"));
+        let json = report.json("here");
+        assert_eq!(json["loads"][0]["rounds"].as_array().map(Vec::len), Some(3));
+    }
+}
