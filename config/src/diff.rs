@@ -52,6 +52,7 @@ impl Settings {
         self.listen_reuse_port = running.listen_reuse_port;
         self.peers.own = running.peers.own;
         self.workers = running.workers;
+        self.worker_scheduling = running.worker_scheduling;
         self.admin = match (&running.admin, self.admin.and_then(|admin| admin.token)) {
             // A new listener is not opened, so a token that only its old place allowed to be absent may go.
             (Some(old), token) if token.is_some() || old.listen.ip().is_loopback() => {
@@ -77,6 +78,7 @@ fn flat(settings: &Settings) -> Flat {
     put(&["unix_socket_mode"], format!("{:o}", settings.unix_socket.mode));
     put(&["unix_socket_group"], format!("{:?}", settings.unix_socket.group));
     put(&["workers"], settings.workers.to_string());
+    put(&["worker_scheduling"], format!("{:?}", settings.worker_scheduling));
     put(&["max_clients"], settings.max_clients.to_string());
     put(&["max_upstreams"], settings.max_upstreams.to_string());
     put(&["max_side_connections"], settings.max_side_connections.to_string());

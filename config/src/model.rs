@@ -36,6 +36,8 @@ pub struct Settings {
     pub admin: Option<Admin>,
     /// Worker threads, at least 1.
     pub workers: usize,
+    /// How the kernel schedules them.
+    pub worker_scheduling: Scheduling,
     /// Clients served at once over all databases; the next one is told 53300.
     pub max_clients: usize,
     /// TLS towards clients.
@@ -218,6 +220,15 @@ pub struct Limits {
     pub slow_threshold: Option<Duration>,
     /// What is done about session state that cannot be followed; `None`: what the pool says.
     pub on_untracked: Option<OnUntracked>,
+}
+
+/// How the kernel schedules worker threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduling {
+    /// One that is woken waits until whoever runs has paused (`SCHED_BATCH`).
+    Batch,
+    /// As any other thread.
+    Normal,
 }
 
 /// What is watched.

@@ -92,6 +92,7 @@ impl Builder<'_> {
             unix_socket: self.unix_socket(),
             admin: self.admin(),
             workers: self.count(&["workers"]),
+            worker_scheduling: self.scheduling(),
             max_clients: self.count(&["max_clients"]),
             tls: self.client_tls(),
             max_upstreams: self.count(&["max_upstreams"]),
@@ -243,6 +244,13 @@ impl Builder<'_> {
             self.wrong_at(&backoff, sentence.to_owned());
         }
         pool
+    }
+
+    fn scheduling(&mut self) -> Scheduling {
+        match self.word(&["worker_scheduling"]).as_str() {
+            "normal" => Scheduling::Normal,
+            _ => Scheduling::Batch,
+        }
     }
 
     fn observe(&mut self) -> Observe {

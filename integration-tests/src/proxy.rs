@@ -147,6 +147,7 @@ fn settings(upstream: SocketAddr) -> Settings {
         unix_socket: config::UnixSocket::default(),
         admin: Some(Admin { listen: anywhere, token: None }),
         workers: 2,
+        worker_scheduling: config::Scheduling::Batch,
         max_clients: 1000,
         tls: ClientTls::default(),
         upstream_tls: UpstreamTls::default(),

@@ -12,6 +12,7 @@
 
 mod doors;
 pub mod reloads;
+mod scheduling;
 mod signals;
 mod state;
 mod stop;
@@ -214,7 +215,11 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let mut threads = Vec::new();
     for (index, mailbox) in mailboxes.into_iter().enumerate() {
         let shared = shared.clone();
-        threads.push(spawn(format!("worker-{index}"), move || worker::run(index, shared, mailbox))?);
+        let scheduling = shared.settings().worker_scheduling;
+        threads.push(spawn(format!("worker-{index}"), move || {
+            scheduling::apply(scheduling);
+            worker::run(index, shared, mailbox)
+        })?);
     }
     let (stop, stopping) = watch::channel(None);
     let (finished, done) = oneshot::channel();

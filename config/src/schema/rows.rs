@@ -75,6 +75,8 @@ pub(crate) const ROWS: &[Row] = &[
         "Permissions of the files of Unix sockets, in octal; to connect takes the right to write. Everybody on the machine, as with PostgreSQL: the login decides."),
     row("unix_socket_group", Text, None, AtOnce,
         "Group of the files of Unix sockets, by name or number, as for `0770`. Left out: the process's own."),
+    row("worker_scheduling", Word(&["batch", "normal"]), Some("batch"), Restart,
+        "How the kernel schedules workers. `batch`: one that is woken lets whoever runs go on until they pause, and finds more to do at once: less processor time for each query. `normal`: it interrupts them, which is better where the same processors are kept busy by work that never pauses."),
     row("workers", CountOrAuto(1, 256), Some("auto"), Restart,
         "Worker threads; `\"auto\"`: one for each core. All of them share one pool."),
     row("max_clients", Count(1, 1_000_000), Some("5000"), AtOnce,

@@ -48,6 +48,7 @@ fn settings(settings: &Settings) -> Value {
         })),
         "listen_reuse_port": settings.listen_reuse_port,
         "workers": settings.workers,
+        "worker_scheduling": format!("{:?}", settings.worker_scheduling).to_lowercase(),
         "max_clients": settings.max_clients,
         "max_upstreams": settings.max_upstreams,
         "max_side_connections": settings.max_side_connections,

@@ -52,6 +52,7 @@ pub(super) fn settings() -> Settings {
         unix_socket: config::UnixSocket::default(),
         admin: Some(config::Admin { listen: "127.0.0.1:6433".parse().unwrap(), token: Some(Secret::new("hunter4")) }),
         workers: 2,
+        worker_scheduling: config::Scheduling::Batch,
         max_clients: 1_000,
         max_upstreams: 0,
         max_side_connections: 100,
