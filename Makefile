@@ -12,7 +12,7 @@ COMPAT ?=
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test check docs demo demo-stop bench bench-micro compat soak regress fuzz image-check clean
+.PHONY: help setup build test check docs demo demo-stop bench bench-check bench-micro compat soak regress fuzz image-check clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,12 @@ bench-micro: ## Cost of the parts by themselves: framer, pipeline, lexer, memo, 
 	$(CARGO) bench --package wire --bench framer --bench pipeline
 	$(CARGO) bench --package policy --bench lexer --bench memo --bench detector
 	$(CARGO) bench --package pgweir --bench ledger
+
+bench-check: ## The same, and fails if a promised figure is missed by more than the noise
+	@.ci/setup bench
+	$(CARGO) build --release --package pgweir
+	$(CARGO) build --package integration-tests --bin bench
+	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --check
 
 compat: ## The drivers' own test suites: direct, session, transaction; into docs/compatibility.md (COMPAT=arguments)
 	@.ci/setup test

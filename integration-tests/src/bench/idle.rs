@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::Outcome;
 use super::machine::processor_time;
 use super::ways::Way;
@@ -48,7 +50,7 @@ pub struct Idle {
 /// Memory that an earlier load has left behind would be used for these clients first: measure in a fresh process.
 pub fn measure(way: &Way, held: Held) -> Outcome<Option<Idle>> {
     let Some(pooler) = way.pooler() else { return Ok(None) };
-    allow_files(CLIENTS as u64 + 500);
+    allow_files(CLIENTS as u64 + 500)?;
     // What the first client brings with it is not a client's.
     let first = client(way, held)?;
     std::thread::sleep(REST);
@@ -83,15 +85,12 @@ fn client(way: &Way, held: Held) -> Outcome<RawClient> {
 }
 
 /// A process may open few files until it asks for more.
-fn allow_files(files: u64) {
-    let wanted = libc::rlimit { rlim_cur: files, rlim_max: files };
-    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls read or write one struct of the right type that lives through the call.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now);
-        if now.rlim_cur < files {
-            let wanted = libc::rlimit { rlim_max: now.rlim_max.max(wanted.rlim_max), ..wanted };
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted);
-        }
+fn allow_files(files: u64) -> Outcome<()> {
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_none_or(|current| current >= files) {
+        return Ok(());
     }
+    let maximum = now.maximum.map(|most| most.max(files));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum })
+        .map_err(|error| format!("{files} open files are more than the system allows: {error}").into())
 }

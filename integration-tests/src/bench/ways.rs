@@ -91,7 +91,9 @@ impl Way {
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--admin"]);
         command.args([&format!("127.0.0.1:{}", free_port()), "--upstream", &upstream]);
         command.args(["--pool-mode", "transaction", "--pool-size", &UPSTREAMS.to_string()]);
-        command.args(["--workers", "1", "--auth", "trust", "--set", &format!("max_clients={MAX_CLIENTS}")]);
+        command.args(["--workers", "1", "--auth", "trust"]);
+        let settings = folder.file("pgweir.toml", &format!("max_clients = {MAX_CLIENTS}\n"));
+        command.arg("--config").arg(settings);
         let pooler = start(&mut command, &folder, port)?;
         let server = bench.server(port);
         Ok(Self { name: "pgweir", server, pooler: Some(pooler), serves: Serves::Everything, _folder: Some(folder) })

@@ -26,6 +26,7 @@ mod notes;
 pub mod notify;
 mod outbox;
 mod parse;
+mod place;
 mod provide;
 mod record;
 mod refuse;
@@ -67,6 +68,7 @@ use ctl::{Ctl, Face, State};
 use listen::Listening;
 use names::Names;
 use notify::Notifying;
+use place::Place;
 use statement::Prepared;
 use work::Strike;
 
@@ -117,23 +119,6 @@ enum End {
     Trouble(Trouble),
     /// The settings of this session could not be made on another upstream.
     SettingsFailed,
-}
-
-/// A client's place on its worker: given back when its session ends, whatever ended it.
-#[derive(Debug)]
-struct Place {
-    worker: Rc<Worker>,
-    ctl: Rc<Ctl>,
-    pool: Rc<LocalPool>,
-    _member: Member,
-    _seat: Seat,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.pool.meter.clients.down();
-        self.worker.leave(&self.ctl);
-    }
 }
 
 /// One client.
@@ -226,13 +211,13 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
     let pool = worker.pool(&arrival.pool);
     pool.meter.clients.up();
     let names = if pool.mode() == PoolMode::Session { Names::Own } else { Names::Ours };
-    let mut session = Session {
+    let mut session = Box::new(Session {
         _place: Place {
             worker: worker.clone(),
             ctl: ctl.clone(),
             pool: pool.clone(),
-            _member: arrival.pool,
-            _seat: arrival.seat,
+            member: arrival.pool,
+            seat: arrival.seat,
         },
         worker: worker.clone(),
         pool,
@@ -269,25 +254,28 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         waiting_since: None,
         pending_trouble: None,
         ctl,
-    };
+    });
     session.resolve_tenant();
-    tokio::task::spawn_local(session.run(owed));
+    tokio::task::spawn_local(run(session, owed));
+}
+
+/// A client's life. `owed`: the client has not been told yet who it is.
+///
+/// The session has a place of its own, and its beginning and end have theirs while they last: a task is as large as the
+/// largest thing that it ever does, and a thousand idle clients would each keep room for all of it.
+async fn run(mut session: Box<Session>, owed: Option<usize>) {
+    let begun = match owed {
+        Some(key) => Box::pin(session.begin_with_server(key)).await,
+        None => Ok(()),
+    };
+    let end = match begun {
+        Ok(()) => std::future::poll_fn(|cx| session.poll(cx)).await,
+        Err(end) => end,
+    };
+    Box::pin(session.end(end)).await;
 }
 
 impl Session {
-    /// `owed`: the client has not been told yet who it is.
-    async fn run(mut self, owed: Option<usize>) {
-        let begun = match owed {
-            Some(key) => self.begin_with_server(key).await,
-            None => Ok(()),
-        };
-        let end = match begun {
-            Ok(()) => std::future::poll_fn(|cx| self.poll(cx)).await,
-            Err(end) => end,
-        };
-        self.end(end).await;
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.ctl.park(cx.waker());
         loop {
@@ -499,3 +487,6 @@ impl Session {
 
 /// Replies that one upstream may owe before its client is no longer read.
 const MAX_OWED: usize = 10_000;
+
+#[cfg(test)]
+mod tests;

@@ -32,11 +32,13 @@ pub(super) async fn deadlines(worker: Rc<Worker>) {
 
 /// Looks after idle upstreams.
 pub(super) async fn idle_upstreams(worker: Rc<Worker>) {
+    // Kept from one round to the next: a worker that only runs known statements takes nothing from the heap.
+    let mut pools = Vec::new();
     loop {
         tokio::time::sleep(IDLE_EVERY).await;
         let now = Instant::now();
-        let pools: Vec<_> = worker.pools.borrow().values().cloned().collect();
-        for pool in pools {
+        pools.extend(worker.pools.borrow().values().cloned());
+        for pool in pools.drain(..) {
             idle_of(&worker, &pool, now);
             if pool.shared.inspection.is_due(now, pool.shared.welcome().is_some()) {
                 worker.order(Order::Inspect(pool.shared.clone()));
