@@ -33,7 +33,7 @@ pub(super) async fn deadlines(worker: Rc<Worker>) {
 /// Looks after idle upstreams.
 pub(super) async fn idle_upstreams(worker: Rc<Worker>) {
     // Kept from one round to the next: a worker that only runs known statements takes nothing from the heap.
-    let mut pools = Vec::new();
+    let mut pools = Vec::with_capacity(16);
     loop {
         tokio::time::sleep(IDLE_EVERY).await;
         let now = Instant::now();
