@@ -62,3 +62,4 @@ mod unix;
 mod untracked;
 mod vacate;
 mod vanished;
+mod workers;
