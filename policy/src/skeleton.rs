@@ -19,6 +19,9 @@ use crate::statement::{Analysis, Literal, LiteralKind, Span};
 const MAX_BYTES: usize = crate::memo::MAX_TEXT;
 /// The most constants of one.
 const MAX_SLOTS: usize = 512;
+/// Constants whose places a [`Template`] keeps, the first ones: of more, nothing is told to anybody, and whoever invents
+/// texts must not fill the memory with their places.
+pub const MAX_KEPT: usize = 64;
 /// The longest text that is read.
 const MAX_TEXT: usize = crate::statement::MAX_ANALYSED;
 
@@ -164,8 +167,14 @@ impl Blocks {
             if left != 0 {
                 return Some(begin + left.trailing_zeros() as usize);
             }
-            if self.end >= sql.len() {
+            // What was skipped as a whole, a long string, need not be looked at.
+            let next = self.end.max(at / 64 * 64);
+            if next >= sql.len() {
                 return None;
+            }
+            if next > self.end {
+                self.end = next;
+                self.word = sql.get(next - 1).is_some_and(|byte| is_of_a_word(*byte));
             }
             self.look(sql);
         }
@@ -247,9 +256,12 @@ impl Template {
             return None;
         }
         let mut rest = slots;
-        let mut cuts = Vec::with_capacity(analysis.literals.len());
+        let mut cuts = Vec::with_capacity(analysis.literals.len().min(MAX_KEPT));
         for Literal { span, kind } in analysis.literals.iter().copied() {
-            cuts.push((Edge::of(span.start, slots)?, Edge::of(span.end, slots)?, kind));
+            let cut = (Edge::of(span.start, slots)?, Edge::of(span.end, slots)?, kind);
+            if cuts.len() < MAX_KEPT {
+                cuts.push(cut);
+            }
             let before = rest.iter().take_while(|slot| slot.start < span.start).count();
             let inside = rest.iter().take_while(|slot| slot.end <= span.end).count();
             // One that is no constant to the analysis, such as a position in ORDER BY, is a part of what it says.
@@ -259,7 +271,7 @@ impl Template {
         rest.is_empty().then(|| Self { cuts: cuts.into(), slots: slots.len() })
     }
 
-    /// The constants of a text with this skeleton and these slots, as its analysis would list them.
+    /// The constants of a text with this skeleton and these slots, as its analysis would list them; at most [`MAX_KEPT`].
     #[inline]
     pub fn literals<'a>(&'a self, slots: &'a [Span]) -> impl Iterator<Item = Literal> + 'a {
         let fits = slots.len() == self.slots;
