@@ -165,28 +165,11 @@ impl Session {
             outbox.skip(message.at, message.end());
             return Err((message.end(), End::UpstreamLost));
         }
-        if message.tag == Backend::ErrorResponse && reply.owed.is_some_and(|owed| owed.fate == Fate::Attempt) {
-            skipped.iter().for_each(|owed| upstream.skipped(owed));
-        } else if message.tag == Backend::ErrorResponse {
-            let again = Self::retries(upstream, skipped.first(), message.body());
-            let renamed = self.rename_statement(message, skipped.first());
-            self.on_error(upstream, message, skipped, now);
-            if again {
-                outbox.skip(message.at, message.end());
-                return Ok(Delivery::Swallow);
-            }
-            if reply.delivery == Delivery::Forward
-                && let Some(renamed) = renamed
-            {
-                outbox.skip(message.at, message.end());
-                outbox.insert(message.end()).extend_from_slice(&renamed);
-                return Ok(Delivery::Swallow);
-            }
-            if reply.delivery == Delivery::Forward
-                && let Some(trouble) = self.translate_error(upstream, message)
-            {
-                outbox.skip(message.at, message.end());
-                trouble.write(false, outbox.insert(message.end()));
+        if message.tag == Backend::ErrorResponse {
+            let tried = reply.owed.is_some_and(|owed| owed.fate == Fate::Attempt);
+            if tried {
+                skipped.iter().for_each(|owed| upstream.skipped(owed));
+            } else if self.replaces_error(upstream, outbox, message, skipped, delivery, now) {
                 return Ok(Delivery::Swallow);
             }
         } else {
@@ -234,6 +217,39 @@ impl Session {
         }
         self.make_up(upstream, outbox, message.end());
         Ok(delivery)
+    }
+
+    /// An error that ends a request. Whether the client gets something else in its place, or nothing because the request
+    /// is sent again.
+    #[cold]
+    fn replaces_error(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        skipped: Vec<Owed>,
+        delivery: Delivery,
+        now: Instant,
+    ) -> bool {
+        let again = Self::retries(upstream, skipped.first(), message.body());
+        let renamed = self.rename_statement(message, skipped.first());
+        self.on_error(upstream, message, skipped, now);
+        let mut words = Vec::new();
+        if !again {
+            if delivery != Delivery::Forward {
+                return false;
+            }
+            if let Some(renamed) = renamed {
+                words = renamed;
+            } else if let Some(trouble) = self.translate_error(upstream, message) {
+                trouble.write(false, &mut words);
+            } else {
+                return false;
+            }
+        }
+        outbox.skip(message.at, message.end());
+        outbox.insert(message.end()).extend_from_slice(&words);
+        true
     }
 
     /// Says the replies of messages that were kept back, as their turn comes.
