@@ -146,3 +146,9 @@ fn loops_have_rewrites_too() {
     assert_sensible(&walk);
     assert!(walk.starts_with("with recursive walk as ("), "{walk}");
 }
+
+#[test]
+fn of_a_text_that_was_cut_none_is_made() {
+    assert!(finding("select body from comments where post_id = $1 order by x", &[]).rewrite.is_some());
+    assert_eq!(finding("select body from comments where post_id = $1 order by …", &[]).rewrite, None);
+}

@@ -33,4 +33,5 @@ pub use event::{
     Class, Column, ColumnName, Directory, Event, MAX_PARAMETER_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, RouteId,
     RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId,
 };
+pub use text::CUT;
 pub use value::{HashKey, Value};

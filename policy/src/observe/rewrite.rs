@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::text::{Context, Placeholder, Text, TokenKind};
+use super::text::{CUT, Context, Placeholder, Text, TokenKind};
 use crate::finding::Kind;
 
 /// From here on COPY beats INSERT with several rows.
@@ -34,6 +34,9 @@ pub(super) struct Keys<'a> {
 
 /// The statement or statements to send instead; `None` when no honest one can be made of this text.
 pub(super) fn rewrite(text: &Text<'_>, keys: &Keys<'_>) -> Option<String> {
+    if text.text.ends_with(CUT) || keys.parent.is_some_and(|parent| parent.ends_with(CUT)) {
+        return None;
+    }
     match keys.kind {
         Kind::InsertLoop => insert(text, keys),
         Kind::Duplicate => None,

@@ -81,6 +81,9 @@ pub(super) struct Text<'a> {
     pub(super) parameters: usize,
 }
 
+/// What a normalised text ends in of which only the beginning is kept: no rewrite is made of such a one.
+pub const CUT: char = '…';
+
 /// Tokens looked at. What a token stands in is found by walking from it, so the work grows with their square; nothing
 /// that repeats for each row of a parent is so long, and a text that is built to be expensive must not be.
 const MAX_TOKENS: usize = 2048;

@@ -10,6 +10,8 @@ use crate::telemetry::{Description, EventHeader, Scope, StatementText, Telemetry
 
 type Map<V> = HashMap<u32, V, FxBuildHasher>;
 
+/// Columns in all copies of descriptions together.
+const MAX_COLUMNS: usize = 200_000;
 /// Copies kept of scopes and of descriptions, each. Both come and go with clients, so a full map is emptied: what is
 /// still in use comes back with its next event.
 const MAX_COPIES: usize = 16_384;
@@ -22,6 +24,8 @@ pub(super) struct Tables {
     scopes: Map<KnownScope>,
     routes: Map<Arc<Box<str>>>,
     descriptions: Map<KnownDescription>,
+    /// Columns in them.
+    columns: usize,
     tenants: Vec<Arc<str>>,
 }
 
@@ -52,6 +56,7 @@ impl Tables {
             scopes: Map::default(),
             routes: Map::default(),
             descriptions: Map::default(),
+            columns: 0,
             tenants: Vec::new(),
         }
     }
@@ -99,9 +104,12 @@ impl Tables {
             return;
         }
         let Some(description) = self.telemetry.descriptions.by_id(id) else { return };
-        if self.descriptions.len() >= MAX_COPIES {
+        let columns = description.columns.len();
+        if self.descriptions.len() >= MAX_COPIES || self.columns + columns > MAX_COLUMNS {
             self.descriptions.clear();
+            self.columns = 0;
         }
+        self.columns += columns;
         self.descriptions.insert(id, KnownDescription::of(&description));
     }
 

@@ -29,6 +29,8 @@ use crate::telemetry::ring::push_literal;
 
 /// Shapes kept per worker; beyond, the table begins anew.
 const MAX_SHAPES: usize = 20_000;
+/// Bytes that their texts may take; the same.
+const MAX_SHAPE_BYTES: usize = 16 * 1024 * 1024;
 /// Prepared statements kept per worker beyond those that clients hold.
 const MAX_PREPARED: usize = 20_000;
 /// Bytes that the texts of those may take.
@@ -101,6 +103,7 @@ pub struct Brain {
     skeleton: Skeleton,
     patterns: Memo<Rc<Pattern>>,
     shapes: FxHashMap<u64, Rc<Shape>>,
+    shape_bytes: usize,
     prepared: HashMap<TextAndTypes, Rc<Prepared>>,
     prepared_bytes: usize,
     /// One pointer per set of settings.
@@ -116,6 +119,7 @@ impl Brain {
             skeleton: Skeleton::default(),
             patterns: Memo::new(),
             shapes: FxHashMap::default(),
+            shape_bytes: 0,
             prepared: HashMap::new(),
             prepared_bytes: 0,
             interner: Interner::default(),
@@ -212,9 +216,11 @@ impl Brain {
             None => {
                 let text = self.analyser.normalise(sql);
                 let shape = Rc::new(Shape::new(self.analyser.analyse(sql), text));
-                if self.shapes.len() >= MAX_SHAPES {
+                if self.shapes.len() >= MAX_SHAPES || self.shape_bytes + shape.size() > MAX_SHAPE_BYTES {
                     self.shapes.clear();
+                    self.shape_bytes = 0;
                 }
+                self.shape_bytes += shape.size();
                 self.shapes.insert(shape.strict, shape.clone());
                 shape
             }
@@ -309,5 +315,27 @@ fn push_literals(section: &mut Vec<u8>, literals: impl Iterator<Item = Literal>,
         if !push_literal(section, literal.kind, literal.span.of(sql)) {
             break;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invented_texts_do_not_fill_the_memory() {
+        let mut brain = Brain::new();
+        let mut literals = Vec::new();
+        let filler = "long_name, ".repeat(900);
+        for n in 0..2_200 {
+            literals.clear();
+            let sql = format!("select c{n}, {filler} 1");
+            let look = brain.look_at(sql.as_bytes(), false, Sent::ToRun, &mut literals);
+            assert!(look.known.shape.size() < 9 * 1024, "{}", look.known.shape.size());
+            let kept: usize = brain.shapes.values().map(|shape| shape.size()).sum();
+            assert_eq!(kept, brain.shape_bytes);
+            assert!(kept <= MAX_SHAPE_BYTES);
+        }
+        assert!(brain.shapes.len() < 2_200, "the table has begun anew");
     }
 }

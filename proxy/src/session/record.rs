@@ -292,8 +292,10 @@ impl Session {
 fn description(parameters: Box<[u32]>, body: &[u8]) -> Description {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into();
     let columns = Columns::read(body).map(|columns| {
+        // A result that is wider is not looked into: what it would take to describe it is its client's choice.
         let known = columns.map_while(Result::ok);
-        known
+        let described: Box<[Column]> = known
+            .take(Description::MAX_COLUMNS + 1)
             .map(|column| Column {
                 name: text(column.name),
                 table: column.table,
@@ -301,7 +303,10 @@ fn description(parameters: Box<[u32]>, body: &[u8]) -> Description {
                 type_oid: column.type_oid,
                 binary: column.format == 1,
             })
-            .collect()
+            .collect();
+        described
     });
-    Description { parameters, columns: columns.unwrap_or_default() }
+    let columns = columns.unwrap_or_default();
+    let columns = if columns.len() > Description::MAX_COLUMNS { Box::default() } else { columns };
+    Description { parameters, columns }
 }

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use policy::observe::ShapeFacts;
+use policy::observe::{CUT, ShapeFacts};
 use policy::statement::{Analysis, Class};
 use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
@@ -15,6 +15,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::brain::Look;
 use super::script::{Act, Script};
 use crate::telemetry::{Description, Interned, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry};
+
+/// The longest normalised text that is kept and shown, in bytes; of a longer one, its beginning.
+const MAX_SHOWN: usize = 8 * 1024;
 
 /// One kind of statement: what its fingerprint stands for.
 #[derive(Debug)]
@@ -30,20 +33,30 @@ pub struct Shape {
     /// The counters of the tenant that ran it last.
     meter: RefCell<Option<(TenantId, StatementMeter)>>,
     /// The columns of its last result, and a hash of their description.
-    columns: RefCell<Option<(u64, Interned<Description>)>>,
+    columns: RefCell<Option<(u64, Option<Interned<Description>>)>>,
 }
 
 impl Shape {
     /// Of an analysis; `text` is what operators see.
-    pub fn new(analysis: &Analysis, text: String) -> Self {
+    pub fn new(analysis: &Analysis, mut text: String) -> Self {
+        let facts = ShapeFacts::new(analysis, &text);
+        if text.len() > MAX_SHOWN {
+            text.truncate(text.floor_char_boundary(MAX_SHOWN));
+            text.push(CUT);
+        }
         Self {
             strict: analysis.strict,
             class: analysis.class,
-            facts: ShapeFacts::new(analysis, &text),
+            facts,
             text: text.into(),
             meter: RefCell::default(),
             columns: RefCell::default(),
         }
+    }
+
+    /// Bytes of its text.
+    pub fn size(&self) -> usize {
+        self.text.len()
     }
 
     /// The counters of this statement for a tenant.
@@ -78,18 +91,13 @@ impl Shape {
         if let Some((known, description)) = &*last
             && *known == hash
         {
-            return description.id;
+            return description.as_ref().map_or(0, |description| description.id);
         }
         let description = describe();
         let id = description.id;
-        *last = Some((hash, description));
+        // One that the telemetry does not keep is not kept here either.
+        *last = Some((hash, Some(description).filter(|_| id != 0)));
         id
-    }
-
-    /// The description that was used last; 0: none is known.
-    #[inline]
-    pub fn last_columns(&self) -> u32 {
-        self.columns.borrow().as_ref().map_or(0, |(_, description)| description.id)
     }
 }
 

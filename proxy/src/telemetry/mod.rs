@@ -118,6 +118,15 @@ pub struct Description {
     pub columns: Box<[Column]>,
 }
 
+impl Description {
+    /// The longest result that is described, in columns.
+    pub const MAX_COLUMNS: usize = 256;
+
+    fn weight(&self) -> usize {
+        self.columns.len() + self.parameters.len() / 8
+    }
+}
+
 /// One column of a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Column {
@@ -146,6 +155,8 @@ pub struct Bounds {
     pub routes: usize,
     /// Result descriptions in use at one time.
     pub descriptions: usize,
+    /// Columns and parameters in all of them together; further results are counted, but not looked into.
+    pub columns: usize,
     /// Bytes of each worker's event ring.
     pub ring_bytes: usize,
 }
@@ -158,6 +169,7 @@ impl Default for Bounds {
             scopes: 50_000,
             routes: 10_000,
             descriptions: 50_000,
+            columns: 200_000,
             ring_bytes: 1 << 20,
         }
     }
@@ -193,7 +205,7 @@ impl Telemetry {
             pools: Registry::lasting(bounds.pools),
             scopes: Registry::sweeping(bounds.scopes),
             routes: Registry::lasting(bounds.routes),
-            descriptions: Registry::sweeping(bounds.descriptions),
+            descriptions: Registry::sweeping(bounds.descriptions).weighing(bounds.columns, Description::weight),
             untracked: UntrackedLog::default(),
             workers: Mutex::default(),
             new_readers: Mutex::default(),

@@ -33,6 +33,9 @@ pub struct Registry<K, V> {
     inner: Mutex<Inner<K, V>>,
     capacity: usize,
     sweeps: bool,
+    /// What a thing weighs, and what all may weigh together.
+    weigh: fn(&V) -> usize,
+    heaviest: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,7 @@ struct Inner<K, V> {
     by_key: HashMap<K, Interned<V>, FxBuildHasher>,
     by_id: HashMap<u32, Arc<V>, FxBuildHasher>,
     last_id: u32,
+    weight: usize,
     turned_away: u64,
     /// Misses left until a full table is searched for unused entries again.
     patience: usize,
@@ -56,10 +60,16 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
         Self::new(capacity, true)
     }
 
+    /// The same, in which all entries weigh no more than `heaviest` together: what others describe can be of any size.
+    #[must_use]
+    pub fn weighing(self, heaviest: usize, weigh: fn(&V) -> usize) -> Self {
+        Self { weigh, heaviest, ..self }
+    }
+
     fn new(capacity: usize, sweeps: bool) -> Self {
-        let inner =
-            Inner { by_key: HashMap::default(), by_id: HashMap::default(), last_id: 0, turned_away: 0, patience: 0 };
-        Self { inner: Mutex::new(inner), capacity, sweeps }
+        let (by_key, by_id) = (HashMap::default(), HashMap::default());
+        let inner = Inner { by_key, by_id, last_id: 0, weight: 0, turned_away: 0, patience: 0 };
+        Self { inner: Mutex::new(inner), capacity, sweeps, weigh: |_| 0, heaviest: usize::MAX }
     }
 
     /// The entry for `key`, described by `describe` if it is new. Full: id 0 and a description that is not kept.
@@ -73,7 +83,11 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
         if let Some(known) = inner.by_key.get(&key) {
             return known.clone();
         }
-        if inner.by_key.len() >= self.capacity && !(self.sweeps && inner.sweep(self.capacity)) {
+        let weight = (self.weigh)(&value);
+        let fits = |inner: &Inner<K, V>| {
+            inner.by_key.len() < self.capacity && weight <= self.heaviest.saturating_sub(inner.weight)
+        };
+        if !fits(&inner) && !(self.sweeps && inner.sweep(self.capacity, self.weigh) && fits(&inner)) {
             inner.turned_away += 1;
             return Interned { id: 0, value };
         }
@@ -81,6 +95,7 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
             return Interned { id: 0, value };
         };
         inner.last_id = id;
+        inner.weight += weight;
         inner.by_id.insert(id, Arc::clone(&value));
         let interned = Interned { id, value };
         inner.by_key.insert(key, interned.clone());
@@ -113,23 +128,24 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
 }
 
 impl<K: Eq + Hash + Clone, V> Inner<K, V> {
-    /// Drops what nobody outside holds; whether there is room now. A sweep that freed little is not repeated at once:
+    /// Drops what nobody outside holds; `false`: not now. A sweep that freed little is not repeated at once:
     /// it looks at every entry, and a stream of new keys must not make that the usual case.
-    fn sweep(&mut self, capacity: usize) -> bool {
+    fn sweep(&mut self, capacity: usize, weigh: fn(&V) -> usize) -> bool {
         if self.patience > 0 {
             self.patience -= 1;
             return false;
         }
         self.patience = capacity / 8;
-        let by_id = &mut self.by_id;
+        let (by_id, weight) = (&mut self.by_id, &mut self.weight);
         self.by_key.retain(|_, entry| {
             let held = Arc::strong_count(&entry.value) > 2;
             if !held {
                 by_id.remove(&entry.id);
+                *weight = weight.saturating_sub(weigh(&entry.value));
             }
             held
         });
-        self.by_key.len() < capacity
+        true
     }
 }
 
@@ -152,6 +168,18 @@ mod tests {
         assert!((0..2).all(|n| table.intern(n, || n).id != 0));
         assert_eq!(table.intern(2, || 2).id, 0);
         assert_eq!((table.len(), table.turned_away()), (2, 1));
+    }
+
+    #[test]
+    fn all_entries_together_are_no_heavier_than_they_may_be() {
+        let table = Registry::sweeping(8).weighing(10, |weight: &usize| *weight);
+        let held = table.intern("held", || 6);
+        assert_ne!(table.intern("loose", || 4).id, 0);
+        assert_eq!(table.intern("too heavy beside what is held", || 5).id, 0);
+        assert_eq!(table.len(), 1, "what nobody held was swept");
+        assert_ne!(table.intern("light", || 4).id, 0);
+        assert_eq!(table.intern("too heavy by itself", || 11).id, 0);
+        assert_eq!((table.turned_away(), *held.value), (2, 6));
     }
 
     #[test]
