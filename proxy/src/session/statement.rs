@@ -41,7 +41,8 @@ impl Shape {
     pub fn new(analysis: &Analysis, mut text: String) -> Self {
         let facts = ShapeFacts::new(analysis, &text);
         if text.len() > MAX_SHOWN {
-            text.truncate(text.floor_char_boundary(MAX_SHOWN));
+            let end = (0..=MAX_SHOWN).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+            text.truncate(end);
             text.push(CUT);
         }
         Self {

@@ -87,7 +87,8 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
         let fits = |inner: &Inner<K, V>| {
             inner.by_key.len() < self.capacity && weight <= self.heaviest.saturating_sub(inner.weight)
         };
-        if !fits(&inner) && !(self.sweeps && inner.sweep(self.capacity, self.weigh) && fits(&inner)) {
+        let room = fits(&inner) || (self.sweeps && inner.sweep(self.capacity, self.weigh) && fits(&inner));
+        if !room {
             inner.turned_away += 1;
             return Interned { id: 0, value };
         }
