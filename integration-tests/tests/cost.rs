@@ -151,14 +151,16 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
         [frontend::bind("", statement, &[Some(id(round).as_bytes())]), ending.clone()].concat()
     };
     let simple = |round: u64| frontend::query(format!("SELECT abalance FROM accounts WHERE aid = {};", id(round)));
+    let positioned = |_: u64| frontend::query("SELECT abalance FROM accounts WHERE aid = 17 ORDER BY 1");
     let repeated = |_: u64| frontend::query("SELECT abalance FROM accounts WHERE aid = 17");
     let extended = |round: u64| {
         [frontend::parse("", "SELECT abalance FROM accounts WHERE aid = $1", &[]), bound("", round)].concat()
     };
     let prepared = |round: u64| bound("by_id", round);
-    let ways: [(&str, &Request<'_>); 4] = [
+    let ways: [(&str, &Request<'_>); 5] = [
         ("simple, other constants each time", &simple),
         ("simple, the same text", &repeated),
+        ("simple, the same text, in which a constant is none", &positioned),
         ("extended", &extended),
         ("prepared", &prepared),
     ];

@@ -12,7 +12,7 @@
 //! (comments, strings with a prefix, dollar quotes, numbers of an unusual form) there is no skeleton, and the text is
 //! analysed as any other.
 
-use crate::lexer::swar;
+use crate::lexer::{quote, swar};
 use crate::statement::{Analysis, Literal, LiteralKind, Span};
 
 /// The longest skeleton, in bytes.
@@ -127,17 +127,10 @@ fn number(sql: &[u8], start: usize) -> Option<(u8, usize)> {
     (!goes_on).then_some((mark, end))
 }
 
-/// Where the quoted thing ends that begins at `open`; a doubled quote stands for itself.
+/// Where the quoted thing ends that begins at `open`.
 #[inline]
 fn quoted(sql: &[u8], open: usize, quote: u8) -> Option<usize> {
-    let mut at = open + 1;
-    loop {
-        at = swar::find(sql, at, quote)? + 1;
-        if sql.get(at) != Some(&quote) {
-            return Some(at);
-        }
-        at += 1;
-    }
+    Some(open + quote::closing(sql.get(open..)?, quote, false)?)
 }
 
 const fn is_of_a_word(byte: u8) -> bool {

@@ -119,7 +119,10 @@ impl Suspects {
         if self.definitions && !reads {
             return true;
         }
-        let sql = sql.get(..MAX_ANALYSED).unwrap_or(sql);
+        if sql.len() > MAX_ANALYSED {
+            // What it mentions behind that is not known.
+            return true;
+        }
         let (mut tokens, mut bytes) = (Vec::new(), Vec::new());
         lexer::scan(sql, standard_strings, &mut tokens);
         let is = |at: Option<usize>, key| at.and_then(|at| tokens.get(at)).is_some_and(|token: &Token| token.is(key));

@@ -208,3 +208,37 @@ fn a_pipeline_whose_statements_are_all_missing_gets_them_in_parts() {
     assert_eq!(client.sync().reply().ok().shape(), format!("{}Z", "2C".repeat(20)));
     assert_eq!(injected(&upstream) - before, 20, "each had made room for the next");
 }
+
+#[test]
+fn what_stands_behind_the_part_of_a_text_that_is_read_meets_nobody_else() {
+    // Texts are read up to 256 KiB, and held whole up to 260.
+    let filler = |length: usize| "x".repeat(length * 1024);
+    let hidden = "set_config('app.secret', 'mine', false)";
+    let behind = |text: String| format!("{text}; select {hidden}");
+    let texts = [
+        behind(format!("select length('{}')", filler(257))),
+        behind(format!("select length('{}')", filler(300))),
+        format!("select length('{}'), {hidden}", filler(257)),
+        format!("select length('{}'), {hidden}", filler(300)),
+        behind(format!("/* {} */ select 1;{}", filler(100), " ".repeat(170 * 1024))),
+        behind(format!("/* {} */ select 1", filler(257))),
+    ];
+    for text in &texts {
+        let shown = (text.get(..40), text.len());
+        // Each alone, so that nothing resets the server but what is shown here.
+        for extended in [false, true] {
+            let site = Site::pooled(PoolMode::Transaction, 1);
+            let mut one = site.client();
+            one.query("select 1").ok();
+            let ran = match extended {
+                false => one.query(text),
+                true if text.contains("; select ") => continue,
+                true => one.parse("", text).bind("", &[]).execute().sync().send().reply(),
+            };
+            assert!(ran.errors().is_empty(), "{shown:?} {ran:?}");
+            let mut other = site.client();
+            let seen = other.query("select coalesce(current_setting('app.secret', true), '')").ok().value().to_owned();
+            assert_eq!(seen, "", "{shown:?}, extended: {extended}");
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! Who notified: a listener is told the process id that the sender was told, whatever server ran it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
-use integration_tests::{Message, RawClient, Site, everywhere_transactional};
+use integration_tests::{Message, RawClient, Signal, Site, child, everywhere_transactional};
 
 /// The next message, which has to be a notification: its sender and payload.
 fn heard(client: &mut RawClient) -> (u32, String) {
@@ -137,4 +138,24 @@ fn a_client_that_listens_and_notifies_is_the_same_to_itself_and_to_others() {
             assert_eq!(heard(&mut other), (told(&one), "x".to_owned()));
         }
     });
+}
+
+#[test]
+fn a_listener_whose_server_hangs_holds_a_sender_up_for_seconds_only() {
+    let site = Site::pooled(Transaction, 1);
+    let mut listener = site.client();
+    listener.query("listen news").ok();
+    let mut sender = site.client();
+    // The shared listening connection is the only other one to this database.
+    let servers = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
+        and backend_type = 'client backend'";
+    let hangs: u32 = sender.query(servers).ok().value().parse().unwrap();
+    child::send(hangs, Signal::Stop);
+    let asked = Instant::now();
+    let reply = sender.query("notify news, 'said'");
+    let waited = asked.elapsed();
+    child::send(hangs, Signal::Continue);
+    assert!(reply.errors().is_empty(), "{reply:?}");
+    assert!(waited < Duration::from_secs(12), "{waited:?}");
+    assert_eq!(sender.query("select 1").value(), "1");
 }

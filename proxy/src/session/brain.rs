@@ -101,7 +101,8 @@ pub struct Brain {
     analyser: Analyser,
     memo: Memo<Rc<Text>>,
     skeleton: Skeleton,
-    patterns: Memo<Rc<Pattern>>,
+    /// By their skeletons; `None`: what the text is depends on its constants.
+    patterns: Memo<Option<Rc<Pattern>>>,
     shapes: FxHashMap<u64, Rc<Shape>>,
     shape_bytes: usize,
     prepared: HashMap<TextAndTypes, Rc<Prepared>>,
@@ -139,8 +140,10 @@ impl Brain {
             self.analyser.set_standard_strings(true);
             return look(known, None, None);
         }
-        if sent == Sent::ToRun && self.has_constants(body) {
-            let (known, pattern) = self.by_skeleton(body, literals);
+        if sent == Sent::ToRun
+            && self.has_constants(body)
+            && let Some((known, pattern)) = self.by_skeleton(body, literals)
+        {
             return look(known, None, pattern);
         }
         let admit = match self.memo.get(body) {
@@ -152,10 +155,9 @@ impl Brain {
             Lookup::Miss => false,
         };
         let begin = literals.len();
-        let (known, pattern) = match sent == Sent::ToPrepare && self.has_constants(body) {
-            true => self.by_skeleton(body, literals),
-            false => (self.analyse(body, literals), None),
-        };
+        let skeleton = sent == Sent::ToPrepare && self.has_constants(body);
+        let by_skeleton = if skeleton { self.by_skeleton(body, literals) } else { None };
+        let (known, pattern) = by_skeleton.unwrap_or_else(|| (self.analyse(body, literals), None));
         let text = admit.then(|| {
             let literals = literals.get(begin..).unwrap_or_default().into();
             Rc::new(Text {
@@ -178,25 +180,27 @@ impl Brain {
         self.skeleton.read(body) && !self.skeleton.slots().is_empty()
     }
 
-    /// What the text is that the skeleton was read from.
+    /// What the text is that the skeleton was read from. `None`: that depends on its constants, and only the exact text is
+    /// worth remembering.
     #[inline]
-    fn by_skeleton(&mut self, body: &[u8], literals: &mut Vec<u8>) -> (Known, Option<Rc<Pattern>>) {
+    fn by_skeleton(&mut self, body: &[u8], literals: &mut Vec<u8>) -> Option<(Known, Option<Rc<Pattern>>)> {
         let admit = match self.patterns.get(self.skeleton.text()) {
-            Lookup::Hit(pattern) => {
+            Lookup::Hit(Some(pattern)) => {
                 push_literals(literals, pattern.template.literals(self.skeleton.slots()), body);
-                return (pattern.known.clone(), Some(pattern.clone()));
+                return Some((pattern.known.clone(), Some(pattern.clone())));
             }
+            Lookup::Hit(None) => return None,
             Lookup::Admit => true,
             Lookup::Miss => false,
         };
         let known = self.analyse(body, literals);
-        let template = admit.then(|| Template::of(self.analyser.last(), self.skeleton.slots())).flatten();
-        let pattern = template.map(|template| {
-            let pattern = Rc::new(Pattern { known: known.clone(), template, inspected: Inspected::default() });
-            self.patterns.insert(self.skeleton.text(), pattern.clone());
-            pattern
-        });
-        (known, pattern)
+        if !admit {
+            return Some((known, None));
+        }
+        let pattern = Template::of(self.analyser.last(), self.skeleton.slots())
+            .map(|template| Rc::new(Pattern { known: known.clone(), template, inspected: Inspected::default() }));
+        self.patterns.insert(self.skeleton.text(), pattern.clone());
+        Some((known, pattern))
     }
 
     /// What stands for a statement whose text was not seen: an empty one.

@@ -213,6 +213,8 @@ impl Session {
         drop(brain);
         let suspect = self.is_suspect(None, &prepared.known, Some(text));
         prepared.inspected.or_look(self.pool.suspects_version(), || suspect);
+        // What stands behind the part that is there may do anything to the session, and can be run nowhere else.
+        upstream.tainted = true;
         upstream.work.parsed = Some(prepared.clone());
         if name.is_empty() {
             self.push(upstream, Awaited::Parse, Fate::Forward, UNNAMED);

@@ -126,7 +126,8 @@ pub enum Argument {
 
 /// What must be done about a text; `None`: nothing.
 pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
-    let oversize = analysis.flags.contains(Flags::OVERSIZE) && analysis.flags.contains(Flags::MULTI);
+    // The cut may be within a constant: that there seems to be one statement only says nothing.
+    let oversize = analysis.flags.contains(Flags::OVERSIZE);
     if analysis.effects.is_empty() && !oversize {
         return None;
     }
@@ -145,9 +146,12 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
             acts.iter().any(|act| matches!(act, Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll));
         script.parts.push(acts);
     }
-    if oversize && let Some(last) = script.parts.last_mut() {
+    if oversize {
         // What stands behind the part that was looked at may have changed anything.
-        last.push(Act::Taint);
+        match script.parts.last_mut() {
+            Some(last) => last.push(Act::Taint),
+            None => script.parts.push(vec![Act::Taint]),
+        }
     }
     if let [Part { class: Class::Deallocate, .. }] = analysis.parts.as_slice()
         && let Some([Act::Deallocate(name)]) = script.parts.first().map(Vec::as_slice)

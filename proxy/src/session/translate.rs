@@ -204,6 +204,8 @@ impl Session {
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
         let look = brain.look_at(sql, self.escapes, Sent::ToRun, &mut upstream.work.samples);
+        // What stands behind the part that is there may do anything to the session.
+        upstream.tainted |= !message.is_whole();
         if begin >= MAX_SAMPLES {
             upstream.work.samples.truncate(begin);
         }

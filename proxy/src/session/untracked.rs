@@ -130,8 +130,11 @@ impl Session {
             let concern = |sql: &[u8]| self.pool.suspects().concern(sql, !self.escapes, known.reads);
             sql.is_none_or(concern)
         };
-        // How it is read depends on the session: nothing is kept for those that read strings in the other way.
-        match cache.filter(|_| !self.escapes) {
+        // How it is read depends on the session: nothing is kept for those that read strings in the other way. The answer
+        // is for all texts that are the same without the comments at their ends: one that is only known in part, because of
+        // such a comment maybe, must not decide for them.
+        let known = |sql: &[u8]| sql.len() <= policy::statement::MAX_ANALYSED;
+        match cache.filter(|_| !self.escapes && sql.is_none_or(known)) {
             Some(cache) => cache.or_look(version, look),
             None => look(),
         }
