@@ -45,16 +45,16 @@ bench: ## Cost of a query: direct, pgweir, PgBouncer; into docs/benchmarks.md (R
 	$(CARGO) build --package integration-tests --bin bench
 	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --write docs/benchmarks.md
 
-bench-micro: ## Cost of the parts by themselves: framer, pipeline, lexer, memo, detector, ledger
-	$(CARGO) bench --package wire --bench framer --bench pipeline
-	$(CARGO) bench --package policy --bench lexer --bench memo --bench detector
-	$(CARGO) bench --package pgweir --bench ledger
-
 bench-check: ## The same, and fails if a promised figure is missed by more than the noise
 	@.ci/setup bench
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin bench
 	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --check
+
+bench-micro: ## Cost of the parts by themselves: framer, pipeline, lexer, memo, detector, ledger
+	$(CARGO) bench --package wire --bench framer --bench pipeline
+	$(CARGO) bench --package policy --bench lexer --bench memo --bench detector
+	$(CARGO) bench --package pgweir --bench ledger
 
 compat: ## The drivers' own test suites: direct, session, transaction; into docs/compatibility.md (COMPAT=arguments)
 	@.ci/setup test

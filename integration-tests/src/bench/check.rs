@@ -5,6 +5,7 @@
 
 use super::bulk::Flow;
 use super::idle::Held;
+use super::options::Part;
 use super::{Load, Mode};
 
 /// A figure of which there is a promise.
@@ -81,6 +82,15 @@ pub fn judge(ratios: &[f64], bound: Bound) -> Option<Outcome> {
 }
 
 impl Figure {
+    /// The part of the benchmark that measures it.
+    pub fn part(self) -> Part {
+        match self {
+            Self::Cpu(_) | Self::Rate(_) | Self::Median(_) | Self::P99(_) => Part::Loads,
+            Self::Memory(_) => Part::Idle,
+            Self::Throughput(_) | Self::FlowCpu(_) => Part::Bulk,
+        }
+    }
+
     /// As people call it.
     pub fn name(self) -> String {
         let of = |what: &str, load: Load| format!("{what}, {} clients, {}", load.clients, load.mode.name());

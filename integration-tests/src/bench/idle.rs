@@ -50,7 +50,6 @@ pub struct Idle {
 /// Memory that an earlier load has left behind would be used for these clients first: measure in a fresh process.
 pub fn measure(way: &Way, held: Held) -> Outcome<Option<Idle>> {
     let Some(pooler) = way.pooler() else { return Ok(None) };
-    allow_files(CLIENTS as u64 + 500)?;
     // What the first client brings with it is not a client's.
     let first = client(way, held)?;
     std::thread::sleep(REST);
@@ -84,8 +83,10 @@ fn client(way: &Way, held: Held) -> Outcome<RawClient> {
     Ok(client)
 }
 
-/// A process may open few files until it asks for more.
-fn allow_files(files: u64) -> Outcome<()> {
+/// A process may open few files until it asks for more, and what it starts then may open as many: to be called before the
+/// poolers are started.
+pub fn allow_files() -> Outcome<()> {
+    let files = CLIENTS as u64 + 500;
     let now = getrlimit(Resource::Nofile);
     if now.current.is_none_or(|current| current >= files) {
         return Ok(());

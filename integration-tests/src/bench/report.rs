@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::bulk::{Bulk, Flow};
 use super::check::{Bound, Figure, Outcome, judge, promises};
 use super::idle::{CLIENTS, Held, Idle};
+use super::options::Part;
 use super::table::Results;
 use super::{Load, Sample, middle};
 
@@ -92,6 +93,13 @@ impl Report {
         promises().into_iter().filter_map(judged).collect()
     }
 
+    /// Promises about `parts` that nothing was measured for: a PgBouncer that cannot carry a load, say.
+    pub fn unknown(&self, parts: &[Part]) -> Vec<String> {
+        let figures = promises().into_iter().map(|(figure, _)| figure);
+        let unknown = figures.filter(|figure| parts.contains(&figure.part()) && self.ratios(*figure).is_empty());
+        unknown.map(Figure::name).collect()
+    }
+
     /// Ours by theirs, for each round that has both.
     fn ratios(&self, figure: Figure) -> Vec<f64> {
         fn by<T>(ours: &[T], theirs: &[T], of: impl Fn(&T) -> f64) -> Vec<f64> {
@@ -174,6 +182,9 @@ mod tests {
         let (_, _, outcome) = judged.iter().find(|(figure, ..)| *figure == Figure::Cpu(load)).unwrap();
         assert!(outcome.kept && outcome.ratio == 0.75, "{outcome:?}");
         assert!(report.tables().contains("| CPU per query, 16 clients, simple | ≤ 0.95 | 0.75 ± 0.15 | kept |"));
+        // What the other cannot do is not kept by silence.
+        assert!(report.unknown(&[Part::Loads]).contains(&"CPU per query, 16 clients, prepared".to_owned()));
+        assert!(report.unknown(&[]).is_empty());
         let json = report.json("here");
         assert_eq!(json["loads"][0]["rounds"].as_array().map(Vec::len), Some(3));
     }

@@ -30,7 +30,7 @@ pub const MAX_LITERALS: usize = 256;
 pub const MAX_ROWS: usize = 4 * 1024;
 
 /// A budget of events is given out for so long at a time. What is looked at then is looked at without a gap from the
-/// beginning of each such window: a loop shows as a whole or not at all, and no transaction's end is missed in between.
+/// beginning of each such window up to where the budget ends, and not a sample of it: nothing is missed in between.
 pub const WINDOW_US: u64 = 2_000_000;
 
 /// Words before the payload.
