@@ -1,4 +1,4 @@
-//! What a query costs where it can be counted exactly: system calls on sockets, and allocations.
+//! What a query and an idle client cost where it can be counted exactly: system calls on sockets, allocations, bytes.
 //!
 //! Nothing else runs in this process: its allocator counts, and so do its `send` and `recv`, which stand in for the C
 //! library's. Counts are kept thread by thread, so that a worker's are told from those of the test's own clients.
@@ -8,7 +8,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use integration_tests::{Cluster, Proxy, RawClient, frontend};
@@ -18,6 +19,8 @@ use integration_tests::{Cluster, Proxy, RawClient, frontend};
 struct Thread {
     id: AtomicI32,
     allocations: AtomicU64,
+    /// Bytes that it has taken, less those that it has given back; another thread may have taken them.
+    bytes: AtomicI64,
     sends: AtomicU64,
     receives: AtomicU64,
 }
@@ -27,6 +30,7 @@ static SEEN: [Thread; THREADS] = [const {
     Thread {
         id: AtomicI32::new(0),
         allocations: AtomicU64::new(0),
+        bytes: AtomicI64::new(0),
         sends: AtomicU64::new(0),
         receives: AtomicU64::new(0),
     }
@@ -55,17 +59,20 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         own().allocations.fetch_add(1, Relaxed);
+        own().bytes.fetch_add(layout.size() as i64, Relaxed);
         // SAFETY: the caller's promises are those that `System` asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        own().bytes.fetch_sub(layout.size() as i64, Relaxed);
         // SAFETY: as above, and all memory comes from `System`.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         own().allocations.fetch_add(1, Relaxed);
+        own().bytes.fetch_add(size as i64 - layout.size() as i64, Relaxed);
         // SAFETY: as above.
         unsafe { System.realloc(memory, layout, size) }
     }
@@ -108,6 +115,15 @@ fn worker() -> [u64; 3] {
     [&thread.allocations, &thread.sends, &thread.receives].map(|count| count.load(Relaxed))
 }
 
+/// Bytes that all threads but the test's own hold together.
+fn held() -> i64 {
+    let own: *const Thread = own();
+    SEEN.iter().filter(|thread| !std::ptr::eq(*thread, own)).map(|thread| thread.bytes.load(Relaxed)).sum()
+}
+
+/// Counts are the whole process's: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// One round trip, as its client sends it.
 type Request<'a> = dyn Fn(u64) -> Vec<u8> + 'a;
 
@@ -123,6 +139,7 @@ fn run(clients: &mut [RawClient], request: &Request<'_>, rounds: u64) {
 #[test]
 fn a_query_costs_two_sends_two_receives_and_no_allocation() {
     const ROUNDS: u64 = 2_000;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = Cluster::shared();
     let database = cluster.fresh_database();
     for sql in [
@@ -174,5 +191,47 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
         println!("{way}: {allocations} allocations, {sends} sends, {receives} receives in {ROUNDS} queries");
         assert_eq!((sends, receives), (2 * ROUNDS, 2 * ROUNDS), "{way}");
         assert_eq!(allocations, 0, "{way}");
+    }
+}
+
+#[test]
+fn an_idle_client_keeps_little_memory() {
+    const CLIENTS: usize = 200;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = Cluster::shared();
+    let database = cluster.fresh_database();
+    let plain = |proxy: &Proxy| {
+        let mut client = RawClient::login(proxy.address(), "postgres", &database);
+        client.query("SELECT 1");
+        client
+    };
+    let prepared = |proxy: &Proxy| {
+        let mut client = plain(proxy);
+        client.parse("by_id", "SELECT $1::int4").sync().send().reply();
+        client.bind("by_id", &["1"]).execute().sync().send().reply();
+        client
+    };
+    // A request that came in pieces was kept until it was whole.
+    let in_pieces = |proxy: &Proxy| {
+        let mut client = plain(proxy);
+        client.say(frontend::query(format!("SELECT length('{}')", "x".repeat(6_000)))).send_in_pieces(5_000).reply();
+        client
+    };
+    // The limits leave room for tables that happen to grow: less than the least of what a client could keep besides.
+    let ways: [(&str, &dyn Fn(&Proxy) -> RawClient, i64); 3] =
+        [("plain", &plain, 1_750), ("with a named statement", &prepared, 1_800), ("long request", &in_pieces, 1_750)];
+    for (way, client, limit) in ways {
+        let proxy = Proxy::before(cluster.address()).size(2).with(|settings| settings.workers = 1).start();
+        // What the first ones bring with them is not a client's.
+        let first: Vec<_> = (0..CLIENTS).map(|_| client(&proxy)).collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let before = held();
+        let more: Vec<_> = (0..CLIENTS).map(|_| client(&proxy)).collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let each = (held() - before) / CLIENTS as i64;
+        println!("{way}: {each} bytes for each client");
+        assert!(each > 500, "nothing is counted: {each}");
+        assert!(each <= limit, "{way}: {each} bytes for each client");
+        drop((first, more));
     }
 }

@@ -228,7 +228,7 @@ impl Gate {
         self.guests.dismiss().await;
     }
 
-    fn hand_over(&self, guest: Guest, mut arrival: Admitted) {
+    fn hand_over(&self, mut guest: Guest, mut arrival: Admitted) {
         let Some(Ok(stream)) = guest.stream.map(Stream::detach) else {
             return;
         };
@@ -237,6 +237,8 @@ impl Gate {
         if let Some(seat) = self.shared.workers.get(arrival.worker) {
             seat.clients.fetch_add(1, Ordering::Relaxed);
         }
+        // Its room was for the conversation: an idle client keeps none.
+        guest.bytes.shrink_to_fit();
         let letter = Arrival {
             stream,
             early: guest.bytes,

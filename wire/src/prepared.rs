@@ -5,10 +5,14 @@
 //! connection holds. Both are changed when a message is *sent*, and put right when its reply shows that the server
 //! skipped it.
 
-use std::collections::{HashMap, VecDeque};
+mod names;
+
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+
+use names::Names;
 
 /// What all our statement names on servers begin with.
 pub const PREFIX: &[u8] = b"pgweir_";
@@ -39,7 +43,7 @@ pub fn write_server_name(id: u64, out: &mut Vec<u8>) {
 /// [`revert`](Self::revert) for those that an error made the server skip. Both in the order of the changes.
 #[derive(Debug)]
 pub struct ClientStatements<T, S> {
-    names: HashMap<Box<[u8]>, Entry<T>, S>,
+    names: Names<Entry<T>, S>,
     unanswered: VecDeque<Change<T>>,
     /// The place of the statement that is named next.
     next: u64,
@@ -57,13 +61,13 @@ struct Entry<T> {
     bytes: usize,
 }
 
-impl<T, S: BuildHasher + Default> Default for ClientStatements<T, S> {
+impl<T, S> Default for ClientStatements<T, S> {
     fn default() -> Self {
-        Self { names: HashMap::default(), unanswered: VecDeque::new(), next: 0, bytes: 0 }
+        Self { names: Names::default(), unanswered: VecDeque::new(), next: 0, bytes: 0 }
     }
 }
 
-impl<T, S: BuildHasher> ClientStatements<T, S> {
+impl<T, S: BuildHasher + Default> ClientStatements<T, S> {
     /// The statement of this name.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<&T> {
@@ -77,7 +81,7 @@ impl<T, S: BuildHasher> ClientStatements<T, S> {
 
     /// All of them in the order in which they were named: name, place, statement.
     pub fn in_order(&self) -> Vec<(&[u8], u64, &T)> {
-        let mut all: Vec<_> = self.names.iter().map(|(name, entry)| (&**name, entry.place, &entry.statement)).collect();
+        let mut all: Vec<_> = self.names.iter().map(|(name, entry)| (name, entry.place, &entry.statement)).collect();
         all.sort_unstable_by_key(|(_, place, _)| *place);
         all
     }
@@ -94,7 +98,7 @@ impl<T, S: BuildHasher> ClientStatements<T, S> {
 
     /// Whether no statement is known by name.
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.names.len() == 0
     }
 
     /// A Parse of `name` was sent (or kept back because the server knows it); the statement takes so many bytes.
@@ -119,6 +123,14 @@ impl<T, S: BuildHasher> ClientStatements<T, S> {
     /// The oldest unanswered change has been answered.
     pub fn settle(&mut self) {
         self.unanswered.pop_front();
+        self.forget_room();
+    }
+
+    /// Statements are named rarely, and their clients are many: nobody keeps room for the next change.
+    fn forget_room(&mut self) {
+        if self.unanswered.is_empty() {
+            self.unanswered = VecDeque::new();
+        }
     }
 
     /// The `count` oldest unanswered changes never happened.
@@ -131,13 +143,14 @@ impl<T, S: BuildHasher> ClientStatements<T, S> {
                 None => drop(self.remove(&name)),
             }
         }
+        self.forget_room();
     }
 
     /// DEALLOCATE ALL or DISCARD ALL was answered: no name is left. Those sent behind it keep theirs.
     pub fn forget_all(&mut self) {
         let later: Vec<Box<[u8]>> = self.unanswered.iter().map(|(name, _)| name.clone()).collect();
-        self.names.retain(|name, _| later.contains(name));
-        self.bytes = self.names.values().map(|entry| entry.bytes).sum();
+        self.names.retain(|name| later.iter().any(|kept| **kept == *name));
+        self.bytes = self.names.iter().map(|(_, entry)| entry.bytes).sum();
     }
 
     /// DEALLOCATE `name` was answered.

@@ -463,7 +463,7 @@ impl Session {
             self.carry.extend_from_slice(bytes.get(used..).unwrap_or_default());
             // Blocked half way: the rest is looked at when the way is free.
             self.look_again |= self.is_blocked();
-        } else if self.carry.capacity() > READ {
+        } else if self.carry.capacity() > KEPT {
             self.carry = Vec::new();
         }
         Ok(true)
@@ -490,3 +490,5 @@ const MAX_OWED: usize = 10_000;
 
 #[cfg(test)]
 mod tests;
+/// Bytes of room for a client's unfinished message that it keeps for the next one.
+const KEPT: usize = 1024;
