@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -36,6 +36,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 16 * 1024;
 /// Pause after accept failed, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a page of another site cannot add to a request without asking first (CORS), which is never granted here.
+const INTENT: &str = "x-requested-with";
 
 /// Serves the admin port until `stop` is ready; requests that run then are answered.
 ///
@@ -120,7 +122,7 @@ fn router(context: Arc<AdminContext>) -> Router {
 }
 
 async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes the methods that the Allow header names")
 }
 
 /// Alive: this thread answers.
@@ -164,6 +166,10 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 
 /// Lets a request in that carries the token. Without a token the port is bound to loopback, where a browser on the
 /// same machine could be led to it by a foreign page whose host name resolves to loopback: such a name is refused.
+///
+/// The same page may send a request to the address itself, and need not see the answer to have changed something. A
+/// request that changes something therefore has to carry [`INTENT`] where no token is asked for. This is the one place
+/// where that is decided: a route for POST needs nothing of its own.
 async fn admit(State(context): State<Arc<AdminContext>>, request: Request, next: Next) -> Response {
     match &context.token {
         Some(token) if !carries(request.headers(), token.reveal()) => {
@@ -174,8 +180,18 @@ async fn admit(State(context): State<Arc<AdminContext>>, request: Request, next:
             Problem::new(StatusCode::MISDIRECTED_REQUEST, "without a token, ask for localhost or an address")
                 .into_response()
         }
+        None if may_change(request.method()) && !request.headers().contains_key(INTENT) => Problem::new(
+            StatusCode::FORBIDDEN,
+            "without a token, a request that changes something needs the header `X-Requested-With`, with any value",
+        )
+        .into_response(),
         _ => next.run(request).await,
     }
+}
+
+/// Whether a request by this method is more than a look.
+fn may_change(method: &Method) -> bool {
+    ![Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
 }
 
 /// Whether the request carries this bearer token. The comparison takes the same time for every wrong token of the same

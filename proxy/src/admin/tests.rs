@@ -226,6 +226,29 @@ async fn without_a_token_a_foreign_host_name_is_refused() {
     assert_eq!(port.send(request).await.status, 200);
 }
 
+/// A request that is more than a look, on loopback, with these further lines in its head.
+fn change(method: &str, path: &str, lines: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n")
+}
+
+#[tokio::test]
+async fn a_change_needs_the_token_or_a_header_that_a_foreign_page_cannot_send() {
+    let open = Port::start(None, Bounds::default()).await;
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        let path = "/api/v1/nothing";
+        assert_eq!(open.send(&change(method, path, "")).await.status, 403, "{method}");
+        assert_eq!(open.send(&change(method, path, "X-Requested-With: curl\r\n")).await.status, 404, "{method}");
+        let foreign = change(method, path, "X-Requested-With: curl\r\n").replace("localhost", "evil.example");
+        assert_eq!(open.send(&foreign).await.status, 421, "{method}");
+    }
+    // What a page's own script asks before it sends such a header is not granted.
+    let asked = open.send(&change("OPTIONS", "/api/v1/queries", "Access-Control-Request-Method: POST\r\n")).await;
+    assert!(asked.status == 405 && !asked.head.contains("access-control"), "{}", asked.head);
+    let guarded = Port::start(Some("t0ken"), Bounds::default()).await;
+    assert_eq!(guarded.send(&change("POST", "/nothing", "X-Requested-With: curl\r\n")).await.status, 401);
+    assert_eq!(guarded.send(&change("POST", "/nothing", "Authorization: Bearer t0ken\r\n")).await.status, 404);
+}
+
 #[tokio::test]
 async fn methods_paths_bodies_and_headers_are_answered_as_http_wants() {
     let port = Port::start(None, Bounds::default()).await;
@@ -234,8 +257,7 @@ async fn methods_paths_bodies_and_headers_are_answered_as_http_wants() {
     assert!(!head.head.contains("content-length: 0"), "{}", head.head);
     for path in ["/livez", "/readyz", "/metrics", "/api/v1/queries"] {
         for method in ["DELETE", "PUT", "OPTIONS"] {
-            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-            let answer = port.send(&request).await;
+            let answer = port.send(&change(method, path, "X-Requested-With: a test\r\n")).await;
             assert_eq!(answer.status, 405, "{method} {path}");
             assert!(answer.head.contains("allow: get, head"), "{}", answer.head);
         }
