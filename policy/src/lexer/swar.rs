@@ -39,6 +39,15 @@ fn load_end(text: &[u8], at: usize) -> u64 {
     }
 }
 
+/// How many of the eight bytes, from the lowest one on, are digits.
+#[inline(always)]
+pub(crate) fn digits(bytes: u64) -> usize {
+    let values = bytes ^ (ONES * u64::from(b'0'));
+    // What is above nine reaches the top bit, or has it: sums of seven bits never carry into the next byte.
+    let others = ((values & !TOPS) + ONES * 0x76 | values) & TOPS;
+    others.trailing_zeros() as usize / 8
+}
+
 /// The bytes of a word in lower case.
 ///
 /// The form is its own: `_` becomes 0x7f (a byte that no statement holds), so that one OR folds all that a word may
@@ -240,6 +249,18 @@ fn has_pair(text: &[u8], byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_counted_up_to_the_first_other_byte() {
+        for other in 0..=u8::MAX {
+            for count in 0..8 {
+                let mut bytes = *b"90909090";
+                bytes[count] = other;
+                let expected = if other.is_ascii_digit() { 8 } else { count };
+                assert_eq!(digits(u64::from_le_bytes(bytes)), expected, "{other} at {count}");
+            }
+        }
+    }
 
     #[test]
     fn agrees_with_the_plain_definition_for_every_byte_at_every_place() {
