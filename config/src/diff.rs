@@ -60,6 +60,7 @@ impl Settings {
             }
             (old, _) => old.clone(),
         };
+        self.observe.compat = running.observe.compat;
         self.observe.max_fingerprints = running.observe.max_fingerprints;
         self
     }
@@ -100,6 +101,7 @@ fn flat(settings: &Settings) -> Flat {
     put(&["observe", "n_plus_one"], settings.observe.n_plus_one.to_string());
     put(&["observe", "profile"], format!("{:?}", settings.observe.profile));
     put(&["observe", "events_per_second"], settings.observe.events_per_second.to_string());
+    put(&["observe", "compat"], settings.observe.compat.to_string());
     put(&["observe", "max_fingerprints"], settings.observe.max_fingerprints.to_string());
     put(&["observe", "samples"], settings.observe.samples.to_string());
     put(&["slow_log", "threshold"], shown_limit(settings.slow_log.threshold));

@@ -242,6 +242,8 @@ pub struct Observe {
     pub profile: Profile,
     /// Statements that each worker hands to the detector in a second; in windows of 2 s, from the beginning of each.
     pub events_per_second: u32,
+    /// The major version of PostgreSQL, 15 to 18, whose `pg_stat_statements` the fingerprints group like.
+    pub compat: u16,
     /// Fingerprints kept per worker; the rest share one row.
     pub max_fingerprints: usize,
     /// Show example literals in findings and logs. Off unless an operator asks.

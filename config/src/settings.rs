@@ -268,6 +268,7 @@ impl Builder<'_> {
             n_plus_one: n_plus_one && statements,
             profile,
             events_per_second: self.count(&["observe", "events_per_second"]) as u32,
+            compat: self.count(&["observe", "compat"]) as u16,
             max_fingerprints: self.count(&["observe", "max_fingerprints"]),
             samples: self.flag(&["observe", "samples"]),
         }

@@ -173,6 +173,7 @@ fn settings(upstream: SocketAddr) -> Settings {
             n_plus_one: true,
             profile: Profile::Production,
             events_per_second: 5000,
+            compat: 15,
             max_fingerprints: 1000,
             samples: false,
         },

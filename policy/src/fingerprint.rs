@@ -29,7 +29,7 @@ pub enum Compat {
 }
 
 impl Compat {
-    /// The one for a major version, if it is 15 to 18.
+    /// The one for a major version of PostgreSQL, if it is 15 to 18.
     pub const fn of_major(major: u16) -> Option<Self> {
         match major {
             15 => Some(Self::V15),

@@ -35,7 +35,11 @@ enum Command {
         config: PathBuf,
     },
     /// Read statements as JSON strings, one a line; print strict id, family id and normalised text of each
-    Fingerprint,
+    Fingerprint {
+        /// Group as pg_stat_statements of this major version does: 15 to 18
+        #[arg(long, value_name = "VERSION", default_value_t = 15)]
+        compat: u16,
+    },
     /// Look for N+1 in recorded event streams: a JSON object a line in, a JSON object with its findings a line out
     Analyze {
         /// The streams; a line with an `events` array is one independent stream
@@ -43,6 +47,9 @@ enum Command {
         /// Thresholds: development or production
         #[arg(long, value_name = "PROFILE", default_value = "development")]
         profile: String,
+        /// Group as pg_stat_statements of this major version does: 15 to 18
+        #[arg(long, value_name = "VERSION", default_value_t = 15)]
+        compat: u16,
     },
     /// Print the reference of all configuration keys (docs/configuration.md)
     ConfigReference,
@@ -133,8 +140,12 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
     let result = match CommandLine::parse().command {
         Command::Serve(serve) => serve_with(serve.source(), run),
         Command::Check { config } => check(config),
-        Command::Fingerprint => statements::fingerprint(&mut io::stdin().lock(), &mut io::stdout().lock()),
-        Command::Analyze { file, profile } => statements::analyze(&file, &profile, &mut io::stdout().lock()),
+        Command::Fingerprint { compat } => {
+            statements::fingerprint(compat, &mut io::stdin().lock(), &mut io::stdout().lock())
+        }
+        Command::Analyze { file, profile, compat } => {
+            statements::analyze(&file, &profile, compat, &mut io::stdout().lock())
+        }
         Command::ConfigReference => print(&config::reference()),
         Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Health { admin } => health::ask(&admin),

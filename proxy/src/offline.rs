@@ -86,9 +86,15 @@ struct BadLine {
 }
 
 /// Analyses every line of `reader` on its own and writes one JSON object for each to `writer`; empty lines are skipped.
-pub fn analyze(reader: impl BufRead, mut writer: impl Write, profile: Profile) -> Result<Summary, Error> {
+/// Fingerprints group as `compat` says.
+pub fn analyze(
+    reader: impl BufRead,
+    mut writer: impl Write,
+    profile: Profile,
+    compat: Compat,
+) -> Result<Summary, Error> {
     let mut summary = Summary::default();
-    let mut analyser = Analyser::new(Compat::default());
+    let mut analyser = Analyser::new(compat);
     for (number, line) in (1..).zip(reader.split(b'\n')) {
         let line = line.map_err(|source| Error::Read { line: number, source })?;
         if line.trim_ascii().is_empty() {
@@ -171,13 +177,14 @@ impl Recorded {
         let time = |key: &str| event.get(key).and_then(Json::as_u64).ok_or_else(|| format!("no number `{key}`"));
         let text = |key: &str| event.get(key).and_then(Json::as_str).unwrap_or_default();
         let sql = event.get("sql").and_then(Json::as_str).ok_or("no text `sql`")?;
+        let compat = analyser.compat();
         let analysis = analyser.analyse(sql.as_bytes());
         let comments = analysis.comments(sql.as_bytes());
         let trace = comments.tag("traceparent").and_then(|value| TraceId::from_traceparent(&value));
         let route = ["route", "controller", "job"].into_iter().find_map(|key| comments.tag(key));
         let literals = analysis.literals.iter().map(|literal| constant(sql, literal)).collect();
         let (shape, facts) = tables.intern(analysis.strict, || {
-            let normalised = normalise(sql.as_bytes(), Compat::default());
+            let normalised = normalise(sql.as_bytes(), compat);
             (ShapeFacts::new(analysis, &normalised), normalised)
         });
         let scope = Scope {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use config::Profile;
 use pgweir::offline::analyze;
+use policy::fingerprint::Compat;
 use serde_json::Value;
 
 /// Kind → how many.
@@ -13,7 +14,7 @@ type Counts = BTreeMap<String, u64>;
 
 fn run(input: &str, profile: Profile) -> Vec<Value> {
     let mut output = Vec::new();
-    analyze(input.as_bytes(), &mut output, profile).unwrap();
+    analyze(input.as_bytes(), &mut output, profile, Compat::V15).unwrap();
     output
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())

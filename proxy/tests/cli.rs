@@ -204,6 +204,28 @@ fn fingerprint_prints_a_line_of_three_fields_for_each_statement() {
     assert_eq!(texts, ["select ?", "select ?", "select a from b"]);
 }
 
+#[test]
+fn fingerprint_groups_as_the_release_that_is_asked_for() {
+    let lists = b"\"select * from t where id in (1, 2)\"\n\"select * from t where id in (1, 2, 3)\"\n";
+    let strict = |arguments: &[&str]| -> Vec<String> {
+        let mut child = pgweir(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lists).unwrap();
+        let (code, out, _) = told(&child.wait_with_output().unwrap());
+        assert_eq!(code, 0);
+        out.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+    };
+    for (arguments, same) in [
+        (&["fingerprint"][..], false),
+        (&["fingerprint", "--compat", "17"], false),
+        (&["fingerprint", "--compat", "18"], true),
+    ] {
+        let ids = strict(arguments);
+        assert_eq!(ids[0] == ids[1], same, "{arguments:?}");
+    }
+    let (code, _, err) = run(&["fingerprint", "--compat", "14"]);
+    assert_eq!((code, err.lines().count()), (1, 1), "{err}");
+}
+
 /// Answers one connection with this text, on a thread; its address.
 fn admin_that_says(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

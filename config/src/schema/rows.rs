@@ -145,6 +145,8 @@ pub(crate) const ROWS: &[Row] = &[
         "Thresholds of the detector. `development` speaks up from a fan-out of 3 and reports loops whose parent it has not seen; `production` from 5, and keeps quiet about those."),
     row("observe.events_per_second", Count(100, 10_000_000), Some("5000"), AtOnce,
         "Statements that each worker hands to the detector in a second, which bounds what detection may cost. Given out for 2 s at a time: with more traffic, the beginning of every 2 s is looked at, without a gap. Statistics count every statement, and slow and failed ones are always handed on."),
+    row("observe.compat", Count(15, 18), Some("15"), Restart,
+        "The release of `pg_stat_statements` whose grouping fingerprints follow. From 18 on, lists of two or more constants (`IN (1, 2)`) are one statement, whatever their length; up to 17 every length is one of its own. Set it to your servers' major version to compare with their statistics; of another age, the nearest."),
     row("observe.max_fingerprints", Count(100, 1_000_000), Some("5000"), Restart,
         "Fingerprints kept by each worker, about half a kilobyte each; the rest share one row."),
     row("observe.samples", Flag, Some("false"), AtOnce,

@@ -24,6 +24,7 @@ mod deep;
 mod drivers;
 mod extended;
 mod faults;
+mod fingerprints;
 mod functions;
 mod gigabyte;
 mod half_closed;

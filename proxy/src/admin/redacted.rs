@@ -72,6 +72,7 @@ fn settings(settings: &Settings) -> Value {
                 Profile::Production => "production",
             },
             "events_per_second": settings.observe.events_per_second,
+            "compat": settings.observe.compat,
             "max_fingerprints": settings.observe.max_fingerprints,
             "samples": settings.observe.samples,
         },

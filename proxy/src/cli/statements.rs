@@ -14,8 +14,9 @@ use crate::offline;
 /// Empty lines are skipped.
 ///
 /// # Errors
-/// The first line that is not a JSON string, by its number; input or output that fails.
-pub(super) fn fingerprint(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<(), Failure> {
+/// An unknown release; the first line that is not a JSON string, by its number; input or output that fails.
+pub(super) fn fingerprint(compat: u16, input: &mut dyn BufRead, output: &mut dyn Write) -> Result<(), Failure> {
+    let compat = compat_of(compat)?;
     let mut output = BufWriter::new(output);
     let mut line = Vec::new();
     let mut number = 0_u64;
@@ -31,7 +32,7 @@ pub(super) fn fingerprint(input: &mut dyn BufRead, output: &mut dyn Write) -> Re
         let sql: String = serde_json::from_slice(&line).map_err(|error| {
             format!("standard input, line {number}: {error}; write each statement as one JSON string on its line")
         })?;
-        let (strict, family, text) = fingerprint::line(&sql, Compat::default());
+        let (strict, family, text) = fingerprint::line(&sql, compat);
         writeln!(output, "{strict}\t{family}\t{}", serde_json::to_string(&text)?)?;
     }
 }
@@ -39,9 +40,10 @@ pub(super) fn fingerprint(input: &mut dyn BufRead, output: &mut dyn Write) -> Re
 /// Recorded event streams in, findings out.
 ///
 /// # Errors
-/// A file that cannot be read, an unknown profile, output that fails; and, when all else is done, lines that were no
+/// A file that cannot be read, an unknown profile or release, output that fails; and, when all else is done, lines that were no
 /// event stream.
-pub(super) fn analyze(file: &Path, profile: &str, output: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn analyze(file: &Path, profile: &str, compat: u16, output: &mut dyn Write) -> Result<(), Failure> {
+    let compat = compat_of(compat)?;
     let profile = match profile {
         "development" => Profile::Development,
         "production" => Profile::Production,
@@ -51,7 +53,7 @@ pub(super) fn analyze(file: &Path, profile: &str, output: &mut dyn Write) -> Res
     };
     let input = File::open(file).map_err(|cause| format!("cannot read {}: {cause}", file.display()))?;
     let mut output = BufWriter::new(output);
-    let summary = match offline::analyze(BufReader::new(input), &mut output, profile) {
+    let summary = match offline::analyze(BufReader::new(input), &mut output, profile, compat) {
         Ok(summary) => summary,
         Err(offline::Error::Write(cause)) => return Err(cause.into()),
         Err(error) => return Err(format!("{}: {error}", file.display()).into()),
@@ -64,4 +66,8 @@ pub(super) fn analyze(file: &Path, profile: &str, output: &mut dyn Write) -> Res
                 .into())
         }
     }
+}
+
+fn compat_of(major: u16) -> Result<Compat, Failure> {
+    Compat::of_major(major).ok_or_else(|| format!("--compat {major}: use a major version from 15 to 18").into())
 }

@@ -112,10 +112,10 @@ pub struct Brain {
 }
 
 impl Brain {
-    /// Knows nothing yet.
-    pub fn new() -> Self {
+    /// Knows nothing yet. What it learns about texts depends on `compat`, so that one brain keeps to one.
+    pub fn new(compat: Compat) -> Self {
         Self {
-            analyser: Analyser::new(Compat::V15),
+            analyser: Analyser::new(compat),
             memo: Memo::new(),
             skeleton: Skeleton::default(),
             patterns: Memo::new(),
@@ -306,12 +306,6 @@ impl Brain {
     }
 }
 
-impl Default for Brain {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Appends constants as events carry them, as far as there is room.
 #[inline]
 fn push_literals(section: &mut Vec<u8>, literals: impl Iterator<Item = Literal>, sql: &[u8]) {
@@ -328,7 +322,7 @@ mod tests {
 
     #[test]
     fn invented_texts_do_not_fill_the_memory() {
-        let mut brain = Brain::new();
+        let mut brain = Brain::new(Compat::V15);
         let mut literals = Vec::new();
         let filler = "long_name, ".repeat(900);
         for n in 0..2_200 {

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use config::Settings;
+use policy::fingerprint::Compat;
 use policy::limits::LimitTable;
 use policy::tenant::Resolver;
 use rustc_hash::FxHashMap;
@@ -192,12 +193,14 @@ pub struct Worker {
 /// Runs a worker until its mailbox is closed or it is told to stop and its last client has left.
 pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
     let telemetry = shared.telemetry.worker(&index.to_string());
+    // A reload keeps it: what is known of texts, and their rows of statistics, depend on it.
+    let compat = Compat::of_major(shared.settings().observe.compat).unwrap_or_default();
     let worker = Rc::new(Worker {
         index,
         telemetry,
         rules: RefCell::new(Rc::new(Rules::new(&shared))),
         shared,
-        brain: RefCell::new(Brain::new()),
+        brain: RefCell::new(Brain::new(compat)),
         scratch: RefCell::new(Scratch { input: vec![0; HOLD + READ].into(), output: Vec::new() }),
         pools: RefCell::default(),
         clients: RefCell::default(),

@@ -82,6 +82,7 @@ pub(super) fn settings() -> Settings {
             n_plus_one: true,
             profile: config::Profile::Production,
             events_per_second: 5_000,
+            compat: 15,
             max_fingerprints: 5_000,
             samples: false,
         },
