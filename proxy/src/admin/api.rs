@@ -1,7 +1,5 @@
 //! `/api/v1/…`: what operators and scripts read, as JSON. Every field is described in `docs/admin-api.md`.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +16,7 @@ use super::source::Switches;
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::histogram::Distribution;
 use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
-use crate::telemetry::snapshot::{PoolRow, StatementRow, TenantRow};
+use crate::telemetry::snapshot::{PoolRow, TenantRow};
 
 /// Rows in a list unless the request says otherwise.
 const DEFAULT_LIMIT: usize = 50;
@@ -27,24 +25,24 @@ const MAX_LIMIT: usize = 1_000;
 /// How long workers may take to tell their state.
 const STATE_PATIENCE: Duration = Duration::from_secs(2);
 
-type Context = State<Arc<AdminContext>>;
-type Answer = Result<Json<Value>, Problem>;
+pub(super) type Context = State<Arc<AdminContext>>;
+pub(super) type Answer = Result<Json<Value>, Problem>;
 
 /// What a list request may ask for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    tenant: Option<String>,
+    pub(super) tenant: Option<String>,
     kind: Option<String>,
-    sort: Option<String>,
+    pub(super) sort: Option<String>,
     limit: Option<usize>,
 }
 
-type Asked = Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>;
+pub(super) type Asked = Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>;
 
 impl ListQuery {
     /// Checks that only these parameters, out of those that some list knows, are there, and the limit.
-    fn checked(asked: Asked, allowed: &[&str]) -> Result<(Self, usize), Problem> {
+    pub(super) fn checked(asked: Asked, allowed: &[&str]) -> Result<(Self, usize), Problem> {
         let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
         let Query(query) = asked.map_err(|rejection| bad(rejection.body_text()))?;
         let given =
@@ -58,7 +56,7 @@ impl ListQuery {
         }
     }
 
-    fn wants_tenant(&self, tenant: &str) -> bool {
+    pub(super) fn wants_tenant(&self, tenant: &str) -> bool {
         self.tenant.as_deref().is_none_or(|wanted| wanted == tenant)
     }
 }
@@ -192,140 +190,12 @@ fn spread(durations: &Distribution) -> Value {
 }
 
 /// Milliseconds to the µs.
-fn round(ms: f64) -> f64 {
+pub(super) fn round(ms: f64) -> f64 {
     (ms * 1e3).round() / 1e3
 }
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
-}
-
-/// `/api/v1/queries`.
-pub(super) async fn queries(State(context): Context, asked: Asked) -> Answer {
-    let (query, limit) = ListQuery::checked(asked, &["tenant", "sort"])?;
-    let sort = Sort::named(query.sort.as_deref().unwrap_or("total_time"))?;
-    super::server::aside(move || Json(list_queries(&context, &query, &sort, limit))).await
-}
-
-fn list_queries(context: &AdminContext, query: &ListQuery, sort: &Sort, limit: usize) -> Value {
-    let names = context.telemetry.tenant_names();
-    let mut rows = context.telemetry.statements();
-    rows.retain(|row| query.wants_tenant(names.name(row.tenant)));
-    let total = rows.len();
-    sort.apply(&mut rows);
-    rows.truncate(limit);
-    let errors = context.telemetry.statement_errors();
-    let queries: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            let codes = errors.get(&(row.text.facts.strict, row.tenant)).map(Vec::as_slice).unwrap_or_default();
-            let codes: BTreeMap<_, _> = codes.iter().map(|(code, count)| (code.as_str(), *count)).collect();
-            QueryRow::of(row, names.name(row.tenant), codes)
-        })
-        .collect();
-    json!({"total": total, "queries": queries})
-}
-
-/// An order of `/api/v1/queries`: the largest first.
-struct Sort(Key);
-
-/// What a statement is sorted by.
-type Key = fn(&StatementRow) -> f64;
-
-impl Sort {
-    const ORDERS: [(&'static str, Key); 11] = [
-        ("total_time", |row| row.total_us as f64),
-        ("calls", |row| row.calls as f64),
-        ("mean_time", StatementRow::mean_us),
-        ("max_time", |row| row.max_us as f64),
-        ("p95_time", |row| row.percentile_us(0.95)),
-        ("p99_time", |row| row.percentile_us(0.99)),
-        ("server_time", |row| row.server_us as f64),
-        ("queue_time", |row| row.queue_us as f64),
-        ("rows", |row| row.rows as f64),
-        ("errors", |row| row.errors as f64),
-        ("last_seen", |row| row.last_seen_us as f64),
-    ];
-
-    fn named(name: &str) -> Result<Self, Problem> {
-        let known = Self::ORDERS.iter().find(|(known, _)| *known == name);
-        known.map(|(_, key)| Self(*key)).ok_or_else(|| {
-            let names: Vec<_> = Self::ORDERS.iter().map(|(name, _)| *name).collect();
-            Problem::new(StatusCode::BAD_REQUEST, format!("`sort` must be one of {}", names.join(", ")))
-        })
-    }
-
-    /// Equal rows in the order of fingerprint and tenant, so that pages repeat.
-    fn apply(&self, rows: &mut Vec<StatementRow>) {
-        let mut keyed: Vec<_> = rows.drain(..).map(|row| ((self.0)(&row), row)).collect();
-        keyed.sort_by(|(a, one), (b, other)| {
-            let largest_first = b.partial_cmp(a).unwrap_or(Ordering::Equal);
-            largest_first
-                .then_with(|| (one.text.facts.strict, one.tenant).cmp(&(other.text.facts.strict, other.tenant)))
-        });
-        rows.extend(keyed.into_iter().map(|(_, row)| row));
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct QueryRow<'a> {
-    fingerprint: String,
-    family: String,
-    class: &'static str,
-    text: &'a str,
-    tenant: &'a str,
-    calls: u64,
-    prepared_calls: u64,
-    errors: u64,
-    errors_by_sqlstate: BTreeMap<&'a str, u64>,
-    rows: u64,
-    bytes_in: u64,
-    bytes_out: u64,
-    total_ms: f64,
-    queue_ms: f64,
-    server_ms: f64,
-    back_pressure_ms: f64,
-    mean_ms: f64,
-    min_ms: f64,
-    max_ms: f64,
-    p50_ms: f64,
-    p95_ms: f64,
-    p99_ms: f64,
-    first_seen: String,
-    last_seen: String,
-}
-
-impl<'a> QueryRow<'a> {
-    fn of(row: &'a StatementRow, tenant: &'a str, errors_by_sqlstate: BTreeMap<&'a str, u64>) -> Self {
-        let ms = |us: u64| us as f64 / 1e3;
-        let percentile = |q| round(row.percentile_us(q) / 1e3);
-        Self {
-            fingerprint: format!("{:016x}", row.text.facts.strict),
-            family: format!("{:016x}", row.text.facts.family),
-            class: row.text.class.name(),
-            text: &row.text.text,
-            tenant,
-            calls: row.calls,
-            prepared_calls: row.prepared_calls,
-            errors: row.errors,
-            errors_by_sqlstate,
-            rows: row.rows,
-            bytes_in: row.bytes_in,
-            bytes_out: row.bytes_out,
-            total_ms: ms(row.total_us),
-            queue_ms: ms(row.queue_us),
-            server_ms: ms(row.server_us),
-            back_pressure_ms: ms(row.back_pressure_us),
-            mean_ms: round(row.mean_us() / 1e3),
-            min_ms: ms(row.min_us),
-            max_ms: ms(row.max_us),
-            p50_ms: percentile(0.50),
-            p95_ms: percentile(0.95),
-            p99_ms: percentile(0.99),
-            first_seen: rfc3339_us(row.first_seen_us),
-            last_seen: rfc3339_us(row.last_seen_us),
-        }
-    }
 }
 
 /// `/api/v1/findings`.

@@ -55,7 +55,7 @@ pub(super) struct Facts {
     tenants: Vec<TenantRow>,
     workers: Vec<WorkerRow>,
     listen: ListenTotals,
-    errors: Vec<(Sqlstate, u64)>,
+    errors: Vec<(Option<Sqlstate>, u64)>,
     refusals: Vec<RefusalRow>,
     tables: Vec<(&'static str, usize, u64)>,
 }
@@ -69,10 +69,6 @@ impl Facts {
         findings: Vec<(&'static str, u64)>,
         findings_turned_away: u64,
     ) -> Self {
-        let mut errors = std::collections::BTreeMap::<Sqlstate, u64>::new();
-        for (code, count) in telemetry.statement_errors().into_values().flatten() {
-            *errors.entry(code).or_default() += count;
-        }
         Self {
             ready,
             housekeeping,
@@ -84,7 +80,7 @@ impl Facts {
             tenants: telemetry.tenants(),
             workers: telemetry.workers(),
             listen: telemetry.listening(),
-            errors: errors.into_iter().collect(),
+            errors: telemetry.statement_errors(),
             refusals: telemetry.refusals(),
             tables: telemetry.tables().to_vec(),
         }
@@ -282,7 +278,9 @@ pub const FAMILIES: &[Family] = &[
 
     family("pgweir_statement_errors_total", Counter, "Statements that ended in an error, by SQLSTATE.", &["sqlstate"],
         S::Facts(|facts, samples| {
-            facts.errors.iter().for_each(|(code, count)| samples.put(&[code.as_str()], *count as f64));
+            for (code, count) in &facts.errors {
+                samples.put(&[code.as_ref().map_or(OTHERS, Sqlstate::as_str)], *count as f64);
+            }
         })),
     family("pgweir_refusals_total", Counter, "Errors that the proxy itself raised, by SQLSTATE.", &["database", "user", "sqlstate"],
         S::Facts(|facts, samples| {

@@ -1,12 +1,13 @@
 //! The admin port: what operators and their tools read over HTTP.
 //!
-//! It reads telemetry and asks a [`StateSource`] for what telemetry does not hold; it changes nothing. Paths and
-//! fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
+//! It reads telemetry and asks a [`StateSource`] for what telemetry does not hold; the little that it changes is what is
+//! shown from then on. Paths and fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
 
 mod api;
 mod exposition;
 pub mod metrics;
 mod problem;
+mod queries;
 mod redacted;
 mod server;
 pub mod source;

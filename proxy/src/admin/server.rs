@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::metrics::{self, Facts};
 use super::problem::Problem;
-use super::{AdminContext, Readiness, api};
+use super::{AdminContext, Readiness, api, queries};
 
 /// Connections served at once; the next one is closed at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -101,7 +101,9 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/version", get(api::version))
         .route("/api/v1/config", get(super::redacted::config))
         .route("/api/v1/pools", get(api::pools))
-        .route("/api/v1/queries", get(api::queries))
+        .route("/api/v1/queries", get(queries::queries))
+        .route("/api/v1/queries/snapshot", get(queries::snapshot))
+        .route("/api/v1/queries/reset", post(queries::reset))
         .route("/api/v1/findings", get(api::findings))
         .route("/api/v1/tenants", get(api::tenants))
         .route("/api/v1/clients", get(api::clients))

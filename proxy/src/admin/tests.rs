@@ -2,6 +2,7 @@
 
 mod promtext;
 mod settings;
+mod statistics;
 
 use settings::settings;
 use std::net::SocketAddr;
@@ -137,18 +138,18 @@ impl Port {
                 let meter = worker.statement(strict, tenant, || text(strict));
                 for n in 0..10 {
                     let start_us = self.telemetry.clock.start_us();
-                    let failed = n == 9;
+                    let error = (n == 9).then_some(Sqlstate::new(b"57014"));
                     meter.record(&Finished {
                         start_us,
                         end_us: start_us + us,
                         server_us: us / 2,
                         rows: 3,
-                        failed,
+                        error,
                         ..Finished::default()
                     });
                     pool.durations.record(us);
                 }
-                worker.statement_failed(&meter, Sqlstate::new(b"57014"));
+                worker.statement_failed(tenant, Sqlstate::new(b"57014"));
             }
             worker.statement_timed_out(names[0]);
             worker.refused(Some(&pool), names[0], Sqlstate::new(b"53300"));

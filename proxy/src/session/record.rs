@@ -214,7 +214,7 @@ impl Session {
             bytes_in: running.bytes_in,
             bytes_out: running.bytes_out,
             prepared: running.extended,
-            failed: sqlstate.is_some(),
+            error: sqlstate,
         };
         let meter = &self.pool.meter;
         meter.statements.increment();
@@ -227,11 +227,11 @@ impl Session {
         let telemetry = &self.worker.telemetry;
         let statement = running.known.shape.with_meter(self.meter, telemetry, |meter| {
             meter.record(&finished);
-            if let Some(sqlstate) = sqlstate {
-                telemetry.statement_failed(meter, sqlstate);
-            }
             meter.statement_id()
         });
+        if let Some(sqlstate) = sqlstate {
+            telemetry.statement_failed(self.meter, sqlstate);
+        }
         let slow = self.slow_threshold_us().is_some_and(|slow| finished.total_us() >= slow);
         // What nobody would look at is not put together.
         let urgent = slow || sqlstate.is_some();

@@ -4,7 +4,8 @@
 //! reads at any time and sees each number whole, though not all numbers of one moment. Two writers would lose counts:
 //! outside `telemetry` these types are reached only through the meters, which cannot leave their thread.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, fence};
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -78,6 +79,11 @@ impl Maximum {
         }
     }
 
+    /// Forgets what it has seen.
+    pub(super) fn forget(&self) {
+        self.0.store(0, Relaxed);
+    }
+
     /// The largest so far.
     pub(super) fn value(&self) -> u64 {
         self.0.load(Relaxed)
@@ -103,9 +109,81 @@ impl Minimum {
         }
     }
 
+    /// Forgets what it has seen.
+    pub(super) fn forget(&self) {
+        self.0.store(u64::MAX, Relaxed);
+    }
+
     /// The smallest so far.
     pub(super) fn value(&self) -> Option<u64> {
         Some(self.0.load(Relaxed)).filter(|n| *n != u64::MAX)
+    }
+}
+
+/// What a reader wants of the writer: that it forgets its extremes before it counts again. Everything else is counted
+/// from a baseline, but the largest of what came later cannot be told from the largest of all.
+#[derive(Debug, Default)]
+pub(super) struct Wish(AtomicBool);
+
+impl Wish {
+    /// Utters it. For readers, one at a time.
+    pub(super) fn make(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Whether it stands: nothing has been counted since it was made.
+    pub(super) fn stands(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    /// Whether it stood. For the writer, which fulfils it.
+    #[inline]
+    pub(super) fn take(&self) -> bool {
+        let stood = self.0.load(Relaxed);
+        if stood {
+            self.0.store(false, Relaxed);
+        }
+        stood
+    }
+}
+
+/// Looks that a reader takes at numbers that are being written before it makes do with what it sees.
+const LOOKS: u32 = 200;
+
+/// Makes several numbers readable as of one moment. The writer counts it up before and after it writes them, and never
+/// waits; a reader looks again when it has seen an odd count, or two different ones.
+#[derive(Debug, Default)]
+pub(super) struct Sequence(AtomicU32);
+
+impl Sequence {
+    /// Writes what belongs together.
+    #[inline]
+    pub(super) fn write(&self, write: impl FnOnce()) {
+        let count = self.0.load(Relaxed);
+        self.0.store(count.wrapping_add(1), Relaxed);
+        // What is written below is not seen before the odd count.
+        fence(Release);
+        write();
+        self.0.store(count.wrapping_add(2), Release);
+    }
+
+    /// Reads what belongs together. A writer that was interrupted in the middle of it for very long is not waited for.
+    pub(super) fn read<T>(&self, mut read: impl FnMut() -> T) -> T {
+        for look in 0..LOOKS {
+            let before = self.0.load(Acquire);
+            if before.is_multiple_of(2) {
+                let seen = read();
+                // What was read above was read before the count is looked at again.
+                fence(Acquire);
+                if self.0.load(Relaxed) == before {
+                    return seen;
+                }
+            }
+            if look % 8 == 7 {
+                std::thread::yield_now();
+            }
+        }
+        read()
     }
 }
 
@@ -152,6 +230,28 @@ mod tests {
         dialled_here.up();
         closed_there.down();
         assert_eq!(dialled_here.value() + closed_there.value(), 1);
+    }
+
+    #[test]
+    fn numbers_that_belong_together_are_read_of_one_moment() {
+        let (sequence, one, other) = (Sequence::default(), Counter::default(), Counter::default());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..200_000 {
+                    sequence.write(|| {
+                        one.increment();
+                        other.increment();
+                    });
+                }
+                done.store(true, Release);
+            });
+            while !done.load(Acquire) {
+                let (a, b) = sequence.read(|| (one.value(), other.value()));
+                assert_eq!(a, b);
+            }
+        });
+        assert_eq!(sequence.read(|| one.value()), 200_000);
     }
 
     #[test]

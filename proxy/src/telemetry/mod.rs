@@ -10,14 +10,17 @@
 //! statement, a pool, a tenant, a scope) is registered once under a lock, and the caller keeps the handle. Everything
 //! is bounded; beyond a bound there is a row for "all others".
 
+mod baseline;
 pub mod cell;
 pub mod clock;
+mod codes;
 pub mod histogram;
 pub mod listen;
 pub mod pool;
 pub mod process;
 pub mod registry;
 pub mod ring;
+pub mod row;
 pub mod snapshot;
 pub mod statement;
 #[cfg(test)]
@@ -38,6 +41,7 @@ pub use statement::{Finished, StatementMeter, StatementText};
 pub use untracked::{Untracked, UntrackedLog};
 pub use worker::WorkerTelemetry;
 
+use baseline::Baselines;
 use worker::WorkerShared;
 
 /// A tenant's number, as [`policy::tenant::Directory`] gave it, in a form that fits into a ring.
@@ -189,6 +193,7 @@ pub struct Telemetry {
     pub(crate) descriptions: Registry<Description, Description>,
     /// Who leaves what on server connections.
     pub untracked: UntrackedLog,
+    baselines: Mutex<Baselines>,
     workers: Mutex<Vec<Arc<WorkerShared>>>,
     new_readers: Mutex<Vec<EventReader>>,
 }
@@ -207,6 +212,7 @@ impl Telemetry {
             routes: Registry::lasting(bounds.routes),
             descriptions: Registry::sweeping(bounds.descriptions).weighing(bounds.columns, Description::weight),
             untracked: UntrackedLog::default(),
+            baselines: Mutex::default(),
             workers: Mutex::default(),
             new_readers: Mutex::default(),
         })

@@ -1,112 +1,18 @@
 //! Reading: what all threads have counted, added up. Numbers of one moment each, not all of the same moment.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 
-use super::histogram::Distribution;
 use super::listen::ListenTotals;
 use super::pool::{PoolName, PoolTotals};
-use super::statement::{StatementCell, StatementText};
+use super::statement::StatementCell;
 use super::worker::Map;
 use super::{Sqlstate, Telemetry, TenantId, lock};
 
 /// The name under which everything beyond a bound is shown.
 pub const OTHERS: &str = "(others)";
-
-/// One statement of one tenant. Times in µs, moments in µs since 1970.
-#[derive(Debug, Clone)]
-pub struct StatementRow {
-    /// What it is.
-    pub text: Arc<StatementText>,
-    /// Whose.
-    pub tenant: TenantId,
-    /// Times run.
-    pub calls: u64,
-    /// Of them, by the extended protocol.
-    pub prepared_calls: u64,
-    /// Of them, failed.
-    pub errors: u64,
-    /// Rows returned or changed.
-    pub rows: u64,
-    /// Bytes from clients.
-    pub bytes_in: u64,
-    /// Bytes to clients.
-    pub bytes_out: u64,
-    /// Time from first byte to last reply.
-    pub total_us: u64,
-    /// Of it, waiting for an upstream or a turn.
-    pub queue_us: u64,
-    /// Of it, in the server.
-    pub server_us: u64,
-    /// Of it, waiting for clients to take their rows.
-    pub back_pressure_us: u64,
-    /// Shortest run.
-    pub min_us: u64,
-    /// Longest run.
-    pub max_us: u64,
-    /// When the first run began.
-    pub first_seen_us: u64,
-    /// When the last one ended.
-    pub last_seen_us: u64,
-    /// How the runs are distributed.
-    pub durations: Box<Distribution>,
-}
-
-impl StatementRow {
-    /// The mean duration in µs; 0 when nothing ran.
-    pub fn mean_us(&self) -> f64 {
-        if self.calls == 0 { 0.0 } else { self.total_us as f64 / self.calls as f64 }
-    }
-
-    /// The duration in µs that a share `q` of the runs does not exceed, within 11.1 %.
-    pub fn percentile_us(&self, q: f64) -> f64 {
-        self.durations.percentile(q, self.min_us, self.max_us)
-    }
-
-    fn of(cell: &StatementCell) -> Self {
-        let mut row = Self {
-            text: Arc::clone(&cell.statement.value),
-            tenant: cell.tenant,
-            calls: 0,
-            prepared_calls: 0,
-            errors: 0,
-            rows: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            total_us: 0,
-            queue_us: 0,
-            server_us: 0,
-            back_pressure_us: 0,
-            min_us: u64::MAX,
-            max_us: 0,
-            first_seen_us: u64::MAX,
-            last_seen_us: 0,
-            durations: Box::default(),
-        };
-        row.add(cell);
-        row
-    }
-
-    fn add(&mut self, cell: &StatementCell) {
-        self.calls += cell.calls.value();
-        self.prepared_calls += cell.prepared_calls.value();
-        self.errors += cell.errors.value();
-        self.rows += cell.rows.value();
-        self.bytes_in += cell.bytes_in.value();
-        self.bytes_out += cell.bytes_out.value();
-        self.total_us += cell.total_us.value();
-        self.queue_us += cell.queue_us.value();
-        self.server_us += cell.server_us.value();
-        self.back_pressure_us += cell.back_pressure_us.value();
-        self.min_us = self.min_us.min(cell.min_us.value().unwrap_or(u64::MAX));
-        self.max_us = self.max_us.max(cell.max_us.value());
-        self.first_seen_us = self.first_seen_us.min(cell.first_seen_us.value().unwrap_or(u64::MAX));
-        self.last_seen_us = self.last_seen_us.max(cell.last_seen_us.value());
-        cell.durations.merge_into(&mut self.durations);
-    }
-}
 
 /// One pool.
 #[derive(Debug, Clone)]
@@ -211,18 +117,6 @@ impl TenantNames {
 }
 
 impl Telemetry {
-    /// Every statement of every tenant, in no order.
-    pub fn statements(&self) -> Vec<StatementRow> {
-        let mut rows: Map<(u64, TenantId), StatementRow> = Map::default();
-        self.each_cell(|cell| {
-            rows.entry((cell.statement.value.facts.strict, cell.tenant))
-                .and_modify(|row| row.add(cell))
-                .or_insert_with(|| StatementRow::of(cell));
-        });
-        // A cell is registered a moment before its first call.
-        rows.into_values().filter(|row| row.calls > 0).collect()
-    }
-
     /// Every pool, by name.
     pub fn pools(&self) -> Vec<PoolRow> {
         let mut rows: HashMap<PoolName, PoolTotals> = HashMap::new();
@@ -251,9 +145,9 @@ impl Telemetry {
             row.bytes_in += cell.bytes_in.value();
             row.bytes_out += cell.bytes_out.value();
             row.total_us += cell.total_us.value();
-            row.queue_us += cell.queue_us.value();
-            row.server_us += cell.server_us.value();
-            row.back_pressure_us += cell.back_pressure_us.value();
+            row.queue_us += cell.queue.sum_us.value();
+            row.server_us += cell.server.sum_us.value();
+            row.back_pressure_us += cell.back_pressure.sum_us.value();
             row.max_us = row.max_us.max(cell.max_us.value());
             row.last_seen_us = row.last_seen_us.max(cell.last_seen_us.value());
         });
@@ -309,25 +203,19 @@ impl Telemetry {
         totals
     }
 
-    /// Errors that statements ended in: (strict fingerprint, tenant) → codes. What was beyond the bound is under
-    /// (0, [`TenantId::OTHERS`]) and [`Sqlstate::UNKNOWN`].
-    pub fn statement_errors(&self) -> HashMap<(u64, TenantId), Vec<(Sqlstate, u64)>> {
-        let mut sums: Map<(u64, TenantId, Sqlstate), u64> = Map::default();
+    /// Errors that statements ended in, by code; `None`: what was beyond the bound.
+    pub fn statement_errors(&self) -> Vec<(Option<Sqlstate>, u64)> {
+        let mut sums: BTreeMap<Option<Sqlstate>, u64> = BTreeMap::new();
         for worker in self.each_worker() {
             let table = lock(&worker.errors);
-            for (key, count) in &table.rows {
-                *sums.entry(*key).or_default() += count;
+            for ((.., code), count) in &table.rows {
+                *sums.entry(Some(*code)).or_default() += count;
             }
             if table.others > 0 {
-                *sums.entry((0, TenantId::OTHERS, Sqlstate::UNKNOWN)).or_default() += table.others;
+                *sums.entry(None).or_default() += table.others;
             }
         }
-        let mut errors: HashMap<_, Vec<_>> = HashMap::new();
-        for ((strict, tenant, sqlstate), count) in sums {
-            errors.entry((strict, tenant)).or_default().push((sqlstate, count));
-        }
-        errors.values_mut().for_each(|codes| codes.sort_by_key(|(code, _)| *code));
-        errors
+        sums.into_iter().collect()
     }
 
     /// What the proxy itself refused or ended, by pool and code.
@@ -360,7 +248,7 @@ impl Telemetry {
         ]
     }
 
-    fn each_cell(&self, mut each: impl FnMut(&StatementCell)) {
+    pub(super) fn each_cell(&self, mut each: impl FnMut(&StatementCell)) {
         for worker in self.each_worker() {
             // Only the list is copied under the lock: a worker that meets a new statement must not wait for a reader.
             let cells = lock(&worker.statements).clone();

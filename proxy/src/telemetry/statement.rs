@@ -2,14 +2,15 @@
 
 use std::marker::PhantomData;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use policy::observe::ShapeFacts;
 use policy::statement::Class;
 
-use super::cell::{Counter, Maximum, Minimum};
+use super::cell::{Counter, Maximum, Minimum, Sequence, Wish};
+use super::codes::CodeCounts;
 use super::histogram::CompactHistogram;
-use super::{Interned, TenantId};
+use super::{Interned, Sqlstate, TenantId};
 
 /// What a strict fingerprint stands for. Described once, when the fingerprint is first met.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +56,8 @@ pub struct Finished {
     pub bytes_out: u64,
     /// Whether it came by the extended protocol.
     pub prepared: bool,
-    /// Whether it ended in an error.
-    pub failed: bool,
+    /// The error that it ended in.
+    pub error: Option<Sqlstate>,
 }
 
 impl Finished {
@@ -67,9 +68,32 @@ impl Finished {
     }
 }
 
+/// A part of statements' time. Of most statements some part is never anything but zero: its histogram is made when it is
+/// needed, once.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) sum_us: Counter,
+    pub(super) max_us: Maximum,
+    pub(super) spread: OnceLock<Box<CompactHistogram>>,
+}
+
+impl Part {
+    #[inline]
+    fn record(&self, us: u64) {
+        if us > 0 {
+            self.sum_us.add(us);
+            self.max_us.raise(us);
+            self.spread.get_or_init(Box::default).record(us);
+        }
+    }
+}
+
 /// Counters of one statement of one tenant on one worker.
 #[derive(Debug)]
 pub struct StatementCell {
+    pub(super) sequence: Sequence,
+    /// A reset wants the extremes of what comes after it.
+    pub(super) anew: Wish,
     pub(super) statement: Interned<StatementText>,
     pub(super) tenant: TenantId,
     pub(super) calls: Counter,
@@ -79,19 +103,23 @@ pub struct StatementCell {
     pub(super) bytes_in: Counter,
     pub(super) bytes_out: Counter,
     pub(super) total_us: Counter,
-    pub(super) queue_us: Counter,
-    pub(super) server_us: Counter,
-    pub(super) back_pressure_us: Counter,
+    pub(super) queue: Part,
+    pub(super) server: Part,
+    pub(super) back_pressure: Part,
     pub(super) min_us: Minimum,
     pub(super) max_us: Maximum,
     pub(super) first_seen_us: Minimum,
     pub(super) last_seen_us: Maximum,
     pub(super) durations: CompactHistogram,
+    /// Made at the first error.
+    pub(super) codes: OnceLock<Box<CodeCounts>>,
 }
 
 impl StatementCell {
     pub(super) fn new(statement: Interned<StatementText>, tenant: TenantId) -> Self {
         Self {
+            sequence: Sequence::default(),
+            anew: Wish::default(),
             statement,
             tenant,
             calls: Counter::default(),
@@ -101,15 +129,54 @@ impl StatementCell {
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             total_us: Counter::default(),
-            queue_us: Counter::default(),
-            server_us: Counter::default(),
-            back_pressure_us: Counter::default(),
+            queue: Part::default(),
+            server: Part::default(),
+            back_pressure: Part::default(),
             min_us: Minimum::default(),
             max_us: Maximum::default(),
             first_seen_us: Minimum::default(),
             last_seen_us: Maximum::default(),
             durations: CompactHistogram::default(),
+            codes: OnceLock::new(),
         }
+    }
+
+    #[inline]
+    fn record(&self, finished: &Finished) {
+        if self.anew.take() {
+            self.forget_extremes();
+        }
+        let total_us = finished.total_us();
+        self.calls.increment();
+        self.prepared_calls.add(u64::from(finished.prepared));
+        self.rows.add(finished.rows);
+        self.bytes_in.add(finished.bytes_in);
+        self.bytes_out.add(finished.bytes_out);
+        self.total_us.add(total_us);
+        self.queue.record(finished.queue_us);
+        self.server.record(finished.server_us);
+        self.back_pressure.record(finished.back_pressure_us);
+        self.min_us.lower(total_us);
+        self.max_us.raise(total_us);
+        self.first_seen_us.lower(finished.start_us);
+        self.last_seen_us.raise(finished.end_us);
+        self.durations.record(total_us);
+        if let Some(code) = finished.error {
+            self.record_error(code);
+        }
+    }
+
+    #[cold]
+    fn record_error(&self, code: Sqlstate) {
+        self.errors.increment();
+        self.codes.get_or_init(Box::default).count(code);
+    }
+
+    #[cold]
+    fn forget_extremes(&self) {
+        self.min_us.forget();
+        let parts = [&self.queue, &self.server, &self.back_pressure].map(|part| &part.max_us);
+        parts.into_iter().chain([&self.max_us]).for_each(Maximum::forget);
     }
 }
 
@@ -126,26 +193,12 @@ impl StatementMeter {
         Self { cell, one_thread: PhantomData }
     }
 
-    /// Counts one finished statement. No allocation, no lock, no clock.
+    /// Counts one finished statement. No lock, no clock; an allocation at the first error, and at the first time that is
+    /// not zero of each part.
     #[inline]
     pub fn record(&self, finished: &Finished) {
         let cell = &*self.cell;
-        let total_us = finished.total_us();
-        cell.calls.increment();
-        cell.prepared_calls.add(u64::from(finished.prepared));
-        cell.errors.add(u64::from(finished.failed));
-        cell.rows.add(finished.rows);
-        cell.bytes_in.add(finished.bytes_in);
-        cell.bytes_out.add(finished.bytes_out);
-        cell.total_us.add(total_us);
-        cell.queue_us.add(finished.queue_us);
-        cell.server_us.add(finished.server_us);
-        cell.back_pressure_us.add(finished.back_pressure_us);
-        cell.min_us.lower(total_us);
-        cell.max_us.raise(total_us);
-        cell.first_seen_us.lower(finished.start_us);
-        cell.last_seen_us.raise(finished.end_us);
-        cell.durations.record(total_us);
+        cell.sequence.write(|| cell.record(finished));
     }
 
     /// The statement's id, for [`EventHeader`](super::ring::EventHeader); 0 for the row of all others.

@@ -14,8 +14,7 @@ use super::ring::{Dropped, EventWriter};
 use super::statement::{NO_FACTS, StatementCell, StatementMeter, StatementText};
 use super::{Interned, Sqlstate, Telemetry, TenantId, lock};
 
-/// Distinct (statement, tenant, SQLSTATE) and (pool, tenant, SQLSTATE) rows kept per thread; further ones are counted
-/// together.
+/// Distinct (tenant, SQLSTATE) and (pool, tenant, SQLSTATE) rows kept per thread; further ones are counted together.
 const MAX_ERROR_ROWS: usize = 4_096;
 
 pub(super) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
@@ -40,7 +39,7 @@ pub(crate) struct WorkerShared {
     pub(super) skipped: Dropped,
     pub(super) statements: Mutex<Vec<Arc<StatementCell>>>,
     pub(super) pools: Mutex<Vec<Arc<PoolEntry>>>,
-    pub(super) errors: Mutex<ErrorTable<u64>>,
+    pub(super) errors: Mutex<ErrorTable<()>>,
     pub(super) refusals: Mutex<ErrorTable<u32>>,
     pub(super) timeouts: Mutex<Map<TenantId, u64>>,
 }
@@ -176,11 +175,10 @@ impl WorkerTelemetry {
         meter
     }
 
-    /// Counts an error that a statement ended in, by SQLSTATE. Slow path: takes a lock that only the admin port
-    /// shares. [`StatementMeter::record`] counts the failed call itself.
-    pub fn statement_failed(&self, statement: &StatementMeter, sqlstate: Sqlstate) {
-        let strict = statement.statement().facts.strict;
-        lock(&self.shared.errors).count(strict, statement.tenant(), sqlstate);
+    /// Counts an error that a statement of this tenant ended in, by SQLSTATE. Slow path: takes a lock that only the admin
+    /// port shares. [`StatementMeter::record`] counts it for the statement.
+    pub fn statement_failed(&self, tenant: TenantId, sqlstate: Sqlstate) {
+        lock(&self.shared.errors).count((), tenant, sqlstate);
     }
 
     /// Counts a statement that was ended because of its tenant's statement timeout. Slow path.

@@ -1,0 +1,72 @@
+//! Statistics of statements: what is shown beside counts, snapshots, resets.
+
+use super::*;
+
+const ASKED: &str = "X-Requested-With: a test\r\n";
+
+#[tokio::test]
+async fn a_row_says_what_share_it_has_and_how_its_time_is_distributed() {
+    let port = Port::start(None, Bounds::default()).await;
+    port.traffic();
+    let rows = port.get("/api/v1/queries").await.json();
+    let shares: Vec<_> = rows["queries"].as_array().unwrap().iter().map(|row| row["time_share"].as_f64()).collect();
+    let shares: Option<Vec<_>> = shares.into_iter().collect();
+    // Twenty calls each of 50, 3 and 1 ms.
+    let expected = [50.0 / 54.0, 3.0 / 54.0, 1.0 / 54.0];
+    assert!(shares.unwrap().iter().zip(expected).all(|(share, known)| (share - known).abs() < 1e-6), "{rows}");
+    let first = &rows["queries"][0];
+    assert_eq!(first["distribution_ms"]["server"]["max"], 25.0);
+    assert_eq!(first["distribution_ms"]["queue"], serde_json::json!({"p50": 0.0, "p95": 0.0, "p99": 0.0, "max": 0.0}));
+    let p50 = first["distribution_ms"]["server"]["p50"].as_f64().unwrap();
+    assert!((p50 - 25.0).abs() / 25.0 < 0.12, "{p50}");
+    assert_eq!(first["calls_per_minute"], 20.0, "as if over a whole minute, before there was one");
+    assert_eq!(first["since"], "2026-01-01T00:00:00.000Z");
+}
+
+#[tokio::test]
+async fn a_snapshot_is_a_line_that_says_what_it_is_and_a_line_for_each_row() {
+    let port = Port::start(None, Bounds::default()).await;
+    port.traffic();
+    let answer = port.get("/api/v1/queries/snapshot").await;
+    assert!(answer.head.contains("content-type: application/x-ndjson"), "{}", answer.head);
+    let lines: Vec<Value> = answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (head, rows) = lines.split_first().unwrap();
+    assert_eq!((&head["format"], &head["queries"]), (&"pgweir-queries".into(), &3.into()));
+    assert_eq!(head["version"], env!("CARGO_PKG_VERSION"));
+    assert!(head["until"].as_str() >= head["since"].as_str());
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        let calls: u64 = row["histograms"]["total"].as_array().unwrap().iter().map(|b| b[1].as_u64().unwrap()).sum();
+        assert_eq!(row["calls"], calls, "{row}");
+        assert_eq!(row["histograms"]["queue"], serde_json::json!([]));
+    }
+    let keys: Vec<_> = rows.iter().map(|row| (row["fingerprint"].to_string(), row["tenant"].to_string())).collect();
+    assert!(keys.is_sorted(), "{keys:?}");
+}
+
+#[tokio::test]
+async fn a_reset_counts_anew_what_it_names_and_nothing_else() {
+    let port = Port::start(None, Bounds::default()).await;
+    port.traffic();
+    let total = async || port.get("/api/v1/queries").await.json()["total"].as_u64().unwrap();
+    let reset =
+        async |what: &str, line: &str| port.send(&change("POST", &format!("/api/v1/queries/reset{what}"), line)).await;
+    assert_eq!(reset("", "").await.status, 403);
+    assert_eq!(port.get("/api/v1/queries/reset").await.status, 405);
+    for bad in ["?fingerprint=1", "?fingerprint=+000000000000001", "?colour=red"] {
+        assert_eq!(reset(bad, ASKED).await.status, 400, "{bad}");
+    }
+    assert_eq!(total().await, 3);
+    let one = reset("?fingerprint=0000000000000001&tenant=acme", ASKED).await;
+    assert_eq!((one.status, &one.json()["reset"]), (200, &1.into()));
+    assert_eq!(total().await, 2);
+    assert_eq!(reset("?tenant=nobody", ASKED).await.json()["reset"], 0);
+    assert_eq!(reset("", ASKED).await.json()["reset"], 3);
+    assert_eq!(total().await, 0);
+    port.traffic();
+    let row = &port.get("/api/v1/queries").await.json()["queries"][0];
+    assert_eq!((&row["calls"], &row["errors_by_sqlstate"]["57014"]), (&20.into(), &2.into()));
+    assert!(row["since"].as_str() > row["first_seen"].as_str(), "{row}");
+    let metrics = port.get("/metrics").await.body;
+    assert!(metrics.contains("pgweir_tenant_statements_total{tenant=\"acme\"} 80"), "metrics never go back");
+}
