@@ -148,7 +148,9 @@ impl Desk {
             if let Some(settings) = lock(&shared.new_settings).take() {
                 self.change(settings);
             }
-            match self.look(self.telemetry.clock.micros(Instant::now())) {
+            let now_us = self.telemetry.clock.micros(Instant::now());
+            self.telemetry.look_at_history(now_us);
+            match self.look(now_us) {
                 Seen::More => continue,
                 Seen::Some => pause = BUSY_PAUSE,
                 Seen::Nothing => pause = (pause * 2).min(IDLE_PAUSE),

@@ -5,6 +5,7 @@
 
 mod api;
 mod exposition;
+mod history;
 pub mod metrics;
 mod problem;
 mod queries;

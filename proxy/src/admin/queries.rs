@@ -1,6 +1,7 @@
 //! `/api/v1/queries` and what belongs to it: statements with their statistics.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
@@ -8,12 +9,14 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::AdminContext;
 use super::api::{Answer, Asked, Context, ListQuery, round};
 use super::problem::Problem;
+use crate::telemetry::TenantId;
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::row::{PartRow, StatementRow};
 use crate::telemetry::snapshot::TenantNames;
@@ -119,13 +122,15 @@ struct View {
     now_us: u64,
     names: TenantNames,
     rows: Vec<StatementRow>,
+    last_minute: HashMap<(u64, TenantId), u64, FxBuildHasher>,
 }
 
 impl View {
     fn of(context: &AdminContext) -> Self {
         let telemetry = &context.telemetry;
         let now_us = telemetry.clock.micros(Instant::now());
-        Self { now_us, names: telemetry.tenant_names(), rows: telemetry.statements() }
+        let last_minute = telemetry.calls_of_last_minute();
+        Self { now_us, names: telemetry.tenant_names(), rows: telemetry.statements(), last_minute }
     }
 
     /// The time of all rows.
@@ -148,6 +153,7 @@ impl View {
             calls: row.calls,
             prepared_calls: row.prepared_calls,
             calls_per_minute: round(row.calls_per_minute(self.now_us)),
+            calls_last_minute: self.last_minute.get(&(row.text.facts.strict, row.tenant)).copied().unwrap_or(0),
             errors: row.errors,
             errors_by_sqlstate: errors.into_iter().collect(),
             rows: row.rows,
@@ -227,6 +233,7 @@ struct QueryRow<'a> {
     calls: u64,
     prepared_calls: u64,
     calls_per_minute: f64,
+    calls_last_minute: u64,
     errors: u64,
     errors_by_sqlstate: Map<String, Value>,
     rows: u64,

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::metrics::{self, Facts};
 use super::problem::Problem;
-use super::{AdminContext, Readiness, api, queries};
+use super::{AdminContext, Readiness, api, history, queries};
 
 /// Connections served at once; the next one is closed at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -103,6 +103,8 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/pools", get(api::pools))
         .route("/api/v1/queries", get(queries::queries))
         .route("/api/v1/queries/snapshot", get(queries::snapshot))
+        .route("/api/v1/queries/{fingerprint}/history", get(history::of_query))
+        .route("/api/v1/history", get(history::all))
         .route("/api/v1/queries/reset", post(queries::reset))
         .route("/api/v1/findings", get(api::findings))
         .route("/api/v1/tenants", get(api::tenants))

@@ -97,6 +97,11 @@ impl CompactHistogram {
         }
     }
 
+    /// Copies the buckets as they are.
+    pub(super) fn copy_to(&self, into: &mut [u32; BUCKETS]) {
+        into.iter_mut().zip(&self.buckets).for_each(|(to, from)| *to = from.value());
+    }
+
     #[cold]
     fn halve(&self) {
         self.buckets.iter().for_each(SmallCounter::halve);

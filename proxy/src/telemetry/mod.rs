@@ -15,6 +15,7 @@ pub mod cell;
 pub mod clock;
 mod codes;
 pub mod histogram;
+pub mod history;
 pub mod listen;
 pub mod pool;
 pub mod process;
@@ -42,6 +43,7 @@ pub use untracked::{Untracked, UntrackedLog};
 pub use worker::WorkerTelemetry;
 
 use baseline::Baselines;
+use history::History;
 use worker::WorkerShared;
 
 /// A tenant's number, as [`policy::tenant::Directory`] gave it, in a form that fits into a ring.
@@ -161,6 +163,8 @@ pub struct Bounds {
     pub descriptions: usize,
     /// Columns and parameters in all of them together; further results are counted, but not looked into.
     pub columns: usize,
+    /// Bytes that windows of statements may take in the history.
+    pub history_bytes: usize,
     /// Bytes of each worker's event ring.
     pub ring_bytes: usize,
 }
@@ -174,6 +178,7 @@ impl Default for Bounds {
             routes: 10_000,
             descriptions: 50_000,
             columns: 200_000,
+            history_bytes: 32 << 20,
             ring_bytes: 1 << 20,
         }
     }
@@ -194,6 +199,7 @@ pub struct Telemetry {
     /// Who leaves what on server connections.
     pub untracked: UntrackedLog,
     baselines: Mutex<Baselines>,
+    history: Mutex<History>,
     workers: Mutex<Vec<Arc<WorkerShared>>>,
     new_readers: Mutex<Vec<EventReader>>,
 }
@@ -213,6 +219,7 @@ impl Telemetry {
             descriptions: Registry::sweeping(bounds.descriptions).weighing(bounds.columns, Description::weight),
             untracked: UntrackedLog::default(),
             baselines: Mutex::default(),
+            history: Mutex::new(History::new(clock.start_us(), bounds.history_bytes)),
             workers: Mutex::default(),
             new_readers: Mutex::default(),
         })

@@ -114,6 +114,15 @@ impl TenantNames {
             _ => OTHERS,
         }
     }
+
+    /// The tenant of a name; `None`: there is none.
+    pub fn id(&self, name: &str) -> Option<TenantId> {
+        if name == OTHERS {
+            return Some(TenantId::OTHERS);
+        }
+        let mut ids = (0..).zip(&self.0).skip(1);
+        ids.find(|(_, known)| ***known == *name).map(|(id, _)| TenantId(id))
+    }
 }
 
 impl Telemetry {
@@ -238,13 +247,15 @@ impl Telemetry {
     }
 
     /// The tables with a bound: (name, entries, things turned away).
-    pub fn tables(&self) -> [(&'static str, usize, u64); 5] {
+    pub fn tables(&self) -> [(&'static str, usize, u64); 6] {
+        let (windows, windows_cut) = self.history_size();
         [
             ("statements", self.statements.len(), self.statements.turned_away()),
             ("pools", self.pools.len(), self.pools.turned_away()),
             ("scopes", self.scopes.len(), self.scopes.turned_away()),
             ("routes", self.routes.len(), self.routes.turned_away()),
             ("descriptions", self.descriptions.len(), self.descriptions.turned_away()),
+            ("history", windows, windows_cut),
         ]
     }
 

@@ -70,3 +70,39 @@ async fn a_reset_counts_anew_what_it_names_and_nothing_else() {
     let metrics = port.get("/metrics").await.body;
     assert!(metrics.contains("pgweir_tenant_statements_total{tenant=\"acme\"} 80"), "metrics never go back");
 }
+
+#[tokio::test]
+async fn history_is_asked_for_by_statement_tenant_step_and_moment() {
+    let port = Port::start(None, Bounds::default()).await;
+    port.traffic();
+    let start_us = port.telemetry.clock.start_us();
+    port.telemetry.look_at_history(start_us + 60_000_000);
+    let of = async |path: &str| port.get(path).await.json();
+    let windows = async |path: &str| of(path).await["windows"].as_array().unwrap().len();
+    let course = of("/api/v1/queries/0000000000000001/history?tenant=acme&step=10s").await;
+    assert_eq!(course["step"], "10s");
+    let window = &course["windows"][0];
+    assert_eq!((&window["start"], &window["seconds"]), (&"2026-01-01T00:00:00.000Z".into(), &60.0.into()));
+    assert_eq!((&window["calls"], &window["errors"], &window["rows"]), (&20.into(), &2.into(), &60.into()));
+    assert_eq!(
+        (&window["total_ms"], &window["server_ms"], &window["max_ms"]),
+        (&20.0.into(), &10.0.into(), &1.0.into())
+    );
+    let p95 = window["p95_ms"].as_f64().unwrap();
+    assert!((0.88..=1.0).contains(&p95), "{p95}");
+    let both = of("/api/v1/queries/0000000000000001/history").await;
+    assert_eq!((&both["windows"][0]["calls"], &both["windows"][0]["p95_ms"]), (&40.into(), &Value::Null));
+    let all = of("/api/v1/history").await;
+    assert_eq!((&all["step"], &all["windows"][0]["calls"]), (&"1m".into(), &60.into()));
+    assert!(all["windows"][0]["p95_ms"].is_number(), "of everything it is known");
+    assert_eq!(of("/api/v1/history?tenant=beta").await["windows"][0]["calls"], 20);
+    assert_eq!(windows("/api/v1/history?tenant=nobody").await, 0);
+    assert_eq!(windows("/api/v1/queries/00000000000000ff/history").await, 0);
+    assert_eq!(windows("/api/v1/history?from=2026-01-01T00:00:59Z").await, 1);
+    assert_eq!(windows("/api/v1/history?from=2026-01-01T00:01:00Z").await, 0);
+    assert_eq!(windows("/api/v1/history?from=1767225660").await, 0);
+    assert_eq!(of("/api/v1/queries").await["queries"][0]["calls_last_minute"], 20);
+    for bad in ["/history?step=5m", "/history?from=yesterday", "/history?limit=1", "/queries/12/history"] {
+        assert_eq!(port.get(&format!("/api/v1{bad}")).await.status, 400, "{bad}");
+    }
+}

@@ -1,0 +1,107 @@
+//! `/api/v1/history` and `/api/v1/queries/{fingerprint}/history`: how statements ran over time.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::AdminContext;
+use super::api::{Answer, Context};
+use super::problem::Problem;
+use super::queries::fingerprint;
+use crate::telemetry::TenantId;
+use crate::telemetry::clock::{micros_of_rfc3339, rfc3339_us};
+use crate::telemetry::history::{Course, Step, Stretch};
+
+/// What may be asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HistoryQuery {
+    tenant: Option<String>,
+    step: Option<String>,
+    from: Option<String>,
+}
+
+type Asked = Result<Query<HistoryQuery>, axum::extract::rejection::QueryRejection>;
+
+/// What was asked for, read.
+struct Wanted {
+    tenant: Option<String>,
+    step: Step,
+    from_us: u64,
+}
+
+impl Wanted {
+    fn read(asked: Asked) -> Result<Self, Problem> {
+        let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, detail.to_owned());
+        let Query(asked) = asked.map_err(|rejection| bad(&rejection.body_text()))?;
+        let step = match asked.step.as_deref() {
+            None | Some("1m") => Step::Minute,
+            Some("10s") => Step::TenSeconds,
+            Some(_) => return Err(bad("`step` is `10s` or `1m`")),
+        };
+        let from = asked.from.as_deref().map(|from| {
+            let seconds = from.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1_000_000));
+            seconds.or_else(|| micros_of_rfc3339(from))
+        });
+        match from {
+            Some(None) => Err(bad("`from` is a moment such as 2026-01-01T00:00:00Z, or seconds since 1970")),
+            from => Ok(Self { tenant: asked.tenant, step, from_us: from.flatten().unwrap_or(0) }),
+        }
+    }
+
+    /// The tenant by its name. `Err`: there is none, and so nothing has run.
+    fn tenant(&self, context: &AdminContext) -> Result<Option<TenantId>, ()> {
+        let names = context.telemetry.tenant_names();
+        self.tenant.as_deref().map(|name| names.id(name).ok_or(())).transpose()
+    }
+}
+
+/// `/api/v1/history`.
+pub(super) async fn all(State(context): Context, asked: Asked) -> Answer {
+    let wanted = Wanted::read(asked)?;
+    super::server::aside(move || {
+        let course = |tenant| context.telemetry.course(tenant, wanted.step, wanted.from_us);
+        Json(show(&wanted, wanted.tenant(&context).map(course)))
+    })
+    .await
+}
+
+/// `/api/v1/queries/{fingerprint}/history`.
+pub(super) async fn of_query(State(context): Context, Path(strict): Path<String>, asked: Asked) -> Answer {
+    let wanted = Wanted::read(asked)?;
+    let strict = fingerprint(&strict)?;
+    super::server::aside(move || {
+        let course = |tenant| context.telemetry.course_of_statement(strict, tenant, wanted.step, wanted.from_us);
+        Json(show(&wanted, wanted.tenant(&context).map(course)))
+    })
+    .await
+}
+
+fn show(wanted: &Wanted, course: Result<Course, ()>) -> Value {
+    let course = course.unwrap_or(Course { stretches: Vec::new(), complete_from_us: wanted.from_us });
+    let step = match wanted.step {
+        Step::TenSeconds => "10s",
+        Step::Minute => "1m",
+    };
+    let windows: Vec<_> = course.stretches.iter().map(window).collect();
+    json!({"step": step, "complete_from": rfc3339_us(course.complete_from_us), "windows": windows})
+}
+
+fn window(stretch: &Stretch) -> Value {
+    let point = &stretch.point;
+    let ms = |us: u64| us as f64 / 1e3;
+    json!({
+        "start": rfc3339_us(stretch.start_us),
+        "seconds": (stretch.end_us - stretch.start_us) as f64 / 1e6,
+        "calls": point.calls,
+        "errors": point.errors,
+        "rows": point.rows,
+        "total_ms": ms(point.total_us),
+        "queue_ms": ms(point.queue_us),
+        "server_ms": ms(point.server_us),
+        "max_ms": ms(point.max_us),
+        "p95_ms": (point.p95_us > 0).then(|| ms(point.p95_us)),
+    })
+}

@@ -1,0 +1,387 @@
+//! How statements ran over time: windows of 10 seconds for two hours, and of a minute for two days, in memory.
+//!
+//! ```text
+//!   cells ── difference since the last look ──► 10 s: statements, tenants, all ──┬─► kept for 2 h
+//!   (every 10 s, on the analyst's thread)                                        └─► added up to minutes, kept for 48 h
+//! ```
+//!
+//! A window holds only what was called in it. What statements take is bounded by a budget of bytes, and the oldest goes
+//! first; what tenants and all together did is kept whole. It costs a query nothing: counters are compared with what they
+//! were, by one thread that writes nothing that a worker reads.
+
+mod window;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use rustc_hash::FxBuildHasher;
+
+use super::cell::Counter;
+use super::histogram::{BUCKETS, lower_bound};
+use super::statement::StatementCell;
+use super::worker::Map;
+use super::{Telemetry, TenantId, lock};
+
+pub use window::Point;
+use window::{Sum, Window, Windows};
+
+/// Key of the sum over all tenants.
+const ALL: u32 = u32::MAX;
+
+/// Lengths of windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// 10 seconds, kept for two hours.
+    TenSeconds,
+    /// A minute, kept for two days.
+    Minute,
+}
+
+impl Step {
+    /// Its length in µs.
+    pub fn length_us(self) -> u64 {
+        match self {
+            Self::TenSeconds => 10_000_000,
+            Self::Minute => 60_000_000,
+        }
+    }
+
+    /// How long its windows are kept, in µs.
+    fn kept_us(self) -> u64 {
+        match self {
+            Self::TenSeconds => 2 * 3_600_000_000,
+            Self::Minute => 48 * 3_600_000_000,
+        }
+    }
+}
+
+/// A window of a statement, a tenant or everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Its begin, in µs since 1970.
+    pub start_us: u64,
+    /// Its end. Longer than the step where nobody looked in time.
+    pub end_us: u64,
+    /// What was counted.
+    pub point: Point,
+}
+
+/// What was counted when, and from when on that is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// Windows in which something was called, the oldest first.
+    pub stretches: Vec<Stretch>,
+    /// From here on no window is missing, in µs since 1970.
+    pub complete_from_us: u64,
+}
+
+/// The history of all statements and tenants. Written by one thread, read by the admin port.
+#[derive(Debug)]
+pub struct History {
+    budget: usize,
+    /// By their numbers, which are the windows' keys.
+    series: Vec<(u64, TenantId)>,
+    numbers: Map<(u64, TenantId), u32>,
+    /// What each cell showed at the last look: by thread, in the order in which the thread registered them.
+    marks: Vec<Vec<Mark>>,
+    /// When the last look's window ended, and when the current minute began.
+    looked_us: u64,
+    minute_us: u64,
+    /// The minute under way.
+    minute: Active,
+    short: Kept,
+    long: Kept,
+    windows_cut: u64,
+}
+
+/// Windows of one length.
+#[derive(Debug, Default)]
+struct Kept {
+    statements: Windows,
+    tenants: Windows,
+    /// The end of the last window of statements that the budget has cut.
+    cut_us: u64,
+}
+
+/// Sums of one window, by series and by tenant.
+#[derive(Debug, Default)]
+struct Active {
+    statements: BTreeMap<u32, Sum>,
+    tenants: BTreeMap<u32, Sum>,
+}
+
+impl Active {
+    fn add(&mut self, series: u32, tenant: TenantId, sum: &Sum) {
+        self.statements.entry(series).or_default().add(sum);
+        self.tenants.entry(tenant.0).or_default().add(sum);
+        self.tenants.entry(ALL).or_default().add(sum);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (sums, more) in [(&mut self.statements, &other.statements), (&mut self.tenants, &other.tenants)] {
+            more.iter().for_each(|(key, sum)| sums.entry(*key).or_default().add(sum));
+        }
+    }
+}
+
+/// What a cell showed at the last look.
+#[derive(Debug)]
+struct Mark {
+    series: u32,
+    seen: Seen,
+}
+
+/// The numbers of a cell that are followed, of one moment.
+#[derive(Debug, Clone)]
+struct Seen {
+    calls: u64,
+    errors: u64,
+    rows: u64,
+    total_us: u64,
+    queue_us: u64,
+    server_us: u64,
+    max_us: u64,
+    buckets: Box<[u32; BUCKETS]>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        let buckets = Box::new([0; BUCKETS]);
+        Self { calls: 0, errors: 0, rows: 0, total_us: 0, queue_us: 0, server_us: 0, max_us: 0, buckets }
+    }
+}
+
+impl Seen {
+    fn of(cell: &StatementCell) -> Self {
+        cell.sequence.read(|| {
+            let count = |counter: &Counter| counter.value();
+            let mut buckets = Box::new([0; BUCKETS]);
+            cell.durations.copy_to(&mut buckets);
+            Self {
+                calls: count(&cell.calls),
+                errors: count(&cell.errors),
+                rows: count(&cell.rows),
+                total_us: count(&cell.total_us),
+                queue_us: count(&cell.queue.sum_us),
+                server_us: count(&cell.server.sum_us),
+                max_us: cell.max_us.value(),
+                buckets,
+            }
+        })
+    }
+
+    /// What was counted since `before`.
+    fn since(&self, before: &Self) -> Sum {
+        let mut sum = Sum::default();
+        let mut highest = 0;
+        for (place, (difference, (now, then))) in
+            sum.buckets.iter_mut().zip(self.buckets.iter().zip(&*before.buckets)).enumerate()
+        {
+            // Below what it was: it has been halved meanwhile.
+            *difference = now.saturating_sub(*then);
+            if *difference > 0 {
+                highest = place;
+            }
+        }
+        // A longer run than ever was in this window; otherwise its bucket says how long it can have been.
+        let bound = if highest + 1 < BUCKETS { lower_bound(highest + 1) } else { u64::MAX };
+        let max_us = if self.max_us > before.max_us { self.max_us } else { self.max_us.min(bound) };
+        sum.point = Point {
+            calls: self.calls.wrapping_sub(before.calls),
+            errors: self.errors.wrapping_sub(before.errors),
+            rows: self.rows.wrapping_sub(before.rows),
+            total_us: self.total_us.wrapping_sub(before.total_us),
+            queue_us: self.queue_us.wrapping_sub(before.queue_us),
+            server_us: self.server_us.wrapping_sub(before.server_us),
+            max_us,
+            p95_us: 0,
+        };
+        sum
+    }
+}
+
+impl History {
+    /// Empty, at `now_us`. `budget`: bytes that windows of statements may take; those of tenants come on top.
+    pub fn new(now_us: u64, budget: usize) -> Self {
+        Self {
+            budget,
+            series: Vec::new(),
+            numbers: Map::default(),
+            marks: Vec::new(),
+            looked_us: now_us,
+            minute_us: now_us,
+            minute: Active::default(),
+            short: Kept::default(),
+            long: Kept::default(),
+            windows_cut: 0,
+        }
+    }
+
+    /// Whether a window has ended by `now_us`.
+    fn is_due(&self, now_us: u64) -> bool {
+        now_us / Step::TenSeconds.length_us() > self.looked_us / Step::TenSeconds.length_us()
+    }
+
+    /// Ends a window of 10 seconds at the last multiple of them, and a minute with the last of it. `threads`: the cells of
+    /// each thread, always in the same order.
+    fn look(&mut self, now_us: u64, threads: &[Vec<Arc<StatementCell>>]) {
+        let end_us = now_us - now_us % Step::TenSeconds.length_us();
+        let active = self.differences(threads);
+        self.short.push(self.looked_us, end_us, &active);
+        self.minute.merge(&active);
+        self.looked_us = end_us;
+        let minute = Step::Minute.length_us();
+        if end_us / minute > self.minute_us / minute {
+            self.long.push(self.minute_us, end_us, &self.minute);
+            self.minute = Active::default();
+            self.minute_us = end_us;
+        }
+        self.short.expire(end_us, Step::TenSeconds);
+        self.long.expire(end_us, Step::Minute);
+        self.cut();
+    }
+
+    fn differences(&mut self, threads: &[Vec<Arc<StatementCell>>]) -> Active {
+        let mut active = Active::default();
+        if self.marks.len() < threads.len() {
+            self.marks.resize_with(threads.len(), Vec::new);
+        }
+        let (series, numbers) = (&mut self.series, &mut self.numbers);
+        for (cells, marks) in threads.iter().zip(&mut self.marks) {
+            for (place, cell) in cells.iter().enumerate() {
+                if place == marks.len() {
+                    let key = (cell.statement.value.facts.strict, cell.tenant);
+                    let number = *numbers.entry(key).or_insert_with(|| {
+                        series.push(key);
+                        series.len() as u32 - 1
+                    });
+                    marks.push(Mark { series: number, seen: Seen::default() });
+                }
+                let Some(mark) = marks.get_mut(place) else { continue };
+                if cell.calls.value() != mark.seen.calls {
+                    let seen = Seen::of(cell);
+                    active.add(mark.series, cell.tenant, &seen.since(&mark.seen));
+                    mark.seen = seen;
+                }
+            }
+        }
+        active
+    }
+
+    /// Gives up the oldest windows of statements until all fit into the budget.
+    fn cut(&mut self) {
+        while self.short.statements.bytes() + self.long.statements.bytes() > self.budget {
+            let [short, long] = [&self.short, &self.long].map(|kept| kept.statements.oldest_end_us());
+            let kept = match (short, long) {
+                (Some(short), Some(long)) if long <= short => &mut self.long,
+                (Some(_), _) => &mut self.short,
+                (None, Some(_)) => &mut self.long,
+                (None, None) => return,
+            };
+            kept.cut_us = kept.statements.oldest_end_us().unwrap_or(0);
+            kept.statements.drop_oldest();
+            self.windows_cut += 1;
+        }
+    }
+
+    fn kept(&self, step: Step) -> &Kept {
+        match step {
+            Step::TenSeconds => &self.short,
+            Step::Minute => &self.long,
+        }
+    }
+
+    fn complete_from_us(&self, step: Step, from_us: u64) -> u64 {
+        from_us.max(self.looked_us.saturating_sub(step.kept_us()))
+    }
+}
+
+impl Kept {
+    fn push(&mut self, start_us: u64, end_us: u64, active: &Active) {
+        for (windows, sums) in [(&mut self.statements, &active.statements), (&mut self.tenants, &active.tenants)] {
+            if !sums.is_empty() {
+                windows.push(Window::pack(start_us, end_us, sums.iter().map(|(key, sum)| (*key, sum))));
+            }
+        }
+    }
+
+    fn expire(&mut self, now_us: u64, step: Step) {
+        let oldest_us = now_us.saturating_sub(step.kept_us());
+        for windows in [&mut self.statements, &mut self.tenants] {
+            while windows.oldest_end_us().is_some_and(|end_us| end_us <= oldest_us) {
+                windows.drop_oldest();
+            }
+        }
+    }
+}
+
+/// The windows that hold any of the keys that `wanted` picks, their points added up.
+fn stretches(windows: &[Window], wanted: impl Fn(u32) -> bool) -> Vec<Stretch> {
+    let stretch = |window: &Window| {
+        let mut sum = Point::default();
+        window.points().filter(|(key, _)| wanted(*key)).for_each(|(_, point)| sum.add(&point));
+        (sum.calls > 0).then_some(Stretch { start_us: window.start_us, end_us: window.end_us, point: sum })
+    };
+    windows.iter().filter_map(stretch).collect()
+}
+
+impl Telemetry {
+    /// Ends the windows of the history that are over by `now_us`. For one thread, often: it looks at the counters only when
+    /// a window has ended.
+    pub fn look_at_history(&self, now_us: u64) {
+        if !lock(&self.history).is_due(now_us) {
+            return;
+        }
+        let threads: Vec<_> = self.each_worker().iter().map(|worker| lock(&worker.statements).clone()).collect();
+        lock(&self.history).look(now_us, &threads);
+    }
+
+    /// How a statement ran since `from_us`, by a tenant or by all together.
+    pub fn course_of_statement(&self, strict: u64, tenant: Option<TenantId>, step: Step, from_us: u64) -> Course {
+        let history = lock(&self.history);
+        let keys: Vec<u32> = (0..)
+            .zip(&history.series)
+            .filter(|(_, (known, owner))| *known == strict && tenant.is_none_or(|tenant| tenant == *owner))
+            .map(|(number, _)| number)
+            .collect();
+        let kept = history.kept(step);
+        let complete_from_us = history.complete_from_us(step, from_us).max(kept.cut_us);
+        // Unpacked without the lock: only pointers are copied.
+        let windows: Vec<Window> = kept.statements.since(from_us).cloned().collect();
+        drop(history);
+        Course { stretches: stretches(&windows, |key| keys.binary_search(&key).is_ok()), complete_from_us }
+    }
+
+    /// How all statements of a tenant, or of all tenants, ran since `from_us`.
+    pub fn course(&self, tenant: Option<TenantId>, step: Step, from_us: u64) -> Course {
+        let history = lock(&self.history);
+        let complete_from_us = history.complete_from_us(step, from_us);
+        let windows: Vec<Window> = history.kept(step).tenants.since(from_us).cloned().collect();
+        drop(history);
+        let key = tenant.map_or(ALL, |tenant| tenant.0);
+        Course { stretches: stretches(&windows, |known| known == key), complete_from_us }
+    }
+
+    /// Calls in the last minute that has been looked at, by statement and tenant.
+    pub fn calls_of_last_minute(&self) -> HashMap<(u64, TenantId), u64, FxBuildHasher> {
+        let history = lock(&self.history);
+        let from_us = history.looked_us.saturating_sub(Step::Minute.length_us());
+        let windows: Vec<Window> = history.short.statements.since(from_us).cloned().collect();
+        let mut calls = HashMap::default();
+        for (key, point) in windows.iter().flat_map(Window::points) {
+            if let Some(known) = history.series.get(key as usize) {
+                *calls.entry(*known).or_default() += point.calls;
+            }
+        }
+        calls
+    }
+
+    /// Windows of statements kept, and how many the budget has cut.
+    pub(super) fn history_size(&self) -> (usize, u64) {
+        let history = lock(&self.history);
+        (history.short.statements.len() + history.long.statements.len(), history.windows_cut)
+    }
+}
+
+#[cfg(test)]
+mod tests;
