@@ -41,9 +41,18 @@ pub fn fetch(address: SocketAddr, path: &str) -> Response {
 /// # Errors
 /// Nobody listens there, or it is not HTTP.
 pub fn request(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
+    send("GET", address, path, headers)
+}
+
+/// POST without a body; a connection that fails the test if refused.
+pub fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
+    send("POST", address, path, headers).unwrap_or_else(|error| panic!("POST http://{address}{path}: {error}"))
+}
+
+fn send(method: &str, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut text = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         text += &format!("{name}: {value}\r\n");
     }

@@ -55,6 +55,7 @@ mod session_state;
 mod shutdown;
 mod simple;
 mod startup;
+mod statistics;
 mod storms;
 mod timeout;
 mod tls;

@@ -1,0 +1,76 @@
+//! What statements cost, as operators read it.
+
+use config::PoolMode::Transaction;
+use integration_tests::{Site, eventually, http};
+use serde_json::Value;
+
+/// The row of the statement whose text contains `words`.
+fn row(site: &Site, words: &str) -> Option<Value> {
+    let answer = http::fetch(site.admin(), "/api/v1/queries?limit=1000").json();
+    answer["queries"].as_array().unwrap().iter().find(|row| row["text"].as_str().unwrap().contains(words)).cloned()
+}
+
+#[test]
+fn a_statement_says_how_it_failed_where_its_time_went_and_is_counted_anew_on_request() {
+    let site = Site::pooled(Transaction, 1);
+    let mut client = site.client();
+    for divisor in [1, 0, 2, 0] {
+        client.query(format!("select div(12, {divisor})"));
+    }
+    client.query("select int4('x')");
+    let divided = row(&site, "div").unwrap();
+    assert_eq!((&divided["calls"], &divided["errors"]), (&4.into(), &2.into()), "{divided}");
+    assert_eq!(divided["errors_by_sqlstate"], serde_json::json!({"22012": 2}));
+    assert_eq!(row(&site, "int4").unwrap()["errors_by_sqlstate"]["22P02"], 1);
+
+    // One server for two clients: one of them waits for the other.
+    let sleeper = std::thread::spawn({
+        let mut other = site.client();
+        move || {
+            other.query("select pg_sleep(0.3)").ok();
+        }
+    });
+    eventually("the other one sleeps", || {
+        let clients = http::fetch(site.admin(), "/api/v1/clients").json();
+        clients["clients"].as_array().unwrap().iter().any(|client| client["state"] == "active")
+    });
+    client.query("select length('waited')").ok();
+    sleeper.join().unwrap();
+    let waits = |row: &Value| row["distribution_ms"]["queue"]["max"].as_f64().unwrap();
+    let waited = row(&site, "length").unwrap();
+    assert!(waits(&waited) > 50.0 && waits(&divided) < 50.0, "{waited}");
+    let slept = row(&site, "pg_sleep").unwrap();
+    assert!(slept["distribution_ms"]["server"]["p99"].as_f64().unwrap() > 250.0, "{slept}");
+    assert!(slept["time_share"].as_f64().unwrap() > 0.3, "{slept}");
+
+    let path = format!("/api/v1/queries/reset?fingerprint={}", divided["fingerprint"].as_str().unwrap());
+    assert_eq!(http::post(site.admin(), &path, &[]).status, 403, "as a page of another site would send it");
+    let reset = http::post(site.admin(), &path, &[("X-Requested-With", "a test")]);
+    assert_eq!((reset.status, &reset.json()["reset"]), (200, &1.into()));
+    assert!(row(&site, "div").is_none() && row(&site, "pg_sleep").is_some());
+    client.query("select div(12, 3)").ok();
+    let anew = row(&site, "div").unwrap();
+    assert_eq!((&anew["calls"], &anew["errors"]), (&1.into(), &0.into()), "{anew}");
+    let snapshot = http::fetch(site.admin(), "/api/v1/queries/snapshot").body;
+    let mut lines = snapshot.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let head = lines.next().unwrap();
+    assert_eq!(head["queries"].as_u64().unwrap() as usize, lines.count(), "{snapshot}");
+}
+
+#[test]
+fn ten_seconds_later_the_history_has_a_window() {
+    let site = Site::pooled(Transaction, 1);
+    let mut client = site.client();
+    for _ in 0..5 {
+        client.query("select abs(1)").ok();
+    }
+    let fingerprint = row(&site, "abs").unwrap()["fingerprint"].as_str().unwrap().to_owned();
+    let calls = |path: &str| {
+        let course = http::fetch(site.admin(), path).json();
+        let windows = course["windows"].as_array().unwrap().iter();
+        windows.map(|window| window["calls"].as_u64().unwrap()).sum::<u64>()
+    };
+    eventually("the window ends", || calls("/api/v1/history?step=10s") >= 5);
+    assert_eq!(calls(&format!("/api/v1/queries/{fingerprint}/history?step=10s")), 5);
+    assert_eq!(row(&site, "abs").unwrap()["calls_last_minute"], 5);
+}
