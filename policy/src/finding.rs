@@ -18,17 +18,29 @@ pub enum Kind {
     Duplicate,
     /// A loop over keys that no earlier result explains.
     LoopUnsourced,
+    /// A slow statement's plan is one that it never had before.
+    PlanChanged,
+    /// A statement takes much longer than it used to.
+    Regression,
+    /// A transaction that was open for long.
+    SlowTransaction,
+    /// A client that held a transaction open and said nothing for long.
+    IdleInTransaction,
 }
 
 impl Kind {
     /// Every kind, in the order of [`Kind::index`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::NPlusOne,
         Self::NPlusOneWrite,
         Self::InsertLoop,
         Self::RecursiveWalk,
         Self::Duplicate,
         Self::LoopUnsourced,
+        Self::PlanChanged,
+        Self::Regression,
+        Self::SlowTransaction,
+        Self::IdleInTransaction,
     ];
 
     /// Its name in JSON and in labels.
@@ -40,6 +52,10 @@ impl Kind {
             Self::RecursiveWalk => "recursive_walk",
             Self::Duplicate => "duplicate",
             Self::LoopUnsourced => "loop_unsourced",
+            Self::PlanChanged => "plan_changed",
+            Self::Regression => "regression",
+            Self::SlowTransaction => "slow_transaction",
+            Self::IdleInTransaction => "idle_in_transaction",
         }
     }
 
@@ -51,8 +67,12 @@ impl Kind {
     /// How much an operator should care.
     pub const fn severity(self) -> Severity {
         match self {
-            Self::NPlusOne | Self::NPlusOneWrite => Severity::High,
-            Self::InsertLoop | Self::RecursiveWalk => Severity::Medium,
+            Self::NPlusOne | Self::NPlusOneWrite | Self::Regression => Severity::High,
+            Self::InsertLoop
+            | Self::RecursiveWalk
+            | Self::PlanChanged
+            | Self::SlowTransaction
+            | Self::IdleInTransaction => Severity::Medium,
             Self::Duplicate | Self::LoopUnsourced => Severity::Low,
         }
     }
@@ -66,7 +86,7 @@ pub enum Severity {
     Low,
     /// Worth changing.
     Medium,
-    /// Proven, and costs a round trip per row.
+    /// Proven, and costs a round trip per row or a multiple of the time.
     High,
 }
 
@@ -115,6 +135,43 @@ fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// The figures of a finding about time. Times in milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Detail {
+    /// Of a changed plan.
+    Plan {
+        /// Hash of the plan before, 16 hexadecimal digits.
+        plan_before: String,
+        /// Hash of the plan now.
+        plan_after: String,
+        /// What the slow execution took.
+        duration_ms: f64,
+    },
+    /// Of a regression.
+    Regression {
+        /// The 95th percentile that it used to have.
+        usual_p95_ms: f64,
+        /// The 95th percentile of the calls that were looked at.
+        p95_ms: f64,
+        /// Calls behind the first.
+        usual_calls: u64,
+        /// Calls behind the second.
+        calls: u64,
+    },
+    /// Of a transaction.
+    Transaction {
+        /// How long it has been open.
+        open_ms: f64,
+        /// The longest silence of its client in it that was noticed; 0: none.
+        idle_ms: f64,
+        /// From where on it is told.
+        threshold_ms: f64,
+        /// It has ended.
+        ended: bool,
+    },
 }
 
 /// One finding: a parent and a child of one application, with counters over every time it was seen.
@@ -166,6 +223,9 @@ pub struct Finding {
     pub last_seen: Timestamp,
     /// What to send instead.
     pub rewrite: Option<String>,
+    /// Figures of findings about time; nothing for repeated statements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Detail>,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod lexer;
 pub mod limits;
 pub mod memo;
 pub mod observe;
+pub mod plan;
 pub mod skeleton;
 pub mod statement;
 pub mod suspects;

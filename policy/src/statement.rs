@@ -74,6 +74,16 @@ impl Analysis {
         self.parts.len() == 1 && !self.extracted && self.flags.intersection(doubtful) == Flags::NONE
     }
 
+    /// Whether EXPLAIN may be put in front of it: one SELECT or VALUES that by its text only reads, and is more than calls
+    /// of functions, of which a plan shows nothing.
+    pub fn is_explainable(&self) -> bool {
+        let doubtful = Flags::OVERSIZE.0 | Flags::UNTERMINATED.0 | Flags::FUNCTION_ONLY.0;
+        self.parts.len() == 1
+            && matches!(self.class, Class::Select | Class::Values)
+            && self.flags.contains(Flags::READ_ONLY)
+            && self.flags.0 & doubtful == 0
+    }
+
     /// What one of [`Self::parts`] leaves behind, in order.
     pub fn effects_of(&self, part: &Part) -> &[Effect] {
         self.effects.get(part.effects.start as usize..part.effects.end as usize).unwrap_or_default()

@@ -222,6 +222,22 @@ impl Difference {
     }
 }
 
+/// The statements that make these settings one by one on a server that has none of them, each with the setting's name:
+/// what decides how texts are read comes first, and who one is last.
+pub fn statements(wanted: &Settings) -> Vec<(&str, Vec<u8>)> {
+    let mut settings: Vec<&Setting> = wanted.iter().collect();
+    settings.sort_by_key(|setting| match &*setting.name {
+        "client_encoding" => 0,
+        name => rank(name),
+    });
+    let statement = |setting: &Setting| {
+        let mut difference = Difference::default();
+        difference.set(setting);
+        difference.sql
+    };
+    settings.into_iter().map(|setting| (&*setting.name, statement(setting))).collect()
+}
+
 /// The statement that makes a setting for the transaction alone, where its value is known as startup parameters have it.
 pub fn set_local(name: &str, value: &[u8]) -> Vec<u8> {
     let mut sql = b"SELECT pg_catalog.set_config(".to_vec();
@@ -363,5 +379,26 @@ mod tests {
         }
         assert!(interner.len() <= 1024, "{}", interner.len());
         assert!(Rc::ptr_eq(&first, &interner.intern(set(&[("a.b", plain("1"))]))));
+    }
+
+    #[test]
+    fn settings_are_made_one_by_one_with_who_one_is_last() {
+        let plain = |value: &str| Value::Plain(value.as_bytes().into());
+        let clause = |clause: &str| Value::Clause(clause.as_bytes().into());
+        let settings = Settings::new()
+            .with("role", clause("role anna"))
+            .and_then(|settings| settings.with("app.tenant_id", plain("it's")))
+            .and_then(|settings| settings.with("client_encoding", plain("latin1")));
+        let settings = settings.unwrap();
+        let made: Vec<_> =
+            statements(&settings).into_iter().map(|(name, sql)| (name, String::from_utf8(sql).unwrap())).collect();
+        assert_eq!(
+            made,
+            [
+                ("client_encoding", "SELECT pg_catalog.set_config('client_encoding', 'latin1', false)".to_owned()),
+                ("app.tenant_id", "SELECT pg_catalog.set_config('app.tenant_id', 'it''s', false)".to_owned()),
+                ("role", "SET SESSION role anna".to_owned()),
+            ]
+        );
     }
 }

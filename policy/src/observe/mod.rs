@@ -10,6 +10,9 @@
 //!                  drain ◄────── └─ ledger        one row per cause, counters, cool-down
 //! ```
 //!
+//! [`plans`], [`regression`] and [`Notices`] are about time: which slow statements get a plan and whether it has changed,
+//! what has become slower than it was, and transactions that stay open.
+//!
 //! The unit is the client's identity and not its connection: an application's own pool spreads the children of one
 //! request over all of its connections. What is kept of a value is a number behind a key that no one else has.
 
@@ -21,6 +24,9 @@ mod event;
 mod judge;
 mod ledger;
 mod names;
+mod notices;
+pub mod plans;
+pub mod regression;
 mod report;
 mod rewrite;
 mod samples;
@@ -33,5 +39,6 @@ pub use event::{
     Class, Column, ColumnName, Directory, Event, MAX_PARAMETER_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, RouteId,
     RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId,
 };
+pub use notices::{Notice, Notices, What};
 pub use text::CUT;
 pub use value::{HashKey, Value};

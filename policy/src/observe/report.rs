@@ -88,6 +88,7 @@ pub(super) fn report(
         per_minute: 1,
         first_seen: Timestamp(burst.first_us),
         last_seen: Timestamp(burst.last_end_us),
+        detail: None,
     })
 }
 

@@ -112,6 +112,7 @@ pub(crate) mod tests {
             first_seen: Timestamp(1),
             last_seen: Timestamp(last_seen),
             rewrite: None,
+            detail: None,
         }
     }
 

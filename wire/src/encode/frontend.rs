@@ -91,6 +91,20 @@ pub fn bind(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], values: &[Option
     })
 }
 
+/// Appends a Bind of the unnamed statement to the unnamed portal: values (`None` is NULL), each in its format as a Bind has
+/// them, for results that are text.
+pub fn bind_formatted(out: &mut Vec<u8>, values: &[(i16, Option<&[u8]>)]) -> Result<()> {
+    message(out, Frontend::Bind.byte(), "the values of a statement", |out| {
+        c_string(out, b"", "the name of a portal")?;
+        c_string(out, b"", "the name of a statement")?;
+        count(out, values.len(), "formats")?;
+        out.extend(values.iter().flat_map(|(format, _)| format.to_be_bytes()));
+        count(out, values.len(), "the values of a statement")?;
+        values.iter().try_for_each(|(_, item)| value(out, *item, "the values of a statement"))?;
+        count(out, 0, "formats")
+    })
+}
+
 /// Appends a Describe.
 pub fn describe(out: &mut Vec<u8>, target: Target, name: &[u8]) -> Result<()> {
     aimed(out, Frontend::Describe, target, name)

@@ -1,0 +1,310 @@
+//! Findings about time, whoever has noticed them: one row for each cause, counters, a cool-down.
+
+use rustc_hash::FxHashMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::event::Scope;
+use super::plans::Changed;
+use super::regression::Regression;
+use crate::finding::{Detail, Finding, Kind, Side, Timestamp};
+
+/// A finding is told again after this, if it was seen again.
+const COOL_DOWN_US: u64 = 60_000_000;
+
+/// What was noticed, and about which statement of whom. Times in µs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    /// Who sent it; all empty where it is about a statement and not about a client.
+    pub scope: Scope,
+    /// Its tenant's name.
+    pub tenant: String,
+    /// Strict fingerprint of the statement: the slow one, or the last one of a transaction.
+    pub strict: u64,
+    /// Its normalised text.
+    pub text: String,
+    /// What was noticed.
+    pub what: What,
+    /// When what it is about began.
+    pub began_us: u64,
+    /// When it was noticed.
+    pub now_us: u64,
+}
+
+/// What was noticed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    /// Another plan than ever before.
+    Plan {
+        /// From what to what.
+        changed: Changed,
+        /// What the slow execution took.
+        duration_us: u64,
+    },
+    /// A statement is slower than it used to be.
+    Regression(Regression),
+    /// A transaction has been open for long.
+    Open {
+        /// How long.
+        open_us: u64,
+        /// The longest silence of its client that was noticed.
+        idle_us: u64,
+        /// From where on that is told.
+        threshold_us: u64,
+        /// It has ended.
+        ended: bool,
+        /// It was told before: this is how it went on.
+        again: bool,
+    },
+    /// Its client has said nothing for long.
+    Idle {
+        /// How long the transaction has been open.
+        open_us: u64,
+        /// How long its client has said nothing.
+        idle_us: u64,
+        /// From where on that is told.
+        threshold_us: u64,
+        /// The silence has ended.
+        ended: bool,
+        /// It was told before: this is how it went on.
+        again: bool,
+    },
+}
+
+/// The findings about time.
+#[derive(Debug)]
+pub struct Notices {
+    rows: FxHashMap<String, Row>,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Row {
+    finding: Finding,
+    /// Seen since it was last told.
+    news: bool,
+    /// When it was last told.
+    told_us: Option<u64>,
+}
+
+impl Notices {
+    /// Room for so many findings; the one not seen for longest makes room.
+    pub fn new(capacity: usize) -> Self {
+        Self { rows: FxHashMap::default(), capacity: capacity.max(1) }
+    }
+
+    /// Takes a notice in.
+    pub fn record(&mut self, notice: Notice) {
+        let again = notice.is_continued();
+        let seen = finding(notice);
+        if let Some(row) = self.rows.get_mut(&seen.id) {
+            row.merge(seen, again);
+            return;
+        }
+        if self.rows.len() >= self.capacity {
+            let oldest = self.rows.iter().min_by_key(|(_, row)| row.finding.last_seen).map(|(id, _)| id.clone());
+            oldest.map(|id| self.rows.remove(&id));
+        }
+        self.rows.insert(seen.id.clone(), Row { finding: seen, news: true, told_us: None });
+    }
+
+    /// What is due to be told: what is new, and what was seen again a minute after it was told.
+    pub fn drain(&mut self, now_us: u64) -> impl Iterator<Item = Finding> + '_ {
+        self.rows.values_mut().filter_map(move |row| {
+            let cool = row.told_us.is_none_or(|told| now_us >= told.saturating_add(COOL_DOWN_US));
+            if !(row.news && cool) {
+                return None;
+            }
+            (row.news, row.told_us) = (false, Some(now_us));
+            Some(row.finding.clone())
+        })
+    }
+
+    /// All of them, for their counters.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.rows.values().map(|row| &row.finding)
+    }
+}
+
+impl Row {
+    /// The worst gives the figures, all of them the counters.
+    fn merge(&mut self, seen: Finding, again: bool) {
+        let kept = &mut self.finding;
+        let same_minute = kept.last_seen.0 / COOL_DOWN_US == seen.last_seen.0 / COOL_DOWN_US;
+        let once = u64::from(!again);
+        let counts = (kept.occurrences + once, kept.statements + once);
+        let per_minute = if same_minute { kept.per_minute + once } else { once.max(1) };
+        let (first_seen, last_seen) = (kept.first_seen.min(seen.first_seen), kept.last_seen.max(seen.last_seen));
+        // Of a plan the latest change is what matters.
+        if seen.wasted_ms >= kept.wasted_ms || kept.kind == Kind::PlanChanged {
+            *kept = seen;
+        }
+        (kept.occurrences, kept.statements, kept.per_minute) = (counts.0, counts.1, per_minute);
+        (kept.first_seen, kept.last_seen) = (first_seen, last_seen);
+        self.news |= !again;
+    }
+}
+
+impl Notice {
+    fn is_continued(&self) -> bool {
+        matches!(self.what, What::Open { again: true, .. } | What::Idle { again: true, .. })
+    }
+}
+
+fn ms(us: u64) -> f64 {
+    us as f64 / 1e3
+}
+
+/// A time as a sentence has it.
+fn seconds(us: u64) -> String {
+    format!("{:.1} s", us as f64 / 1e6)
+}
+
+fn finding(notice: Notice) -> Finding {
+    let Notice { scope, tenant, strict, text, what, began_us, now_us } = notice;
+    let (kind, wasted_ms, evidence, detail) = match what {
+        What::Plan { changed, duration_us } => (
+            Kind::PlanChanged,
+            ms(duration_us),
+            format!("{} → {}", changed.before, changed.after),
+            Detail::Plan {
+                plan_before: format!("{:016x}", changed.before_hash),
+                plan_after: format!("{:016x}", changed.after_hash),
+                duration_ms: ms(duration_us),
+            },
+        ),
+        What::Regression(found) => (
+            Kind::Regression,
+            ms(found.p95_us.saturating_sub(found.usual_p95_us) * found.calls / 20),
+            format!("p95 {:.1} ms → {:.1} ms", ms(found.usual_p95_us), ms(found.p95_us)),
+            Detail::Regression {
+                usual_p95_ms: ms(found.usual_p95_us),
+                p95_ms: ms(found.p95_us),
+                usual_calls: found.usual_calls,
+                calls: found.calls,
+            },
+        ),
+        What::Open { open_us, idle_us, threshold_us, ended, .. } => {
+            let end = if ended { "was open for" } else { "is open for" };
+            let detail = Detail::Transaction {
+                open_ms: ms(open_us),
+                idle_ms: ms(idle_us),
+                threshold_ms: ms(threshold_us),
+                ended,
+            };
+            (Kind::SlowTransaction, ms(open_us), format!("transaction {end} {}", seconds(open_us)), detail)
+        }
+        What::Idle { open_us, idle_us, threshold_us, ended, .. } => {
+            let end = if ended { "said" } else { "has said" };
+            let evidence =
+                format!("client {end} nothing for {} in a transaction open for {}", seconds(idle_us), seconds(open_us));
+            let detail = Detail::Transaction {
+                open_ms: ms(open_us),
+                idle_ms: ms(idle_us),
+                threshold_ms: ms(threshold_us),
+                ended,
+            };
+            (Kind::IdleInTransaction, ms(idle_us), evidence, detail)
+        }
+    };
+    let fingerprint = format!("{strict:016x}");
+    // A plan is the statement's, whoever happened to run it when it was captured.
+    let of_statement = kind == Kind::PlanChanged;
+    let (application, client) = if of_statement { ("", "") } else { (&*scope.application, &*scope.client) };
+    let identity = [kind.name(), &scope.database, &scope.user, application, client, &tenant, &fingerprint].join("\0");
+    Finding {
+        id: format!("{:016x}", xxh3_64(identity.as_bytes())),
+        kind,
+        severity: kind.severity(),
+        tenant,
+        database: scope.database,
+        user: scope.user,
+        application: scope.application,
+        client: scope.client,
+        route: None,
+        traced: false,
+        parent: None,
+        child: Side { fingerprint, text, column: None, parameter: None },
+        evidence: Some(evidence),
+        count: 1,
+        parent_executions: 0,
+        connections: 1,
+        wasted_ms,
+        occurrences: 1,
+        statements: 1,
+        per_minute: 1,
+        first_seen: Timestamp(began_us),
+        last_seen: Timestamp(now_us),
+        rewrite: None,
+        detail: Some(detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn open(strict: u64, open_us: u64, ended: bool, again: bool, now_us: u64) -> Notice {
+        Notice {
+            scope: Scope { application: "web".into(), ..Scope::default() },
+            tenant: "acme".into(),
+            strict,
+            text: "update t set a = $1".into(),
+            what: What::Open { open_us, idle_us: 0, threshold_us: 5 * SECOND, ended, again },
+            began_us: now_us - open_us,
+            now_us,
+        }
+    }
+
+    #[test]
+    fn a_cause_is_told_once_a_minute_and_counted_each_time() {
+        let mut notices = Notices::new(10);
+        let start = 1_000 * SECOND;
+        let told = |notices: &mut Notices, now| notices.drain(now).collect::<Vec<_>>();
+        notices.record(open(1, 5 * SECOND, false, false, start));
+        let first = told(&mut notices, start);
+        assert_eq!((first.len(), first[0].kind, first[0].occurrences), (1, Kind::SlowTransaction, 1));
+        assert_eq!(first[0].evidence.as_deref(), Some("transaction is open for 5.0 s"));
+        notices.record(open(1, 9 * SECOND, true, true, start + 4 * SECOND));
+        assert_eq!(told(&mut notices, start + 90 * SECOND).len(), 0, "its end is no news");
+        let known = notices.findings().next().unwrap();
+        assert_eq!((known.occurrences, known.wasted_ms), (1, 9_000.0));
+        assert_eq!(known.evidence.as_deref(), Some("transaction was open for 9.0 s"));
+        for n in 0..20 {
+            notices.record(open(1, 6 * SECOND, true, false, start + 91 * SECOND + n));
+        }
+        let again = told(&mut notices, start + 92 * SECOND);
+        assert_eq!((again.len(), again[0].occurrences), (1, 21));
+        notices.record(open(1, 6 * SECOND, true, false, start + 93 * SECOND));
+        assert_eq!(told(&mut notices, start + 94 * SECOND).len(), 0, "it was told two seconds ago");
+        assert_eq!(told(&mut notices, start + 152 * SECOND).len(), 1);
+    }
+
+    #[test]
+    fn another_statement_or_tenant_is_another_cause_and_there_is_an_end_to_them() {
+        let mut notices = Notices::new(3);
+        for strict in 0..5 {
+            notices.record(open(strict, 6 * SECOND, true, false, 100 * SECOND + strict));
+        }
+        assert_eq!(notices.findings().count(), 3);
+        let mut other = open(4, 6 * SECOND, true, false, 100 * SECOND);
+        other.tenant = "other".into();
+        notices.record(other);
+        assert_eq!(notices.drain(200 * SECOND).filter(|finding| finding.child.fingerprint.ends_with('4')).count(), 2);
+    }
+
+    #[test]
+    fn a_changed_plan_says_from_what_to_what() {
+        let (before, after) = ("Index Scan using a on t".to_owned(), "Seq Scan on t".to_owned());
+        let changed = Changed { before_hash: 10, after_hash: 11, before, after };
+        let what = What::Plan { changed, duration_us: 250_000 };
+        let mut notices = Notices::new(3);
+        notices.record(Notice { what, ..open(1, 1, true, false, 100 * SECOND) });
+        let finding = notices.drain(100 * SECOND).next().unwrap();
+        assert_eq!(finding.evidence.as_deref(), Some("Index Scan using a on t → Seq Scan on t"));
+        let json = serde_json::to_value(&finding).unwrap();
+        assert_eq!(json["detail"]["plan_after"], "000000000000000b");
+        assert_eq!((&json["kind"], &json["detail"]["duration_ms"]), (&"plan_changed".into(), &250.0.into()));
+    }
+}

@@ -1,0 +1,283 @@
+//! What has become slower than it was: a statement's durations against its own history.
+//!
+//! Told in cumulative histograms now and then, a row for each statement of each tenant. Calls are gathered until there are
+//! enough to judge; what was judged and found usual becomes history, and what was not is left out of it for an hour: by
+//! then it is what is usual.
+//!
+//! ```text
+//! cumulative counts ─ difference ─► gathered ─ 100 calls ─► p95 > 3 × history's? ─┬─ no ──► history
+//!                                                                                 └─ yes ─► finding
+//! ```
+
+use rustc_hash::FxHashMap;
+
+/// Calls that a judgement needs, on both sides.
+pub const MIN_CALLS: u64 = 100;
+/// How many times its history's 95th percentile is a regression.
+pub const FACTOR: f64 = 3.0;
+/// Slower by less than this is none: at a few microseconds a busy machine is three times slower than an idle one.
+pub const MIN_EXCESS_US: u64 = 1_000;
+/// Calls that are gathered for so long become history unjudged.
+const PATIENCE_US: u64 = 3_600_000_000;
+/// For so long is what is slower not taken for usual.
+const ACCEPTED_AFTER_US: u64 = 3_600_000_000;
+/// Calls in a history; beyond, older ones count half.
+const MAX_HISTORY: u64 = 100_000;
+/// Statements looked after; the one not seen for longest makes room.
+const MAX_ROWS: usize = 10_000;
+
+/// Counts in buckets of rising durations, of which most are 0: (bucket, count).
+type Sparse = Vec<(u16, u64)>;
+
+/// A statement that has become slower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Regression {
+    /// The 95th percentile of its history, in µs.
+    pub usual_p95_us: u64,
+    /// The 95th percentile of the calls that were looked at.
+    pub p95_us: u64,
+    /// Calls in its history.
+    pub usual_calls: u64,
+    /// Calls that were looked at.
+    pub calls: u64,
+}
+
+/// The histories. Buckets are those of whoever feeds them; `middle` says what duration one stands for, in µs.
+#[derive(Debug)]
+pub struct Baselines {
+    rows: FxHashMap<(u64, u32), Row>,
+    middle: fn(usize) -> u64,
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    /// Counts as last told.
+    told: Sparse,
+    /// What came since the last judgement.
+    gathered: Sparse,
+    gathered_since_us: u64,
+    history: Sparse,
+    /// Since when it is slower than its history.
+    slower_since_us: Option<u64>,
+    seen_us: u64,
+}
+
+impl Baselines {
+    /// No history yet.
+    pub fn new(middle: fn(usize) -> u64) -> Self {
+        Self { rows: FxHashMap::default(), middle }
+    }
+
+    /// A statement's counts in all buckets since it was first seen.
+    pub fn tell(&mut self, strict: u64, tenant: u32, buckets: &[u64], now_us: u64) -> Option<Regression> {
+        let total: u64 = buckets.iter().sum();
+        let key = (strict, tenant);
+        if !self.rows.contains_key(&key) {
+            self.make_room(now_us);
+            // What was counted before anybody looked is as good a history as any.
+            self.rows.insert(key, Row { gathered_since_us: now_us, ..Row::default() });
+        }
+        let row = self.rows.get_mut(&key)?;
+        let before = calls(&row.told);
+        if total == before {
+            return None;
+        }
+        row.seen_us = now_us;
+        let told = std::mem::replace(&mut row.told, sparse(buckets));
+        match difference(&row.told, &told) {
+            Some(came) => add(&mut row.gathered, &came),
+            // Counts have been halved, or the statement's row has begun anew.
+            None => return None,
+        }
+        row.judge(self.middle, now_us)
+    }
+
+    fn make_room(&mut self, now_us: u64) {
+        if self.rows.len() < MAX_ROWS {
+            return;
+        }
+        self.rows.retain(|_, row| now_us.saturating_sub(row.seen_us) < PATIENCE_US);
+        if self.rows.len() >= MAX_ROWS
+            && let Some(oldest) = self.rows.iter().min_by_key(|(_, row)| row.seen_us).map(|(key, _)| *key)
+        {
+            self.rows.remove(&oldest);
+        }
+    }
+}
+
+impl Row {
+    fn judge(&mut self, middle: fn(usize) -> u64, now_us: u64) -> Option<Regression> {
+        let (calls_now, usual_calls) = (calls(&self.gathered), calls(&self.history));
+        let late = now_us.saturating_sub(self.gathered_since_us) >= PATIENCE_US;
+        if calls_now < MIN_CALLS && !late {
+            return None;
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        self.gathered_since_us = now_us;
+        let (p95_us, usual_p95_us) = (p95(&gathered, middle), p95(&self.history, middle));
+        let enough = calls_now >= MIN_CALLS && usual_calls >= MIN_CALLS;
+        let slower = p95_us as f64 > FACTOR * usual_p95_us as f64 && p95_us - usual_p95_us >= MIN_EXCESS_US;
+        if !(enough && slower) {
+            self.slower_since_us = None;
+            self.accept(&gathered);
+            return None;
+        }
+        let since = *self.slower_since_us.get_or_insert(now_us);
+        if now_us.saturating_sub(since) >= ACCEPTED_AFTER_US {
+            self.history.clear();
+            self.slower_since_us = None;
+            self.accept(&gathered);
+            return None;
+        }
+        Some(Regression { usual_p95_us, p95_us, usual_calls, calls: calls_now })
+    }
+
+    fn accept(&mut self, gathered: &Sparse) {
+        add(&mut self.history, gathered);
+        if calls(&self.history) > MAX_HISTORY {
+            self.history.iter_mut().for_each(|(_, count)| *count /= 2);
+            self.history.retain(|(_, count)| *count > 0);
+        }
+    }
+}
+
+fn sparse(buckets: &[u64]) -> Sparse {
+    (0..).zip(buckets).filter(|(_, count)| **count > 0).map(|(bucket, count)| (bucket, *count)).collect()
+}
+
+fn calls(counts: &Sparse) -> u64 {
+    counts.iter().map(|(_, count)| count).sum()
+}
+
+/// `now` less `before`; `None`: something has become less.
+fn difference(now: &Sparse, before: &Sparse) -> Option<Sparse> {
+    let mut difference = now.clone();
+    for (bucket, count) in before {
+        let at = difference.binary_search_by_key(bucket, |(bucket, _)| *bucket).ok()?;
+        let (_, left) = difference.get_mut(at)?;
+        *left = left.checked_sub(*count)?;
+    }
+    difference.retain(|(_, count)| *count > 0);
+    Some(difference)
+}
+
+fn add(to: &mut Sparse, counts: &Sparse) {
+    for (bucket, count) in counts {
+        match to.binary_search_by_key(bucket, |(bucket, _)| *bucket) {
+            Ok(at) => {
+                if let Some((_, total)) = to.get_mut(at) {
+                    *total += count;
+                }
+            }
+            Err(at) => to.insert(at, (*bucket, *count)),
+        }
+    }
+}
+
+/// The duration that 95 % of the calls do not exceed, in µs.
+fn p95(counts: &Sparse, middle: fn(usize) -> u64) -> u64 {
+    let rank = (calls(counts) * 95).div_ceil(100).max(1);
+    let mut seen = 0;
+    for (bucket, count) in counts {
+        seen += count;
+        if seen >= rank {
+            return middle(usize::from(*bucket));
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: u64 = 60_000_000;
+
+    /// Bucket n stands for n ms.
+    fn baselines() -> Baselines {
+        Baselines::new(|bucket| bucket as u64 * 1_000)
+    }
+
+    /// A statement's counts so far, told once a minute.
+    struct Statement {
+        buckets: Vec<u64>,
+        now_us: u64,
+        baselines: Baselines,
+    }
+
+    impl Statement {
+        fn new() -> Self {
+            Self { buckets: vec![0; 64], now_us: 1, baselines: baselines() }
+        }
+
+        fn minute(&mut self, calls: u64, ms: usize) -> Option<Regression> {
+            self.buckets[ms] += calls;
+            self.now_us += MINUTE;
+            self.baselines.tell(1, 1, &self.buckets, self.now_us)
+        }
+    }
+
+    #[test]
+    fn three_times_slower_than_its_own_history_is_a_regression_and_twice_is_none() {
+        let mut statement = Statement::new();
+        for _ in 0..5 {
+            assert_eq!(statement.minute(200, 4), None);
+        }
+        assert_eq!(statement.minute(200, 12), None, "three times is not more than three times");
+        let mut statement = Statement::new();
+        for _ in 0..5 {
+            assert_eq!(statement.minute(200, 4), None);
+        }
+        let found = Regression { usual_p95_us: 4_000, p95_us: 13_000, usual_calls: 1_000, calls: 200 };
+        assert_eq!(statement.minute(200, 13), Some(found));
+        assert_eq!(statement.minute(200, 13), Some(found), "it has not become usual");
+        assert_eq!(statement.minute(200, 4), None);
+    }
+
+    #[test]
+    fn a_few_calls_are_gathered_until_there_are_enough() {
+        let mut statement = Statement::new();
+        statement.minute(100, 2);
+        for _ in 0..3 {
+            assert_eq!(statement.minute(33, 20), None);
+        }
+        assert_eq!(statement.minute(1, 20).map(|found| found.calls), Some(100));
+    }
+
+    #[test]
+    fn a_history_of_less_than_a_hundred_calls_proves_nothing() {
+        let mut statement = Statement::new();
+        statement.minute(99, 2);
+        statement.now_us += PATIENCE_US;
+        assert_eq!(statement.minute(200, 50), None);
+    }
+
+    #[test]
+    fn what_is_slower_for_an_hour_is_usual() {
+        let mut statement = Statement::new();
+        statement.minute(100, 2);
+        let told = (0..120).filter(|_| statement.minute(100, 30).is_some()).count();
+        assert_eq!(told, 60);
+    }
+
+    #[test]
+    fn a_fraction_of_a_millisecond_more_is_none() {
+        let mut baselines = Baselines::new(|bucket| bucket as u64 * 100);
+        assert_eq!(baselines.tell(1, 1, &[0, 100], 1), None);
+        assert_eq!(baselines.tell(1, 1, &[0, 100, 0, 0, 0, 100], 2), None);
+        assert!(
+            baselines.tell(1, 1, &[0, 100, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100], 3).is_some()
+        );
+    }
+
+    #[test]
+    fn counts_that_were_halved_are_no_calls_and_rows_have_an_end() {
+        let mut baselines = baselines();
+        assert_eq!(baselines.tell(1, 1, &[0, 400], 1), None);
+        assert_eq!(baselines.tell(1, 1, &[0, 200, 0, 0, 0, 0, 0, 0, 0, 400], 2), None);
+        for strict in 0..MAX_ROWS as u64 + 50 {
+            baselines.tell(strict, 1, &[1], 10 + strict);
+        }
+        assert_eq!(baselines.rows.len(), MAX_ROWS);
+    }
+}
