@@ -102,10 +102,16 @@ fn flat(settings: &Settings) -> Flat {
     put(&["observe", "profile"], format!("{:?}", settings.observe.profile));
     put(&["observe", "events_per_second"], settings.observe.events_per_second.to_string());
     put(&["observe", "compat"], settings.observe.compat.to_string());
+    put(&["observe", "regressions"], settings.observe.regressions.to_string());
     put(&["observe", "max_fingerprints"], settings.observe.max_fingerprints.to_string());
     put(&["observe", "samples"], settings.observe.samples.to_string());
     put(&["slow_log", "threshold"], shown_limit(settings.slow_log.threshold));
     put(&["slow_log", "per_minute"], settings.slow_log.per_minute.to_string());
+    put(&["slow_log", "plans"], settings.slow_log.plans.to_string());
+    put(&["slow_log", "plans_per_minute"], settings.slow_log.plans_per_minute.to_string());
+    put(&["slow_log", "plan_timeout"], show_duration(settings.slow_log.plan_timeout));
+    put(&["slow_log", "transaction_threshold"], shown_limit(settings.slow_log.transaction_threshold));
+    put(&["slow_log", "idle_threshold"], shown_limit(settings.slow_log.idle_threshold));
     put(&["peers", "id"], settings.peers.own.to_string());
     for (number, address) in &settings.peers.addresses {
         // As in the file, where they begin at 0.
@@ -215,6 +221,8 @@ fn put_tenants(put: &mut dyn FnMut(&[&str], String), tenants: &Tenants) {
         let mut at = |key: &'static str, value| put(&path.iter().copied().chain([key]).collect::<Vec<_>>(), value);
         at("statement_timeout", shown_limit(limits.statement_timeout));
         at("slow_threshold", shown_limit(limits.slow_threshold));
+        at("transaction_threshold", shown_limit(limits.transaction_threshold));
+        at("idle_threshold", shown_limit(limits.idle_threshold));
         at("on_untracked", limits.on_untracked.map_or("none", OnUntracked::word).to_owned());
     };
     limits(&["tenants", "default_limits"], &tenants.default_limits);

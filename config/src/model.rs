@@ -218,6 +218,10 @@ pub struct Limits {
     pub statement_timeout: Option<Duration>,
     /// Slow from here on; `None`: `slow_log.threshold`.
     pub slow_threshold: Option<Duration>,
+    /// A transaction is slow from here on; `None`: `slow_log.transaction_threshold`.
+    pub transaction_threshold: Option<Duration>,
+    /// A client is idle in a transaction from here on; `None`: `slow_log.idle_threshold`.
+    pub idle_threshold: Option<Duration>,
     /// What is done about session state that cannot be followed; `None`: what the pool says.
     pub on_untracked: Option<OnUntracked>,
 }
@@ -244,6 +248,8 @@ pub struct Observe {
     pub events_per_second: u32,
     /// The major version of PostgreSQL, 15 to 18, whose `pg_stat_statements` the fingerprints group like.
     pub compat: u16,
+    /// Look for statements that have become slower.
+    pub regressions: bool,
     /// Fingerprints kept per worker; the rest share one row.
     pub max_fingerprints: usize,
     /// Show example literals in findings and logs. Off unless an operator asks.
@@ -266,6 +272,31 @@ pub struct SlowLog {
     pub threshold: Option<Duration>,
     /// Lines per fingerprint and minute at most; the rest are counted in the next line.
     pub per_minute: u32,
+    /// Capture plans of slow statements.
+    pub plans: bool,
+    /// Plans captured in a minute at most, over all fingerprints.
+    pub plans_per_minute: u32,
+    /// How long the server may take to plan.
+    pub plan_timeout: Duration,
+    /// A transaction is slow from here on; `None`: never.
+    pub transaction_threshold: Option<Duration>,
+    /// A client is idle in a transaction from here on; `None`: never.
+    pub idle_threshold: Option<Duration>,
+}
+
+impl Default for SlowLog {
+    /// As the file's defaults, but nothing is slow.
+    fn default() -> Self {
+        Self {
+            threshold: None,
+            per_minute: 10,
+            plans: true,
+            plans_per_minute: 20,
+            plan_timeout: Duration::from_secs(1),
+            transaction_threshold: None,
+            idle_threshold: None,
+        }
+    }
 }
 
 /// What happens on SIGTERM.

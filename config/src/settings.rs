@@ -110,6 +110,11 @@ impl Builder<'_> {
             slow_log: SlowLog {
                 threshold: self.limit(&["slow_log", "threshold"]),
                 per_minute: u32::try_from(self.count(&["slow_log", "per_minute"])).unwrap_or(u32::MAX),
+                plans: self.flag(&["slow_log", "plans"]),
+                plans_per_minute: self.count(&["slow_log", "plans_per_minute"]) as u32,
+                plan_timeout: self.time(&["slow_log", "plan_timeout"]),
+                transaction_threshold: self.limit(&["slow_log", "transaction_threshold"]),
+                idle_threshold: self.limit(&["slow_log", "idle_threshold"]),
             },
             tcp: Tcp {
                 keepidle: self.time(&["tcp_keepidle"]),
@@ -269,6 +274,7 @@ impl Builder<'_> {
             profile,
             events_per_second: self.count(&["observe", "events_per_second"]) as u32,
             compat: self.count(&["observe", "compat"]) as u16,
+            regressions: self.flag(&["observe", "regressions"]) && statements,
             max_fingerprints: self.count(&["observe", "max_fingerprints"]),
             samples: self.flag(&["observe", "samples"]),
         }

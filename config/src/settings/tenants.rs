@@ -33,6 +33,8 @@ impl Builder<'_> {
         Limits {
             statement_timeout: value("statement_timeout", default.statement_timeout),
             slow_threshold: value("slow_threshold", default.slow_threshold),
+            transaction_threshold: value("transaction_threshold", default.transaction_threshold),
+            idle_threshold: value("idle_threshold", default.idle_threshold),
             on_untracked: OnUntracked::from_word(&self.word(&on_untracked)).or(default.on_untracked),
         }
     }

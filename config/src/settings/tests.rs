@@ -165,7 +165,7 @@ fn limits_are_inherited_and_zero_lifts_them() {
     let tenants = read("[databases.a]\nupstream = 'postgres://h'\n[tenants.default_limits]\nstatement_timeout = '5s'\nslow_threshold = '1s'\n[tenants.limits.a]\nstatement_timeout = 0\n[tenants.limits.b]\nslow_threshold = '2s'\n").tenants;
     let seconds = |n| Some(Duration::from_secs(n));
     assert_eq!(tenants.limits["a"], Limits { slow_threshold: seconds(1), ..Limits::default() });
-    let both = Limits { statement_timeout: seconds(5), slow_threshold: seconds(2), on_untracked: None };
+    let both = Limits { statement_timeout: seconds(5), slow_threshold: seconds(2), ..Limits::default() };
     assert_eq!(tenants.limits["b"], both);
 }
 

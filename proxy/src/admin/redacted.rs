@@ -73,12 +73,18 @@ fn settings(settings: &Settings) -> Value {
             },
             "events_per_second": settings.observe.events_per_second,
             "compat": settings.observe.compat,
+            "regressions": settings.observe.regressions,
             "max_fingerprints": settings.observe.max_fingerprints,
             "samples": settings.observe.samples,
         },
         "slow_log": {
             "threshold_ms": settings.slow_log.threshold.map(ms),
             "per_minute": settings.slow_log.per_minute,
+            "plans": settings.slow_log.plans,
+            "plans_per_minute": settings.slow_log.plans_per_minute,
+            "plan_timeout_ms": ms(settings.slow_log.plan_timeout),
+            "transaction_threshold_ms": settings.slow_log.transaction_threshold.map(ms),
+            "idle_threshold_ms": settings.slow_log.idle_threshold.map(ms),
         },
         "peers": {
             "id": settings.peers.own.checked_sub(1),
@@ -275,6 +281,8 @@ fn tenants(settings: &Settings) -> Value {
         json!({
             "statement_timeout_ms": limits.statement_timeout.map(ms),
             "slow_threshold_ms": limits.slow_threshold.map(ms),
+            "transaction_threshold_ms": limits.transaction_threshold.map(ms),
+            "idle_threshold_ms": limits.idle_threshold.map(ms),
             "on_untracked": limits.on_untracked.map(config::OnUntracked::word),
         })
     };

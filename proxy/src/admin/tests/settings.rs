@@ -40,11 +40,7 @@ pub(super) fn settings() -> Settings {
         },
         limits: config::DatabaseLimits::default(),
     };
-    let limits = config::Limits {
-        statement_timeout: Some(Duration::from_millis(250)),
-        slow_threshold: None,
-        on_untracked: None,
-    };
+    let limits = config::Limits { statement_timeout: Some(Duration::from_millis(250)), ..config::Limits::default() };
     let user = config::User::from(config::UserSecret::Plain(Secret::new("hunter3")));
     Settings {
         listen_reuse_port: false,
@@ -83,10 +79,15 @@ pub(super) fn settings() -> Settings {
             profile: config::Profile::Production,
             events_per_second: 5_000,
             compat: 15,
+            regressions: true,
             max_fingerprints: 5_000,
             samples: false,
         },
-        slow_log: config::SlowLog { threshold: Some(Duration::from_millis(100)), per_minute: 6 },
+        slow_log: config::SlowLog {
+            threshold: Some(Duration::from_millis(100)),
+            per_minute: 6,
+            ..config::SlowLog::default()
+        },
         peers: config::Peers::default(),
         shutdown: config::Shutdown { drain_timeout: Duration::from_secs(30), grace: Duration::from_secs(1) },
         log: config::Log { level: config::LogLevel::Info, json: true, file: None },
