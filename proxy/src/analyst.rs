@@ -11,6 +11,7 @@
 
 mod batch;
 mod findings;
+mod slower;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use config::{Profile, Settings};
-use policy::observe::{Detector, HashKey, Thresholds};
+use policy::finding::Finding;
+use policy::observe::{Detector, HashKey, Notices, Thresholds};
 
 pub use findings::FindingsStore;
 #[cfg(test)]
@@ -31,6 +33,7 @@ pub(crate) use findings::tests::finding;
 use crate::slow_log::SlowLog;
 use crate::telemetry::{Event, EventFlags, EventReader, Telemetry, lock};
 use batch::Batch;
+use slower::Slower;
 use tables::Tables;
 
 /// Between two looks while there is traffic.
@@ -41,6 +44,8 @@ const IDLE_PAUSE: Duration = Duration::from_millis(250);
 const TURN: usize = 8_192;
 /// How often the counters of known findings are carried over to the store.
 const REFRESH_US: u64 = 1_000_000;
+/// Findings about time whose counters are kept here.
+const MAX_NOTICES: usize = 1_000;
 
 /// What the analyst is told to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub struct AnalystSettings {
     pub profile: Option<Profile>,
     /// Slow log lines per statement, tenant and minute; `None`: no slow log.
     pub slow_per_minute: Option<u32>,
+    /// Look for statements that have become slower.
+    pub regressions: bool,
 }
 
 impl From<&Settings> for AnalystSettings {
@@ -56,6 +63,7 @@ impl From<&Settings> for AnalystSettings {
         Self {
             profile: settings.observe.n_plus_one.then_some(settings.observe.profile),
             slow_per_minute: Some(settings.slow_log.per_minute),
+            regressions: settings.observe.regressions,
         }
     }
 }
@@ -116,6 +124,8 @@ struct Desk {
     readers: Vec<EventReader>,
     batch: Batch,
     analysis: Analysis,
+    notices: Notices,
+    slower: Slower,
     refreshed_us: u64,
 }
 
@@ -136,7 +146,8 @@ impl Desk {
             rows: Vec::new(),
         };
         let (readers, batch) = (Vec::new(), Batch::default());
-        Self { telemetry, findings, settings, key, readers, batch, analysis, refreshed_us: 0 }
+        let (notices, slower) = (Notices::new(MAX_NOTICES), Slower::default());
+        Self { telemetry, findings, settings, key, readers, batch, analysis, notices, slower, refreshed_us: 0 }
     }
 
     /// The thread's life.
@@ -189,10 +200,14 @@ impl Desk {
         }
         self.readers.retain(|reader| !reader.is_finished());
         self.batch.each_by_time(|event| self.analysis.take(event));
-        if seen != Seen::More
-            && let Some(detector) = &mut self.analysis.detector
-        {
-            detector.tick(now_us, &self.analysis.tables);
+        self.telemetry.tips.take().into_iter().for_each(|notice| self.notices.record(notice));
+        if seen != Seen::More {
+            if self.settings.regressions {
+                self.slower.look(&self.telemetry, now_us, &mut self.notices);
+            }
+            if let Some(detector) = &mut self.analysis.detector {
+                detector.tick(now_us, &self.analysis.tables);
+            }
             self.report(now_us);
         }
         seen
@@ -201,14 +216,15 @@ impl Desk {
     fn finish(&mut self) {
         if let Some(detector) = &mut self.analysis.detector {
             detector.finish(&self.analysis.tables);
-            self.report(u64::MAX);
         }
+        self.report(u64::MAX);
     }
 
     /// Logs new findings, and now and then carries over the counters of all.
     fn report(&mut self, now_us: u64) {
-        let Some(detector) = &mut self.analysis.detector else { return };
-        for finding in detector.drain() {
+        let repeated = self.analysis.detector.as_mut().map(Detector::drain).into_iter().flatten();
+        let new: Vec<Finding> = repeated.chain(self.notices.drain(now_us)).collect();
+        for finding in new {
             tracing::info!(
                 target: "finding",
                 id = finding.id,
@@ -223,7 +239,8 @@ impl Desk {
         }
         if now_us.saturating_sub(self.refreshed_us) >= REFRESH_US {
             self.refreshed_us = now_us;
-            self.findings.refresh(detector.findings());
+            let repeated = self.analysis.detector.iter().flat_map(Detector::findings);
+            self.findings.refresh(repeated.chain(self.notices.findings()));
         }
     }
 }
@@ -246,7 +263,10 @@ impl Analysis {
             && let Some(log) = &mut self.slow_log
             && let Some(statement) = self.tables.statement(event.header.statement)
         {
-            log.take(&event.header, statement, self.tables.known_scope(event.header.scope));
+            let scope = self.tables.known_scope(event.header.scope);
+            let plans = &self.tables.telemetry().plans;
+            let plan = scope.and_then(|scope| plans.last_hash(statement.facts.strict, &scope.tenant));
+            log.take(&event.header, statement, scope, plan);
         }
         if let Some(detector) = &mut self.detector {
             translate::translate(event, &self.tables, &mut self.rows, |event| detector.observe(event));

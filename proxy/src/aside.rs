@@ -21,11 +21,13 @@ pub enum Kind {
     Role,
     /// Listens for many clients.
     Listener,
+    /// Asks for the plan of a slow statement.
+    Plan,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Secret, Self::Trial, Self::Inspection, Self::Role, Self::Listener];
+    pub const ALL: [Self; 6] = [Self::Secret, Self::Trial, Self::Inspection, Self::Role, Self::Listener, Self::Plan];
 
     /// For metrics.
     pub fn label(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Kind {
             Self::Inspection => "inspection",
             Self::Role => "role",
             Self::Listener => "listener",
+            Self::Plan => "plan",
         }
     }
 }

@@ -15,6 +15,7 @@ use wire::encode::frontend as ask;
 
 use crate::inspect::inspect;
 use crate::listen::{self, Asks, Listener};
+use crate::plans;
 use crate::pool::tokens::{Attempt, Want};
 use crate::pool::{DialFailure, Pool, Welcome};
 use crate::shared::Shared;
@@ -59,6 +60,8 @@ pub enum Order {
     StandIn(Wanted),
     /// Say that this thread is alive.
     Answer(oneshot::Sender<()>),
+    /// Ask for the plan of a slow statement.
+    Plan(Box<plans::Wanted>),
     /// Begin to listen for clients that give their upstreams back.
     Listen(Arc<Listener>, Asks),
 }
@@ -70,9 +73,10 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(keeper::room(shared.clone(), telemetry.clone())),
         tokio::task::spawn_local(names::watch(shared.clone())),
     ];
-    let turns = Turns::default();
+    let (turns, captures) = (Turns::default(), plans::Turns::default());
     while let Some(order) = orders.recv().await {
         let (shared, telemetry, turns) = (shared.clone(), telemetry.clone(), turns.share());
+        let captures = captures.share();
         tokio::task::spawn_local(async move {
             match order {
                 Order::Dial(attempt, worker) => drop(dial(&shared, &telemetry, attempt, worker).await),
@@ -85,6 +89,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
                     drop(done);
                 }
                 Order::StandIn(wanted) => stand_in::serve(shared, turns, wanted).await,
+                Order::Plan(wanted) => plans::capture(shared, captures, *wanted).await,
                 Order::Answer(answer) => drop(answer.send(())),
                 Order::Listen(listener, asks) => listen::serve(shared, telemetry, listener, asks).await,
             }

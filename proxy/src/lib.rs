@@ -13,6 +13,7 @@ pub mod listeners;
 pub mod log;
 pub mod login;
 pub mod offline;
+pub mod plans;
 pub mod pool;
 pub mod pools;
 pub mod replication;

@@ -61,8 +61,9 @@ impl SlowLog {
         Some(std::mem::take(&mut window.held_back))
     }
 
-    /// Writes a slow statement if it may be written.
-    pub fn take(&mut self, event: &EventHeader, statement: &StatementText, scope: Option<&Scope>) {
+    /// Writes a slow statement if it may be written. `plan`: the hash of the plan that its statement had last, if one is
+    /// known.
+    pub fn take(&mut self, event: &EventHeader, statement: &StatementText, scope: Option<&Scope>, plan: Option<u64>) {
         let Some(held_back) = self.admit(statement.facts.strict, event.tenant, event.end_us) else {
             return;
         };
@@ -83,6 +84,7 @@ impl SlowLog {
             application = of_scope(|scope| &scope.application),
             client = of_scope(|scope| &scope.client),
             fingerprint = format!("{:016x}", statement.facts.strict),
+            plan_hash = plan.map(|hash| format!("{hash:016x}")),
             text = &*statement.text,
             held_back,
             "slow statement"
@@ -158,7 +160,7 @@ mod tests {
             ..EventHeader::default()
         };
         tracing::subscriber::with_default(subscriber, || {
-            SlowLog::new(1).take(&event, &statement, Some(&scope));
+            SlowLog::new(1).take(&event, &statement, Some(&scope), Some(11));
         });
         let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
         assert_eq!((&line["target"], &line["level"]), (&"slow".into(), &"WARN".into()));
@@ -173,6 +175,7 @@ mod tests {
             ("tenant", "acme".into()),
             ("application", "web".into()),
             ("fingerprint", "00000000000000ff".into()),
+            ("plan_hash", "000000000000000b".into()),
             ("text", "select a from t where b = ?".into()),
             ("held_back", 0.into()),
         ] {

@@ -58,6 +58,8 @@ pub(super) struct Facts {
     errors: Vec<(Option<Sqlstate>, u64)>,
     refusals: Vec<RefusalRow>,
     tables: Vec<(&'static str, usize, u64)>,
+    plans: Vec<(&'static str, u64)>,
+    tips_dropped: u64,
 }
 
 impl Facts {
@@ -83,6 +85,8 @@ impl Facts {
             errors: telemetry.statement_errors(),
             refusals: telemetry.refusals(),
             tables: telemetry.tables().to_vec(),
+            plans: telemetry.plans.outcomes(),
+            tips_dropped: telemetry.tips.dropped(),
         }
     }
 }
@@ -341,6 +345,12 @@ pub const FAMILIES: &[Family] = &[
         })),
     family("pgweir_findings_dropped_total", Counter, "Findings that found the store full of newer ones.", &[],
         S::Facts(|facts, samples| samples.put(&[], facts.findings_turned_away as f64))),
+    family("pgweir_notices_dropped_total", Counter, "Notices about transactions and plans that found too many waiting for the analyst.", &[],
+        S::Facts(|facts, samples| samples.put(&[], facts.tips_dropped as f64))),
+    family("pgweir_plans_total", Counter, "Plans of slow statements that were due, by what became of them.", &["outcome"],
+        S::Facts(|facts, samples| {
+            facts.plans.iter().for_each(|(outcome, count)| samples.put(&[outcome], *count as f64));
+        })),
     family("pgweir_table_entries", Gauge, "Entries in the tables that telemetry keeps.", &["table"],
         S::Facts(|facts, samples| {
             facts.tables.iter().for_each(|(table, entries, _)| samples.put(&[table], *entries as f64));

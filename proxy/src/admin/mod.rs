@@ -7,6 +7,7 @@ mod api;
 mod exposition;
 mod history;
 pub mod metrics;
+mod plans;
 mod problem;
 mod queries;
 mod redacted;

@@ -107,6 +107,8 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/history", get(history::all))
         .route("/api/v1/queries/reset", post(queries::reset))
         .route("/api/v1/findings", get(api::findings))
+        .route("/api/v1/plans", get(super::plans::plans))
+        .route("/api/v1/plans/{fingerprint}", get(super::plans::plans_of))
         .route("/api/v1/tenants", get(api::tenants))
         .route("/api/v1/clients", get(api::clients))
         .route("/api/v1/upstreams", get(api::upstreams))

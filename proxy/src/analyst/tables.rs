@@ -61,6 +61,11 @@ impl Tables {
         }
     }
 
+    /// What they were copied from.
+    pub(super) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
     /// Looks up what this event names and is not known here yet.
     pub(super) fn learn(&mut self, event: &EventHeader) {
         if event.statement != 0
@@ -90,12 +95,7 @@ impl Tables {
         if self.scopes.len() >= MAX_COPIES {
             self.scopes.clear();
         }
-        let names = observe::Scope {
-            database: scope.database.to_string(),
-            user: scope.user.to_string(),
-            application: scope.application.to_string(),
-            client: scope.client.to_string(),
-        };
+        let names = scope.names();
         self.scopes.insert(id, KnownScope { scope, names });
     }
 

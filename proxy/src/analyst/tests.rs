@@ -103,7 +103,7 @@ fn bind(format: u16, bound: &[&[u8]]) -> Vec<u8> {
 }
 
 fn desk(telemetry: &Arc<Telemetry>) -> Desk {
-    let settings = AnalystSettings { profile: Some(Profile::Production), slow_per_minute: Some(6) };
+    let settings = AnalystSettings { profile: Some(Profile::Production), slow_per_minute: Some(6), regressions: true };
     Desk::new(Arc::clone(telemetry), Arc::new(FindingsStore::new(10)), settings, HashKey::new(7))
 }
 
@@ -208,9 +208,13 @@ fn bytes_that_are_not_the_protocol_are_passed_over() {
 fn the_thread_finds_and_ends_when_told() {
     let telemetry = telemetry_with(Bounds::default(), tenants(10));
     let findings = Arc::new(FindingsStore::new(10));
-    let settings = AnalystSettings { profile: None, slow_per_minute: None };
+    let settings = AnalystSettings { profile: None, slow_per_minute: None, regressions: false };
     let analyst = Analyst::start(Arc::clone(&telemetry), Arc::clone(&findings), settings, 7).unwrap();
-    analyst.reload(AnalystSettings { profile: Some(Profile::Development), slow_per_minute: Some(1) });
+    analyst.reload(AnalystSettings {
+        profile: Some(Profile::Development),
+        slow_per_minute: Some(1),
+        regressions: false,
+    });
     let mut client = Client::new(&telemetry, "0");
     let rows: Vec<u8> = (100..110)
         .flat_map(|id: i32| message(Backend::DataRow.byte(), &values(&[id.to_string().as_bytes(), b"t"])))

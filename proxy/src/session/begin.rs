@@ -19,6 +19,7 @@ impl Session {
         upstream.prepared.begin_pipeline();
         let now_us = self.now_us(now);
         upstream.work.begun_us = now_us;
+        self.end_silence(upstream, now_us);
         upstream.work.deadline = Deadline::new(self.statement_limit(), now);
         if let Some(deadline) = upstream.work.deadline {
             self.worker.watch(&self.ctl, Some(deadline.cancel_at));

@@ -213,6 +213,7 @@ impl Brain {
         let strict = analysis.strict;
         let reads = analysis.flags.contains(Flags::READ_ONLY);
         let has_strings = analysis.literals.iter().any(|literal| literal.kind == LiteralKind::String);
+        let explains = analysis.is_explainable();
         let script = script::of(analysis, sql);
         push_literals(literals, analysis.literals.iter().copied(), sql);
         let shape = match self.shapes.get(&strict) {
@@ -229,7 +230,7 @@ impl Brain {
                 shape
             }
         };
-        Known { shape, script: script.map(Rc::new), reads, has_strings }
+        Known { shape, script: script.map(Rc::new), reads, has_strings, explains }
     }
 
     /// The prepared statement of a text with these types, the same for every client of every worker whose names are

@@ -133,6 +133,12 @@ pub struct Ctl {
     pub face: Face,
     /// What it does, and since when in µs on the telemetry clock, for the admin port.
     pub state: Cell<(State, u64)>,
+    /// When its transaction began, in µs on the telemetry clock, if that has outlived a request; 0: it has none.
+    pub transaction_us: Cell<u64>,
+    /// When something about that may have to be told, in µs on the telemetry clock.
+    pub tell_us: Cell<u64>,
+    /// That time has come.
+    pub tells: Cell<bool>,
     /// The upstream that it holds, for the admin port.
     pub upstream: Cell<Option<Held>>,
     /// Whose it is now.
@@ -170,6 +176,9 @@ impl Ctl {
             reload: Cell::new(false),
             face,
             state: Cell::new((State::Idle, since)),
+            transaction_us: Cell::new(0),
+            tell_us: Cell::new(u64::MAX),
+            tells: Cell::new(false),
             upstream: Cell::new(None),
             tenant: Cell::new(TenantId::OTHER),
             prepared: Cell::new(0),

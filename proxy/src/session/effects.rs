@@ -131,7 +131,7 @@ impl Session {
         }
         self.note_clamped(upstream, name, value);
         if local {
-            return self.set_local(name, Some(value));
+            return self.set_local(upstream, name, Some(value));
         }
         // Both, always: what the client wants and what this upstream has.
         let worker = self.worker.clone();
@@ -168,7 +168,7 @@ impl Session {
         upstream.work.local_reset.push(name.into());
         let startup = self.startup.clone();
         let default = startup.find(name);
-        self.set_local(name, default);
+        self.set_local(upstream, name, default);
         if let Some(Value::Plain(value)) = default {
             let mut sql = upstream.work.local_default.take().map_or_else(Vec::new, |sql| [&*sql, b"; "].concat());
             sql.extend_from_slice(&set_local(name, value));
@@ -216,11 +216,13 @@ impl Session {
                 self.settings.commit();
                 upstream.settings.commit();
                 self.locals = None;
+                upstream.work.locals.clear();
             }
             Act::Commit | Act::Rollback => {
                 self.settings.rollback();
                 upstream.settings.rollback();
                 self.locals = None;
+                upstream.work.locals.clear();
                 upstream.work.may_be_free = true;
             }
             Act::Savepoint(name) => {
@@ -229,6 +231,7 @@ impl Session {
                 if let Some(locals) = &mut self.locals {
                     locals.savepoint(name);
                 }
+                upstream.work.locals.with_known(|locals| locals.savepoint(name));
             }
             Act::RollbackTo(name) => {
                 self.settings.rollback_to(name);
@@ -236,6 +239,7 @@ impl Session {
                 if let Some(locals) = &mut self.locals {
                     locals.rollback_to(name);
                 }
+                upstream.work.locals.with_known(|locals| locals.rollback_to(name));
                 upstream.work.may_be_free = true;
             }
             Act::Release(name) => {
@@ -244,12 +248,14 @@ impl Session {
                 if let Some(locals) = &mut self.locals {
                     locals.release(name);
                 }
+                upstream.work.locals.with_known(|locals| locals.release(name));
             }
             _ => {}
         }
     }
 
-    fn set_local(&mut self, name: &str, value: Option<&Value>) {
+    fn set_local(&mut self, upstream: &mut Upstream, name: &str, value: Option<&Value>) {
+        upstream.work.locals.set(name, value);
         let decides = self.rules.resolver.settings().any(|setting| setting.eq_ignore_ascii_case(name));
         if decides || name == SEARCH_PATH {
             self.locals.get_or_insert_default().set(name, value.cloned());

@@ -44,6 +44,9 @@ impl Session {
         if !cancels.is_empty() {
             self.on_cancel(cancels);
         }
+        if self.ctl.tells.replace(false) {
+            self.look_at_transaction(now);
+        }
         if self.ctl.due.replace(false) {
             self.on_deadline(now)?;
         }

@@ -53,6 +53,7 @@ impl Session {
             bytes_in: bytes_in as u64,
             bytes_out: 0,
             sample,
+            text: 0..0,
             columns: 0,
             extended,
             binary: false,
@@ -64,7 +65,7 @@ impl Session {
     pub(super) fn portal_of(&self, upstream: &mut Upstream, bind: &Bind<'_>, prepared: Rc<Prepared>) -> Portal {
         let begin = upstream.work.samples.len();
         let room = MAX_SAMPLES.saturating_sub(begin);
-        let kept = bind.rest.len().min(crate::telemetry::ring::MAX_PARAMETERS).min(room);
+        let kept = bind.rest.len().min(self.kept_of_bind(&prepared.known)).min(room);
         upstream.work.samples.extend_from_slice(bind.rest.get(..kept).unwrap_or_default());
         let sample = begin..upstream.work.samples.len();
         let script = match &prepared.known.script {
@@ -113,6 +114,7 @@ impl Session {
             bytes_in: bytes_in as u64,
             bytes_out: 0,
             sample: portal.sample,
+            text: 0..0,
             extended: true,
             binary: portal.binary,
             resumed: portal.suspended,
@@ -201,8 +203,22 @@ impl Session {
         suspended: bool,
         now: Instant,
     ) {
-        let work = &mut upstream.work;
-        let Some(running) = work.running.pop_front() else { return };
+        let Some(running) = upstream.work.running.pop_front() else { return };
+        self.count(upstream, &running, rows, sqlstate, suspended, now);
+        upstream.work.open.remember(running.known);
+    }
+
+    #[inline]
+    fn count(
+        &mut self,
+        upstream: &Upstream,
+        running: &Running,
+        rows: u64,
+        sqlstate: Option<Sqlstate>,
+        suspended: bool,
+        now: Instant,
+    ) {
+        let work = &upstream.work;
         let end_us = self.worker.micros(now);
         let finished = Finished {
             start_us: running.start_us,
@@ -261,10 +277,13 @@ impl Session {
             sqlstate,
             flags,
         };
-        let sample = work.samples.get(running.sample).unwrap_or_default();
+        let sample = work.samples.get(running.sample.clone()).unwrap_or_default();
         let (parameters, literals): (&[u8], &[u8]) = if running.extended { (sample, &[]) } else { (&[], sample) };
         let seen = if running.rows > 0 { work.rows.as_slice() } else { &[] };
         self.worker.telemetry.events.push(&header, &Payload { parameters, literals, rows: seen });
+        if slow {
+            self.want_plan(upstream, running, &finished, sqlstate);
+        }
     }
 
     /// A text was turned down when it was prepared: it counts as a failed call.
@@ -277,7 +296,7 @@ impl Session {
         self.finish(upstream, 0, Some(sqlstate), false, now);
     }
 
-    fn slow_threshold_us(&self) -> Option<u64> {
+    pub(super) fn slow_threshold_us(&self) -> Option<u64> {
         let own = self.rules.limits.of(self.tenant).slow_threshold;
         own.or(self.rules.settings.slow_log.threshold).map(|threshold| threshold.as_micros() as u64)
     }

@@ -378,6 +378,7 @@ impl Session {
         let failed = std::mem::take(&mut upstream.work.failed);
         if upstream.pipeline.status() == TransactionStatus::Idle {
             self.end_transaction(upstream, failed);
+            self.transaction_over(upstream, now);
             let now_us = self.now_us(now);
             let began = std::mem::replace(&mut upstream.work.transaction_us, now_us);
             self.pool.meter.transactions.increment();
@@ -453,14 +454,6 @@ impl Session {
         Ok(())
     }
 
-    fn await_client_in_transaction(&mut self, now: Instant) {
-        self.set_state(State::InTransaction, self.now_us(now));
-        let limit = self.pool.settings().idle_in_transaction_timeout;
-        if !limit.is_zero() {
-            self.worker.watch(&self.ctl, now.checked_add(limit));
-        }
-    }
-
     /// Gives the upstream back.
     pub(super) fn detach(&mut self, now: Instant) {
         let Some(mut upstream) = self.lease.take() else { return };
@@ -480,6 +473,7 @@ impl Session {
         }
         self.leave_names();
         self.leave_channels(upstream);
+        self.transaction_over(upstream, now);
         upstream.work.end_lease();
         self.pool.meter.clients_active.down();
         self.pool.meter.upstreams_active.down();

@@ -34,6 +34,8 @@ pub struct Shape {
     meter: RefCell<Option<(TenantId, StatementMeter)>>,
     /// The columns of its last result, and a hash of their description.
     columns: RefCell<Option<(u64, Option<Interned<Description>>)>>,
+    /// No plan of it is asked for before, in µs on the telemetry clock.
+    pub plan_due_us: Cell<u64>,
 }
 
 impl Shape {
@@ -52,7 +54,13 @@ impl Shape {
             text: text.into(),
             meter: RefCell::default(),
             columns: RefCell::default(),
+            plan_due_us: Cell::new(0),
         }
+    }
+
+    /// Its normalised text.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Bytes of its text.
@@ -113,6 +121,8 @@ pub struct Known {
     pub reads: bool,
     /// It holds a string constant. What that means may depend on when it is parsed: a date, a time, a name of a table.
     pub has_strings: bool,
+    /// EXPLAIN may be put in front of it.
+    pub explains: bool,
 }
 
 /// Whether a text may run a function that changes its session: the answer of the last look, and the version of the set
@@ -199,6 +209,8 @@ pub struct Running {
     pub bytes_out: u64,
     /// Its parameters or constants in the upstream's samples.
     pub sample: Range<usize>,
+    /// Its text in the upstream's samples, if it was kept there.
+    pub text: Range<usize>,
     /// Id of the description of its columns; 0: not known.
     pub columns: u32,
     /// Whether it came by the extended protocol.
@@ -238,6 +250,7 @@ impl Running {
             bytes_in: 0,
             bytes_out: 0,
             sample: 0..0,
+            text: 0..0,
             columns: 0,
             extended: true,
             binary: false,

@@ -244,6 +244,9 @@ impl Session {
         self.push(upstream, Awaited::Query, Fate::Forward, 0);
         self.drop_unnamed(upstream);
         self.start(upstream, &look, None, sample, message.end - message.at, false, now);
+        if message.is_whole() {
+            self.keep_text(&mut upstream.work, &look.known, sql);
+        }
         if suspect {
             self.distrust(upstream, strict);
         }

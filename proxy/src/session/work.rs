@@ -13,7 +13,9 @@ use wire::params::Settings;
 use super::notify::Notifying;
 use super::retry::Retry;
 use super::signal::StandIn;
+use super::slow::LocalSettings;
 use super::statement::{Prepared, Running};
+use super::transactions::Open;
 use crate::trouble::Trouble;
 
 /// A portal, as far as statistics and session state need it.
@@ -96,6 +98,10 @@ pub struct Work {
     pub local_default: Option<Box<[u8]>>,
     /// Settings that SET LOCAL … TO DEFAULT has covered in this transaction.
     pub local_reset: Vec<Box<str>>,
+    /// All settings of the transaction alone.
+    pub locals: LocalSettings,
+    /// The transaction, where it is open for longer than a request.
+    pub open: Open,
     /// Connections that stand for clients which the transaction's statements strike.
     pub stand_ins: Vec<StandIn>,
     /// Whether what has become of them is awaited.
@@ -192,6 +198,7 @@ impl Work {
     #[inline]
     pub fn end_transaction(&mut self) {
         self.portal = None;
+        self.locals.clear();
         self.stand_ins.clear();
         self.strike = Strike::None;
         if !self.portals.is_empty() {
@@ -252,6 +259,7 @@ impl Work {
         self.notice = None;
         self.local_default = None;
         self.local_reset.clear();
+        self.open = Open::default();
         self.queued_us = 0;
     }
 }

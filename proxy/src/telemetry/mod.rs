@@ -26,6 +26,7 @@ pub mod snapshot;
 pub mod statement;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tips;
 pub mod untracked;
 pub mod worker;
 
@@ -44,7 +45,10 @@ pub use worker::WorkerTelemetry;
 
 use baseline::Baselines;
 use history::History;
+use tips::Tips;
 use worker::WorkerShared;
+
+use crate::plans::Plans;
 
 /// A tenant's number, as [`policy::tenant::Directory`] gave it, in a form that fits into a ring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,6 +117,18 @@ pub struct Scope {
     pub client: Box<str>,
     /// Its tenant's name.
     pub tenant: Box<str>,
+}
+
+impl Scope {
+    /// As findings have it.
+    pub fn names(&self) -> policy::observe::Scope {
+        policy::observe::Scope {
+            database: self.database.to_string(),
+            user: self.user.to_string(),
+            application: self.application.to_string(),
+            client: self.client.to_string(),
+        }
+    }
 }
 
 /// Types around a prepared statement, as far as the server or the client has told them.
@@ -200,6 +216,10 @@ pub struct Telemetry {
     pub untracked: UntrackedLog,
     baselines: Mutex<Baselines>,
     history: Mutex<History>,
+    /// Plans of slow statements.
+    pub plans: Plans,
+    /// What the analyst is told besides events.
+    pub tips: Tips,
     workers: Mutex<Vec<Arc<WorkerShared>>>,
     new_readers: Mutex<Vec<EventReader>>,
 }
@@ -220,6 +240,8 @@ impl Telemetry {
             untracked: UntrackedLog::default(),
             baselines: Mutex::default(),
             history: Mutex::new(History::new(clock.start_us(), bounds.history_bytes)),
+            plans: Plans::default(),
+            tips: Tips::default(),
             workers: Mutex::default(),
             new_readers: Mutex::default(),
         })

@@ -37,6 +37,7 @@ pub(super) async fn idle_upstreams(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(IDLE_EVERY).await;
         let now = Instant::now();
+        open_transactions(&worker, now);
         pools.extend(worker.pools.borrow().values().cloned());
         for pool in pools.drain(..) {
             idle_of(&worker, &pool, now);
@@ -47,6 +48,16 @@ pub(super) async fn idle_upstreams(worker: Rc<Worker>) {
                 worker.dial_again(&pool, now);
             }
         }
+    }
+}
+
+/// Wakes the sessions that may have something to tell about their transaction.
+fn open_transactions(worker: &Worker, now: Instant) {
+    let now_us = worker.micros(now);
+    for ctl in worker.sessions.borrow().values().filter(|ctl| ctl.tell_us.get() <= now_us) {
+        ctl.tell_us.set(u64::MAX);
+        ctl.tells.set(true);
+        ctl.wake();
     }
 }
 
