@@ -169,7 +169,9 @@ fn nothing_is_run_and_nothing_is_written() {
         "create function note() returns int volatile language plpgsql as
              'begin insert into calls values (1); return 1; end';
          create function sneaky() returns int immutable language plpgsql as
-             'begin return note(); end'",
+             'begin return note(); end';
+         create function way_out() returns int immutable language plpgsql as
+             'begin perform set_config(''transaction_read_only'', ''off'', true); return note(); end'",
     )
     .ok();
     let calls = || site.run_directly("select count(*) from calls").value();
@@ -183,6 +185,15 @@ fn nothing_is_run_and_nothing_is_written() {
     assert_ne!(called, "1", "the planner calls it");
     eventually("the server has refused to plan", || outcome(&site, "failed") == 1);
     assert_eq!(calls(), called, "what the planner ran could not write");
+
+    client.query("set session characteristics as transaction read write").ok();
+    client.query("select email from orders where id = way_out()");
+    let called = calls();
+    client.query("begin; select 1 from orders limit 1").ok();
+    client.query("select total from orders where id = way_out()");
+    client.query("rollback").ok();
+    eventually("the server has refused again", || outcome(&site, "failed") >= 2);
+    assert_eq!(calls(), called, "there is no way out of a read-only transaction");
     assert_eq!(client.query("select count(*) from orders").value(), "20000");
 }
 
@@ -247,6 +258,17 @@ fn a_lock_is_not_waited_for_and_the_connection_goes() {
         text.lines().any(|line| line == "pgweir_side_connections{kind=\"plan\"} 0")
     };
     eventually("its connection has gone", places);
+}
+
+#[test]
+fn a_client_that_keeps_its_server_connection_gets_plans_too() {
+    let site = Site::behind(config::PoolMode::Session, slow);
+    site.run_directly(SCHEMA).ok();
+    let mut client = site.client();
+    client.query("set enable_indexscan = off").ok();
+    client.query("set enable_bitmapscan = off").ok();
+    client.query("select total from orders where id = 17").ok();
+    assert_eq!(plan(&site, "where id")["summary"], "Seq Scan on orders");
 }
 
 #[test]
