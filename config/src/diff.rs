@@ -105,6 +105,8 @@ fn flat(settings: &Settings) -> Flat {
     put(&["observe", "regressions"], settings.observe.regressions.to_string());
     put(&["observe", "max_fingerprints"], settings.observe.max_fingerprints.to_string());
     put(&["observe", "samples"], settings.observe.samples.to_string());
+    put(&["capture", "directory"], format!("{:?}", settings.capture.directory));
+    put(&["capture", "allow_values"], settings.capture.allow_values.to_string());
     put(&["slow_log", "threshold"], shown_limit(settings.slow_log.threshold));
     put(&["slow_log", "per_minute"], settings.slow_log.per_minute.to_string());
     put(&["slow_log", "plans"], settings.slow_log.plans.to_string());

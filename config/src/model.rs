@@ -67,6 +67,8 @@ pub struct Settings {
     pub tenants: Tenants,
     /// What is watched, and how closely.
     pub observe: Observe,
+    /// Event streams in files.
+    pub capture: Capture,
     /// The slow statement log.
     pub slow_log: SlowLog,
     /// When a peer that says nothing more has gone.
@@ -263,6 +265,15 @@ pub enum Profile {
     Development,
     /// Fan-out from 5, loops without a seen parent silent.
     Production,
+}
+
+/// Event streams in files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capture {
+    /// Where; `None`: there are none.
+    pub directory: Option<PathBuf>,
+    /// Values may stay as they are.
+    pub allow_values: bool,
 }
 
 /// The slow statement log.

@@ -178,6 +178,7 @@ fn settings(upstream: SocketAddr) -> Settings {
             max_fingerprints: 1000,
             samples: false,
         },
+        capture: config::Capture::default(),
         slow_log: SlowLog { per_minute: 60, ..SlowLog::default() },
         peers: config::Peers::default(),
         shutdown: Shutdown { drain_timeout: Duration::from_secs(5), grace: Duration::ZERO },

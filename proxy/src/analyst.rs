@@ -3,13 +3,15 @@
 //! ```text
 //!   worker 0 ─ ring ─┐   by time    ┌─► slow log
 //!   worker 1 ─ ring ─┼─► one batch ─┤
-//!   control  ─ ring ─┘              └─► detector ─► findings ─► admin port
+//!   control  ─ ring ─┘              ├─► detector ─► findings ─► admin port
+//!                                   └─► capture, while one runs
 //! ```
 //!
 //! It sleeps between looks: 20 ms while there is traffic, up to 250 ms while there is none, and a burst that half fills
 //! a ring wakes it. When it cannot keep up the rings drop and count: analysis is shed before traffic is.
 
 mod batch;
+mod capturing;
 mod findings;
 mod slower;
 mod tables;
@@ -26,13 +28,17 @@ use config::{Profile, Settings};
 use policy::finding::Finding;
 use policy::observe::{Detector, HashKey, Notices, Thresholds};
 
+pub use capturing::Allowed;
 pub use findings::FindingsStore;
 #[cfg(test)]
 pub(crate) use findings::tests::finding;
 
+use crate::capture::sink::{self, Sink};
+use crate::capture::{Captures, Reason};
 use crate::slow_log::SlowLog;
 use crate::telemetry::{Event, EventFlags, EventReader, Telemetry, lock};
 use batch::Batch;
+use capturing::Capturing;
 use slower::Slower;
 use tables::Tables;
 
@@ -56,6 +62,10 @@ pub struct AnalystSettings {
     pub slow_per_minute: Option<u32>,
     /// Look for statements that have become slower.
     pub regressions: bool,
+    /// The major version whose grouping fingerprints follow: a capture says it.
+    pub compat: u16,
+    /// What may be captured.
+    pub allowed: Allowed,
 }
 
 impl From<&Settings> for AnalystSettings {
@@ -64,6 +74,8 @@ impl From<&Settings> for AnalystSettings {
             profile: settings.observe.n_plus_one.then_some(settings.observe.profile),
             slow_per_minute: Some(settings.slow_log.per_minute),
             regressions: settings.observe.regressions,
+            compat: settings.observe.compat,
+            allowed: Allowed::from(settings),
         }
     }
 }
@@ -82,20 +94,23 @@ struct Shared {
 }
 
 impl Analyst {
-    /// Starts the thread. `random` hides bind values in memory: draw it once per process. Findings go to `findings`.
+    /// Starts the thread. `random` hides bind values in memory: draw it once per process. Findings go to `findings`, and
+    /// what is asked of `captures` is done.
     ///
     /// # Errors
     /// The system has no thread to give.
     pub fn start(
         telemetry: Arc<Telemetry>,
         findings: Arc<FindingsStore>,
+        captures: Arc<Captures>,
         settings: AnalystSettings,
         random: u64,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let mut desk = Desk::new(telemetry, findings, settings, HashKey::new(random));
+        let mut desk = Desk::new(telemetry, findings, Arc::clone(&captures), settings, HashKey::new(random));
         let thread_shared = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("analyst".into()).spawn(move || desk.work(&thread_shared))?;
+        captures.works_on(thread.thread().clone());
         Ok(Self { shared, thread })
     }
 
@@ -126,6 +141,7 @@ struct Desk {
     analysis: Analysis,
     notices: Notices,
     slower: Slower,
+    capturing: Capturing,
     refreshed_us: u64,
 }
 
@@ -134,20 +150,40 @@ struct Analysis {
     tables: Tables,
     detector: Option<Detector>,
     slow_log: Option<SlowLog>,
+    capture: Option<Sink>,
     rows: Vec<u8>,
 }
 
 impl Desk {
-    fn new(telemetry: Arc<Telemetry>, findings: Arc<FindingsStore>, settings: AnalystSettings, key: HashKey) -> Self {
+    fn new(
+        telemetry: Arc<Telemetry>,
+        findings: Arc<FindingsStore>,
+        captures: Arc<Captures>,
+        settings: AnalystSettings,
+        key: HashKey,
+    ) -> Self {
         let analysis = Analysis {
             tables: Tables::new(Arc::clone(&telemetry)),
             detector: detector(&settings, key),
             slow_log: settings.slow_per_minute.map(SlowLog::new),
+            capture: None,
             rows: Vec::new(),
         };
-        let (readers, batch) = (Vec::new(), Batch::default());
+        let (readers, batch, capturing) = (Vec::new(), Batch::default(), Capturing::new(captures));
         let (notices, slower) = (Notices::new(MAX_NOTICES), Slower::default());
-        Self { telemetry, findings, settings, key, readers, batch, analysis, notices, slower, refreshed_us: 0 }
+        Self {
+            telemetry,
+            findings,
+            settings,
+            key,
+            readers,
+            batch,
+            analysis,
+            notices,
+            slower,
+            capturing,
+            refreshed_us: 0,
+        }
     }
 
     /// The thread's life.
@@ -161,6 +197,7 @@ impl Desk {
             }
             let now_us = self.telemetry.clock.micros(Instant::now());
             self.telemetry.look_at_history(now_us);
+            self.begin_capture(now_us);
             match self.look(now_us) {
                 Seen::More => continue,
                 Seen::Some => pause = BUSY_PAUSE,
@@ -188,6 +225,7 @@ impl Desk {
     fn look(&mut self, now_us: u64) -> Seen {
         for reader in self.telemetry.new_readers() {
             reader.wakes(std::thread::current());
+            reader.want_whole(self.analysis.capture.is_some());
             self.readers.push(reader);
         }
         let mut seen = Seen::Nothing;
@@ -198,8 +236,11 @@ impl Desk {
                 _ => seen = seen.max(Seen::Some),
             }
         }
-        self.readers.retain(|reader| !reader.is_finished());
+        for gone in self.readers.extract_if(.., |reader| reader.is_finished()) {
+            self.capturing.forget(&gone);
+        }
         self.batch.each_by_time(|event| self.analysis.take(event));
+        self.look_after_capture(now_us);
         self.telemetry.tips.take().into_iter().for_each(|notice| self.notices.record(notice));
         if seen != Seen::More {
             if self.settings.regressions {
@@ -214,6 +255,7 @@ impl Desk {
     }
 
     fn finish(&mut self) {
+        self.end_capture(Reason::Shutdown, self.telemetry.clock.micros(Instant::now()));
         if let Some(detector) = &mut self.analysis.detector {
             detector.finish(&self.analysis.tables);
         }
@@ -268,8 +310,28 @@ impl Analysis {
             let plan = scope.and_then(|scope| plans.last_hash(statement.facts.strict, &scope.tenant));
             log.take(&event.header, statement, scope, plan);
         }
-        if let Some(detector) = &mut self.detector {
-            translate::translate(event, &self.tables, &mut self.rows, |event| detector.observe(event));
+        if sink::is_border(&event.header) {
+            if let Some(capture) = &mut self.capture {
+                capture.border(&event.header, self.tables.known_scope(event.header.scope));
+            }
+            return;
+        }
+        let Self { tables, detector, capture, rows, .. } = self;
+        if detector.is_none() && capture.is_none() {
+            return;
+        }
+        let translated = translate::translate(event, tables, rows, |seen| {
+            if let Some(detector) = detector {
+                detector.observe(seen);
+            }
+            if let Some(capture) = capture {
+                tables.put_down(&event.header, seen, capture);
+            }
+        });
+        if let Some(capture) = &mut self.capture
+            && !translated
+        {
+            capture.unknown();
         }
     }
 }

@@ -12,7 +12,9 @@ use config::{Overrides, Settings};
 use crate::source::Source;
 use crate::tls;
 
+mod capture;
 mod health;
+mod http;
 mod statements;
 mod summary;
 
@@ -40,9 +42,9 @@ enum Command {
         #[arg(long, value_name = "VERSION", default_value_t = 15)]
         compat: u16,
     },
-    /// Look for N+1 in recorded event streams: a JSON object a line in, a JSON object with its findings a line out
+    /// Look for N+1 in recorded event streams, or in what `pgweir capture` has written; a JSON object for each out
     Analyze {
-        /// The streams; a line with an `events` array is one independent stream
+        /// The streams; a line with an `events` array is one independent stream, and so is a capture
         file: PathBuf,
         /// Thresholds: development or production
         #[arg(long, value_name = "PROFILE", default_value = "development")]
@@ -51,6 +53,8 @@ enum Command {
         #[arg(long, value_name = "VERSION", default_value_t = 15)]
         compat: u16,
     },
+    /// Have a running pgweir write its event stream to a file for a while, and wait until it has
+    Capture(capture::Capture),
     /// Print the reference of all configuration keys (docs/configuration.md)
     ConfigReference,
     /// Print the version
@@ -146,6 +150,7 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
         Command::Analyze { file, profile, compat } => {
             statements::analyze(&file, &profile, compat, &mut io::stdout().lock())
         }
+        Command::Capture(wish) => capture::run(&wish),
         Command::ConfigReference => print(&config::reference()),
         Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Health { admin } => health::ask(&admin),

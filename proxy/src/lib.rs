@@ -4,6 +4,7 @@ pub mod admin;
 pub mod analyst;
 pub mod aside;
 pub mod cancel;
+pub mod capture;
 pub mod cli;
 pub mod commands;
 pub mod control;

@@ -9,7 +9,12 @@
 //! ```
 //!
 //! with times in microseconds; `{"hex": …}` is a value in binary format; a column is its name, table OID, attribute
-//! number and type OID. Only `t0`, `t1` and `sql` are required. Events may stand in any order.
+//! number and type OID. Only `t0`, `t1` and `sql` are required. Events may stand in any order. `{"hex": …, "type": …}` and
+//! `{"text": …, "type": …}` say a value's type too.
+//!
+//! What `pgweir capture` has written is read as well ([`captured`]): there an event is a line, and the whole stream a world.
+
+mod captured;
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
@@ -26,10 +31,12 @@ use policy::statement::{Literal, LiteralKind};
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use captured::Stream;
+
 /// What went through.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Lines that were analysed.
+    /// Streams that were analysed.
     pub streams: u64,
     /// Events in them.
     pub events: u64,
@@ -85,8 +92,8 @@ struct BadLine {
     error: String,
 }
 
-/// Analyses every line of `reader` on its own and writes one JSON object for each to `writer`; empty lines are skipped.
-/// Fingerprints group as `compat` says.
+/// Analyses every stream of `reader` on its own, a line or a capture, and writes one JSON object for each to `writer`; empty
+/// lines are skipped. Fingerprints group as `compat` says, those of a capture as they did.
 pub fn analyze(
     reader: impl BufRead,
     mut writer: impl Write,
@@ -95,33 +102,64 @@ pub fn analyze(
 ) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     let mut analyser = Analyser::new(compat);
+    let mut running: Option<Stream> = None;
     for (number, line) in (1..).zip(reader.split(b'\n')) {
         let line = line.map_err(|source| Error::Read { line: number, source })?;
         if line.trim_ascii().is_empty() {
             continue;
         }
+        let mut out = Vec::new();
         let parsed = serde_json::from_slice::<Json>(&line).map_err(|error| error.to_string());
-        let outcome = parsed.and_then(|stream| {
-            let (events, findings) = replay(&stream, &mut analyser, profile)?;
-            summary.events += events;
-            summary.findings += findings.len() as u64;
-            let report = Report { id: stream.get("id").unwrap_or(&Json::Null), findings };
-            serde_json::to_vec(&report).map_err(|error| error.to_string())
+        let outcome = parsed.and_then(|line| {
+            let (begins, ends) = (line.get("capture").is_some(), line.get("end").is_some());
+            match &mut running {
+                Some(stream) if !begins && !ends && line.get("events").is_none() => return stream.take(&line),
+                _ => {}
+            }
+            // What has no last line was cut off: it is judged for what there is of it.
+            if let Some(stream) = running.take() {
+                tell_capture(stream, ends.then(|| line.clone()), &mut summary, &mut out)?;
+            }
+            match (begins, ends) {
+                (true, _) => running = Some(Stream::new(line, profile)),
+                (_, true) => {}
+                _ => {
+                    let (events, findings) = replay(&line, &mut analyser, profile)?;
+                    summary.events += events;
+                    summary.findings += findings.len() as u64;
+                    summary.streams += 1;
+                    tell(&Report { id: line.get("id").unwrap_or(&Json::Null), findings }, &mut out)?;
+                }
+            }
+            Ok(())
         });
-        let bytes = match outcome {
-            Ok(bytes) => {
-                summary.streams += 1;
-                bytes
-            }
-            Err(error) => {
-                summary.bad_lines += 1;
-                serde_json::to_vec(&BadLine { id: None, line: number, error }).unwrap_or_default()
-            }
-        };
-        writer.write_all(&bytes).and_then(|()| writer.write_all(b"\n")).map_err(Error::Write)?;
+        if let Err(error) = outcome {
+            summary.bad_lines += 1;
+            drop(tell(&BadLine { id: None, line: number, error }, &mut out));
+        }
+        writer.write_all(&out).map_err(Error::Write)?;
+    }
+    if let Some(stream) = running.take() {
+        let mut out = Vec::new();
+        drop(tell_capture(stream, None, &mut summary, &mut out));
+        writer.write_all(&out).map_err(Error::Write)?;
     }
     writer.flush().map_err(Error::Write)?;
     Ok(summary)
+}
+
+fn tell_capture(stream: Stream, end: Option<Json>, summary: &mut Summary, out: &mut Vec<u8>) -> Result<(), String> {
+    summary.streams += 1;
+    summary.events += stream.events;
+    let report = stream.finish(end);
+    summary.findings += report.findings.len() as u64;
+    tell(&report, out)
+}
+
+fn tell(what: &impl Serialize, out: &mut Vec<u8>) -> Result<(), String> {
+    serde_json::to_writer(&mut *out, what).map_err(|error| error.to_string())?;
+    out.push(b'\n');
+    Ok(())
 }
 
 /// Feeds one stream to a detector of its own; gives the number of events and the findings by time.
@@ -165,16 +203,15 @@ struct Recorded {
     error: Option<[u8; 5]>,
 }
 
-/// An owned value.
+/// An owned value, with its type's OID, 0 when unknown.
 enum Datum {
     Null,
-    Text(Vec<u8>),
-    Binary(Vec<u8>),
+    Text(u32, Vec<u8>),
+    Binary(u32, Vec<u8>),
 }
 
 impl Recorded {
     fn read(event: &Json, analyser: &mut Analyser, tables: &mut Tables) -> Result<Self, String> {
-        let time = |key: &str| event.get(key).and_then(Json::as_u64).ok_or_else(|| format!("no number `{key}`"));
         let text = |key: &str| event.get(key).and_then(Json::as_str).unwrap_or_default();
         let sql = event.get("sql").and_then(Json::as_str).ok_or("no text `sql`")?;
         let compat = analyser.compat();
@@ -193,6 +230,15 @@ impl Recorded {
             application: text("app").to_owned(),
             client: text("client").to_owned(),
         };
+        let tenant = TenantId(tables.name(text("tenant")));
+        let route = route.map(|route| RouteId(tables.name(&route)));
+        let scope = tables.scope(scope);
+        Ok(Self { scope, tenant, trace, route, shape, facts, literals, ..Self::values(event)? })
+    }
+
+    /// What an event says of itself: times, connection, parameters, result. Who sent what is left open.
+    fn values(event: &Json) -> Result<Self, String> {
+        let time = |key: &str| event.get(key).and_then(Json::as_u64).ok_or_else(|| format!("no number `{key}`"));
         let columns = columns(event.get("cols"))?;
         let (rows, last_row) = rows(event.get("rows"), columns.as_deref().map_or(0, <[Column]>::len))?;
         let (start_us, end_us) = (time("t0")?, time("t1")?);
@@ -200,14 +246,14 @@ impl Recorded {
             start_us,
             end_us: end_us.max(start_us),
             connection: event.get("conn").and_then(Json::as_u64).unwrap_or(0),
-            scope: tables.scope(scope),
-            tenant: TenantId(tables.name(text("tenant"))),
-            trace,
-            route: route.map(|route| RouteId(tables.name(&route))),
-            shape,
-            facts,
+            scope: ScopeId(0),
+            tenant: TenantId(0),
+            trace: None,
+            route: None,
+            shape: ShapeId(0),
+            facts: ShapeFacts::UNKNOWN,
             parameters: data(event.get("params"))?,
-            literals,
+            literals: Vec::new(),
             row_count: event.get("nrows").and_then(Json::as_u64).unwrap_or(0),
             columns,
             rows,
@@ -244,13 +290,13 @@ impl Datum {
     fn value(&self) -> Value<'_> {
         match self {
             Self::Null => Value::Null,
-            Self::Text(bytes) => Value::Text { type_oid: 0, bytes },
-            Self::Binary(bytes) => Value::Binary { type_oid: 0, bytes },
+            Self::Text(type_oid, bytes) => Value::Text { type_oid: *type_oid, bytes },
+            Self::Binary(type_oid, bytes) => Value::Binary { type_oid: *type_oid, bytes },
         }
     }
 }
 
-/// Parameters: `null`, a text, a number, or `{"hex": …}`.
+/// Parameters: `null`, a text, a number, `{"hex": …}` or `{"text": …}`, the latter two with a type or without.
 fn data(list: Option<&Json>) -> Result<Vec<Datum>, String> {
     match list {
         None | Some(Json::Null) => Ok(Vec::new()),
@@ -260,15 +306,19 @@ fn data(list: Option<&Json>) -> Result<Vec<Datum>, String> {
 }
 
 fn datum(value: &Json) -> Result<Datum, String> {
+    let text = |text: &str| Datum::Text(0, text.as_bytes().to_vec());
     match value {
         Json::Null => Ok(Datum::Null),
-        Json::String(text) => Ok(Datum::Text(text.clone().into_bytes())),
-        Json::Bool(on) => Ok(Datum::Text(if *on { b"t".to_vec() } else { b"f".to_vec() })),
-        Json::Number(number) => Ok(Datum::Text(number.to_string().into_bytes())),
-        Json::Object(object) => match object.get("hex").and_then(Json::as_str).and_then(bytes_of_hex) {
-            Some(bytes) => Ok(Datum::Binary(bytes)),
-            None => Err("a value is an object without readable `hex`".to_owned()),
-        },
+        Json::String(string) => Ok(text(string)),
+        Json::Bool(on) => Ok(text(if *on { "t" } else { "f" })),
+        Json::Number(number) => Ok(text(&number.to_string())),
+        Json::Object(object) => {
+            let type_oid = object.get("type").and_then(Json::as_u64).and_then(|oid| u32::try_from(oid).ok());
+            let (type_oid, string) = (type_oid.unwrap_or(0), |key: &str| object.get(key).and_then(Json::as_str));
+            let text = string("text").map(|text| Datum::Text(type_oid, text.as_bytes().to_vec()));
+            let hex = || string("hex").and_then(bytes_of_hex).map(|bytes| Datum::Binary(type_oid, bytes));
+            text.or_else(hex).ok_or_else(|| "a value is an object without `text` or readable `hex`".to_owned())
+        }
         Json::Array(_) => Err("a value is an array".to_owned()),
     }
 }
@@ -289,8 +339,8 @@ fn constant(sql: &str, literal: &Literal) -> Datum {
     let quoted = literal.kind == LiteralKind::String && text.ends_with('\'');
     let inner = text.split_once('\'').map(|(_, rest)| rest.trim_end_matches('\''));
     match inner.filter(|_| quoted) {
-        Some(inner) => Datum::Text(inner.replace("''", "'").into_bytes()),
-        None => Datum::Text(text.replace(' ', "").into_bytes()),
+        Some(inner) => Datum::Text(0, inner.replace("''", "'").into_bytes()),
+        None => Datum::Text(0, text.replace(' ', "").into_bytes()),
     }
 }
 
@@ -330,7 +380,7 @@ fn rows(list: Option<&Json>, width: usize) -> Result<(RowBytes, RowBytes), Strin
             let value = datum(value)?;
             let bytes = match &value {
                 Datum::Null => None,
-                Datum::Text(bytes) | Datum::Binary(bytes) => Some(bytes.as_slice()),
+                Datum::Text(_, bytes) | Datum::Binary(_, bytes) => Some(bytes.as_slice()),
             };
             all.push(bytes);
             last.push(bytes);
@@ -350,7 +400,7 @@ fn sqlstate(error: &str) -> [u8; 5] {
 }
 
 /// The names of one stream.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Tables {
     shapes: Vec<(u64, String, ShapeFacts)>,
     shape_ids: HashMap<u64, ShapeId>,

@@ -34,6 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::admin::AdminContext;
 use crate::analyst::{Analyst, AnalystSettings, FindingsStore};
 use crate::cancel::siblings;
+use crate::capture::Captures;
 use crate::commands::Commands;
 use crate::listeners::inherited::Inherited;
 use crate::listeners::{self, Change};
@@ -195,7 +196,9 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let telemetry = Telemetry::new(clock, bounds, directory.clone());
     let findings = Arc::new(FindingsStore::new(MAX_FINDINGS));
     let random = rand::rng().random();
-    let analyst = Analyst::start(telemetry.clone(), findings.clone(), AnalystSettings::from(&settings), random)?;
+    let captures = Arc::<Captures>::default();
+    let analyst_settings = AnalystSettings::from(&settings);
+    let analyst = Analyst::start(telemetry.clone(), findings.clone(), captures.clone(), analyst_settings, random)?;
 
     let (orders_in, orders) = mpsc::unbounded_channel();
     let mut mailboxes = Vec::new();
@@ -226,6 +229,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let context = AdminContext {
         telemetry,
         findings: findings.clone(),
+        captures,
         state: Arc::new(State { shared: shared.clone(), doors: doors.clone(), log_lines_lost: world.log_lines_lost }),
         token,
     };

@@ -58,6 +58,7 @@ impl Source {
         let mut settings = Settings::from_toml(&text, &self.overrides, &machine)
             .map_err(|mistakes| LoadError::Invalid { file: self.name(), mistakes })?;
         settings.log.file = settings.log.file.map(|file| machine.folder.join(file));
+        settings.capture.directory = settings.capture.directory.map(|directory| machine.folder.join(directory));
         Ok(settings)
     }
 

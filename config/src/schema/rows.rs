@@ -48,6 +48,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("tenants.default_limits", "Limits of each tenant that has no table of its own."),
     ("tenants.limits.<tenant>", "Limits of one tenant. What is left out is taken from `[tenants.default_limits]`."),
     ("observe", "What is watched."),
+    ("capture", "Event streams in files, on request over the admin port. Off unless a folder is set."),
     ("slow_log", "The slow statement log: JSON lines without literals."),
     (
         "peers",
@@ -161,6 +162,10 @@ pub(crate) const ROWS: &[Row] = &[
         "Fingerprints kept by each worker, about half a kilobyte each; the rest share one row."),
     row("observe.samples", Flag, Some("false"), AtOnce,
         "No effect so far: no literal is shown anywhere. Kept for examples in findings, which are your users' data."),
+    row("capture.directory", Text, None, AtOnce,
+        "The folder that captures are written to: it must exist, and be writable for pgweir alone. Left out: there are none. A request names a new file in it and nothing else."),
+    row("capture.allow_values", Flag, Some("false"), AtOnce,
+        "Captures may keep bind values, constants and rows, which are your users' data, as they are. Off, they are left out or hashed."),
     row("slow_log.threshold", Time { zero: true }, Some("100ms"), AtOnce,
         "A statement is slow from here on; 0 switches the log off."),
     row("slow_log.per_minute", Count(1, 100_000), Some("10"), AtOnce,

@@ -14,6 +14,7 @@ mod architecture;
 mod aside;
 mod auth_query;
 mod cancel;
+mod capture;
 mod cli;
 mod commands;
 mod compat;

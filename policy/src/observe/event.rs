@@ -220,6 +220,31 @@ impl RowBytes {
     }
 }
 
+/// Takes [`Event::rows`] apart again, as long as rows of `width` values are whole; `None` is NULL.
+pub fn rows(mut bytes: &[u8], width: usize) -> impl Iterator<Item = Vec<Option<&[u8]>>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() || width == 0 {
+            return None;
+        }
+        let mut row = Vec::with_capacity(width.min(bytes.len()));
+        for _ in 0..width {
+            let (value, rest) = next_value(bytes)?;
+            row.push(value);
+            bytes = rest;
+        }
+        Some(row)
+    })
+}
+
+/// One value off the front: `None` inside for NULL, `None` outside when the bytes end within it.
+pub(super) fn next_value(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    match usize::try_from(i32::from_be_bytes(*length)) {
+        Ok(length) => rest.split_at_checked(length).map(|(value, rest)| (Some(value), rest)),
+        Err(_) => Some((None, rest)),
+    }
+}
+
 /// Names behind a [`ScopeId`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scope {

@@ -37,8 +37,8 @@ mod value;
 pub use detector::{Counters, Detector, Thresholds};
 pub use event::{
     Class, Column, ColumnName, Directory, Event, MAX_PARAMETER_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, RouteId,
-    RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId,
+    RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId, rows,
 };
 pub use notices::{Notice, Notices, What};
-pub use text::CUT;
-pub use value::{HashKey, Value};
+pub use text::{CUT, positions};
+pub use value::{Canonical, HashKey, Value};

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::event::{Column, Event, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, ShapeId, TenantId, TraceId};
+use super::event::{Column, Event, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, ShapeId, TenantId, TraceId, next_value};
 use super::value::{Cell, HashKey, Value};
 
 /// Bytes of rows kept per scope.
@@ -179,15 +179,6 @@ fn whole_rows(bytes: &[u8], columns: usize) -> &[u8] {
         rows += 1;
     }
     bytes.get(..end).unwrap_or_default()
-}
-
-/// One value off the front: `None` inside for NULL, `None` outside when the bytes end within it.
-fn next_value(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    match usize::try_from(i32::from_be_bytes(*length)) {
-        Ok(length) => rest.split_at_checked(length).map(|(value, rest)| (Some(value), rest)),
-        Err(_) => Some((None, rest)),
-    }
 }
 
 fn visit_values(mut bytes: &[u8], columns: &[Column], key: HashKey, mut visit: impl FnMut(usize, usize, Cell)) {

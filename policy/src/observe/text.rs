@@ -366,6 +366,14 @@ impl<'a> Text<'a> {
     }
 }
 
+/// The parameters of a normalised text that say how far into a result and how much of it, `$1` as 0 and constants behind
+/// the last `$n`: behind LIMIT and OFFSET.
+pub fn positions(text: &str) -> Vec<usize> {
+    let text = Text::new(text);
+    let says = |placeholder: &&Placeholder| matches!(placeholder.context, Context::Limit | Context::Offset);
+    text.placeholders.iter().filter(says).map(|placeholder| placeholder.index).collect()
+}
+
 /// Whether a normalised text has several rows of VALUES, and whether it unnests arrays. Takes time in proportion to the
 /// text: every new text comes here on its way to the server.
 pub(super) fn batch_marks(text: &str) -> (bool, bool) {

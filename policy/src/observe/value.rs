@@ -26,6 +26,21 @@ pub enum Value<'a> {
     },
 }
 
+/// A value apart from its spelling: two are equal where detection takes them for equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Canonical<'a> {
+    /// NULL; never equal to anything.
+    Null,
+    /// An integer of up to 64 bits.
+    Integer(i64),
+    /// A uuid.
+    Uuid([u8; 16]),
+    /// Anything else, as it came.
+    Bytes(&'a [u8]),
+    /// An array: many values at once, equal to nothing.
+    Array,
+}
+
 /// The key that hides values: drawn once per process by the caller.
 #[derive(Clone, Copy)]
 pub struct HashKey(u64);
@@ -70,10 +85,12 @@ pub(super) struct Cell {
 impl Cell {
     /// The canonical form of `value` behind `key`.
     pub(super) fn of(value: Value<'_>, key: HashKey) -> Self {
-        match value {
-            Value::Null => Self::default(),
-            Value::Text { type_oid, bytes } => Self::of_text(type_oid, bytes, key),
-            Value::Binary { type_oid, bytes } => Self::of_binary(type_oid, bytes, key),
+        match value.canonical() {
+            Canonical::Null => Self::default(),
+            Canonical::Integer(number) => Self { kind: Kind::Integer, number: number as u64 ^ key.0 },
+            Canonical::Uuid(uuid) => Self { kind: Kind::Uuid, number: xxh3_64_with_seed(&uuid, key.0) },
+            Canonical::Bytes(bytes) => Self { kind: Kind::Bytes, number: xxh3_64_with_seed(bytes, key.0) },
+            Canonical::Array => Self { kind: Kind::Array, number: 0 },
         }
     }
 
@@ -91,46 +108,56 @@ impl Cell {
     pub(super) fn digest(self) -> u64 {
         (self.number ^ (self.kind as u64)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
+}
 
-    fn of_text(type_oid: u32, bytes: &[u8], key: HashKey) -> Self {
+impl<'a> Value<'a> {
+    /// The value itself, whatever its spelling: what detection compares by.
+    pub fn canonical(self) -> Canonical<'a> {
+        match self {
+            Value::Null => Canonical::Null,
+            Value::Text { type_oid, bytes } => Canonical::of_text(type_oid, bytes),
+            Value::Binary { type_oid, bytes } => Canonical::of_binary(type_oid, bytes),
+        }
+    }
+}
+
+impl<'a> Canonical<'a> {
+    fn of_text(type_oid: u32, bytes: &'a [u8]) -> Self {
         if oid::is_array(type_oid) {
-            return Self { kind: Kind::Array, number: 0 };
+            return Self::Array;
         }
         if let Some(number) = integer_of_text(bytes) {
-            return Self { kind: Kind::Integer, number: number as u64 ^ key.0 };
+            return Self::Integer(number);
         }
         match uuid_of_text(bytes) {
-            Some(uuid) => Self { kind: Kind::Uuid, number: xxh3_64_with_seed(&uuid, key.0) },
-            None => Self::of_bytes(bytes, key),
+            Some(uuid) => Self::Uuid(uuid),
+            None => Self::Bytes(bytes),
         }
     }
 
     /// Unknown types are told apart by length: text that travels in binary format is printable, a number is not.
-    fn of_binary(type_oid: u32, bytes: &[u8], key: HashKey) -> Self {
-        let integer = |number: i64| Self { kind: Kind::Integer, number: number as u64 ^ key.0 };
+    fn of_binary(type_oid: u32, bytes: &'a [u8]) -> Self {
         let known = type_oid != 0;
         if oid::is_array(type_oid) {
-            return Self { kind: Kind::Array, number: 0 };
+            return Self::Array;
         }
         if oid::is_text(type_oid) || (!known && bytes.iter().all(|byte| matches!(byte, 0x20..=0x7e))) {
-            return Self::of_text(type_oid, bytes, key);
+            return Self::of_text(type_oid, bytes);
         }
         match *bytes {
-            [a, b] if !known || type_oid == oid::INT2 => integer(i64::from(i16::from_be_bytes([a, b]))),
-            [a, b, c, d] if type_oid == oid::OID => integer(i64::from(u32::from_be_bytes([a, b, c, d]))),
-            [a, b, c, d] if !known || type_oid == oid::INT4 => integer(i64::from(i32::from_be_bytes([a, b, c, d]))),
+            [a, b] if !known || type_oid == oid::INT2 => Self::Integer(i64::from(i16::from_be_bytes([a, b]))),
+            [a, b, c, d] if type_oid == oid::OID => Self::Integer(i64::from(u32::from_be_bytes([a, b, c, d]))),
+            [a, b, c, d] if !known || type_oid == oid::INT4 => {
+                Self::Integer(i64::from(i32::from_be_bytes([a, b, c, d])))
+            }
             [a, b, c, d, e, f, g, h] if !known || type_oid == oid::INT8 => {
-                integer(i64::from_be_bytes([a, b, c, d, e, f, g, h]))
+                Self::Integer(i64::from_be_bytes([a, b, c, d, e, f, g, h]))
             }
-            _ if bytes.len() == 16 && (!known || type_oid == oid::UUID) => {
-                Self { kind: Kind::Uuid, number: xxh3_64_with_seed(bytes, key.0) }
-            }
-            _ => Self::of_bytes(bytes, key),
+            _ => match <[u8; 16]>::try_from(bytes) {
+                Ok(uuid) if !known || type_oid == oid::UUID => Self::Uuid(uuid),
+                _ => Self::Bytes(bytes),
+            },
         }
-    }
-
-    fn of_bytes(bytes: &[u8], key: HashKey) -> Self {
-        Self { kind: Kind::Bytes, number: xxh3_64_with_seed(bytes, key.0) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! shown from then on. Paths and fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
 
 mod api;
+mod capture;
 mod exposition;
 mod history;
 pub mod metrics;
@@ -27,6 +28,7 @@ pub use source::{
 };
 
 use crate::analyst::FindingsStore;
+use crate::capture::Captures;
 use crate::telemetry::Telemetry;
 
 /// What the admin port reads from.
@@ -35,6 +37,8 @@ pub struct AdminContext {
     pub telemetry: Arc<Telemetry>,
     /// What the analyst found.
     pub findings: Arc<FindingsStore>,
+    /// What the analyst writes down when it is asked to.
+    pub captures: Arc<Captures>,
     /// What only the rest of the proxy knows.
     pub state: Arc<dyn StateSource>,
     /// The token that a request must carry.

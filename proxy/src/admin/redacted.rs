@@ -77,6 +77,10 @@ fn settings(settings: &Settings) -> Value {
             "max_fingerprints": settings.observe.max_fingerprints,
             "samples": settings.observe.samples,
         },
+        "capture": {
+            "directory": settings.capture.directory,
+            "allow_values": settings.capture.allow_values,
+        },
         "slow_log": {
             "threshold_ms": settings.slow_log.threshold.map(ms),
             "per_minute": settings.slow_log.per_minute,

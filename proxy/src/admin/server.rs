@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::metrics::{self, Facts};
 use super::problem::Problem;
-use super::{AdminContext, Readiness, api, history, queries};
+use super::{AdminContext, Readiness, api, capture, history, queries};
 
 /// Connections served at once; the next one is closed at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -114,6 +114,7 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/upstreams", get(api::upstreams))
         .route("/api/v1/listeners", get(api::listeners))
         .route("/api/v1/sockets", get(api::sockets))
+        .route("/api/v1/capture", get(capture::status).post(capture::start).delete(capture::stop))
         .route("/api/v1/untracked", get(super::untracked::untracked))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; docs/admin-api.md lists them"))
         .method_not_allowed_fallback(method_not_allowed)

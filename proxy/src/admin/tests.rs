@@ -99,6 +99,7 @@ impl Port {
         let context = AdminContext {
             telemetry: Arc::clone(&telemetry),
             findings: Arc::clone(&findings),
+            captures: Arc::default(),
             state: Arc::clone(&proxy) as Arc<dyn StateSource>,
             token: token.map(Secret::new),
         };

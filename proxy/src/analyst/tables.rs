@@ -6,6 +6,7 @@ use std::sync::Arc;
 use policy::observe::{self, ColumnName, RouteId, ScopeId, ShapeId};
 use rustc_hash::FxBuildHasher;
 
+use crate::capture::sink::Sink;
 use crate::telemetry::{Description, EventHeader, Scope, StatementText, Telemetry};
 
 type Map<V> = HashMap<u32, V, FxBuildHasher>;
@@ -121,6 +122,15 @@ impl Tables {
     /// What a scope's id stands for.
     pub(super) fn known_scope(&self, id: u32) -> Option<&Scope> {
         self.scopes.get(&id).map(|known| &*known.scope)
+    }
+
+    /// Has a capture write an event down, with what its ids stand for.
+    pub(super) fn put_down(&self, header: &EventHeader, event: &observe::Event<'_>, capture: &mut Sink) {
+        let route = self.routes.get(&header.route).map(|name| &***name);
+        match (self.statement(header.statement), self.known_scope(header.scope)) {
+            (Some(statement), Some(scope)) => capture.event(header, event, scope, (&statement.text, route)),
+            _ => capture.unknown(),
+        }
     }
 
     /// What a description's id stands for.

@@ -103,8 +103,11 @@ fn bind(format: u16, bound: &[&[u8]]) -> Vec<u8> {
 }
 
 fn desk(telemetry: &Arc<Telemetry>) -> Desk {
-    let settings = AnalystSettings { profile: Some(Profile::Production), slow_per_minute: Some(6), regressions: true };
-    Desk::new(Arc::clone(telemetry), Arc::new(FindingsStore::new(10)), settings, HashKey::new(7))
+    let allowed = Allowed { captures: true, values: true };
+    let profile = Some(Profile::Production);
+    let settings = AnalystSettings { profile, slow_per_minute: Some(6), regressions: true, compat: 15, allowed };
+    let findings = Arc::new(FindingsStore::new(10));
+    Desk::new(Arc::clone(telemetry), findings, Arc::default(), settings, HashKey::new(7))
 }
 
 /// A parent of ten rows and its ten children over two workers' connections, in the spelling that `key` gives.
@@ -208,13 +211,11 @@ fn bytes_that_are_not_the_protocol_are_passed_over() {
 fn the_thread_finds_and_ends_when_told() {
     let telemetry = telemetry_with(Bounds::default(), tenants(10));
     let findings = Arc::new(FindingsStore::new(10));
-    let settings = AnalystSettings { profile: None, slow_per_minute: None, regressions: false };
-    let analyst = Analyst::start(Arc::clone(&telemetry), Arc::clone(&findings), settings, 7).unwrap();
-    analyst.reload(AnalystSettings {
-        profile: Some(Profile::Development),
-        slow_per_minute: Some(1),
-        regressions: false,
-    });
+    let allowed = Allowed { captures: false, values: false };
+    let settings = AnalystSettings { profile: None, slow_per_minute: None, regressions: false, compat: 15, allowed };
+    let analyst =
+        Analyst::start(Arc::clone(&telemetry), Arc::clone(&findings), Arc::default(), settings.clone(), 7).unwrap();
+    analyst.reload(AnalystSettings { profile: Some(Profile::Development), slow_per_minute: Some(1), ..settings });
     let mut client = Client::new(&telemetry, "0");
     let rows: Vec<u8> = (100..110)
         .flat_map(|id: i32| message(Backend::DataRow.byte(), &values(&[id.to_string().as_bytes(), b"t"])))

@@ -8,18 +8,18 @@ use super::tables::Tables;
 use crate::telemetry::ring::{MAX_ROWS, literals};
 use crate::telemetry::{Event, EventFlags};
 
-/// Calls `each` with the event as the detector takes it; not at all for what it has no use for: a scope or a statement
-/// beyond telemetry's bounds, or one that is gone. `rows` is room to work in; it is left wiped.
+/// Calls `each` with the event as the detector takes it; not at all, and `false`, for what it has no use for: a scope or a
+/// statement beyond telemetry's bounds, or one that is gone. `rows` is room to work in; it is left wiped.
 pub(super) fn translate(
     event: &Event<'_>,
     tables: &Tables,
     rows: &mut Vec<u8>,
     each: impl FnOnce(&observe::Event<'_>),
-) {
+) -> bool {
     let header = &event.header;
-    let Some(statement) = tables.statement(header.statement) else { return };
+    let Some(statement) = tables.statement(header.statement) else { return false };
     if tables.known_scope(header.scope).is_none() {
-        return;
+        return false;
     }
     let description = tables.description(header.description);
     let types = description.map(|known| &*known.parameters).unwrap_or_default();
@@ -48,6 +48,7 @@ pub(super) fn translate(
         error: header.sqlstate.map(|code| code.bytes()),
     });
     rows.fill(0);
+    true
 }
 
 /// The parameters of a Bind, as far as they are whole.

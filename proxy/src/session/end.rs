@@ -11,7 +11,7 @@ use wire::tag::TransactionStatus;
 
 use super::statement::Running;
 use super::{End, Session};
-use crate::telemetry::CloseReason;
+use crate::telemetry::{CloseReason, EventFlags};
 use crate::trouble::Trouble;
 use crate::upstream::{Upstream, cleaner};
 
@@ -104,6 +104,7 @@ impl Session {
         }
         let words = self.last_words(&end);
         self.dispose(&end, now);
+        self.tell_border(EventFlags::SESSION_END);
         if let Some(trouble) = &words {
             self.count_trouble(trouble);
             trouble.write(true, &mut self.unsent);

@@ -61,7 +61,7 @@ use crate::login::Seat;
 use crate::pool::LocalPool;
 use crate::pool::tokens::Member;
 use crate::stream::{Detached, Stream};
-use crate::telemetry::{Interned, Scope};
+use crate::telemetry::{EventFlags, Interned, Scope};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 use crate::upstream::tracked::Tracked;
@@ -258,6 +258,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         ctl,
     });
     session.resolve_tenant();
+    session.tell_border(EventFlags::SESSION_BEGIN);
     tokio::task::spawn_local(run(session, owed));
 }
 

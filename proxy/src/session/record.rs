@@ -252,7 +252,7 @@ impl Session {
         // What nobody would look at is not put together.
         let urgent = slow || sqlstate.is_some();
         let admitted = || observe.n_plus_one && telemetry.events.admits(end_us, observe.events_per_second);
-        if !urgent && !admitted() {
+        if !urgent && !telemetry.events.is_wanted_whole() && !admitted() {
             return;
         }
         let flags = EventFlags::default()
@@ -284,6 +284,25 @@ impl Session {
         if slow {
             self.want_plan(upstream, running, &finished, sqlstate);
         }
+    }
+
+    /// Where the whole stream is wanted: the client has come, or has gone.
+    pub(super) fn tell_border(&self, border: EventFlags) {
+        let events = &self.worker.telemetry.events;
+        if !events.is_wanted_whole() {
+            return;
+        }
+        let now_us = self.now_us(Instant::now());
+        let header = EventHeader {
+            start_us: now_us,
+            end_us: now_us,
+            connection: self.ctl.client,
+            scope: self.scope.as_ref().map_or(0, |scope| scope.id),
+            tenant: self.meter,
+            flags: border,
+            ..EventHeader::default()
+        };
+        events.push(&header, &Payload::default());
     }
 
     /// A text was turned down when it was prepared: it counts as a failed call.

@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::thread::Thread;
 
 use policy::statement::LiteralKind;
@@ -57,6 +57,10 @@ impl EventFlags {
     pub const ROWS_CUT: Self = Self(1 << 5);
     /// The portal was suspended: the result goes on in another event.
     pub const SUSPENDED: Self = Self(1 << 6);
+    /// No statement: a client has come. Only while the reader wants the whole stream.
+    pub const SESSION_BEGIN: Self = Self(1 << 7);
+    /// No statement: a client has gone. The same.
+    pub const SESSION_END: Self = Self(1 << 8);
 
     /// Both.
     #[must_use]
@@ -160,6 +164,8 @@ struct Ring {
     read: Padded,
     dropped: Arc<AtomicU64>,
     skipped: Arc<AtomicU64>,
+    /// The reader wants every event, whatever the budget.
+    whole: AtomicBool,
     reader: OnceLock<Thread>,
 }
 
@@ -188,6 +194,7 @@ pub fn ring(bytes: usize) -> (EventWriter, EventReader) {
         read: Padded::default(),
         dropped: Arc::default(),
         skipped: Arc::default(),
+        whole: AtomicBool::new(false),
         reader: OnceLock::new(),
     });
     let reader = EventReader { ring: Arc::clone(&ring), words: Vec::with_capacity(LONGEST), bytes: Vec::new() };
@@ -209,6 +216,12 @@ impl EventWriter {
             self.ring.skipped.store(self.ring.skipped.load(Relaxed) + 1, Relaxed);
         }
         admits
+    }
+
+    /// Whether the reader wants every event, whatever the budget, and to be told of clients that come and go.
+    #[inline]
+    pub fn is_wanted_whole(&self) -> bool {
+        self.ring.whole.load(Relaxed)
     }
 
     /// Hands one event to the analyst: never waits, never allocates. `false`: no room, dropped and counted.
@@ -302,6 +315,16 @@ impl EventReader {
     /// Names the thread that a burst wakes. The first call counts.
     pub fn wakes(&self, thread: Thread) {
         self.ring.reader.get_or_init(|| thread);
+    }
+
+    /// Asks the writer for every event, or for those within its budget again.
+    pub fn want_whole(&self, whole: bool) {
+        self.ring.whole.store(whole, Relaxed);
+    }
+
+    /// Events that found no room so far.
+    pub fn dropped(&self) -> u64 {
+        self.ring.dropped.load(Relaxed)
     }
 
     /// Reads what is there, at most `limit` events; returns how many.

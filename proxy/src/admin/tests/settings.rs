@@ -83,6 +83,7 @@ pub(super) fn settings() -> Settings {
             max_fingerprints: 5_000,
             samples: false,
         },
+        capture: config::Capture::default(),
         slow_log: config::SlowLog {
             threshold: Some(Duration::from_millis(100)),
             per_minute: 6,
