@@ -60,6 +60,19 @@ fn a_linked_list_is_a_walk() {
 }
 
 #[test]
+fn trees_that_are_walked_in_one_statement_each_are_what_should_be() {
+    let mut stream = Stream { pause_us: 1_000, ..Stream::default() };
+    let sql = "with recursive t as (select id, parent_id from folders where id = $1 union all select f.id, f.parent_id \
+        from folders f join t on f.parent_id = t.id) select * from t";
+    for root in 2001..2009_u64 {
+        // Each root is a parent among the descendants of the one before.
+        let rows = (0..4).map(|child| vec![text(5000 + root + child), text(root + child)]).collect();
+        stream.send(sql, vec![text(root)]).returns(&["id", "parent_id"], rows);
+    }
+    check(&stream, &[]);
+}
+
+#[test]
 fn a_tree_walked_level_by_level_is_a_walk() {
     let mut stream = Stream::default();
     stream

@@ -132,7 +132,9 @@ fn weigh_walk(case: &Case<'_>, samples: &[&Sample], group: &[Hit]) -> Option<Cau
     let placeholder = case.text.placeholder(hit.parameter);
     let asked = placeholder.and_then(|placeholder| case.text.column_of(placeholder));
     let same_column = asked.as_ref().is_some_and(|(_, name)| *name == *column.name);
-    if same_column || case.burst.facts.has_limit {
+    // What walks a tree in one statement is what would be suggested.
+    let walks_itself = case.text.word(0) == "with" && case.text.word(1) == "recursive";
+    if same_column || walks_itself || case.burst.facts.has_limit {
         return None;
     }
     let mut records: Vec<usize> = group.iter().map(|hit| hit.record).collect();
