@@ -5,6 +5,7 @@
 //! What a program cannot see is judged here: that statements were prepared once and found again, that no more servers
 //! were used than allowed, and that nothing is left behind.
 
+mod labelled;
 mod node;
 mod pgjdbc;
 mod programs;
