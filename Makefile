@@ -8,6 +8,7 @@ SECONDS ?= 30
 KEEP ?=
 ROUNDS ?= 3
 SOAK_SECONDS ?= 600
+QUEUE_SECONDS ?= $(SOAK_SECONDS)
 COMPAT ?=
 FUZZ_SECONDS ?= 600
 
@@ -65,11 +66,12 @@ docs: ## Print docs/configuration.md anew from the table of keys
 	$(CARGO) build --package pgweir
 	target/debug/pgweir config-reference > docs/configuration.md
 
-soak: ## Storms and the demo's traffic for long; every promise has to hold to the end (SOAK_SECONDS=600)
+soak: ## Storms, queue workers, the demo's traffic for long; every promise has to hold (SOAK_SECONDS=600, QUEUE_SECONDS)
 	$(CARGO) build --bins
 	PGWEIR_TEST_CANCELS=100000 PGWEIR_TEST_RESTARTS=20 $(CARGO) test --package integration-tests --test suite -- \
 		--nocapture --test-threads=1 kill_no_innocent_query refused_connection nobody_is_refused
 	PGWEIR_HUNT_SEED=$${PGWEIR_HUNT_SEED:-0x$$(od -An -N7 -tx1 /dev/urandom | tr -d " ")} PGWEIR_HUNT_SECONDS=$(SOAK_SECONDS) $(CARGO) test --package integration-tests --test suite -- --nocapture hunt::nothing
+	QUEUE_SECONDS=$(QUEUE_SECONDS) $(CARGO) test --package integration-tests --test suite -- --nocapture queue_workers
 	@$(MAKE) --no-print-directory demo SECONDS=$(SOAK_SECONDS)
 
 regress: ## PostgreSQL's own regression tests, directly and through both modes: the same output, byte by byte

@@ -48,6 +48,7 @@ mod notify;
 mod peers;
 mod plans;
 mod pooling;
+mod queue_workers;
 mod replication;
 mod restart;
 mod roles;
