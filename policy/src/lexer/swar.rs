@@ -44,7 +44,7 @@ fn load_end(text: &[u8], at: usize) -> u64 {
 pub(crate) fn digits(bytes: u64) -> usize {
     let values = bytes ^ (ONES * u64::from(b'0'));
     // What is above nine reaches the top bit, or has it: sums of seven bits never carry into the next byte.
-    let others = ((values & !TOPS) + ONES * 0x76 | values) & TOPS;
+    let others = (((values & !TOPS) + ONES * 0x76) | values) & TOPS;
     others.trailing_zeros() as usize / 8
 }
 

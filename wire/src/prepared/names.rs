@@ -14,9 +14,12 @@ const FEW: usize = 8;
 pub(super) enum Names<V, S> {
     /// In no order.
     Few(Vec<(Box<[u8]>, V)>),
-    /// Boxed, so that the few take no room for it.
-    Many(Box<HashMap<Box<[u8]>, V, S>>),
+    /// In a place of its own, so that the few take no room for it.
+    Many(Box<Many<V, S>>),
 }
+
+#[derive(Debug)]
+pub(super) struct Many<V, S>(HashMap<Box<[u8]>, V, S>);
 
 impl<V, S> Default for Names<V, S> {
     fn default() -> Self {
@@ -29,21 +32,21 @@ impl<V, S: BuildHasher + Default> Names<V, S> {
     pub(super) fn get(&self, name: &[u8]) -> Option<&V> {
         match self {
             Self::Few(few) => few.iter().find(|(known, _)| **known == *name).map(|(_, value)| value),
-            Self::Many(many) => many.get(name),
+            Self::Many(many) => many.0.get(name),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Few(few) => few.len(),
-            Self::Many(many) => many.len(),
+            Self::Many(many) => many.0.len(),
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &V)> {
         let (few, many) = match self {
             Self::Few(few) => (few.as_slice(), None),
-            Self::Many(many) => (&[][..], Some(many.iter())),
+            Self::Many(many) => (&[][..], Some(many.0.iter())),
         };
         let few = few.iter().map(|(name, value)| (&**name, value));
         few.chain(many.into_iter().flatten().map(|(name, value)| (&**name, value)))
@@ -63,11 +66,11 @@ impl<V, S: BuildHasher + Default> Names<V, S> {
                 } else {
                     let mut many: HashMap<_, _, S> = few.drain(..).collect();
                     many.insert(name, value);
-                    *self = Self::Many(Box::new(many));
+                    *self = Self::Many(Box::new(Many(many)));
                 }
                 None
             }
-            Self::Many(many) => many.insert(name, value),
+            Self::Many(many) => many.0.insert(name, value),
         }
     }
 
@@ -76,7 +79,7 @@ impl<V, S: BuildHasher + Default> Names<V, S> {
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<V> {
         let removed = match self {
             Self::Few(few) => few.iter().position(|(known, _)| **known == *name).map(|at| few.swap_remove(at).1),
-            Self::Many(many) => many.remove(name),
+            Self::Many(many) => many.0.remove(name),
         };
         if self.len() == 0 {
             *self = Self::default();
@@ -87,7 +90,7 @@ impl<V, S: BuildHasher + Default> Names<V, S> {
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
         match self {
             Self::Few(few) => few.retain(|(name, _)| keep(name)),
-            Self::Many(many) => many.retain(|name, _| keep(name)),
+            Self::Many(many) => many.0.retain(|name, _| keep(name)),
         }
         if self.len() == 0 {
             *self = Self::default();
