@@ -174,10 +174,15 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
         [frontend::parse("", "SELECT abalance FROM accounts WHERE aid = $1", &[]), bound("", round)].concat()
     };
     let prepared = |round: u64| bound("by_id", round);
-    let ways: [(&str, &Request<'_>); 5] = [
+    let routed = |round: u64| {
+        let id = id(round);
+        frontend::query(format!("/*route='%2Faccounts%2F:id'*/ SELECT abalance FROM accounts WHERE aid = {id}"))
+    };
+    let ways: [(&str, &Request<'_>); 6] = [
         ("simple, other constants each time", &simple),
         ("simple, the same text", &repeated),
         ("simple, the same text, in which a constant is none", &positioned),
+        ("simple, with a route in front", &routed),
         ("extended", &extended),
         ("prepared", &prepared),
     ];

@@ -97,7 +97,12 @@ impl<'a> Comments<'a> {
     /// `/*key='value',…*/`, percent-decoded as sqlcommenter writes it, or of `/*key:value,…*/` as marginalia does.
     /// Keys are compared without regard to case; a tag behind the statement wins over one before it.
     pub fn tag(&self, key: &str) -> Option<Cow<'a, str>> {
-        self.tags().find(|tag| tag.key.eq_ignore_ascii_case(key.as_bytes())).map(|tag| tag.decoded())
+        self.raw_tag(key).map(|tag| tag.decoded())
+    }
+
+    /// The same as it stands in the comment.
+    pub fn raw_tag(&self, key: &str) -> Option<Tag<'a>> {
+        self.tags().find(|tag| tag.key.eq_ignore_ascii_case(key.as_bytes()))
     }
 
     /// All tags, those behind the statement first.

@@ -159,7 +159,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("observe.regressions", Flag, Some("true"), AtOnce,
         "A finding for each statement whose 95th percentile is over three times that of its own history, with 100 calls at least on both sides. Needs `observe.statements`."),
     row("observe.max_fingerprints", Count(100, 1_000_000), Some("5000"), Restart,
-        "Fingerprints kept by each worker, about half a kilobyte each; the rest share one row."),
+        "Fingerprints kept by each worker, about a kilobyte and a half each; the rest share one row."),
     row("observe.samples", Flag, Some("false"), AtOnce,
         "No effect so far: no literal is shown anywhere. Kept for examples in findings, which are your users' data."),
     row("capture.directory", Text, None, AtOnce,

@@ -74,3 +74,32 @@ fn ten_seconds_later_the_history_has_a_window() {
     assert_eq!(calls(&format!("/api/v1/queries/{fingerprint}/history?step=10s")), 5);
     assert_eq!(row(&site, "abs").unwrap()["calls_last_minute"], 5);
 }
+
+#[test]
+fn work_is_told_apart_by_application_route_and_database() {
+    let site = Site::pooled(Transaction, 1);
+    let mut client = site.client();
+    client.query("set application_name = 'reports'").ok();
+    client.query("select generate_series(1, 10) /*controller='posts',route='%2Fposts%2F:id'*/").ok();
+    client.query("set application_name = 'mails'").ok();
+    client.parse("counted", "select count(*) from pg_class /*route='%2Fmails'*/").sync().send().reply();
+    for _ in 0..3 {
+        client.bind("counted", &[]).execute().sync().send().reply();
+    }
+    let of = |list: &str, kind: &str, name: &str| {
+        let answer = http::fetch(site.admin(), &format!("/api/v1/{list}?limit=1000")).json();
+        let row = answer[list].as_array().unwrap().iter().find(|row| row[kind] == name).cloned();
+        row.unwrap_or_else(|| panic!("no {kind} {name} in {answer}"))
+    };
+    assert_eq!(of("routes", "route", "/posts/:id")["rows"], 10);
+    assert_eq!(
+        (&of("routes", "route", "/mails")["calls"], &of("routes", "route", "/mails")["rows"]),
+        (&3.into(), &3.into())
+    );
+    // The SET itself ran while the application still had its old name.
+    assert_eq!(of("applications", "application", "reports")["rows"], 10);
+    assert_eq!(of("applications", "application", "mails")["rows"], 3);
+    let database = of("databases", "database", &site.database);
+    assert_eq!((&database["rows"], &database["errors"]), (&13.into(), &0.into()), "{database}");
+    assert!(database["server_ms"].as_f64().unwrap() > 0.0);
+}

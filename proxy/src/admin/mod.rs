@@ -4,6 +4,7 @@
 //! shown from then on. Paths and fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
 
 mod api;
+mod breakdown;
 mod capture;
 mod exposition;
 mod history;

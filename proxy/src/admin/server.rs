@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::metrics::{self, Facts};
 use super::problem::Problem;
-use super::{AdminContext, Readiness, api, capture, history, queries};
+use super::{AdminContext, Readiness, api, breakdown, capture, history, queries};
 
 /// Connections served at once; the next one is closed at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -104,6 +104,9 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/queries", get(queries::queries))
         .route("/api/v1/queries/snapshot", get(queries::snapshot))
         .route("/api/v1/queries/{fingerprint}/history", get(history::of_query))
+        .route("/api/v1/applications", get(breakdown::applications))
+        .route("/api/v1/routes", get(breakdown::routes))
+        .route("/api/v1/databases", get(breakdown::databases))
         .route("/api/v1/history", get(history::all))
         .route("/api/v1/queries/reset", post(queries::reset))
         .route("/api/v1/findings", get(api::findings))

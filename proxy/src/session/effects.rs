@@ -342,6 +342,7 @@ impl Session {
             self.ctl.tenant.set(tenant);
             self.meter = tenant.into();
             let client = face.address.rsplit_once(':').map_or(&*face.address, |(host, _)| host);
+            self.application = Some(self.worker.telemetry.application(&application));
             self.scope = Some(self.worker.shared.telemetry.scope(Scope {
                 database: face.database.clone(),
                 user: face.user.clone(),

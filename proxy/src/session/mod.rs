@@ -61,7 +61,7 @@ use crate::login::Seat;
 use crate::pool::LocalPool;
 use crate::pool::tokens::Member;
 use crate::stream::{Detached, Stream};
-use crate::telemetry::{EventFlags, Interned, Scope};
+use crate::telemetry::{EventFlags, Interned, Scope, UsageMeter};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 use crate::upstream::tracked::Tracked;
@@ -181,6 +181,7 @@ struct Session {
     /// What the telemetry knows the tenant by.
     meter: crate::telemetry::TenantId,
     scope: Option<Interned<Scope>>,
+    application: Option<UsageMeter>,
     lease: Option<Box<Upstream>>,
     /// When it began to wait for an upstream.
     waiting_since: Option<Instant>,
@@ -252,6 +253,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         tenant: TenantId::OTHER,
         meter: crate::telemetry::TenantId::OTHERS,
         scope: None,
+        application: None,
         lease: None,
         waiting_since: None,
         pending_trouble: None,

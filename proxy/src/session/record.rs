@@ -140,9 +140,9 @@ impl Session {
             // 00-<32 hexadecimal digits>-<16>-<2>: the trace, not the span, is what belongs together.
             value.split('-').nth(1).map(|trace| crate::telemetry::ring::trace_hash(trace.as_bytes()))
         });
-        let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.tag(key));
-        let route = route.map_or(0, |route| self.worker.shared.telemetry.route(&route));
-        Tags { trace: trace.unwrap_or(0), route }
+        let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.raw_tag(key));
+        let route = route.map(|route| self.worker.telemetry.route(route.value, || route.decoded()));
+        Tags { trace: trace.unwrap_or(0), route: route.unwrap_or_default() }
     }
 
     /// A row has come.
@@ -232,10 +232,7 @@ impl Session {
             prepared: running.extended,
             error: sqlstate,
         };
-        let meter = &self.pool.meter;
-        meter.statements.increment();
-        meter.statement_errors.add(u64::from(sqlstate.is_some()));
-        meter.durations.record(finished.total_us());
+        self.pool.meter.finished(&finished);
         let observe = &self.rules.settings.observe;
         if !observe.statements {
             return;
@@ -245,6 +242,10 @@ impl Session {
             meter.record(&finished);
             meter.statement_id()
         });
+        if let Some(application) = &self.application {
+            application.record(&finished);
+        }
+        telemetry.record_route(running.tags.route, &finished);
         if let Some(sqlstate) = sqlstate {
             telemetry.statement_failed(self.meter, sqlstate);
         }
@@ -266,7 +267,7 @@ impl Session {
             end_us,
             connection: self.ctl.client,
             trace: running.tags.trace,
-            route: running.tags.route,
+            route: running.tags.route.id,
             scope: self.scope.as_ref().map_or(0, |scope| scope.id),
             tenant: self.meter,
             statement,

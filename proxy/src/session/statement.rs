@@ -14,7 +14,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::brain::Look;
 use super::script::{Act, Script};
-use crate::telemetry::{Description, Interned, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry};
+use crate::telemetry::{
+    Description, Interned, RouteTag, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry,
+};
 
 /// The longest normalised text that is kept and shown, in bytes; of a longer one, its beginning.
 const MAX_SHOWN: usize = 8 * 1024;
@@ -178,8 +180,8 @@ pub struct Prepared {
 pub struct Tags {
     /// Hash of the trace id; 0: none.
     pub trace: u64,
-    /// Id of the route, controller, action or job; 0: none.
-    pub route: u32,
+    /// The route, controller, action or job.
+    pub route: RouteTag,
 }
 
 /// A statement that the server is running.

@@ -28,6 +28,7 @@ pub mod statement;
 pub(crate) mod testing;
 pub mod tips;
 pub mod untracked;
+pub mod usage;
 pub mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +42,7 @@ pub use registry::{Interned, Registry};
 pub use ring::{Event, EventFlags, EventHeader, EventReader, EventWriter, Payload};
 pub use statement::{Finished, StatementMeter, StatementText};
 pub use untracked::{Untracked, UntrackedLog};
+pub use usage::{RouteTag, UsageMeter};
 pub use worker::WorkerTelemetry;
 
 use baseline::Baselines;
@@ -209,6 +211,7 @@ pub struct Telemetry {
     pub(crate) statements: Registry<u64, StatementText>,
     pub(crate) tenants: Arc<Directory>,
     pub(crate) pools: Registry<PoolName, PoolName>,
+    pub(crate) applications: Registry<Box<str>, Box<str>>,
     pub(crate) scopes: Registry<Scope, Scope>,
     pub(crate) routes: Registry<Box<str>, Box<str>>,
     pub(crate) descriptions: Registry<Description, Description>,
@@ -234,6 +237,7 @@ impl Telemetry {
             statements: Registry::lasting(bounds.fingerprints.saturating_mul(2)),
             tenants,
             pools: Registry::lasting(bounds.pools),
+            applications: Registry::lasting(usage::MAX_ROWS),
             scopes: Registry::sweeping(bounds.scopes),
             routes: Registry::lasting(bounds.routes),
             descriptions: Registry::sweeping(bounds.descriptions).weighing(bounds.columns, Description::weight),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use policy::verdict::SessionState;
 
-use super::Interned;
 use super::cell::{Counter, Gauge};
 use super::histogram::{Distribution, Histogram};
+use super::{Finished, Interned};
 
 /// The names of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -253,6 +253,14 @@ pool_cells! {
         statements,
         /// Of them, those that failed.
         statement_errors,
+        /// Rows that statements returned or changed.
+        rows,
+        /// Of the time of statements, waiting for an upstream or a turn, in µs.
+        queue_us,
+        /// Of it, in the server, in µs.
+        server_us,
+        /// Of it, waiting for clients to take their rows, in µs.
+        back_pressure_us,
         /// Parse messages from clients.
         parses,
         /// Bind messages from clients.
@@ -311,6 +319,18 @@ pub struct PoolMeter {
 impl PoolMeter {
     pub(super) fn new(entry: Arc<PoolEntry>) -> Self {
         Self { entry, one_thread: PhantomData }
+    }
+
+    /// Counts one finished statement.
+    #[inline]
+    pub fn finished(&self, finished: &Finished) {
+        self.statements.increment();
+        self.statement_errors.add(u64::from(finished.error.is_some()));
+        self.rows.add(finished.rows);
+        self.queue_us.add(finished.queue_us);
+        self.server_us.add(finished.server_us);
+        self.back_pressure_us.add(finished.back_pressure_us);
+        self.durations.record(finished.total_us());
     }
 
     /// The pool's id, the same on every thread.

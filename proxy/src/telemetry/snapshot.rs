@@ -247,11 +247,12 @@ impl Telemetry {
     }
 
     /// The tables with a bound: (name, entries, things turned away).
-    pub fn tables(&self) -> [(&'static str, usize, u64); 6] {
+    pub fn tables(&self) -> [(&'static str, usize, u64); 7] {
         let (windows, windows_cut) = self.history_size();
         [
             ("statements", self.statements.len(), self.statements.turned_away()),
             ("pools", self.pools.len(), self.pools.turned_away()),
+            ("applications", self.applications.len(), self.applications.turned_away()),
             ("scopes", self.scopes.len(), self.scopes.turned_away()),
             ("routes", self.routes.len(), self.routes.turned_away()),
             ("descriptions", self.descriptions.len(), self.descriptions.turned_away()),

@@ -12,6 +12,7 @@ use super::listen::ListenLoad;
 use super::pool::{PoolEntry, PoolMeter, PoolName};
 use super::ring::{Dropped, EventWriter};
 use super::statement::{NO_FACTS, StatementCell, StatementMeter, StatementText};
+use super::usage::{Registered, Usages};
 use super::{Interned, Sqlstate, Telemetry, TenantId, lock};
 
 /// Distinct (tenant, SQLSTATE) and (pool, tenant, SQLSTATE) rows kept per thread; further ones are counted together.
@@ -23,7 +24,8 @@ pub(super) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 #[derive(Debug)]
 pub struct WorkerTelemetry {
     telemetry: Arc<Telemetry>,
-    shared: Arc<WorkerShared>,
+    pub(super) shared: Arc<WorkerShared>,
+    pub(super) usages: Usages,
     /// The way to the analyst.
     pub events: EventWriter,
     statements: RefCell<Map<(u64, TenantId), StatementMeter>>,
@@ -39,6 +41,8 @@ pub(crate) struct WorkerShared {
     pub(super) skipped: Dropped,
     pub(super) statements: Mutex<Vec<Arc<StatementCell>>>,
     pub(super) pools: Mutex<Vec<Arc<PoolEntry>>>,
+    pub(super) applications: Registered,
+    pub(super) routes: Registered,
     pub(super) errors: Mutex<ErrorTable<()>>,
     pub(super) refusals: Mutex<ErrorTable<u32>>,
     pub(super) timeouts: Mutex<Map<TenantId, u64>>,
@@ -108,6 +112,8 @@ impl WorkerShared {
             skipped,
             statements: Mutex::default(),
             pools: Mutex::default(),
+            applications: Mutex::default(),
+            routes: Mutex::default(),
             errors: Mutex::default(),
             refusals: Mutex::default(),
             timeouts: Mutex::default(),
@@ -117,7 +123,14 @@ impl WorkerShared {
 
 impl WorkerTelemetry {
     pub(super) fn new(telemetry: Arc<Telemetry>, shared: Arc<WorkerShared>, events: EventWriter) -> Self {
-        Self { telemetry, shared, events, statements: RefCell::default(), pools: RefCell::default() }
+        Self {
+            telemetry,
+            shared,
+            usages: Usages::default(),
+            events,
+            statements: RefCell::default(),
+            pools: RefCell::default(),
+        }
     }
 
     /// The process's telemetry.

@@ -106,3 +106,31 @@ async fn history_is_asked_for_by_statement_tenant_step_and_moment() {
         assert_eq!(port.get(&format!("/api/v1{bad}")).await.status, 400, "{bad}");
     }
 }
+
+#[tokio::test]
+async fn applications_routes_and_databases_are_listed_by_their_time() {
+    let port = Port::start(None, Bounds::default()).await;
+    let worker = port.telemetry.worker("0");
+    let finished = |us| Finished { end_us: us, server_us: us / 2, rows: 3, bytes_out: 9, ..Finished::default() };
+    for (application, us) in [("web", 1_000), ("", 5_000), ("web", 1_000)] {
+        worker.application(application).record(&finished(us));
+        worker.record_route(worker.route(b"/posts", || "/posts".into()), &finished(us));
+        worker.pool("app", "u").finished(&finished(us));
+    }
+    let of = async |path: &str| port.get(path).await.json();
+    let applications = of("/api/v1/applications").await;
+    assert_eq!((&applications["total"], &applications["applications"][0]["application"]), (&2.into(), &"".into()));
+    let web = &applications["applications"][1];
+    assert_eq!((&web["application"], &web["calls"], &web["rows"]), (&"web".into(), &2.into(), &6.into()));
+    assert_eq!((&web["total_ms"], &web["server_ms"], &web["mean_ms"]), (&2.0.into(), &1.0.into(), &1.0.into()));
+    assert_eq!(of("/api/v1/applications?limit=1").await["applications"].as_array().unwrap().len(), 1);
+    for (path, list, name, known) in
+        [("routes", "routes", "route", "/posts"), ("databases", "databases", "database", "app")]
+    {
+        let rows = of(&format!("/api/v1/{path}")).await;
+        assert_eq!((&rows[list][0][name], &rows[list][0]["calls"]), (&known.into(), &3.into()), "{rows}");
+        let p95 = rows[list][0]["p95_ms"].as_f64().unwrap();
+        assert!((p95 - 5.0).abs() / 5.0 < 0.12, "{p95}");
+        assert_eq!(port.get(&format!("/api/v1/{path}?tenant=acme")).await.status, 400);
+    }
+}
