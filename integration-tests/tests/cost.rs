@@ -199,6 +199,9 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
     }
 }
 
+/// A client that logs in and leaves something behind.
+type Login<'a> = dyn Fn(&Proxy) -> RawClient + 'a;
+
 #[test]
 fn an_idle_client_keeps_little_memory() {
     const CLIENTS: usize = 200;
@@ -223,7 +226,7 @@ fn an_idle_client_keeps_little_memory() {
         client
     };
     // The limits leave room for tables that happen to grow: less than the least of what a client could keep besides.
-    let ways: [(&str, &dyn Fn(&Proxy) -> RawClient, i64); 3] =
+    let ways: [(&str, &Login<'_>, i64); 3] =
         [("plain", &plain, 1_750), ("with a named statement", &prepared, 1_800), ("long request", &in_pieces, 1_750)];
     for (way, client, limit) in ways {
         let proxy = Proxy::before(cluster.address()).size(2).with(|settings| settings.workers = 1).start();

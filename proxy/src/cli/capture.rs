@@ -49,17 +49,18 @@ pub(super) fn run(capture: &Capture) -> Result<(), Failure> {
         ask(address, "DELETE", "/api/v1/capture", token)?
     } else {
         let mut status = ask(address, "POST", &path(capture)?, token)?;
-        while status["state"] != "ended" {
+        while status.get("state").and_then(Value::as_str).is_some_and(|state| state != "ended") {
             std::thread::sleep(PAUSE);
-            status = ask(address, "GET", "/api/v1/capture", token)?["capture"].take();
+            let mut answer = ask(address, "GET", "/api/v1/capture", token)?;
+            status = answer.get_mut("capture").map(Value::take).unwrap_or_default();
         }
         status
     };
-    let text = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
-    if let Some(error) = status["error"].as_str() {
+    let text = |key: &str| status.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let Some(error) = status.get("error").and_then(Value::as_str) {
         return Err(format!("{}: {error}", text("file")).into());
     }
-    let number = |key: &str| status[key].as_u64().unwrap_or(0);
+    let number = |key: &str| status.get(key).and_then(Value::as_u64).unwrap_or(0);
     let missing = number("dropped") + number("unknown");
     let complete = if missing == 0 { String::new() } else { format!(", {missing} more are missing") };
     super::print(&format!("{}: {} statements{complete}; ended: {}\n", text("file"), number("events"), text("reason")))
@@ -98,7 +99,10 @@ fn ask(address: SocketAddr, method: &str, path: &str, token: Option<&str>) -> Re
     let body: Value = serde_json::from_str(&body).unwrap_or_default();
     match status {
         200 => Ok(body),
-        _ => Err(format!("pgweir at {address}: {}", body["detail"].as_str().unwrap_or("refused")).into()),
+        _ => {
+            Err(format!("pgweir at {address}: {}", body.get("detail").and_then(Value::as_str).unwrap_or("refused"))
+                .into())
+        }
     }
 }
 
