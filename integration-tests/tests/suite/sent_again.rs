@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use config::PoolMode;
-use integration_tests::{Cluster, FakeUpstream, Proxy, RawClient, Site, backend, eventually, frontend};
+use integration_tests::{Cluster, FakeUpstream, Proxy, RawClient, Site, backend, eventually, everywhere, frontend};
 
 const LOOK: &str = "select * from shelf";
 const CHANGED: &str = "cached plan must not change result type";
@@ -87,7 +87,8 @@ fn a_request_with_another_one_behind_it_is_told_its_error() {
 #[test]
 fn an_error_that_is_the_clients_own_is_asked_for_once() {
     // Held by the server or not; the SQLSTATE; how often the server is sent the Bind.
-    for (held, code, binds) in [(true, "22P02", 1), (true, "42804", 2), (false, "42804", 1)] {
+    let cases = [(true, "22P02", 1), (true, "42804", 2), (false, "42804", 1), (true, "26000", 2), (false, "26000", 1)];
+    for (held, code, binds) in cases {
         let server = FakeUpstream::start(move |connection| {
             connection.login()?;
             loop {
@@ -97,6 +98,9 @@ fn an_error_that_is_the_clients_own_is_asked_for_once() {
                     'B' => connection.send(&backend::error(code, "this value will not do"))?,
                     'C' => connection.send(&frontend::message(b'3', &[]))?,
                     'S' => connection.send(&backend::ready(b'I'))?,
+                    'Q' => {
+                        connection.send(&[backend::command_complete("DISCARD ALL"), backend::ready(b'I')].concat())?
+                    }
                     _ => {}
                 }
             }
@@ -112,4 +116,19 @@ fn an_error_that_is_the_clients_own_is_asked_for_once() {
         let sent = server.tags(0).chars().filter(|tag| *tag == 'B').count();
         assert_eq!(sent, binds, "{held} {code}: {}", server.tags(0));
     }
+}
+
+#[test]
+fn a_function_that_says_itself_that_a_statement_is_missing_is_not_asked_for_ever() {
+    everywhere(|site| {
+        let mut client = site.client();
+        // What is immutable is evaluated when its statement is planned, at the Bind.
+        let body = "begin raise sqlstate '26000' using message = 'mine'; end";
+        client.query(format!("create function fails() returns int immutable language plpgsql as $${body}$$")).ok();
+        client.parse("call", "select fails()").sync().reply().ok();
+        for _ in 0..2 {
+            let refused = client.bind("call", &[]).execute().sync().reply();
+            assert_eq!((refused.shape().as_str(), refused.error().message()), ("EZ", "mine"));
+        }
+    });
 }

@@ -174,8 +174,8 @@ impl Session {
         let id = prepared.id;
         upstream.work.parsed = Some(prepared.clone());
         outbox.skip(message.at, message.end);
-        if message.at == 0 && upstream.prepared.holds(id) {
-            upstream.work.retry = Retry::Answered { id, end: message.end };
+        if upstream.prepared.holds(id) {
+            upstream.work.retry.note(message.at, Retry::Answered { id, end: message.end });
         }
         match upstream.prepared.acquire(id) {
             Presence::Held if may_be_refused(upstream) => {

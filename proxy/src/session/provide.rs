@@ -11,6 +11,7 @@ use wire::tag::{Frontend, Target, TransactionStatus};
 use super::Session;
 use super::brain::Look;
 use super::outbox::Outbox;
+use super::retry::Retry;
 use super::script::Script;
 use super::statement::Prepared;
 use crate::schemas::Place;
@@ -157,7 +158,10 @@ impl Session {
             return;
         }
         match upstream.prepared.acquire(prepared.id) {
-            Presence::Held => self.pool.meter.prepared_hits.increment(),
+            Presence::Held => {
+                self.pool.meter.prepared_hits.increment();
+                upstream.work.retry.note(at, Retry::Used);
+            }
             Presence::Missing { evict } => {
                 self.pool.meter.prepared_injected.increment();
                 self.evict(upstream, outbox, at, evict);

@@ -15,7 +15,8 @@
 //! doubted, and such a request is sent again too.
 //!
 //! Only a request that begins outside of a transaction and ends with its one Sync is kept, so that nothing of it can have
-//! happened. It cannot fail again for these reasons, because each statement is parsed anew.
+//! happened. It is sent again once: what fails behind a new Parse is the client's own, as a function that raises 26000
+//! itself while its statement is planned.
 
 use wire::error::{ErrorFields, Sqlstate};
 use wire::frame;
@@ -43,7 +44,7 @@ pub enum Retry {
         /// Where its Parse ends.
         end: usize,
     },
-    /// The first message uses a statement that the server should hold.
+    /// The first message uses a statement that the server is thought to hold.
     Used,
     /// The request, but for a Parse that we have answered, is in [`Work::kept`](super::work::Work::kept).
     Kept {
@@ -52,9 +53,19 @@ pub enum Retry {
     },
     /// It has failed; its ReadyForQuery is still to come.
     Failed(Vec<u8>),
+    /// It is being sent again, and not kept any more.
+    Again,
 }
 
 impl Retry {
+    /// The client's message at `at` of what is being sent relies on what an earlier Parse has made, as `noted` says.
+    #[inline]
+    pub fn note(&mut self, at: usize, noted: Self) {
+        if at == 0 && matches!(self, Self::None) {
+            *self = noted;
+        }
+    }
+
     /// A request has failed and is about to be sent again: nothing of the client's may be sent before.
     #[inline]
     pub fn is_under_way(&self) -> bool {
@@ -101,6 +112,7 @@ impl Session {
         self.carry = rest;
         self.look_again = true;
         upstream.work.held = true;
+        upstream.work.retry = Retry::Again;
     }
 }
 

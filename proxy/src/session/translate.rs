@@ -273,9 +273,6 @@ impl Session {
             }
             if let Located::As(name) = located {
                 note = name.note();
-                if message.at == 0 && note != 0 {
-                    upstream.work.retry = Retry::Used;
-                }
                 let before = bind.portal.len() + 1;
                 let after = before + bind.statement.len() + 1;
                 let names_end = message.at + frame::HEAD + after;
@@ -324,9 +321,6 @@ impl Session {
         }
         if let Located::As(name) = located {
             note = name.note();
-            if message.at == 0 && note != 0 {
-                upstream.work.retry = Retry::Used;
-            }
             outbox.skip(message.at, message.end);
             let statement = [Target::Statement as u8];
             write_renamed(outbox.insert(message.end), Frontend::Describe, &statement, name, 0);
