@@ -132,3 +132,53 @@ fn a_function_that_says_itself_that_a_statement_is_missing_is_not_asked_for_ever
         }
     });
 }
+
+/// A server whose first Bind finds its statement out of date. When that request ends, it takes its time to say so, or has
+/// gone.
+fn out_of_date_once(goes: bool) -> (FakeUpstream, Proxy, RawClient) {
+    let server = FakeUpstream::start(move |connection| {
+        connection.login()?;
+        let (mut binds, mut failed) = (connection.index, false);
+        loop {
+            let (tag, _) = connection.receive()?;
+            match tag {
+                'P' => connection.send(&frontend::message(b'1', &[]))?,
+                'B' if binds == 0 => {
+                    (binds, failed) = (1, true);
+                    connection.send(&backend::error("0A000", CHANGED))?;
+                }
+                'B' => connection.send(&frontend::message(b'2', &[]))?,
+                'C' => connection.send(&frontend::message(b'3', &[]))?,
+                'E' if !failed => connection.send(&backend::command_complete("SELECT 0"))?,
+                'S' if failed && goes => return Ok(()),
+                'S' => {
+                    if std::mem::take(&mut failed) {
+                        connection.delay(Duration::from_millis(400));
+                    }
+                    connection.send(&backend::ready(b'I'))?;
+                }
+                'Q' => connection.send(&backend::one_value("behind"))?,
+                _ => {}
+            }
+        }
+    });
+    let proxy = Proxy::before(server.address()).size(1).start();
+    let mut client = RawClient::login(proxy.address(), "postgres", "postgres");
+    client.parse("look", LOOK).sync().reply().ok();
+    client.say(frontend::close(b'S', "look")).sync().reply().ok();
+    client.parse("look", LOOK).bind("look", &[]).execute().sync().read_until('1');
+    (server, proxy, client)
+}
+
+#[test]
+fn what_is_sent_while_a_request_fails_stands_behind_it() {
+    let bound = [frontend::bind("", "look", &[]), frontend::execute("", 0), frontend::sync()].concat();
+    for (behind, shape, tags) in [(frontend::query("select 1"), "TDCZ", "Q"), (bound, "2CZ", "BES")] {
+        let (server, _proxy, mut client) = out_of_date_once(false);
+        // The error has come, and the end of the request has not.
+        std::thread::sleep(Duration::from_millis(150));
+        client.say(behind).send();
+        assert_eq!((client.reply().shape().as_str(), client.reply().shape().as_str()), ("2CZ", shape));
+        assert_eq!(server.tags(0), format!("PSBESCPBES{tags}"));
+    }
+}

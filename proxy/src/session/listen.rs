@@ -381,8 +381,8 @@ impl Session {
         }
         if released {
             self.look_again = true;
-            if let Some(upstream) = self.lease.as_deref_mut().filter(|upstream| upstream.work.prologue.is_none()) {
-                upstream.work.held = false;
+            if let Some(upstream) = self.lease.as_deref_mut() {
+                upstream.work.release();
             }
         }
         Ok(())

@@ -116,7 +116,7 @@ impl Session {
                 notifying.stage = match notifying.stage {
                     Stage::Before => {
                         self.look_again = true;
-                        upstream.work.held &= upstream.work.prologue.is_some();
+                        upstream.work.release();
                         Stage::Within(self.sender(&upstream))
                     }
                     Stage::Behind(sender) => Stage::Heard(sender),

@@ -101,6 +101,8 @@ impl Session {
         drop(owed);
         if stale && last {
             upstream.work.retry = Retry::Failed(std::mem::take(&mut upstream.work.kept));
+            // What the client sends up to the end of this request stands behind it.
+            upstream.work.held = true;
         }
         stale && last
     }

@@ -146,7 +146,7 @@ impl Session {
         }
         if released {
             self.look_again = true;
-            upstream.work.held &= upstream.work.prologue.is_some();
+            upstream.work.release();
         }
     }
 

@@ -169,6 +169,13 @@ impl Work {
         !self.stand_ins.is_empty() || self.notifying.is_some()
     }
 
+    /// What the client's messages waited for is there. They go on, unless something else is under way that they must not
+    /// overtake: none of these is looked for again when they are.
+    pub fn release(&mut self) {
+        let under_way = self.prologue.is_some() || self.retry.is_under_way() || matches!(self.probe, Probe::Asked(_));
+        self.held &= under_way;
+    }
+
     /// The portal of this name; empty: the unnamed one.
     #[inline]
     pub fn find_portal(&mut self, name: &[u8]) -> Option<&mut Portal> {
@@ -267,6 +274,21 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waited_for_something_does_not_overtake_something_else() {
+        let released = |change: &dyn Fn(&mut Work)| {
+            let mut work = Work { held: true, ..Work::default() };
+            change(&mut work);
+            work.release();
+            !work.held
+        };
+        assert!(released(&|_| {}));
+        assert!(released(&|work| work.probe = Probe::Answered));
+        assert!(!released(&|work| work.probe = Probe::Asked(false)));
+        assert!(!released(&|work| work.retry = Retry::Failed(Vec::new())));
+        assert!(!released(&|work| work.prologue = Some(Rc::new(Settings::new()))));
+    }
 
     #[test]
     fn room_for_a_long_pipeline_is_not_kept_and_for_a_usual_one_is() {
