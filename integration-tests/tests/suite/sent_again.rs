@@ -182,3 +182,11 @@ fn what_is_sent_while_a_request_fails_stands_behind_it() {
         assert_eq!(server.tags(0), format!("PSBESCPBES{tags}"));
     }
 }
+
+#[test]
+fn a_server_that_goes_before_a_request_is_sent_again_leaves_an_error() {
+    let (_server, _proxy, mut client) = out_of_date_once(true);
+    let lost = client.reply();
+    assert_eq!((lost.shape().as_str(), lost.error().code()), ("EZ", "08006"));
+    assert_eq!(client.bind("look", &[]).execute().sync().reply().shape(), "2CZ");
+}

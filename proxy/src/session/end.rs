@@ -52,8 +52,9 @@ impl Session {
             Some(words) if rewrite_error(out, &words, &SURVIVED).is_ok() => {}
             _ => trouble.write(false, out),
         };
-        // One error for each request that was still owed something, then its ReadyForQuery.
-        let mut told = upstream.work.failed;
+        // One error for each request that was still owed something, then its ReadyForQuery. An error was not told if its
+        // request was to be sent again.
+        let mut told = upstream.work.failed && !upstream.work.retry.is_under_way();
         for owed in upstream.pipeline.owed() {
             let ours = owed.fate == Fate::Attempt
                 || (owed.fate == Fate::Swallow && matches!(owed.awaited, Awaited::Query | Awaited::Sync));
