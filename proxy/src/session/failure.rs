@@ -22,6 +22,7 @@ impl Session {
     /// An error has come, and has taken `skipped` with it: what was noted when these were sent is not so.
     pub(super) fn on_error(&mut self, upstream: &mut Upstream, message: Message<'_>, skipped: Vec<Owed>, now: Instant) {
         upstream.work.failed = true;
+        upstream.work.vacating = None;
         let sqlstate = Sqlstate::new(ErrorFields::new(message.body()).sqlstate().as_bytes());
         if sqlstate.as_str() == READ_ONLY {
             self.worker.doubt(&self.pool);

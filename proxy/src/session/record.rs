@@ -9,7 +9,6 @@ use wire::view::{self, Bind, Columns};
 
 use super::Session;
 use super::brain::Look;
-use super::script::Script;
 use super::statement::{Prepared, Running, Tags};
 use super::verify::result_of;
 use super::work::{MAX_SAMPLES, Portal};
@@ -39,7 +38,7 @@ impl Session {
         self.may_alter(upstream, look.known.script.as_deref());
         let now_us = self.now_us(now);
         let queued = std::mem::take(&mut upstream.work.queued_us);
-        self.announce(upstream, look.known.script.as_deref());
+        upstream.work.vacates |= look.known.script.as_ref().is_some_and(|script| !script.vacates.is_empty());
         upstream.work.running.push_back(Running {
             known: look.known.clone(),
             tags: self.tags(&look.comments),
@@ -98,7 +97,7 @@ impl Session {
             self.distrust(upstream, prepared.known.shape.strict);
         }
         self.may_alter(upstream, portal.script.as_deref());
-        self.announce(upstream, portal.script.as_deref());
+        upstream.work.vacates |= portal.script.as_ref().is_some_and(|script| !script.vacates.is_empty());
         let mut known = portal.prepared.known.clone();
         known.script = portal.script;
         upstream.work.running.push_back(Running {
@@ -120,14 +119,6 @@ impl Session {
             resumed: portal.suspended,
             prepared: Some(portal.prepared),
         });
-    }
-
-    /// What others have to know of a statement that is on its way.
-    #[inline]
-    fn announce(&self, upstream: &mut Upstream, script: Option<&Script>) {
-        if let Some(script) = script.filter(|script| !script.vacates.is_empty()) {
-            self.vacate(upstream, script);
-        }
     }
 
     /// What the comments at a text's ends say.

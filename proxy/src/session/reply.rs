@@ -73,6 +73,9 @@ impl Session {
             Err((at, end)) => (at, Some(end)),
         };
         upstream.carry.extend_from_slice(bytes.get(at..).unwrap_or_default());
+        if upstream.work.vacates {
+            self.vacate(&mut upstream);
+        }
         let sent = self.send_client(cx, outbox.finish(at));
         self.lease = Some(upstream);
         match end {
@@ -271,6 +274,9 @@ impl Session {
         };
         let mut outbox = Outbox::new(&[], output);
         self.make_up(&mut upstream, &mut outbox, 0);
+        if upstream.work.vacates {
+            self.vacate(&mut upstream);
+        }
         self.lease = Some(upstream);
         let due = outbox.finish(0);
         self.send_client(cx, due)
@@ -332,6 +338,7 @@ impl Session {
         running.bytes_out += message.bytes.len() as u64;
         let part = running.part;
         running.part += 1;
+        upstream.work.vacating = None;
         if let Some(script) = running.known.script.clone()
             && let Some(acts) = script.parts.get(part)
             && !suspended

@@ -27,8 +27,8 @@ pub struct Script {
     pub notifies: bool,
     /// It asks for what its session has drawn from a sequence before.
     pub recalls: bool,
-    /// Databases that everybody else has to leave for it.
-    pub vacates: Box<[Box<[u8]>]>,
+    /// Databases that everybody else has to leave for it, each with the place in the text of the statement that needs it.
+    pub vacates: Vec<(usize, Box<[u8]>)>,
     /// It calls what strikes sessions, maybe its own.
     pub strikes: bool,
     /// Such calls that show whom they mean.
@@ -132,7 +132,7 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
         return None;
     }
     let mut script = Script::default();
-    for part in &analysis.parts {
+    for (place, part) in analysis.parts.iter().enumerate() {
         let acts: Vec<Act> = analysis.effects_of(part).iter().flat_map(|effect| act(effect, analysis, sql)).collect();
         script.bound |= acts.iter().any(|act| matches!(act, Act::SetBound(..)));
         script.begins |= acts.contains(&Act::Begin);
@@ -141,6 +141,8 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
         script.notifies |= analysis.effects_of(part).contains(&Effect::Notify);
         script.recalls |= analysis.effects_of(part).contains(&Effect::SequenceState);
         script.looks |= analysis.effects_of(part).contains(&Effect::StatementNames);
+        let vacated = analysis.effects_of(part).iter().filter_map(|effect| vacated(effect, analysis));
+        script.vacates.extend(vacated.map(|database| (place, database)));
         script.names.extend(analysis.effects_of(part).iter().filter_map(|effect| named(effect, analysis)));
         script.forgets |=
             acts.iter().any(|act| matches!(act, Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll));
@@ -160,7 +162,6 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
     }
     script.signals = analysis.effects.iter().filter_map(|effect| signal(effect, analysis)).collect();
     script.strikes = analysis.effects.iter().any(|effect| matches!(effect, Effect::Signal { .. }));
-    script.vacates = analysis.effects.iter().filter_map(|effect| vacated(effect, analysis)).collect();
     let elsewhere = script.strikes || !script.vacates.is_empty();
     let reaches = script.recalls || script.looks || script.notifies || !script.names.is_empty() || elsewhere;
     let idle = script.parts.iter().all(Vec::is_empty) && !reaches;

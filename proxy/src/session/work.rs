@@ -108,6 +108,8 @@ pub struct Work {
     pub strike: Strike,
     /// The client notifies, and there are clients that listen.
     pub notifying: Option<Box<Notifying>>,
+    /// Among the statements of this request is one that needs databases to itself.
+    pub vacates: bool,
     /// Dropped when the statement has ended that others leave their databases for.
     pub vacating: Option<oneshot::Sender<()>>,
     /// Something to tell the client behind the next command tag.
@@ -221,6 +223,7 @@ impl Work {
         self.rows.clear();
         self.refusals.clear();
         self.parsed = None;
+        self.vacates = false;
         self.vacating = None;
         self.deadline = None;
         self.timed_out = false;

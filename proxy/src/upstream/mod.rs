@@ -186,6 +186,7 @@ impl Upstream {
         if !self.work.refusals.is_empty() && self.pipeline.owed().all(|owed| owed.fate != Fate::Refuse) {
             self.work.refusals.clear();
         }
+        self.work.vacating = None;
         self.work.deadline = deadline;
         self.work.timed_out = false;
         self.work.cancelled = false;
