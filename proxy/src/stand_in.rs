@@ -38,7 +38,7 @@ use crate::worker::Mail;
 
 /// Stand-ins at a time; further ones wait. Whoever can log in can ask for them.
 const MAX_STAND_INS: usize = 8;
-/// How long it may take to make one.
+/// How long it may take to make one, the wait for its turn included: those before it live as long as statements do.
 const MAKING: Duration = Duration::from_secs(10);
 /// How long a signal may still be under way when its sender's statement has ended.
 const LATE: Duration = Duration::from_millis(100);
@@ -72,6 +72,8 @@ impl Turns {
 /// Who wants a stand-in.
 #[derive(Debug)]
 pub struct Wanted {
+    /// What its caller knows it by.
+    pub number: u64,
     /// The process id that the target was told.
     pub told: u32,
     /// It may be cancelled, and not only terminated.
@@ -106,18 +108,20 @@ enum Fate {
 
 /// Has a client stood in for, until its caller is done.
 pub async fn serve(shared: Arc<Shared>, turns: Turns, wanted: Wanted) {
-    let Wanted { told, cancels, server, client, worker, over } = wanted;
-    let turn = turns.0.acquire().await;
-    let found = match turn {
-        Ok(_) => find(&shared, told).await,
-        Err(_) => None,
+    let Wanted { number, told, cancels, server, client, worker, mut over } = wanted;
+    let tell = |state| shared.send(worker, Mail::StandIn { client, number, state });
+    let until = tokio::time::Instant::now() + MAKING;
+    let turn = tokio::select! {
+        turn = tokio::time::timeout_at(until, turns.0.acquire()) => turn,
+        // Its caller has left meanwhile.
+        _ = &mut over => return tell(State::Over),
     };
-    let made = match found {
-        Some(pool) => tokio::time::timeout(MAKING, Double::make(&shared, &pool, &server, cancels)).await.ok().flatten(),
-        None => None,
+    let Ok(Ok(_turn)) = turn else { return tell(State::Over) };
+    let making = async {
+        let pool = find(&shared, told).await?;
+        Double::make(&shared, &pool, &server, cancels).await
     };
-    let tell = |state| shared.send(worker, Mail::StandIn { client, told, state });
-    let Some(mut double) = made else { return tell(State::Over) };
+    let Ok(Some(mut double)) = tokio::time::timeout_at(until, making).await else { return tell(State::Over) };
     tell(State::Ready(double.cancel.process as u32));
     let fate = tokio::select! {
         biased;

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use config::PoolMode::{Session, Transaction};
-use integration_tests::{Cluster, Message, RawClient, Site, eventually, everywhere, frontend};
+use integration_tests::{
+    Cluster, Message, RawClient, Site, eventually, everywhere, everywhere_transactional, frontend,
+};
 
 /// The first id that Linux gives to no process.
 const FIRST_OWN: u32 = 1 << 22;
@@ -329,4 +331,48 @@ fn a_cancel_for_a_client_that_has_left_strikes_not_the_next_one() {
     eventually("the query runs", || runs(&site.database, "pg_sleep(0.3)"));
     integration_tests::client::cancel(address, process, &key);
     second.reply().ok();
+}
+
+#[test]
+fn a_call_that_stands_behind_something_else_strikes() {
+    everywhere_transactional(|site| {
+        let (mut caller, mut other) = (site.client(), site.client());
+        caller.query("set application_name to 'caller'").ok();
+        let call = |target: &RawClient| {
+            frontend::query(format!("select pg_terminate_backend({}) from pg_sleep(0.5)", told(target)))
+        };
+        // Behind the caller's settings, which are made on a server that has another client's.
+        let mut target = site.client();
+        other.query("select 1").ok();
+        assert_eq!(caller.say(call(&target)).reply().ok().value(), "t");
+        is_ended(&mut target);
+        // Behind another request of its pipeline.
+        let mut target = site.client();
+        caller.say(frontend::query("select 1")).say(call(&target)).reply().ok();
+        assert_eq!(caller.reply().ok().value(), "t");
+        is_ended(&mut target);
+        // Behind another call in the same request.
+        let mut targets = [site.client(), site.client()];
+        for target in &targets {
+            let text = "select pg_terminate_backend($1) from pg_sleep(0.5)";
+            caller.parse("", text).bind("", &[&told(target).to_string()]).execute();
+        }
+        assert_eq!(caller.sync().reply().ok().rows(), [["t"], ["t"]]);
+        targets.iter_mut().for_each(is_ended);
+    });
+}
+
+#[test]
+fn of_many_clients_in_one_text_as_many_are_struck_as_have_stand_ins() {
+    let site = Site::pooled(Transaction, 2);
+    let mut caller = site.client();
+    let mut targets: Vec<_> = (0..10).map(|_| site.client()).collect();
+    let calls: Vec<String> = targets.iter().map(|target| format!("pg_terminate_backend({})", told(target))).collect();
+    let answered = caller.query(format!("select {}", calls.join(", "))).ok();
+    assert_eq!(answered.rows()[0].join(""), "ttttffffff");
+    let (struck, spared) = targets.split_at_mut(4);
+    struck.iter_mut().for_each(is_ended);
+    for client in spared {
+        assert_eq!(client.query("select 1").value(), "1");
+    }
 }

@@ -125,10 +125,10 @@ pub enum News {
     Lost,
     /// All channels are listened to again.
     Restored,
-    /// Not a listener's: how it is with the stand-in for the client that was told this process id.
+    /// Not a listener's: how it is with the stand-in that was asked for under this number.
     StandIn {
-        /// That id.
-        told: u32,
+        /// That number.
+        number: u64,
         /// How it is.
         state: stand_in::State,
     },

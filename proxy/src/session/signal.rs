@@ -27,9 +27,15 @@ use crate::listen::News;
 use crate::stand_in::{State, Wanted};
 use crate::upstream::Upstream;
 
+/// Clients that one request can strike. Each holds one of the few turns until the request has ended: of many, each request
+/// could wait for those that the others hold.
+const MAX_STAND_INS: usize = 4;
+
 /// A connection that stands for a client.
 #[derive(Debug)]
 pub struct StandIn {
+    /// It was asked for under this number.
+    number: u64,
     /// What that client was told.
     told: u32,
     /// How it is; `None`: that is not known yet.
@@ -98,7 +104,9 @@ impl Session {
         Ok(false)
     }
 
-    /// `true`: a stand-in is on its way.
+    /// `true`: stand-ins are on their way, or will be asked for when everything before the statement is answered: the end
+    /// of something else would be taken for the end of the statement that needs them. Who gets none keeps its process id,
+    /// which no server has.
     fn awaits_stand_in(&self, upstream: &mut Upstream, script: &Script, bind: Option<&Bind<'_>>) -> bool {
         let own = self.worker.shared.processes.layout();
         for signal in &script.signals {
@@ -107,21 +115,22 @@ impl Session {
             if told == self.ctl.process() || !is_here {
                 continue;
             }
-            match upstream.work.stand_ins.iter().find(|stand_in| stand_in.told == told) {
-                Some(StandIn { state: Some(_), .. }) => {}
-                Some(_) => return true,
-                None => {
-                    let (needed, over) = oneshot::channel();
-                    upstream.work.stand_ins.push(StandIn { told, state: None, needed: Some(needed) });
-                    let cancels = script.signals.iter().any(|signal| !signal.terminate);
-                    let server = upstream.cancel.server.clone();
-                    let (client, worker) = (self.ctl.client, self.worker.index);
-                    self.worker.order(Order::StandIn(Wanted { told, cancels, server, client, worker, over }));
-                    return true;
-                }
+            let stand_ins = &mut upstream.work.stand_ins;
+            if stand_ins.len() >= MAX_STAND_INS || stand_ins.iter().any(|stand_in| stand_in.told == told) {
+                continue;
             }
+            if !upstream.pipeline.is_empty() {
+                return true;
+            }
+            let (needed, over) = oneshot::channel();
+            let number = self.worker.shared.next_id();
+            stand_ins.push(StandIn { number, told, state: None, needed: Some(needed) });
+            let cancels = script.signals.iter().any(|signal| !signal.terminate);
+            let server = upstream.cancel.server.clone();
+            let (client, worker) = (self.ctl.client, self.worker.index);
+            self.worker.order(Order::StandIn(Wanted { number, told, cancels, server, client, worker, over }));
         }
-        false
+        upstream.work.stand_ins.iter().any(|stand_in| stand_in.state.is_none())
     }
 
     /// How it is with the stand-ins that this session has asked for.
@@ -130,11 +139,11 @@ impl Session {
         let news = self.ctl.news.borrow();
         let Some(upstream) = self.lease.as_deref_mut() else { return };
         let mut released = false;
-        for (told, state) in news.iter().filter_map(|news| match news {
-            News::StandIn { told, state } => Some((*told, *state)),
+        for (number, state) in news.iter().filter_map(|news| match news {
+            News::StandIn { number, state } => Some((*number, *state)),
             _ => None,
         }) {
-            let asked = upstream.work.stand_ins.iter_mut().find(|stand_in| stand_in.told == told);
+            let asked = upstream.work.stand_ins.iter_mut().find(|stand_in| stand_in.number == number);
             if let Some(stand_in) = asked {
                 released |= stand_in.state.is_none();
                 stand_in.state = Some(state);
@@ -144,7 +153,8 @@ impl Session {
         if upstream.work.strike == Strike::Awaited && upstream.work.stand_ins.iter().all(over) {
             upstream.work.strike = Strike::Settled;
         }
-        if released {
+        // A text may name several: it is looked at once more, and not once for each of them.
+        if released && upstream.work.stand_ins.iter().all(|stand_in| stand_in.state.is_some()) {
             self.look_again = true;
             upstream.work.release();
         }

@@ -37,7 +37,7 @@ impl Worker {
             }
             Mail::Cancel { whose, key, done } => self.cancel_requested(whose, &key, done),
             Mail::Cancelled(upstream) => self.cancelled(upstream),
-            Mail::StandIn { client, told, state } => self.news(&[client], &News::StandIn { told, state }),
+            Mail::StandIn { client, number, state } => self.news(&[client], &News::StandIn { number, state }),
             Mail::Whose(process, answer) => drop(answer.send(self.pool_of(process))),
             Mail::Struck { process, terminate, done } => self.struck(process, terminate, done),
             Mail::News(letters) => letters.iter().for_each(|(clients, news)| self.news(clients, news)),

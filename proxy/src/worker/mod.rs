@@ -83,8 +83,8 @@ pub enum Mail {
     StandIn {
         /// Who has asked.
         client: u64,
-        /// The process id that its target was told.
-        told: u32,
+        /// The number that it was asked for under.
+        number: u64,
         /// How it is.
         state: stand_in::State,
     },
