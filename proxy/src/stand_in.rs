@@ -104,6 +104,8 @@ enum Fate {
     Cancelled,
     /// Nothing that concerns its client.
     Ended,
+    /// It has gone, for a reason of its own: a time-out, a crash, the network.
+    Lost,
 }
 
 /// Has a client stood in for, until its caller is done.
@@ -128,7 +130,7 @@ pub async fn serve(shared: Arc<Shared>, turns: Turns, wanted: Wanted) {
         fate = double.fate() => fate,
         () = late(over) => Fate::Ended,
     };
-    if fate != Fate::Ended {
+    if matches!(fate, Fate::Terminated | Fate::Cancelled) {
         let (done, over) = oneshot::channel();
         let terminate = fate == Fate::Terminated;
         shared.send(shared.processes.layout().worker_of(told), Mail::Struck { process: told, terminate, done });
@@ -149,6 +151,17 @@ async fn find(shared: &Shared, told: u32) -> Option<Arc<Pool>> {
     let worker = shared.processes.layout().worker_of(told);
     shared.send(worker, Mail::Whose(told, answer));
     found.await.ok()?
+}
+
+/// What an error says of its fate.
+fn fate_of(error: &ErrorFields<'_>) -> Fate {
+    match (error.severity(), error.sqlstate()) {
+        // What pg_terminate_backend says. Any other end, as for idling too long, is the stand-in's alone.
+        (b"FATAL" | b"PANIC", Sqlstate::ADMIN_SHUTDOWN) => Fate::Terminated,
+        (b"FATAL" | b"PANIC", _) => Fate::Lost,
+        (_, Sqlstate::QUERY_CANCELED) => Fate::Cancelled,
+        _ => Fate::Ended,
+    }
 }
 
 /// A connection that stands in.
@@ -192,7 +205,8 @@ impl Double {
                 // It has slept to the end: it waits for nothing any more.
                 Ok((Backend::DataRow, _)) => return Fate::Ended,
                 Ok(_) => {}
-                Err(_) => return Fate::Terminated,
+                // Who is ended is told so before.
+                Err(_) => return Fate::Lost,
             }
         }
     }
@@ -203,12 +217,7 @@ impl Double {
             let mut rest = self.bytes.as_slice();
             if let Some(message) = frame::next(&mut rest, frame::MAX_BODY).map_err(io::Error::other)? {
                 let tag = Backend::from_byte(message.tag).ok_or(io::ErrorKind::InvalidData)?;
-                let fields = ErrorFields::new(message.body());
-                let fate = match fields.severity() {
-                    b"FATAL" | b"PANIC" => Fate::Terminated,
-                    _ if fields.sqlstate() == Sqlstate::QUERY_CANCELED => Fate::Cancelled,
-                    _ => Fate::Ended,
-                };
+                let fate = fate_of(&ErrorFields::new(message.body()));
                 let used = self.bytes.len() - rest.len();
                 self.bytes.drain(..used);
                 return Ok((tag, fate));

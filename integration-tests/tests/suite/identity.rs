@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use config::PoolMode::{Session, Transaction};
 use integration_tests::{
-    Cluster, Message, RawClient, Site, eventually, everywhere, everywhere_transactional, frontend,
+    Cluster, FakeUpstream, Message, Proxy, RawClient, Site, backend, eventually, everywhere, everywhere_transactional,
+    frontend,
 };
 
 /// The first id that Linux gives to no process.
@@ -374,5 +375,45 @@ fn of_many_clients_in_one_text_as_many_are_struck_as_have_stand_ins() {
     struck.iter_mut().for_each(is_ended);
     for client in spared {
         assert_eq!(client.query("select 1").value(), "1");
+    }
+}
+
+#[test]
+fn a_stand_in_that_ends_for_another_reason_strikes_nobody() {
+    let ends = [
+        (backend::fatal("57P01", "terminating connection due to administrator command"), true),
+        (backend::fatal("57P05", "terminating connection due to idle-session timeout"), false),
+        (Vec::new(), false),
+    ];
+    for function in ["pg_terminate_backend", "pg_cancel_backend"] {
+        for (last, strikes) in ends.clone() {
+            let server = FakeUpstream::start(move |connection| {
+                connection.login()?;
+                if connection.index > 0 {
+                    if function == "pg_cancel_backend" {
+                        // By this it is known that what can be cancelled has begun.
+                        connection.receive()?;
+                        connection.receive()?;
+                        connection.send(&backend::notice("there is no transaction in progress"))?;
+                    }
+                    connection.delay(Duration::from_millis(100));
+                    return connection.send(&last);
+                }
+                connection.serve_until(function)?;
+                connection.delay(Duration::from_millis(300));
+                connection.send(&backend::one_value("f"))?;
+                connection.serve()
+            });
+            let proxy = Proxy::before(server.address()).size(1).start();
+            let login = || RawClient::login(proxy.address(), "postgres", "postgres");
+            let (mut caller, mut target) = (login(), login());
+            caller.query(format!("select {function}({})", told(&target))).ok();
+            if strikes {
+                is_ended(&mut target);
+            } else {
+                assert_eq!(target.query("select 1").value(), "1");
+            }
+            assert_eq!(server.cancels(), 0, "nothing is left that could be cancelled");
+        }
     }
 }
