@@ -13,28 +13,37 @@ use crate::aside::Kind;
 use crate::pool::Pool;
 use crate::shared::Shared;
 
-/// Asks, when it is time.
+/// Asks, when it is time, and once more if there was another hint meanwhile.
 pub(super) async fn look(shared: &Arc<Shared>, pool: &Arc<Pool>) {
-    tokio::time::sleep(pool.doubt.rest(Instant::now())).await;
-    pool.doubt.begin();
-    let mut left = 0;
-    if let Some(target) = pool.dialling_target().filter(|_| pool.wants_role()) {
-        let settings = pool.settings();
-        for server in pool.servers.in_use() {
-            let Ok(_place) = shared.beside(Kind::Role) else { break };
-            let role = target.role_of(&server, shared, &settings).await;
-            if role.is_some_and(|role| !role.suits(target.session_attrs)) {
-                tracing::warn!(
-                    server = %server, database = %pool.database, user = %pool.user, wanted = target.session_attrs.as_str(),
-                    "a server has become something else: its connections end at their next boundary"
-                );
-                server.retire();
-                left += 1;
-            }
+    loop {
+        tokio::time::sleep(pool.doubt.rest(Instant::now())).await;
+        pool.doubt.begin();
+        let left = retire_unfit(shared, pool).await;
+        if left > 0 {
+            shared.sweep(pool);
+        }
+        if !pool.doubt.end(Instant::now(), left > 0) {
+            return;
         }
     }
-    pool.doubt.end(Instant::now(), left > 0);
-    if left > 0 {
-        shared.sweep(pool);
+}
+
+/// Retires the servers that have become something else. Returns how many.
+async fn retire_unfit(shared: &Arc<Shared>, pool: &Pool) -> usize {
+    let Some(target) = pool.dialling_target().filter(|_| pool.wants_role()) else { return 0 };
+    let settings = pool.settings();
+    let mut left = 0;
+    for server in pool.servers.in_use() {
+        let Ok(_place) = shared.beside(Kind::Role) else { break };
+        let role = target.role_of(&server, shared, &settings).await;
+        if role.is_some_and(|role| !role.suits(target.session_attrs)) {
+            tracing::warn!(
+                server = %server, database = %pool.database, user = %pool.user, wanted = target.session_attrs.as_str(),
+                "a server has become something else: its connections end at their next boundary"
+            );
+            server.retire();
+            left += 1;
+        }
     }
+    left
 }
