@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
-use integration_tests::{Site, eventually, everywhere, frontend};
+use integration_tests::{FakeUpstream, Proxy, RawClient, Site, eventually, everywhere, frontend};
 
 #[test]
 fn a_client_that_closes_its_side_behind_a_query_gets_its_answer() {
@@ -87,4 +87,18 @@ fn half_a_request_and_silence_is_the_end() {
         client.say(&frontend::query("select 1")[..7]).half_close();
         assert!(client.read_to_end().rows().is_empty());
     });
+}
+
+#[test]
+fn a_goodbye_behind_a_request_whose_server_goes_is_the_end() {
+    let server = FakeUpstream::start(|connection| {
+        connection.login()?;
+        connection.serve_until("gone")?;
+        connection.delay(Duration::from_millis(200));
+        Ok(())
+    });
+    let proxy = Proxy::before(server.address()).size(1).start();
+    let mut client = RawClient::login(proxy.address(), "postgres", "postgres");
+    client.say(frontend::query("select 'gone'")).say(frontend::terminate());
+    assert_eq!(client.read_to_end().shape(), "", "who has said goodbye is told nothing");
 }

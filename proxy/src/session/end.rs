@@ -31,13 +31,13 @@ impl Session {
 
     /// The upstream is gone. The client keeps its connection where it can: outside of a transaction, with no message cut
     /// in two. Its first request under way is answered with what the server has said, if it has, and each other one with
-    /// 08006. `false`: it has to go too.
+    /// 08006. `false`: it has to go too, or was about to: one that has said goodbye only waited for this server.
     pub(super) fn survive(&mut self) -> bool {
         let Some(upstream) = self.lease.as_deref() else {
             return false;
         };
         let cut = upstream.streaming.left > 0 && upstream.streaming.forward;
-        if cut || !self.may_survive(upstream) {
+        if cut || self.leaving || !self.may_survive(upstream) {
             return false;
         }
         let Some(mut upstream) = self.lease.take() else {
@@ -124,6 +124,7 @@ impl Session {
     fn last_words(&self, end: &End) -> Option<Trouble> {
         match end {
             End::ClientGone | End::Terminated | End::ServerEnded => None,
+            End::UpstreamLost if self.leaving => None,
             End::UpstreamLost | End::UpstreamBroken(_) => {
                 let open = |status| status != TransactionStatus::Idle;
                 let upstream = self.lease.as_deref();
