@@ -1,5 +1,9 @@
 //! Bytes on their way through: what came, with a few things taken out and put in.
 
+/// Bytes that the worker's space for this keeps from one read to the next. All statements of a client at once can be
+/// megabytes.
+const KEPT: usize = 256 * 1024;
+
 /// Collects what goes out of one read. As long as nothing was put in between, the input itself is what goes out, without
 /// a copy.
 #[derive(Debug)]
@@ -14,6 +18,7 @@ impl<'a> Outbox<'a> {
     /// All of `input` goes out so far; `output` is cleared and used where that is not enough.
     pub(super) fn new(input: &'a [u8], output: &'a mut Vec<u8>) -> Self {
         output.clear();
+        output.shrink_to(KEPT);
         Self { input, output, from: 0 }
     }
 
@@ -65,6 +70,13 @@ mod tests {
         outbox.skip(0, 2);
         assert_eq!(outbox.finish(6), b"cdef");
         assert!(output.is_empty());
+    }
+
+    #[test]
+    fn room_for_what_was_long_once_is_not_kept() {
+        let mut output = vec![0; 4 * KEPT];
+        Outbox::new(b"", &mut output);
+        assert!(output.capacity() <= 2 * KEPT);
     }
 
     #[test]

@@ -230,7 +230,10 @@ impl Work {
         self.cancelled = false;
         self.held = false;
         self.retry = Retry::None;
-        if self.running.capacity() > KEPT_STATEMENTS || self.samples.capacity() > KEPT_SAMPLES {
+        // A message is noted in one of these, whatever it is.
+        let entries = self.running.capacity().max(self.describing.capacity()).max(self.unnamed.capacity());
+        let most = entries.max(self.refusals.capacity());
+        if most > KEPT_STATEMENTS || self.samples.capacity() > KEPT_SAMPLES {
             self.give_back();
         }
     }
@@ -241,6 +244,7 @@ impl Work {
         self.running.shrink_to(KEPT_STATEMENTS);
         self.describing.shrink_to(KEPT_STATEMENTS);
         self.unnamed.shrink_to(KEPT_STATEMENTS);
+        self.refusals.shrink_to(KEPT_STATEMENTS);
         self.samples.shrink_to(KEPT_SAMPLES);
         self.rows.shrink_to(KEPT_SAMPLES);
     }
@@ -258,8 +262,11 @@ impl Work {
         self.pinned = None;
         self.pins = 0;
         self.may_be_free = false;
-        self.absent.clear();
-        self.dated.clear();
+        // As many as a client has statements, and for few clients.
+        self.absent = Vec::new();
+        if self.dated.capacity() > 0 {
+            self.dated = HashMap::new();
+        }
         self.defines = false;
         self.altered = false;
         self.epoch = 0;
@@ -269,6 +276,7 @@ impl Work {
         self.notice = None;
         self.local_default = None;
         self.local_reset.clear();
+        self.local_reset.shrink_to(KEPT_STATEMENTS);
         self.open = Open::default();
         self.queued_us = 0;
     }
@@ -296,16 +304,34 @@ mod tests {
     #[test]
     fn room_for_a_long_pipeline_is_not_kept_and_for_a_usual_one_is() {
         let mut work = Work::default();
-        work.running.reserve(10_000);
-        work.describing.reserve(10_000);
-        work.unnamed.reserve(10_000);
-        work.samples.reserve(MAX_SAMPLES);
-        work.end_request();
-        let kept = [work.running.capacity(), work.describing.capacity(), work.unnamed.capacity()];
-        assert!(kept.iter().all(|kept| *kept <= 2 * KEPT_STATEMENTS), "{kept:?}");
-        assert!(work.samples.capacity() <= 2 * KEPT_SAMPLES);
+        // Each alone: a pipeline may describe, prepare or be refused, and run nothing.
+        let long: [fn(&mut Work); 5] = [
+            |work| work.running.reserve(10_000),
+            |work| work.describing.reserve(10_000),
+            |work| work.unnamed.reserve(10_000),
+            |work| work.refusals.reserve(10_000),
+            |work| work.samples.reserve(MAX_SAMPLES),
+        ];
+        for reserve in long {
+            reserve(&mut work);
+            work.end_request();
+            let queues = [work.running.capacity(), work.describing.capacity(), work.unnamed.capacity()];
+            let kept = queues.into_iter().chain([work.refusals.capacity()]).max().unwrap_or_default();
+            assert!(kept <= 2 * KEPT_STATEMENTS && work.samples.capacity() <= 2 * KEPT_SAMPLES, "{queues:?}");
+        }
         work.running.reserve(KEPT_STATEMENTS / 2);
         work.end_request();
         assert!(work.running.capacity() >= KEPT_STATEMENTS / 2, "a busy upstream has it allocated");
+    }
+
+    #[test]
+    fn room_for_one_clients_many_statements_is_not_kept_for_the_next() {
+        let mut work = Work::default();
+        work.absent.reserve(10_000);
+        work.dated.reserve(10_000);
+        work.local_reset.reserve(10_000);
+        work.end_lease();
+        assert_eq!((work.absent.capacity(), work.dated.capacity()), (0, 0));
+        assert!(work.local_reset.capacity() <= 2 * KEPT_STATEMENTS);
     }
 }

@@ -31,6 +31,7 @@ use wire::tag::Backend;
 use crate::pool::tokens::Berth;
 use crate::session::work::{KEPT_STATEMENTS, Work};
 use crate::stream::{Detached, Stream};
+use crate::worker::READ;
 use server::Server;
 use tracked::Tracked;
 
@@ -178,6 +179,9 @@ impl Upstream {
         self.work.end_request();
         // Up to four entries a statement: Parse, Bind, Execute, Sync.
         self.pipeline.trim(4 * KEPT_STATEMENTS);
+        // A message that had to be looked into as a whole, and a client's statements on their way.
+        self.carry.shrink_to(READ);
+        self.unsent.shrink_to(READ);
     }
 
     /// A request has ended, and the next one has been sent already.
@@ -296,5 +300,45 @@ impl Shipped {
             promoted: false,
             berth: self.berth,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use server::Address;
+
+    /// One that is connected to nobody who says anything. To be called in a runtime.
+    fn upstream() -> Box<Upstream> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let host = config::Host { name: "db".to_owned(), port: address.port() };
+        let server = Arc::new(Server::new(1, host, Address::Tcp(address)));
+        let (opened, key) = (Instant::now(), Box::default());
+        let shipped = Shipped {
+            id: 1,
+            stream: Detached::Tcp(stream),
+            prepared: ServerStatements::new(1),
+            settings: Settings::new(),
+            opened,
+            expires: None,
+            used: opened,
+            cancel: Arc::new(CancelTarget { server, tls: None, process: 1, key, epoch: AtomicU64::new(0) }),
+            berth: None,
+        };
+        shipped.land(Rc::new(Settings::new())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn room_for_what_was_long_once_is_not_kept() {
+        let mut upstream = upstream();
+        upstream.carry.reserve(10 * READ);
+        upstream.unsent.reserve(10 * READ);
+        upstream.end_request();
+        assert!(upstream.carry.capacity() <= 2 * READ && upstream.unsent.capacity() <= 2 * READ);
     }
 }
