@@ -360,6 +360,14 @@ fn a_call_that_stands_behind_something_else_strikes() {
         }
         assert_eq!(caller.sync().reply().ok().rows(), [["t"], ["t"]]);
         targets.iter_mut().for_each(is_ended);
+        // Behind a Parse of what the server has already.
+        let text = "select pg_terminate_backend($1), 'known'";
+        caller.parse("known", text).sync().reply().ok();
+        caller.say(frontend::close(b'S', "known")).sync().reply().ok();
+        let mut target = site.client();
+        let known = caller.parse("known", text).bind("known", &[&told(&target).to_string()]).execute().sync().reply();
+        assert_eq!(known.ok().rows(), [["t", "known"]]);
+        is_ended(&mut target);
     });
 }
 

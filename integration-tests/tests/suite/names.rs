@@ -101,6 +101,18 @@ fn a_pipeline_may_prepare_and_look_at_once() {
 }
 
 #[test]
+fn a_pipeline_may_look_behind_a_parse_of_what_its_server_has_already() {
+    everywhere_transactional(|site| {
+        let mut client = site.client();
+        prepare(&mut client, "a", "select 1");
+        client.say(frontend::close(b'S', "a")).sync().reply().ok();
+        let looks = "select name from pg_prepared_statements";
+        let seen = client.parse("a", "select 1").parse("", looks).bind("", &[]).execute().sync().reply();
+        assert_eq!(seen.ok().rows(), [["a"]]);
+    });
+}
+
+#[test]
 fn who_has_prepared_nothing_sees_nothing() {
     let site = site(OnUntracked::Pin);
     let (mut client, mut other) = (site.client(), site.client());

@@ -257,7 +257,7 @@ impl Session {
 
     /// Says the replies of messages that were kept back, as their turn comes.
     #[inline]
-    fn make_up(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize) {
+    pub(super) fn make_up(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize) {
         while let Some(owed) = upstream.pipeline.made_up() {
             match owed.awaited {
                 Awaited::Close => say::close_complete(outbox.insert(at)),
@@ -265,21 +265,6 @@ impl Session {
             }
             self.on_done(upstream, owed);
         }
-    }
-
-    /// Messages were sent: replies that are due at once, because nothing is owed before them, are said.
-    pub(super) fn after_sending(&mut self, cx: &mut Context<'_>, output: &mut Vec<u8>) -> Result<(), End> {
-        let Some(mut upstream) = self.lease.take() else {
-            return Ok(());
-        };
-        let mut outbox = Outbox::new(&[], output);
-        self.make_up(&mut upstream, &mut outbox, 0);
-        if upstream.work.vacates {
-            self.vacate(&mut upstream);
-        }
-        self.lease = Some(upstream);
-        let due = outbox.finish(0);
-        self.send_client(cx, due)
     }
 
     #[inline]

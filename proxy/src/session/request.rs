@@ -184,6 +184,27 @@ impl Session {
         }
     }
 
+    /// Messages were sent: replies that are due at once, because nothing is owed before them, are said.
+    fn after_sending(&mut self, cx: &mut Context<'_>, output: &mut Vec<u8>) -> Result<(), End> {
+        let Some(mut upstream) = self.lease.take() else {
+            return Ok(());
+        };
+        let mut outbox = Outbox::new(&[], output);
+        let owed = upstream.pipeline.len();
+        self.make_up(&mut upstream, &mut outbox, 0);
+        if upstream.work.held && upstream.pipeline.len() < owed {
+            // What waits may have waited for these: the server has nothing to say to them.
+            self.look_again = true;
+            upstream.work.release();
+        }
+        if upstream.work.vacates {
+            self.vacate(&mut upstream);
+        }
+        self.lease = Some(upstream);
+        let due = outbox.finish(0);
+        self.send_client(cx, due)
+    }
+
     pub(super) fn begin_waiting(&mut self, now: Instant) {
         self.waiting_since = Some(now);
         self.look_again = true;
