@@ -38,6 +38,7 @@ pub mod process;
 pub mod proxy;
 pub mod reply;
 pub mod scratch;
+pub mod secure;
 pub mod service;
 pub mod site;
 pub mod watchdog;
