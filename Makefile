@@ -40,7 +40,7 @@ demo: ## A workflow engine's traffic and a report (SECONDS=30; KEEP=1 leaves it 
 demo-stop: ## End what `make demo KEEP=1` left running
 	@target/debug/demo --stop
 
-bench: ## Cost of a query: direct, pgweir, PgBouncer; into docs/benchmarks.md (ROUNDS=3)
+bench: ## Cost of a query: direct, pgweir, PgBouncer, a relay; into docs/benchmarks.md (ROUNDS=3)
 	@.ci/setup bench
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin bench

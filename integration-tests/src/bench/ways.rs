@@ -1,7 +1,6 @@
-//! The ways to the server: directly, through pgweir, through PgBouncer.
+//! The ways to the server: directly, through pgweir, through whatever is measured beside it.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,11 +12,9 @@ use crate::cluster::free_port;
 use crate::{Child, Cluster, RawClient, Scratch, Signal, within};
 
 /// Client connections that a pooler lets in: as many as are held idle, and some.
-const MAX_CLIENTS: usize = super::idle::CLIENTS + 200;
+pub(super) const MAX_CLIENTS: usize = super::idle::CLIENTS + 200;
 /// The user of all ways: the poolers trust it, as the server does.
-const USER: &str = "bench";
-/// From this version on PgBouncer follows prepared statements in transaction mode.
-const FOLLOWS_PREPARED: (u32, u32) = (1, 21);
+pub(super) const USER: &str = "bench";
 
 /// A server with pgbench's tables.
 #[derive(Debug)]
@@ -49,6 +46,16 @@ impl Bench {
         self.cluster.value("postgres", "SHOW server_version")
     }
 
+    /// Where the server itself listens, on loopback.
+    pub(super) fn port(&self) -> u16 {
+        self.cluster.port()
+    }
+
+    /// The database with pgbench's tables.
+    pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
     fn server(&self, port: u16) -> Server {
         Server { port, database: self.database.clone(), user: USER }
     }
@@ -67,7 +74,7 @@ pub struct Way {
 
 /// Which loads a way can carry at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Serves {
+pub(super) enum Serves {
     Everything,
     /// Everything but prepared statements.
     Unprepared,
@@ -86,7 +93,7 @@ impl Way {
     pub fn pgweir(binary: &Path, bench: &Bench) -> Outcome<Self> {
         let folder = Scratch::new();
         let port = free_port();
-        let upstream = format!("postgres://{USER}@127.0.0.1:{}/{}", bench.cluster.port(), bench.database);
+        let upstream = format!("postgres://{USER}@127.0.0.1:{}/{}", bench.port(), bench.database);
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--admin"]);
         command.args([&format!("127.0.0.1:{}", free_port()), "--upstream", &upstream]);
@@ -95,42 +102,7 @@ impl Way {
         let settings = folder.file("pgweir.toml", &format!("max_clients = {MAX_CLIENTS}\n"));
         command.arg("--config").arg(settings);
         let pooler = start(&mut command, &folder, port)?;
-        let server = bench.server(port);
-        Ok(Self { name: "pgweir", server, pooler: Some(pooler), serves: Serves::Everything, _folder: Some(folder) })
-    }
-
-    /// PgBouncer in transaction mode; where its version cannot follow prepared statements there, a second one in
-    /// session mode carries those.
-    pub fn pgbouncer(bench: &Bench) -> Outcome<Vec<Self>> {
-        if pgbouncer_version()? >= FOLLOWS_PREPARED {
-            return Ok(vec![Self::pgbouncer_in("PgBouncer", "transaction", Serves::Everything, bench)?]);
-        }
-        Ok(vec![
-            Self::pgbouncer_in("PgBouncer", "transaction", Serves::Unprepared, bench)?,
-            Self::pgbouncer_in("PgBouncer, session mode", "session", Serves::PreparedInSessions, bench)?,
-        ])
-    }
-
-    fn pgbouncer_in(name: &'static str, mode: &str, serves: Serves, bench: &Bench) -> Outcome<Self> {
-        let folder = Scratch::new();
-        let port = free_port();
-        // It refuses to run as root, and changes to the user it is told.
-        let as_root = std::fs::metadata("/proc/self")?.uid() == 0;
-        let user = if as_root { "user = postgres\n" } else { "" };
-        let follow = if serves == Serves::Everything { "max_prepared_statements = 200\n" } else { "" };
-        let text = format!(
-            "[databases]\n{database} = host=127.0.0.1 port={upstream} dbname={database} user={USER}\n[pgbouncer]\n\
-             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
-             default_pool_size = {UPSTREAMS}\nmax_client_conn = {MAX_CLIENTS}\n{user}{follow}",
-            database = bench.database,
-            upstream = bench.cluster.port(),
-        );
-        let settings = folder.file("pgbouncer.ini", &text);
-        let mut command = Command::new(pgbouncer_program());
-        // Read before it changes its user, so that its folder may stay closed to others.
-        command.arg(settings);
-        let pooler = start(&mut command, &folder, port)?;
-        Ok(Self { name, server: bench.server(port), pooler: Some(pooler), serves, _folder: Some(folder) })
+        Ok(Self::through("pgweir", Serves::Everything, bench, port, pooler, folder))
     }
 
     /// Whatever stands in the folder `$PEERS`: each executable there is a pooler of its name, called with the port to
@@ -148,18 +120,24 @@ impl Way {
         let folder = Scratch::new();
         let port = free_port();
         let mut command = Command::new(program);
-        command.args([port.to_string(), bench.cluster.port().to_string(), bench.database.clone()]);
+        command.args([port.to_string(), bench.port().to_string(), bench.database.clone()]);
         command.args([USER.to_owned(), UPSTREAMS.to_string()]);
         let pooler = start(&mut command, &folder, port)?;
         let name = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self {
-            // One for each peer, for as long as the benchmark runs.
-            name: name.leak(),
-            server: bench.server(port),
-            pooler: Some(pooler),
-            serves: Serves::Everything,
-            _folder: Some(folder),
-        })
+        // One for each peer, for as long as the benchmark runs.
+        Ok(Self::through(name.leak(), Serves::Everything, bench, port, pooler, folder))
+    }
+
+    /// Through a process that has been started for it in `folder` and listens on `port`.
+    pub(super) fn through(
+        name: &'static str,
+        serves: Serves,
+        bench: &Bench,
+        port: u16,
+        pooler: Child,
+        folder: Scratch,
+    ) -> Self {
+        Self { name, server: bench.server(port), pooler: Some(pooler), serves, _folder: Some(folder) }
     }
 
     /// Where it listens.
@@ -203,7 +181,7 @@ impl Way {
     }
 }
 
-fn start(command: &mut Command, folder: &Scratch, port: u16) -> Outcome<Child> {
+pub(super) fn start(command: &mut Command, folder: &Scratch, port: u16) -> Outcome<Child> {
     let log = File::create(folder.path().join("log"))?;
     command.stdout(log.try_clone()?).stderr(log);
     let mut child = Child::spawn_with_farewell(command, Signal::Terminate);
@@ -214,32 +192,4 @@ fn start(command: &mut Command, folder: &Scratch, port: u16) -> Outcome<Child> {
     }
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
     Err(format!("{command:?} does not serve: {log}").into())
-}
-
-/// The one that `.ci/peers` has unpacked, else the distribution's: Debian keeps it where only administrators have their
-/// PATH.
-fn pgbouncer_program() -> PathBuf {
-    let newest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.work/peers/pgbouncer/pgbouncer");
-    if newest.is_file() {
-        return newest;
-    }
-    let packaged = PathBuf::from("/usr/sbin/pgbouncer");
-    if packaged.is_file() { packaged } else { PathBuf::from("pgbouncer") }
-}
-
-/// As it prints it: `PgBouncer 1.18.0`.
-pub fn pgbouncer_name() -> Outcome<String> {
-    let output = Command::new(pgbouncer_program()).arg("--version").output()?;
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(printed.lines().next().unwrap_or_default().to_owned())
-}
-
-fn pgbouncer_version() -> Outcome<(u32, u32)> {
-    let name = pgbouncer_name()?;
-    let numbers = name.rsplit(' ').next().unwrap_or_default();
-    let mut numbers = numbers.split('.').map_while(|number| number.parse().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) => Ok((major, minor)),
-        _ => Err(format!("PgBouncer's version is not to be read from {name:?}").into()),
-    }
 }

@@ -1,4 +1,4 @@
-//! `make bench`: what a query costs directly, through pgweir and through PgBouncer.
+//! `make bench`: what a query costs directly, through pgweir, and through what is measured beside it.
 
 use std::process::{Command, ExitCode};
 
@@ -7,8 +7,8 @@ use integration_tests::bench::idle::{self, Held};
 use integration_tests::bench::options::{Options, Part};
 use integration_tests::bench::report::Report;
 use integration_tests::bench::table::write_between_markers;
-use integration_tests::bench::ways::{Bench, Way, pgbouncer_name};
-use integration_tests::bench::{Outcome, UPSTREAMS, chart, loads, machine};
+use integration_tests::bench::ways::{Bench, Way};
+use integration_tests::bench::{Outcome, UPSTREAMS, chart, loads, machine, peers};
 
 /// A machine that is busier than this before the first run measures something else too.
 const QUIET: f64 = 0.5;
@@ -28,6 +28,10 @@ fn bench() -> Outcome<()> {
     let load_before = machine::load_average();
     if options.parts.contains(&Part::Idle) {
         idle::allow_files()?;
+    }
+    let relayed = options.parts.iter().any(|part| matches!(part, Part::Loads | Part::Bulk));
+    if relayed && peers::haproxy_name().is_none() {
+        println!("there is no HAProxy on this machine: its way is left out");
     }
     let bench = Bench::make()?;
     let mut report = Report::default();
@@ -65,10 +69,18 @@ fn bench() -> Outcome<()> {
 
 /// Every way in a process of its own, started anew: nothing that an earlier part has left behind is measured.
 fn ways(options: &Options, bench: &Bench) -> Outcome<Vec<Way>> {
-    let mut ways = vec![Way::direct(bench), Way::pgweir(&options.pgweir, bench)?];
-    ways.extend(Way::pgbouncer(bench)?);
-    ways.extend(Way::others(bench)?);
+    let mut ways = vec![Way::direct(bench)];
+    ways.extend(poolers(options, bench)?);
+    ways.extend(peers::relay(bench)?);
     Ok(ways)
+}
+
+/// The ways through poolers: those that can hold more clients than the server has connections.
+fn poolers(options: &Options, bench: &Bench) -> Outcome<Vec<Way>> {
+    let mut poolers = vec![Way::pgweir(&options.pgweir, bench)?];
+    poolers.extend(peers::pgbouncer(bench)?);
+    poolers.extend(Way::others(bench)?);
+    Ok(poolers)
 }
 
 fn measure_loads(options: &Options, bench: &Bench, round: usize, report: &mut Report) -> Outcome<()> {
@@ -94,7 +106,7 @@ fn measure_loads(options: &Options, bench: &Bench, round: usize, report: &mut Re
 
 fn measure_idle(options: &Options, bench: &Bench, report: &mut Report) -> Outcome<()> {
     for held in Held::ALL {
-        for way in ways(options, bench)? {
+        for way in poolers(options, bench)? {
             if let Some(idle) = idle::measure(&way, held)? {
                 println!(
                     "{:<26} {:<24} {:>6.0} bytes each  {:>5.2} % CPU",
@@ -131,6 +143,8 @@ fn how_it_was_made(options: &Options, bench: &Bench, load_before: f64) -> Outcom
     } else {
         ""
     };
+    let mut versions = vec![peers::pgbouncer_name()?];
+    versions.extend(peers::haproxy_name());
     Ok(format!(
         "Machine: {}; load average before the first run: {load_before:.2}.{noise}\n\n\
          Versions: {} (release build), {}, PostgreSQL {}, its own pgbench.\n\n\
@@ -138,7 +152,7 @@ fn how_it_was_made(options: &Options, bench: &Bench, load_before: f64) -> Outcom
          connections, transaction mode, one thread.\n",
         machine::description(),
         String::from_utf8_lossy(&pgweir.stdout).trim(),
-        pgbouncer_name()?,
+        versions.join(", "),
         bench.version(),
         options.rounds,
         options.seconds,
