@@ -7,6 +7,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 SECONDS ?= 30
 KEEP ?=
 ROUNDS ?= 3
+PARTS ?=
 SOAK_SECONDS ?= 600
 QUEUE_SECONDS ?= $(SOAK_SECONDS)
 COMPAT ?=
@@ -46,11 +47,11 @@ bench: ## Cost of a query: direct, pgweir, PgBouncer, a relay; into docs/benchma
 	$(CARGO) build --package integration-tests --bin bench
 	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --write docs/benchmarks.md
 
-bench-check: ## The same, and fails if a promised figure is missed by more than the noise
+bench-check: ## The same, and fails if a promised figure is missed by more than the noise (PARTS=loads,idle,bulk)
 	@.ci/setup bench
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin bench
-	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --check
+	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --check $(if $(PARTS),--parts $(PARTS))
 
 bench-micro: ## Cost of the parts by themselves: framer, pipeline, lexer, memo, detector, ledger
 	$(CARGO) bench --package wire --bench framer --bench pipeline

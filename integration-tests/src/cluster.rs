@@ -307,16 +307,6 @@ impl Cluster {
         self.write_settings();
     }
 
-    /// A file that the server alone may read, as it demands of its key.
-    fn write_private(&self, name: &str, text: &str) {
-        let path = self.data().join(name);
-        fs::write(&path, text).expect("the cluster's folder can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its files can be hidden");
-        if let Some(account) = &self.account {
-            chown(&path, Some(account.uid), Some(account.gid)).expect("who starts a server may give files to it");
-        }
-    }
-
     /// Asks for another proof from now on.
     pub fn change_hba(&self, hba: Hba) {
         let loaded = "select pg_conf_load_time()";
@@ -346,9 +336,9 @@ impl Cluster {
             self.hba.password_encryption(),
         );
         if let Some((own, authority)) = &self.tls {
-            self.write_private("server.crt", &own.cert);
-            self.write_private("server.key", &own.key);
-            self.write_private("authority.crt", authority);
+            write_private(&self.data().join("server.crt"), &own.cert);
+            write_private(&self.data().join("server.key"), &own.key);
+            write_private(&self.data().join("authority.crt"), authority);
             lines.push_str("ssl = on\nssl_ca_file = 'authority.crt'\n");
         }
         for (name, value) in &self.settings {
@@ -385,6 +375,26 @@ impl Cluster {
         (self.log().contains("ready to accept connections") || self.log().contains("ready to accept read-only"))
             && RawClient::try_login(self.address(), &parameters, "").is_ok()
     }
+}
+
+/// Writes a file that servers alone may read, as they demand of their keys.
+fn write_private(path: &Path, text: &str) {
+    fs::write(path, text).expect("a server's folder can be written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its files can be hidden");
+    if let Some(account) = Account::that_may_serve() {
+        chown(path, Some(account.uid), Some(account.gid)).expect("who starts a server may give files to it");
+    }
+}
+
+/// A folder with a certificate, `server.crt`, and its key, `server.key`, which servers of another user can read too.
+pub(crate) fn folder_with(own: &Signed) -> Scratch {
+    let folder = Scratch::new();
+    if let Some(account) = Account::that_may_serve() {
+        folder.give_to(account.uid, account.gid);
+    }
+    write_private(&folder.path().join("server.crt"), &own.cert);
+    write_private(&folder.path().join("server.key"), &own.key);
+    folder
 }
 
 /// A port on loopback that nobody used a moment ago.

@@ -1,10 +1,10 @@
 //! What was promised, held against what was measured.
 //!
-//! A figure is the ratio of pgweir's to PgBouncer's within one round, where both met the same machine; the median of the
-//! rounds counts. It is missed when it is beyond its bound by more than the rounds differ among themselves.
+//! A figure has one value for each round: mostly pgweir's share of PgBouncer's, for both met the same machine in it. The
+//! median of the rounds counts. It is missed when it is beyond its bound by more than the rounds differ among themselves.
 
 use super::bulk::Flow;
-use super::idle::Held;
+use super::idle::{self, Held};
 use super::options::Part;
 use super::{Load, Mode};
 
@@ -21,13 +21,34 @@ pub enum Figure {
     P99(Load),
     /// Memory per idle client.
     Memory(Held),
+    /// Share of a processor that all idle clients together keep busy.
+    Busy(Held),
     /// Bytes a second of a large flow.
     Throughput(Flow),
     /// Processor time per byte of a large flow.
     FlowCpu(Flow),
 }
 
-/// What is promised of a ratio.
+/// What the values of a figure count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Shares of the same figure of another, in the words for whose it is.
+    ShareOf(&'static str),
+    /// Percent of one processor.
+    Percent,
+}
+
+impl Unit {
+    /// As it stands behind a number.
+    pub fn name(self) -> String {
+        match self {
+            Self::ShareOf(whose) => format!("× {whose}"),
+            Self::Percent => "%".to_owned(),
+        }
+    }
+}
+
+/// What is promised of a figure's value, in its unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bound {
     /// It is at most this.
@@ -54,6 +75,8 @@ pub fn promises() -> Vec<(Figure, Bound)> {
     promises.push((Figure::P99(load(1, Mode::Simple)), AtMost(1.1)));
     promises.push((Figure::Memory(Held::Nothing), AtMost(1.0)));
     promises.push((Figure::Memory(Held::Statement), AtMost(0.7)));
+    promises.push((Figure::Memory(Held::Tls), AtMost(0.6)));
+    promises.extend(Held::ALL.map(|held| (Figure::Busy(held), AtMost(0.1))));
     promises.extend(Flow::ALL.map(|flow| (Figure::Throughput(flow), AtLeast(1.0))));
     promises.extend(Flow::ALL.map(|flow| (Figure::FlowCpu(flow), AtMost(1.0))));
     promises
@@ -62,23 +85,34 @@ pub fn promises() -> Vec<(Figure, Bound)> {
 /// How it stands with one promise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
-    /// The median of the rounds' ratios.
-    pub ratio: f64,
+    /// The median of the rounds' values.
+    pub value: f64,
     /// How far half of the rounds are from it.
     pub noise: f64,
     /// Whether the promise is kept, given the noise.
     pub kept: bool,
 }
 
-/// Judges the ratios of all rounds; `None`: there are none.
-pub fn judge(ratios: &[f64], bound: Bound) -> Option<Outcome> {
-    let ratio = super::middle(ratios.iter().copied())?;
-    let noise = super::middle(ratios.iter().map(|other| (other - ratio).abs()))?;
+/// Judges the values of all rounds; `None`: there are none.
+pub fn judge(values: &[f64], bound: Bound) -> Option<Outcome> {
+    let value = super::middle(values.iter().copied())?;
+    let noise = super::middle(values.iter().map(|other| (other - value).abs()))?;
     let kept = match bound {
-        Bound::AtMost(most) => ratio - noise <= most,
-        Bound::AtLeast(least) => ratio + noise >= least,
+        Bound::AtMost(most) => value - noise <= most,
+        Bound::AtLeast(least) => value + noise >= least,
     };
-    Some(Outcome { ratio, noise, kept })
+    Some(Outcome { value, noise, kept })
+}
+
+impl Bound {
+    /// As the table says it.
+    pub fn name(self, unit: Unit) -> String {
+        let unit = unit.name();
+        match self {
+            Self::AtMost(most) => format!("≤ {most:.2} {unit}"),
+            Self::AtLeast(least) => format!("≥ {least:.2} {unit}"),
+        }
+    }
 }
 
 impl Figure {
@@ -86,8 +120,22 @@ impl Figure {
     pub fn part(self) -> Part {
         match self {
             Self::Cpu(_) | Self::Rate(_) | Self::Median(_) | Self::P99(_) => Part::Loads,
-            Self::Memory(_) => Part::Idle,
+            Self::Memory(_) | Self::Busy(_) => Part::Idle,
             Self::Throughput(_) | Self::FlowCpu(_) => Part::Bulk,
+        }
+    }
+
+    /// What its values count.
+    pub fn unit(self) -> Unit {
+        match self {
+            Self::Cpu(_)
+            | Self::Rate(_)
+            | Self::Median(_)
+            | Self::P99(_)
+            | Self::Memory(_)
+            | Self::Throughput(_)
+            | Self::FlowCpu(_) => Unit::ShareOf("PgBouncer's"),
+            Self::Busy(_) => Unit::Percent,
         }
     }
 
@@ -100,6 +148,7 @@ impl Figure {
             Self::Median(load) => of("median latency", load),
             Self::P99(load) => of("p99 latency", load),
             Self::Memory(held) => format!("memory per idle client, {}", held.name()),
+            Self::Busy(held) => format!("processor kept busy by {} idle clients, {}", idle::CLIENTS, held.name()),
             Self::Throughput(flow) => format!("bytes a second, {}", flow.name()),
             Self::FlowCpu(flow) => format!("CPU per byte, {}", flow.name()),
         }
@@ -112,13 +161,22 @@ mod tests {
 
     #[test]
     fn a_promise_is_missed_only_beyond_the_noise() {
-        let kept = |ratios: &[f64], bound| judge(ratios, bound).unwrap().kept;
+        let kept = |values: &[f64], bound| judge(values, bound).unwrap().kept;
         assert!(kept(&[0.9, 0.95, 1.0], Bound::AtMost(0.95)));
         assert!(kept(&[0.9, 1.0, 1.1], Bound::AtMost(0.95)), "the rounds differ by 0.1");
         assert!(!kept(&[1.0, 1.01, 1.0], Bound::AtMost(0.95)));
         assert!(!kept(&[0.9, 0.91, 0.9], Bound::AtLeast(1.0)));
         assert!(kept(&[1.2, 1.1, 1.3], Bound::AtLeast(1.0)));
         assert_eq!(judge(&[], Bound::AtLeast(1.0)), None);
+    }
+
+    #[test]
+    fn a_bound_is_shown_in_the_unit_of_its_figure() {
+        let shown = |figure: Figure, bound: Bound| bound.name(figure.unit());
+        let load = Load { clients: 16, mode: Mode::Simple };
+        assert_eq!(shown(Figure::Cpu(load), Bound::AtMost(0.95)), "≤ 0.95 × PgBouncer's");
+        assert_eq!(shown(Figure::Rate(load), Bound::AtLeast(1.0)), "≥ 1.00 × PgBouncer's");
+        assert_eq!(shown(Figure::Busy(Held::Tls), Bound::AtMost(0.1)), "≤ 0.10 %");
     }
 
     #[test]

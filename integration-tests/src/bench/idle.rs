@@ -1,18 +1,24 @@
 //! What idle clients cost: memory of the pooler for each, and processor time while nothing happens.
 
+use std::any::Any;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Outcome;
 use super::machine::processor_time;
+use super::papers::Papers;
 use super::ways::Way;
-use crate::{RawClient, frontend};
+use crate::RawClient;
+use crate::frontend::{self, PROTOCOL_3_0};
+use crate::secure::{asked, exchange, speaking};
 
 /// Clients that are held at once.
 pub const CLIENTS: usize = 5_000;
-/// For so long they say nothing, before memory is read and while processor time is.
-const REST: Duration = Duration::from_secs(3);
+/// For so long everybody rests before memory is read: what logins leave to tidy up is not the cost of being idle.
+const REST: Duration = Duration::from_secs(10);
+/// For so long processor time is counted then: longer than the pauses between whatever a pooler does by itself.
+const WATCH: Duration = Duration::from_secs(6);
 
 /// What idle clients have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,17 +27,20 @@ pub enum Held {
     Nothing,
     /// A named prepared statement each, the same for all.
     Statement,
+    /// A connection by TLS, over which they have run a query.
+    Tls,
 }
 
 impl Held {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Nothing, Self::Statement];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Nothing, Self::Statement, Self::Tls];
 
     /// As the table says it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nothing => "plain",
             Self::Statement => "with one named statement",
+            Self::Tls => "with TLS",
         }
     }
 }
@@ -48,39 +57,48 @@ pub struct Idle {
 /// Connects [`CLIENTS`] and looks at the pooler; `None`: there is none.
 ///
 /// Memory that an earlier load has left behind would be used for these clients first: measure in a fresh process.
-pub fn measure(way: &Way, held: Held) -> Outcome<Option<Idle>> {
+pub fn measure(way: &Way, held: Held, papers: &Papers) -> Outcome<Option<Idle>> {
     let Some(pooler) = way.pooler() else { return Ok(None) };
     // What the first client brings with it is not a client's.
-    let first = client(way, held)?;
+    let first = client(way, held, papers)?;
     std::thread::sleep(REST);
     let before = pooler.resident_kib();
-    let clients = (0..CLIENTS).map(|_| client(way, held)).collect::<Outcome<Vec<_>>>()?;
+    let clients = (0..CLIENTS).map(|_| client(way, held, papers)).collect::<Outcome<Vec<_>>>()?;
     std::thread::sleep(REST);
     let after = pooler.resident_kib();
     let worked = processor_time(pooler.pid());
-    std::thread::sleep(REST);
+    std::thread::sleep(WATCH);
     let worked = processor_time(pooler.pid()).saturating_sub(worked);
     drop((first, clients));
     Ok(Some(Idle {
         bytes: 1024.0 * after.saturating_sub(before) as f64 / CLIENTS as f64,
-        busy: worked.as_secs_f64() / REST.as_secs_f64(),
+        busy: worked.as_secs_f64() / WATCH.as_secs_f64(),
     }))
 }
 
-fn client(way: &Way, held: Held) -> Outcome<RawClient> {
+/// A client to be held: whatever it is, nobody touches it again.
+fn client(way: &Way, held: Held, papers: &Papers) -> Outcome<Box<dyn Any>> {
     let (database, user) = way.login();
-    let mut client = RawClient::try_login(way.address(), &[("user", user), ("database", database)], "")
-        .map_err(|fields| format!("{}: {fields:?}", way.name))?;
-    match held {
-        Held::Nothing => client.query("SELECT 1"),
-        Held::Statement => {
-            let sql = "SELECT abalance FROM pgbench_accounts WHERE aid = $1";
-            let prepare = [frontend::parse("by_id", sql, &[23]), frontend::sync()];
-            client.say(prepare.concat()).send().reply();
-            client.bind("by_id", &["1"]).execute().sync().send().reply()
+    let parameters = [("user", user), ("database", database)];
+    if held == Held::Tls {
+        let mut client = speaking(papers.clients(), asked(way.address()));
+        let queried = [frontend::startup(PROTOCOL_3_0, &parameters), frontend::query("SELECT 1")];
+        for said in queried {
+            exchange(&mut client, &said, b'Z').map_err(|error| format!("{} with TLS: {error}", way.name))?;
         }
-    };
-    Ok(client)
+        return Ok(Box::new(client));
+    }
+    let mut client =
+        RawClient::try_login(way.address(), &parameters, "").map_err(|fields| format!("{}: {fields:?}", way.name))?;
+    if held == Held::Statement {
+        let sql = "SELECT abalance FROM pgbench_accounts WHERE aid = $1";
+        let prepare = [frontend::parse("by_id", sql, &[23]), frontend::sync()];
+        client.say(prepare.concat()).send().reply();
+        client.bind("by_id", &["1"]).execute().sync().send().reply();
+    } else {
+        client.query("SELECT 1");
+    }
+    Ok(Box::new(client))
 }
 
 /// A process may open few files until it asks for more, and what it starts then may open as many: to be called before the

@@ -12,6 +12,7 @@ pub mod check;
 pub mod idle;
 pub mod machine;
 pub mod options;
+pub mod papers;
 pub mod peers;
 pub mod pgbench;
 pub mod report;

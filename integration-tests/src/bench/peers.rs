@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::papers::Papers;
 use super::ways::{Bench, MAX_CLIENTS, Serves, USER, Way, start};
 use super::{Outcome, UPSTREAMS};
 use crate::Scratch;
@@ -13,28 +14,35 @@ use crate::cluster::free_port;
 const FOLLOWS_PREPARED: (u32, u32) = (1, 21);
 
 /// PgBouncer in transaction mode; where its version cannot follow prepared statements there, a second one in session
-/// mode carries those.
-pub fn pgbouncer(bench: &Bench) -> Outcome<Vec<Way>> {
+/// mode carries those. With `papers`, clients may speak TLS.
+pub fn pgbouncer(bench: &Bench, papers: Option<&Papers>) -> Outcome<Vec<Way>> {
     if pgbouncer_version()? >= FOLLOWS_PREPARED {
-        return Ok(vec![pgbouncer_in("PgBouncer", "transaction", Serves::Everything, bench)?]);
+        return Ok(vec![pgbouncer_in("PgBouncer", "transaction", Serves::Everything, bench, papers)?]);
     }
     Ok(vec![
-        pgbouncer_in("PgBouncer", "transaction", Serves::Unprepared, bench)?,
-        pgbouncer_in("PgBouncer, session mode", "session", Serves::PreparedInSessions, bench)?,
+        pgbouncer_in("PgBouncer", "transaction", Serves::Unprepared, bench, papers)?,
+        pgbouncer_in("PgBouncer, session mode", "session", Serves::PreparedInSessions, bench, papers)?,
     ])
 }
 
-fn pgbouncer_in(name: &'static str, mode: &str, serves: Serves, bench: &Bench) -> Outcome<Way> {
+fn pgbouncer_in(
+    name: &'static str,
+    mode: &str,
+    serves: Serves,
+    bench: &Bench,
+    papers: Option<&Papers>,
+) -> Outcome<Way> {
     let folder = Scratch::new();
     let port = free_port();
     // It refuses to run as root, and changes to the user it is told.
     let as_root = std::fs::metadata("/proc/self")?.uid() == 0;
     let user = if as_root { "user = postgres\n" } else { "" };
     let follow = if serves == Serves::Everything { "max_prepared_statements = 200\n" } else { "" };
+    let tls = papers.map(Papers::for_pgbouncer).unwrap_or_default();
     let text = format!(
         "[databases]\n{database} = host=127.0.0.1 port={upstream} dbname={database} user={USER}\n[pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
-         default_pool_size = {UPSTREAMS}\nmax_client_conn = {MAX_CLIENTS}\n{user}{follow}",
+         default_pool_size = {UPSTREAMS}\nmax_client_conn = {MAX_CLIENTS}\n{user}{follow}{tls}",
         database = bench.database(),
         upstream = bench.port(),
     );

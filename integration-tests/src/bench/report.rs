@@ -12,7 +12,7 @@ use super::options::Part;
 use super::table::Results;
 use super::{Load, Sample, middle};
 
-/// The two whose ratio is promised.
+/// The two that promises compare.
 const OURS: &str = "pgweir";
 const THEIRS: &str = "PgBouncer";
 
@@ -40,7 +40,9 @@ impl Report {
     pub fn tables(&self) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail, here and below.
-        let _ = write!(text, "{}", self.loads.table());
+        if !self.loads.is_empty() {
+            let _ = write!(text, "{}", self.loads.table());
+        }
         if !self.idle.is_empty() {
             let _ = writeln!(
                 text,
@@ -71,46 +73,35 @@ impl Report {
         if !judged.is_empty() {
             let _ = writeln!(
                 text,
-                "\npgweir's figure as a share of PgBouncer's, round by round, against what is promised:\n\n\
+                "\nWhat is promised of pgweir, and what came out, round by round:\n\n\
                 | figure | promised | measured (median ± half the rounds' deviation) | |\n|---|--:|--:|---|"
             );
         }
-        for (figure, bound, outcome) in judged {
-            let promised = match bound {
-                Bound::AtMost(most) => format!("≤ {most:.2}"),
-                Bound::AtLeast(least) => format!("≥ {least:.2}"),
-            };
-            let kept = if outcome.kept { "kept" } else { "**missed**" };
-            let Outcome { ratio, noise, .. } = outcome;
-            let _ = writeln!(text, "| {} | {promised} | {ratio:.2} ± {noise:.2} | {kept} |", figure.name());
+        for (figure, bound, Outcome { value, noise, kept }) in judged {
+            let promised = bound.name(figure.unit());
+            let kept = if kept { "kept" } else { "**missed**" };
+            let _ = writeln!(text, "| {} | {promised} | {value:.2} ± {noise:.2} | {kept} |", figure.name());
         }
         text
     }
 
     /// Promises that were measured, and how it stands with them.
     pub fn judged(&self) -> Vec<(Figure, Bound, Outcome)> {
-        let judged = |(figure, bound)| Some((figure, bound, judge(&self.ratios(figure), bound)?));
+        let judged = |(figure, bound)| Some((figure, bound, judge(&self.values(figure), bound)?));
         promises().into_iter().filter_map(judged).collect()
     }
 
     /// Promises about `parts` that nothing was measured for: a PgBouncer that cannot carry a load, say.
     pub fn unknown(&self, parts: &[Part]) -> Vec<String> {
         let figures = promises().into_iter().map(|(figure, _)| figure);
-        let unknown = figures.filter(|figure| parts.contains(&figure.part()) && self.ratios(*figure).is_empty());
+        let unknown = figures.filter(|figure| parts.contains(&figure.part()) && self.values(*figure).is_empty());
         unknown.map(Figure::name).collect()
     }
 
-    /// Ours by theirs, for each round that has both.
-    fn ratios(&self, figure: Figure) -> Vec<f64> {
-        fn by<T>(ours: &[T], theirs: &[T], of: impl Fn(&T) -> f64) -> Vec<f64> {
-            let pairs = ours.iter().zip(theirs).map(|(ours, theirs)| (of(ours), of(theirs)));
-            pairs.filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs).collect()
-        }
+    /// A figure's value in each round that has it: for a share, in each that has both.
+    fn values(&self, figure: Figure) -> Vec<f64> {
         let loads =
             |load: Load, of: fn(&Sample) -> f64| by(self.loads.rounds(load, OURS), self.loads.rounds(load, THEIRS), of);
-        fn rounds<K: Ord, T>(map: &BTreeMap<K, Vec<T>>, key: K) -> &[T] {
-            map.get(&key).map(Vec::as_slice).unwrap_or_default()
-        }
         match figure {
             Figure::Cpu(load) => loads(load, |sample| sample.cpu_micros),
             Figure::Rate(load) => loads(load, |sample| sample.tps),
@@ -119,6 +110,7 @@ impl Report {
             Figure::Memory(held) => {
                 by(rounds(&self.idle, (held, OURS)), rounds(&self.idle, (held, THEIRS)), |idle| idle.bytes)
             }
+            Figure::Busy(held) => rounds(&self.idle, (held, OURS)).iter().map(|idle| idle.busy * 100.0).collect(),
             Figure::Throughput(flow) => {
                 by(rounds(&self.bulk, (flow, OURS)), rounds(&self.bulk, (flow, THEIRS)), |bulk| bulk.bytes_per_second)
             }
@@ -151,8 +143,8 @@ impl Report {
                 Bound::AtMost(most) => (Some(most), None),
                 Bound::AtLeast(least) => (None, Some(least)),
             };
-            json!({ "figure": figure.name(), "at_most": at_most, "at_least": at_least, "ratio": outcome.ratio,
-                "noise": outcome.noise, "kept": outcome.kept })
+            json!({ "figure": figure.name(), "unit": figure.unit().name(), "at_most": at_most, "at_least": at_least,
+                "value": outcome.value, "noise": outcome.noise, "kept": outcome.kept })
         });
         json!({
             "conditions": conditions,
@@ -162,6 +154,17 @@ impl Report {
             "promises": promises.collect::<Vec<_>>(),
         })
     }
+}
+
+/// What was measured round by round; nothing if it was not.
+fn rounds<K: Ord, T>(map: &BTreeMap<K, Vec<T>>, key: K) -> &[T] {
+    map.get(&key).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Ours by theirs in each round that has both, where theirs is anything at all.
+fn by<T>(ours: &[T], theirs: &[T], of: impl Fn(&T) -> f64) -> Vec<f64> {
+    let pairs = ours.iter().zip(theirs).map(|(ours, theirs)| (of(ours), of(theirs)));
+    pairs.filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs).collect()
 }
 
 #[cfg(test)]
@@ -177,15 +180,37 @@ mod tests {
             report.loads.add(load, OURS, Sample { tps: 1.0, cpu_micros: ours, latency_micros: [1, 1, 1] });
             report.loads.add(load, THEIRS, Sample { tps: 1.0, cpu_micros: theirs, latency_micros: [1, 1, 1] });
         }
-        assert_eq!(report.ratios(Figure::Cpu(load)), [0.5, 0.75, 0.9]);
+        assert_eq!(report.values(Figure::Cpu(load)), [0.5, 0.75, 0.9]);
         let judged = report.judged();
         let (_, _, outcome) = judged.iter().find(|(figure, ..)| *figure == Figure::Cpu(load)).unwrap();
-        assert!(outcome.kept && outcome.ratio == 0.75, "{outcome:?}");
-        assert!(report.tables().contains("| CPU per query, 16 clients, simple | ≤ 0.95 | 0.75 ± 0.15 | kept |"));
+        assert!(outcome.kept && outcome.value == 0.75, "{outcome:?}");
+        assert!(
+            report
+                .tables()
+                .contains("| CPU per query, 16 clients, simple | ≤ 0.95 × PgBouncer's | 0.75 ± 0.15 | kept |")
+        );
         // What the other cannot do is not kept by silence.
         assert!(report.unknown(&[Part::Loads]).contains(&"CPU per query, 16 clients, prepared".to_owned()));
         assert!(report.unknown(&[]).is_empty());
         let json = report.json("here");
         assert_eq!(json["loads"][0]["rounds"].as_array().map(Vec::len), Some(3));
+    }
+
+    #[test]
+    fn some_promises_are_about_pgweir_alone() {
+        let mut report = Report::default();
+        for busy in [0.0005, 0.0007, 0.0030] {
+            report.add_idle(Held::Tls, OURS, Idle { bytes: 9000.0, busy });
+        }
+        let tables = report.tables();
+        let row = "| processor kept busy by 5000 idle clients, with TLS | ≤ 0.10 % | 0.07 ± 0.02 | kept |";
+        assert!(tables.contains(row) && !tables.contains("queries/s"), "{tables}");
+        // Memory needs both.
+        assert!(report.unknown(&[Part::Idle]).contains(&"memory per idle client, with TLS".to_owned()));
+        assert!(
+            !report.unknown(&[Part::Idle]).iter().any(|figure| figure.contains("busy by 5000 idle clients, with TLS"))
+        );
+        let json = report.json("here");
+        assert_eq!((&json["promises"][0]["unit"], &json["promises"][0]["at_most"]), (&json!("%"), &json!(0.1)));
     }
 }

@@ -27,6 +27,11 @@ impl Results {
         self.samples.entry((load, place)).or_default().push(sample);
     }
 
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
     /// A way's samples of a load, round by round.
     pub fn rounds(&self, load: Load, way: &str) -> &[Sample] {
         let place = self.ways.iter().position(|known| *known == way).unwrap_or(usize::MAX);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::idle::Held;
 use super::machine::processor_time;
 use super::pgbench::{self, Server};
 use super::{Load, Mode, Outcome, Sample, UPSTREAMS};
@@ -82,6 +83,14 @@ pub(super) enum Serves {
     PreparedInSessions,
 }
 
+/// How pgweir is run. Beside the others: one worker, for PgBouncer has one thread; clients are trusted; and everything
+/// is observed, as its settings have it where nothing else is said.
+#[derive(Debug, Default)]
+pub struct Setup {
+    /// More of its settings, as they stand in its file.
+    pub settings: String,
+}
+
 impl Way {
     /// No pooler.
     pub fn direct(bench: &Bench) -> Self {
@@ -89,8 +98,8 @@ impl Way {
         Self { name: "direct", server, pooler: None, serves: Serves::Everything, _folder: None }
     }
 
-    /// pgweir in transaction mode, every observation on, one worker: PgBouncer has one thread.
-    pub fn pgweir(binary: &Path, bench: &Bench) -> Outcome<Self> {
+    /// pgweir in transaction mode.
+    pub fn pgweir(binary: &Path, bench: &Bench, setup: &Setup) -> Outcome<Self> {
         let folder = Scratch::new();
         let port = free_port();
         let upstream = format!("postgres://{USER}@127.0.0.1:{}/{}", bench.port(), bench.database);
@@ -99,7 +108,7 @@ impl Way {
         command.args([&format!("127.0.0.1:{}", free_port()), "--upstream", &upstream]);
         command.args(["--pool-mode", "transaction", "--pool-size", &UPSTREAMS.to_string()]);
         command.args(["--workers", "1", "--auth", "trust"]);
-        let settings = folder.file("pgweir.toml", &format!("max_clients = {MAX_CLIENTS}\n"));
+        let settings = folder.file("pgweir.toml", &format!("max_clients = {MAX_CLIENTS}\n{}", setup.settings));
         command.arg("--config").arg(settings);
         let pooler = start(&mut command, &folder, port)?;
         Ok(Self::through("pgweir", Serves::Everything, bench, port, pooler, folder))
@@ -161,6 +170,15 @@ impl Way {
             Serves::Everything => true,
             Serves::Unprepared => load.mode != Mode::Prepared,
             Serves::PreparedInSessions => load.mode == Mode::Prepared && load.clients <= UPSTREAMS,
+        }
+    }
+
+    /// Whether this way can hold more clients of a kind than there are server connections.
+    pub fn holds(&self, held: Held) -> bool {
+        match self.serves {
+            Serves::Everything => true,
+            Serves::Unprepared => held != Held::Statement,
+            Serves::PreparedInSessions => false,
         }
     }
 

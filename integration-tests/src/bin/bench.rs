@@ -5,9 +5,10 @@ use std::process::{Command, ExitCode};
 use integration_tests::bench::bulk::{self, Flow};
 use integration_tests::bench::idle::{self, Held};
 use integration_tests::bench::options::{Options, Part};
+use integration_tests::bench::papers::Papers;
 use integration_tests::bench::report::Report;
 use integration_tests::bench::table::write_between_markers;
-use integration_tests::bench::ways::{Bench, Way};
+use integration_tests::bench::ways::{Bench, Setup, Way};
 use integration_tests::bench::{Outcome, UPSTREAMS, chart, loads, machine, peers};
 
 /// A machine that is busier than this before the first run measures something else too.
@@ -77,9 +78,16 @@ fn ways(options: &Options, bench: &Bench) -> Outcome<Vec<Way>> {
 
 /// The ways through poolers: those that can hold more clients than the server has connections.
 fn poolers(options: &Options, bench: &Bench) -> Outcome<Vec<Way>> {
-    let mut poolers = vec![Way::pgweir(&options.pgweir, bench)?];
-    poolers.extend(peers::pgbouncer(bench)?);
+    let mut poolers = vec![Way::pgweir(&options.pgweir, bench, &Setup::default())?];
+    poolers.extend(peers::pgbouncer(bench, None)?);
     poolers.extend(Way::others(bench)?);
+    Ok(poolers)
+}
+
+/// Those of them that can be told to speak TLS.
+fn secure_poolers(options: &Options, bench: &Bench, papers: &Papers) -> Outcome<Vec<Way>> {
+    let mut poolers = vec![Way::pgweir(&options.pgweir, bench, &Setup { settings: papers.for_pgweir() })?];
+    poolers.extend(peers::pgbouncer(bench, Some(papers))?);
     Ok(poolers)
 }
 
@@ -105,11 +113,16 @@ fn measure_loads(options: &Options, bench: &Bench, round: usize, report: &mut Re
 }
 
 fn measure_idle(options: &Options, bench: &Bench, report: &mut Report) -> Outcome<()> {
+    let papers = Papers::make();
     for held in Held::ALL {
-        for way in poolers(options, bench)? {
-            if let Some(idle) = idle::measure(&way, held)? {
+        let poolers = match held {
+            Held::Nothing | Held::Statement => poolers(options, bench)?,
+            Held::Tls => secure_poolers(options, bench, &papers)?,
+        };
+        for way in poolers.iter().filter(|way| way.holds(held)) {
+            if let Some(idle) = idle::measure(way, held, &papers)? {
                 println!(
-                    "{:<26} {:<24} {:>6.0} bytes each  {:>5.2} % CPU",
+                    "{:<26} {:<24} {:>6.0} bytes each  {:>6.3} % CPU",
                     held.name(),
                     way.name,
                     idle.bytes,
