@@ -5,8 +5,9 @@
 
 use super::bulk::Flow;
 use super::idle::{self, Held};
+use super::logins::PACE;
 use super::options::Part;
-use super::{Load, Mode};
+use super::{Load, Mode, own};
 
 /// A figure of which there is a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +28,14 @@ pub enum Figure {
     Throughput(Flow),
     /// Processor time per byte of a large flow.
     FlowCpu(Flow),
+    /// Processor time per query that observing adds.
+    Observing(Load),
+    /// Processor time per query with two workers, beside that with one.
+    TwoWorkers(Load),
+    /// 99th percentile of the latency while others log in, beside that without.
+    P99AmongLogins,
+    /// Workers' processor time per query while others log in, beside that without.
+    WorkersAmongLogins,
 }
 
 /// What the values of a figure count.
@@ -36,6 +45,8 @@ pub enum Unit {
     ShareOf(&'static str),
     /// Percent of one processor.
     Percent,
+    /// Microseconds.
+    Micros,
 }
 
 impl Unit {
@@ -44,6 +55,7 @@ impl Unit {
         match self {
             Self::ShareOf(whose) => format!("× {whose}"),
             Self::Percent => "%".to_owned(),
+            Self::Micros => "µs".to_owned(),
         }
     }
 }
@@ -79,6 +91,10 @@ pub fn promises() -> Vec<(Figure, Bound)> {
     promises.extend(Held::ALL.map(|held| (Figure::Busy(held), AtMost(0.1))));
     promises.extend(Flow::ALL.map(|flow| (Figure::Throughput(flow), AtLeast(1.0))));
     promises.extend(Flow::ALL.map(|flow| (Figure::FlowCpu(flow), AtMost(1.0))));
+    promises.extend(own::LOADS.map(|load| (Figure::Observing(load), AtMost(0.3))));
+    promises.extend(own::LOADS.map(|load| (Figure::TwoWorkers(load), AtMost(1.05))));
+    promises.push((Figure::P99AmongLogins, AtMost(1.1)));
+    promises.push((Figure::WorkersAmongLogins, AtMost(1.05)));
     promises
 }
 
@@ -122,6 +138,7 @@ impl Figure {
             Self::Cpu(_) | Self::Rate(_) | Self::Median(_) | Self::P99(_) => Part::Loads,
             Self::Memory(_) | Self::Busy(_) => Part::Idle,
             Self::Throughput(_) | Self::FlowCpu(_) => Part::Bulk,
+            Self::Observing(_) | Self::TwoWorkers(_) | Self::P99AmongLogins | Self::WorkersAmongLogins => Part::Own,
         }
     }
 
@@ -136,6 +153,9 @@ impl Figure {
             | Self::Throughput(_)
             | Self::FlowCpu(_) => Unit::ShareOf("PgBouncer's"),
             Self::Busy(_) => Unit::Percent,
+            Self::Observing(_) => Unit::Micros,
+            Self::TwoWorkers(_) => Unit::ShareOf("one worker's"),
+            Self::P99AmongLogins | Self::WorkersAmongLogins => Unit::ShareOf("that without them"),
         }
     }
 
@@ -151,6 +171,12 @@ impl Figure {
             Self::Busy(held) => format!("processor kept busy by {} idle clients, {}", idle::CLIENTS, held.name()),
             Self::Throughput(flow) => format!("bytes a second, {}", flow.name()),
             Self::FlowCpu(flow) => format!("CPU per byte, {}", flow.name()),
+            Self::Observing(load) => of("CPU per query that observing adds", load),
+            Self::TwoWorkers(load) => of("CPU per query with two workers", load),
+            Self::P99AmongLogins => of(&format!("p99 latency among {PACE} logins a minute"), own::BESIDE_LOGINS),
+            Self::WorkersAmongLogins => {
+                of(&format!("workers' CPU per query among {PACE} logins a minute"), own::BESIDE_LOGINS)
+            }
         }
     }
 }
@@ -177,6 +203,8 @@ mod tests {
         assert_eq!(shown(Figure::Cpu(load), Bound::AtMost(0.95)), "≤ 0.95 × PgBouncer's");
         assert_eq!(shown(Figure::Rate(load), Bound::AtLeast(1.0)), "≥ 1.00 × PgBouncer's");
         assert_eq!(shown(Figure::Busy(Held::Tls), Bound::AtMost(0.1)), "≤ 0.10 %");
+        assert_eq!(shown(Figure::Observing(load), Bound::AtMost(0.3)), "≤ 0.30 µs");
+        assert_eq!(shown(Figure::TwoWorkers(load), Bound::AtMost(1.05)), "≤ 1.05 × one worker's");
     }
 
     #[test]

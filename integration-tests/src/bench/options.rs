@@ -17,7 +17,7 @@ pub struct Options {
     pub write: Option<PathBuf>,
     /// A promise that is missed is a failure.
     pub check: bool,
-    /// Loads of pgbench, idle clients, large flows: which are measured.
+    /// What is measured.
     pub parts: Vec<Part>,
 }
 
@@ -30,15 +30,18 @@ pub enum Part {
     Idle,
     /// Large flows.
     Bulk,
+    /// pgweir against itself.
+    Own,
 }
 
 impl Part {
     /// All of them, by the names that the command line has for them.
-    pub const ALL: [(&str, Self); 3] = [("loads", Self::Loads), ("idle", Self::Idle), ("bulk", Self::Bulk)];
+    pub const ALL: [(&str, Self); 4] =
+        [("loads", Self::Loads), ("idle", Self::Idle), ("bulk", Self::Bulk), ("own", Self::Own)];
 }
 
 /// How to call it.
-pub const USAGE: &str = "usage: bench --pgweir PATH [--rounds 3] [--seconds 5] [--parts loads,idle,bulk] [--check] \
+pub const USAGE: &str = "usage: bench --pgweir PATH [--rounds 3] [--seconds 5] [--parts loads,idle,bulk,own] [--check] \
     [--write docs/benchmarks.md]";
 
 impl Options {
@@ -69,7 +72,7 @@ impl Options {
 
 fn part(name: &str) -> Outcome<Part> {
     let known = Part::ALL.into_iter().find(|(known, _)| *known == name);
-    known.map(|(_, part)| part).ok_or_else(|| format!("--parts {name}: loads, idle or bulk").into())
+    known.map(|(_, part)| part).ok_or_else(|| format!("--parts {name}: loads, idle, bulk or own").into())
 }
 
 fn number(name: &str, text: &str) -> Outcome<u64> {
@@ -88,10 +91,24 @@ mod tests {
         let here = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
         let options = Options::parse(["--pgweir".to_owned(), here]).unwrap();
         assert_eq!((options.rounds, options.seconds, options.write, options.check), (3, 5, None, false));
-        assert_eq!(options.parts, [Part::Loads, Part::Idle, Part::Bulk]);
+        assert_eq!(options.parts, [Part::Loads, Part::Idle, Part::Bulk, Part::Own]);
         assert!(Options::parse([]).is_err());
         assert!(
             Options::parse(["--rounds".to_owned(), "0".to_owned()]).unwrap_err().to_string().contains("--rounds 0")
         );
+    }
+
+    #[test]
+    fn parts_are_chosen_by_name() {
+        let here = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+        let chosen = |parts: &str| {
+            Options::parse(["--pgweir", &here, "--parts", parts].map(str::to_owned)).map(|options| options.parts)
+        };
+        assert_eq!(chosen("own,idle").unwrap(), [Part::Own, Part::Idle]);
+        assert!(chosen("own,others").unwrap_err().to_string().contains("--parts others"));
+        assert!(chosen("").is_err());
+        // Everything that there is stands in the usage.
+        let all = Part::ALL.map(|(name, _)| name).join(",");
+        assert!(USAGE.contains(&format!("--parts {all}")), "{USAGE}");
     }
 }

@@ -31,6 +31,8 @@ pub struct Server {
     pub database: String,
     /// The user.
     pub user: &'static str,
+    /// Its password, if one is asked for.
+    pub password: &'static str,
 }
 
 /// Fills a database with pgbench's tables (10 × 100,000 accounts).
@@ -71,7 +73,8 @@ pub fn arguments(load: Load, seconds: u64) -> Vec<String> {
 fn connected(pgbench: &Path, server: &Server) -> Command {
     let mut command = Command::new(pgbench);
     command.args(["--host=127.0.0.1", &format!("--port={}", server.port), &format!("--username={}", server.user)]);
-    command.env("PGDATABASE", &server.database).env("LC_ALL", "C").env("PGSSLMODE", "disable");
+    command.env("PGDATABASE", &server.database).env("PGPASSWORD", server.password);
+    command.env("LC_ALL", "C").env("PGSSLMODE", "disable");
     command
 }
 

@@ -9,6 +9,7 @@ use super::bulk::{Bulk, Flow};
 use super::check::{Bound, Figure, Outcome, judge, promises};
 use super::idle::{CLIENTS, Held, Idle};
 use super::options::Part;
+use super::own::{BESIDE_LOGINS, Own, Side};
 use super::table::Results;
 use super::{Load, Sample, middle};
 
@@ -23,6 +24,7 @@ pub struct Report {
     pub loads: Results,
     idle: BTreeMap<(Held, &'static str), Vec<Idle>>,
     bulk: BTreeMap<(Flow, &'static str), Vec<Bulk>>,
+    own: BTreeMap<(Load, Side), Vec<Own>>,
 }
 
 impl Report {
@@ -34,6 +36,11 @@ impl Report {
     /// Adds what a large flow cost on a way.
     pub fn add_bulk(&mut self, flow: Flow, way: &'static str, bulk: Bulk) {
         self.bulk.entry((flow, way)).or_default().push(bulk);
+    }
+
+    /// Adds what a load cost on one side of a comparison of pgweir with itself.
+    pub fn add_own(&mut self, load: Load, side: Side, own: Own) {
+        self.own.entry((load, side)).or_default().push(own);
     }
 
     /// All tables in Markdown.
@@ -69,6 +76,7 @@ impl Report {
             let cpu = if cpu > 0.0 { format!("{cpu:.0} | {growth:.0}") } else { "– | –".to_owned() };
             let _ = writeln!(text, "| {} | {way} | {rate:.0} | {cpu} |", flow.name());
         }
+        text.push_str(&self.own_table());
         let judged = self.judged();
         if !judged.is_empty() {
             let _ = writeln!(
@@ -81,6 +89,35 @@ impl Report {
             let promised = bound.name(figure.unit());
             let kept = if kept { "kept" } else { "**missed**" };
             let _ = writeln!(text, "| {} | {promised} | {value:.2} ± {noise:.2} | {kept} |", figure.name());
+        }
+        text
+    }
+
+    fn own_table(&self) -> String {
+        let mut text = String::new();
+        if !self.own.is_empty() {
+            let _ = writeln!(
+                text,
+                "\npgweir against itself:\n\n\
+                | clients | protocol | pgweir | queries/s | CPU, µs/query | of it workers | median ms | p95 ms | p99 ms \
+                | logins a minute |\n|--:|---|---|--:|--:|--:|--:|--:|--:|--:|"
+            );
+        }
+        for ((load, side), rounds) in &self.own {
+            let samples: Vec<Sample> = rounds.iter().map(|own| own.sample).collect();
+            let Some(sample) = Sample::median(&samples) else { continue };
+            let median = |of: fn(&Own) -> f64| middle(rounds.iter().map(of)).unwrap_or_default();
+            let (workers, logins) = (median(|own| own.worker_micros), median(|own| own.logins));
+            let [p50, p95, p99] = sample.latency_micros.map(|micros| f64::from(micros) / 1e3);
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {:.0} | {:.2} | {workers:.2} | {p50:.2} | {p95:.2} | {p99:.2} | {logins:.0} |",
+                load.clients,
+                load.mode.name(),
+                side.name(),
+                sample.tps,
+                sample.cpu_micros,
+            );
         }
         text
     }
@@ -102,6 +139,12 @@ impl Report {
     fn values(&self, figure: Figure) -> Vec<f64> {
         let loads =
             |load: Load, of: fn(&Sample) -> f64| by(self.loads.rounds(load, OURS), self.loads.rounds(load, THEIRS), of);
+        let own = |load: Load, side: Side| rounds(&self.own, (load, side));
+        let among_logins = |of: fn(&Own) -> f64| {
+            let (among, quiet) = (own(BESIDE_LOGINS, Side::AmongLogins), own(BESIDE_LOGINS, Side::Quiet));
+            // Fewer logins than were promised about prove nothing.
+            shares(pairs(among, quiet).filter(|(among, _)| among.is_among_logins()), of)
+        };
         match figure {
             Figure::Cpu(load) => loads(load, |sample| sample.cpu_micros),
             Figure::Rate(load) => loads(load, |sample| sample.tps),
@@ -117,6 +160,15 @@ impl Report {
             Figure::FlowCpu(flow) => {
                 by(rounds(&self.bulk, (flow, OURS)), rounds(&self.bulk, (flow, THEIRS)), |bulk| bulk.cpu_micros)
             }
+            Figure::Observing(load) => {
+                let both = pairs(own(load, Side::Usual), own(load, Side::Unobserved));
+                both.map(|(usual, without)| usual.sample.cpu_micros - without.sample.cpu_micros).collect()
+            }
+            Figure::TwoWorkers(load) => {
+                by(own(load, Side::TwoWorkers), own(load, Side::Usual), |own| own.sample.cpu_micros)
+            }
+            Figure::P99AmongLogins => among_logins(|own| f64::from(own.sample.latency_micros[2])),
+            Figure::WorkersAmongLogins => among_logins(|own| own.worker_micros),
         }
     }
 
@@ -138,6 +190,14 @@ impl Report {
             });
             json!({ "flow": flow.name(), "way": way, "rounds": rounds.collect::<Vec<_>>() })
         });
+        let own = self.own.iter().map(|((load, side), rounds)| {
+            let rounds = rounds.iter().map(|Own { sample, worker_micros, logins }| {
+                json!({ "tps": sample.tps, "cpu_us": sample.cpu_micros, "workers_cpu_us": worker_micros,
+                    "p50_p95_p99_us": sample.latency_micros, "logins_a_minute": logins })
+            });
+            let rounds = rounds.collect::<Vec<_>>();
+            json!({ "clients": load.clients, "protocol": load.mode.name(), "pgweir": side.name(), "rounds": rounds })
+        });
         let promises = self.judged().into_iter().map(|(figure, bound, outcome)| {
             let (at_most, at_least) = match bound {
                 Bound::AtMost(most) => (Some(most), None),
@@ -151,6 +211,7 @@ impl Report {
             "loads": loads.collect::<Vec<_>>(),
             "idle": idle.collect::<Vec<_>>(),
             "bulk": bulk.collect::<Vec<_>>(),
+            "own": own.collect::<Vec<_>>(),
             "promises": promises.collect::<Vec<_>>(),
         })
     }
@@ -161,10 +222,20 @@ fn rounds<K: Ord, T>(map: &BTreeMap<K, Vec<T>>, key: K) -> &[T] {
     map.get(&key).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Ours by theirs in each round that has both, where theirs is anything at all.
+/// Each round that both were measured in.
+fn pairs<'a, T>(ours: &'a [T], theirs: &'a [T]) -> impl Iterator<Item = (&'a T, &'a T)> {
+    ours.iter().zip(theirs)
+}
+
+/// Ours by theirs, where theirs is anything at all.
+fn shares<'a, T: 'a>(pairs: impl Iterator<Item = (&'a T, &'a T)>, of: impl Fn(&T) -> f64) -> Vec<f64> {
+    let figures = pairs.map(|(ours, theirs)| (of(ours), of(theirs)));
+    figures.filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs).collect()
+}
+
+/// Ours by theirs in each round.
 fn by<T>(ours: &[T], theirs: &[T], of: impl Fn(&T) -> f64) -> Vec<f64> {
-    let pairs = ours.iter().zip(theirs).map(|(ours, theirs)| (of(ours), of(theirs)));
-    pairs.filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs).collect()
+    shares(pairs(ours, theirs), of)
 }
 
 #[cfg(test)]
@@ -212,5 +283,48 @@ mod tests {
         );
         let json = report.json("here");
         assert_eq!((&json["promises"][0]["unit"], &json["promises"][0]["at_most"]), (&json!("%"), &json!(0.1)));
+    }
+
+    /// With this processor time per query, all but 1 µs of it the workers'.
+    fn own(cpu_micros: f64, logins: f64) -> Own {
+        let sample = Sample { tps: 1000.0, cpu_micros, latency_micros: [200, 400, 100 * cpu_micros as u32] };
+        Own { sample, worker_micros: cpu_micros - 1.0, logins }
+    }
+
+    #[test]
+    fn observing_is_a_difference_and_two_workers_are_a_share() {
+        let mut report = Report::default();
+        let load = super::super::own::LOADS[0];
+        for (usual, unobserved, two) in [(12.0, 11.75, 12.0), (13.0, 12.5, 13.0), (11.0, 10.75, 22.0)] {
+            report.add_own(load, Side::Usual, own(usual, 0.0));
+            report.add_own(load, Side::Unobserved, own(unobserved, 0.0));
+            report.add_own(load, Side::TwoWorkers, own(two, 0.0));
+        }
+        assert_eq!(report.values(Figure::Observing(load)), [0.25, 0.5, 0.25]);
+        assert_eq!(report.values(Figure::TwoWorkers(load)), [1.0, 1.0, 2.0]);
+        let tables = report.tables();
+        for row in [
+            "| 16 | simple | nothing observed | 1000 | 11.75 | 10.75 | 0.20 | 0.40 | 1.10 | 0 |",
+            "| CPU per query that observing adds, 16 clients, simple | ≤ 0.30 µs | 0.25 ± 0.00 | kept |",
+            "| CPU per query with two workers, 16 clients, simple | ≤ 1.05 × one worker's | 1.00 ± 0.00 | kept |",
+        ] {
+            assert!(tables.contains(row), "{tables}");
+        }
+        let unknown = report.unknown(&[Part::Own]);
+        assert!(unknown.contains(&"CPU per query that observing adds, 16 clients, prepared".to_owned()), "{unknown:?}");
+        assert_eq!(unknown.len(), 4, "{unknown:?}");
+    }
+
+    #[test]
+    fn too_few_logins_prove_nothing() {
+        let mut report = Report::default();
+        for (cpu, logins) in [(12.0, 10_000.0), (40.0, 3_000.0), (11.0, 9_900.0)] {
+            report.add_own(BESIDE_LOGINS, Side::Quiet, own(10.0, 0.0));
+            report.add_own(BESIDE_LOGINS, Side::AmongLogins, own(cpu, logins));
+        }
+        assert_eq!(report.values(Figure::P99AmongLogins), [1.2, 1.1]);
+        assert_eq!(report.values(Figure::WorkersAmongLogins).len(), 2);
+        let json = report.json("here");
+        assert_eq!(json["own"][1]["rounds"][1]["logins_a_minute"], json!(3_000.0));
     }
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::idle::Held;
-use super::machine::processor_time;
-use super::pgbench::{self, Server};
+use super::machine::{processor_time, thread_time};
+use super::pgbench::{self, Measured, Server};
 use super::{Load, Mode, Outcome, Sample, UPSTREAMS};
 use crate::cluster::free_port;
 use crate::{Child, Cluster, RawClient, Scratch, Signal, within};
@@ -16,6 +16,8 @@ use crate::{Child, Cluster, RawClient, Scratch, Signal, within};
 pub(super) const MAX_CLIENTS: usize = super::idle::CLIENTS + 200;
 /// The user of all ways: the poolers trust it, as the server does.
 pub(super) const USER: &str = "bench";
+/// Its password, where a pooler asks for one after all.
+pub(super) const PASSWORD: &str = "secret";
 
 /// A server with pgbench's tables.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl Bench {
     }
 
     fn server(&self, port: u16) -> Server {
-        Server { port, database: self.database.clone(), user: USER }
+        Server { port, database: self.database.clone(), user: USER, password: PASSWORD }
     }
 }
 
@@ -85,10 +87,50 @@ pub(super) enum Serves {
 
 /// How pgweir is run. Beside the others: one worker, for PgBouncer has one thread; clients are trusted; and everything
 /// is observed, as its settings have it where nothing else is said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Setup {
+    /// Worker threads.
+    pub workers: usize,
+    /// How clients log in.
+    pub auth: &'static str,
     /// More of its settings, as they stand in its file.
     pub settings: String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { workers: 1, auth: "trust", settings: String::new() }
+    }
+}
+
+/// A load that has gone over a way.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    measured: Measured,
+    /// Processor time of the pooler.
+    spent: Duration,
+    /// Of it, that of threads named `worker-…`, as pgweir's workers are.
+    spent_by_workers: Duration,
+}
+
+impl Run {
+    /// As the tables have it.
+    pub fn sample(&self) -> Sample {
+        Sample {
+            tps: self.measured.tps,
+            cpu_micros: self.micros_per_query(self.spent),
+            latency_micros: self.measured.latency_micros,
+        }
+    }
+
+    /// Processor time of pgweir's workers per query, in µs.
+    pub fn worker_micros(&self) -> f64 {
+        self.micros_per_query(self.spent_by_workers)
+    }
+
+    fn micros_per_query(&self, spent: Duration) -> f64 {
+        spent.as_secs_f64() * 1e6 / self.measured.queries.max(1) as f64
+    }
 }
 
 impl Way {
@@ -107,7 +149,7 @@ impl Way {
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--admin"]);
         command.args([&format!("127.0.0.1:{}", free_port()), "--upstream", &upstream]);
         command.args(["--pool-mode", "transaction", "--pool-size", &UPSTREAMS.to_string()]);
-        command.args(["--workers", "1", "--auth", "trust"]);
+        command.args(["--workers", &setup.workers.to_string(), "--auth", setup.auth]);
         let settings = folder.file("pgweir.toml", &format!("max_clients = {MAX_CLIENTS}\n{}", setup.settings));
         command.arg("--config").arg(settings);
         let pooler = start(&mut command, &folder, port)?;
@@ -183,19 +225,14 @@ impl Way {
     }
 
     /// Runs a load over it.
-    pub fn measure(&self, pgbench: &Path, load: Load, seconds: u64) -> Outcome<Sample> {
-        let before = self.pooler_time();
+    pub fn run(&self, pgbench: &Path, load: Load, seconds: u64) -> Outcome<Run> {
+        let pid = self.pooler.as_ref().map(Child::pid);
+        let spent = || pid.map(|pid| (processor_time(pid), thread_time(pid, "worker-"))).unwrap_or_default();
+        let (before, before_workers) = spent();
         let measured = pgbench::run(pgbench, &self.server, load, seconds)?;
-        let spent = self.pooler_time().saturating_sub(before);
-        Ok(Sample {
-            tps: measured.tps,
-            cpu_micros: spent.as_secs_f64() * 1e6 / measured.queries.max(1) as f64,
-            latency_micros: measured.latency_micros,
-        })
-    }
-
-    fn pooler_time(&self) -> Duration {
-        self.pooler.as_ref().map_or(Duration::ZERO, |pooler| processor_time(pooler.pid()))
+        let (after, after_workers) = spent();
+        let spent_by_workers = after_workers.saturating_sub(before_workers);
+        Ok(Run { measured, spent: after.saturating_sub(before), spent_by_workers })
     }
 }
 

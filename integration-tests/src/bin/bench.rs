@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use integration_tests::bench::bulk::{self, Flow};
 use integration_tests::bench::idle::{self, Held};
 use integration_tests::bench::options::{Options, Part};
+use integration_tests::bench::own::{self, Side};
 use integration_tests::bench::papers::Papers;
 use integration_tests::bench::report::Report;
 use integration_tests::bench::table::write_between_markers;
@@ -46,6 +47,9 @@ fn bench() -> Outcome<()> {
         if options.parts.contains(&Part::Bulk) {
             measure_bulk(&options, &bench, &mut report)?;
         }
+        if options.parts.contains(&Part::Own) {
+            measure_own(&options, &bench, &mut report)?;
+        }
     }
     let conditions = how_it_was_made(&options, &bench, load_before)?;
     let text = format!("{conditions}\n{}", report.tables());
@@ -86,7 +90,8 @@ fn poolers(options: &Options, bench: &Bench) -> Outcome<Vec<Way>> {
 
 /// Those of them that can be told to speak TLS.
 fn secure_poolers(options: &Options, bench: &Bench, papers: &Papers) -> Outcome<Vec<Way>> {
-    let mut poolers = vec![Way::pgweir(&options.pgweir, bench, &Setup { settings: papers.for_pgweir() })?];
+    let mut poolers =
+        vec![Way::pgweir(&options.pgweir, bench, &Setup { settings: papers.for_pgweir(), ..Setup::default() })?];
     poolers.extend(peers::pgbouncer(bench, Some(papers))?);
     Ok(poolers)
 }
@@ -96,7 +101,7 @@ fn measure_loads(options: &Options, bench: &Bench, round: usize, report: &mut Re
     for load in loads() {
         // The ways alternate within each load: what else the machine does meets all of them alike.
         for way in ways.iter().filter(|way| way.carries(load)) {
-            let sample = way.measure(&bench.pgbench(), load, options.seconds)?;
+            let sample = way.run(&bench.pgbench(), load, options.seconds)?.sample();
             println!(
                 "round {round}  {:>3} clients  {:<9} {:<24} {:>7.0} queries/s  {:>5.1} µs CPU  p95 {:>6.2} ms",
                 load.clients,
@@ -143,6 +148,35 @@ fn measure_bulk(options: &Options, bench: &Bench, report: &mut Report) -> Outcom
             let rate = bulk.bytes_per_second / f64::from(1 << 20);
             println!("{:<30} {:<24} {rate:>6.0} MiB/s  {:>5.0} µs CPU/MiB", flow.name(), way.name, bulk.cpu_micros);
             report.add_bulk(flow, way.name, bulk);
+        }
+    }
+    Ok(())
+}
+
+fn measure_own(options: &Options, bench: &Bench, report: &mut Report) -> Outcome<()> {
+    let start = |side: Side| Ok((side, side.start(&options.pgweir, bench)?));
+    let sides = Side::ALL.into_iter().map(start).collect::<Outcome<Vec<_>>>()?;
+    for load in own::LOADS.into_iter().chain([own::BESIDE_LOGINS]) {
+        let mut sides: Vec<_> = sides.iter().filter(|(side, _)| side.loads().contains(&load)).collect();
+        for _ in 0..own::TURNS {
+            for (side, way) in &sides {
+                let own = side.measure(way, &bench.pgbench(), load, options.seconds)?;
+                println!(
+                    "{:>3} clients  {:<9} {:<31} {:>7.0} queries/s  {:>6.2} µs CPU, {:>6.2} of workers  \
+                     p99 {:>6.2} ms  {:>5.0} logins/min",
+                    load.clients,
+                    load.mode.name(),
+                    side.name(),
+                    own.sample.tps,
+                    own.sample.cpu_micros,
+                    own.worker_micros,
+                    f64::from(own.sample.latency_micros[2]) / 1e3,
+                    own.logins
+                );
+                report.add_own(load, *side, own);
+            }
+            // Nobody comes first each time.
+            sides.reverse();
         }
     }
     Ok(())

@@ -1,0 +1,127 @@
+//! pgweir against itself: what observing costs, what a second worker changes, and what logins do to those who are in.
+
+use std::path::Path;
+
+use rand::Rng;
+use wire::login::ScramVerifier;
+
+use super::logins::{PACE, among_logins};
+use super::ways::{Bench, PASSWORD, Setup, USER, Way};
+use super::{Load, Mode, Outcome, Sample};
+
+/// Nothing is watched.
+const UNOBSERVED: &str = "[observe]\nstatements = false\nn_plus_one = false\n[slow_log]\nthreshold = 0\n";
+
+/// How often the sides take turns in each round: they differ by a few per cent, which only many pairs tell from noise.
+pub const TURNS: usize = 3;
+
+/// The load that logins come beside: few clients, so that it is the proxy that queries wait for, and not each other.
+pub const BESIDE_LOGINS: Load = Load { clients: 4, mode: Mode::Prepared };
+
+/// The loads of the other comparisons.
+pub const LOADS: [Load; 2] = [Load { clients: 16, mode: Mode::Simple }, Load { clients: 16, mode: Mode::Prepared }];
+
+/// One side of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// As beside the others: one worker, everything observed.
+    Usual,
+    /// Nothing observed.
+    Unobserved,
+    /// Two workers.
+    TwoWorkers,
+    /// Clients log in by SCRAM, and nobody does while the load runs.
+    Quiet,
+    /// The same, and others log in all the time.
+    AmongLogins,
+}
+
+impl Side {
+    /// All, in the order in which they are measured.
+    pub const ALL: [Self; 5] = [Self::Usual, Self::Unobserved, Self::TwoWorkers, Self::Quiet, Self::AmongLogins];
+
+    /// As the table says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Usual => "one worker, everything observed",
+            Self::Unobserved => "nothing observed",
+            Self::TwoWorkers => "two workers",
+            Self::Quiet => "nobody logs in",
+            Self::AmongLogins => "others log in",
+        }
+    }
+
+    /// The loads that it is measured with.
+    pub fn loads(self) -> &'static [Load] {
+        match self {
+            Self::Usual | Self::Unobserved | Self::TwoWorkers => &LOADS,
+            Self::Quiet | Self::AmongLogins => &[BESIDE_LOGINS],
+        }
+    }
+
+    /// pgweir as this side has it, in a process of its own.
+    pub fn start(self, binary: &Path, bench: &Bench) -> Outcome<Way> {
+        let setup = match self {
+            Self::Usual => Setup::default(),
+            Self::Unobserved => Setup { settings: UNOBSERVED.to_owned(), ..Setup::default() },
+            Self::TwoWorkers => Setup { workers: 2, ..Setup::default() },
+            Self::Quiet | Self::AmongLogins => Setup { auth: "scram-sha-256", settings: user()?, ..Setup::default() },
+        };
+        Way::pgweir(binary, bench, &setup)
+    }
+
+    /// Runs a load over what [`Side::start`] has given.
+    pub fn measure(self, way: &Way, pgbench: &Path, load: Load, seconds: u64) -> Outcome<Own> {
+        let run = || way.run(pgbench, load, seconds);
+        let (run, logins) = if self == Self::AmongLogins { among_logins(way, run)? } else { (run()?, 0.0) };
+        Ok(Own { sample: run.sample(), worker_micros: run.worker_micros(), logins })
+    }
+}
+
+/// The benchmark's user with a verifier of its password. Iterations are arithmetic of clients alone: with one, those who
+/// log in take next to nothing from the processors that they share with everybody, and the proxy does as much as ever.
+fn user() -> Outcome<String> {
+    let mut salt = [0; 16];
+    rand::rng().fill_bytes(&mut salt);
+    let verifier = ScramVerifier::from_password(PASSWORD.as_bytes(), &salt, 1)?;
+    Ok(format!("[users.{USER}]\npassword = '{verifier}'\n"))
+}
+
+/// What was seen of one side.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Own {
+    /// As of any way.
+    pub sample: Sample,
+    /// Processor time of workers alone per query, in µs.
+    pub worker_micros: f64,
+    /// Logins a minute meanwhile, those of the load itself not counted.
+    pub logins: f64,
+}
+
+impl Own {
+    /// Whether as many logged in as there is a promise about.
+    pub fn is_among_logins(&self) -> bool {
+        self.logins >= 0.95 * f64::from(PACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_logs_in_by_its_password() {
+        let settings = user().unwrap();
+        let verifier = settings.split('\'').nth(1).and_then(ScramVerifier::parse).unwrap();
+        assert!(verifier.matches(PASSWORD.as_bytes()) && verifier.iterations() == 1);
+        assert_ne!(settings, user().unwrap());
+    }
+
+    #[test]
+    fn both_sides_of_a_comparison_carry_the_same_loads() {
+        for side in [Side::Unobserved, Side::TwoWorkers] {
+            assert_eq!(side.loads(), Side::Usual.loads());
+        }
+        assert_eq!(Side::Quiet.loads(), Side::AmongLogins.loads());
+    }
+}
