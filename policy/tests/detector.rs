@@ -241,7 +241,44 @@ fn retries_do_not_count() {
         }
         stream.send("commit", vec![]).error = Some(*b"40001");
     }
-    assert!(run(&stream.statements, &development()).is_empty());
+    assert!(run(&stream.statements, &production()).is_empty(), "three rows, however often they are tried");
+    let findings = run(&stream.statements, &development());
+    assert_eq!((kinds(&findings), findings[0].count), (vec!["n_plus_one_write"], 3));
+}
+
+/// A list of so many rows, and one statement for each of them.
+fn fan_out(size: u64) -> Vec<support::Statement> {
+    let mut stream = Stream::default();
+    let rows = (0..size).map(|row| vec![text(1_000 + 7 * row)]).collect();
+    stream.send("select id from posts where blog_id = $1", vec![text(7)]).returns(&["id"], rows);
+    for row in 0..size {
+        stream.send("select * from comments where post_id = $1", vec![text(1_000 + 7 * row)]);
+    }
+    stream.statements
+}
+
+#[test]
+fn each_profile_speaks_up_from_its_own_fan_out() {
+    for (thresholds, first) in [(development(), 3), (production(), 5)] {
+        for size in 1..12 {
+            let findings = run(&fan_out(size), &thresholds);
+            let expected: &[&str] = if size < first { &[] } else { &["n_plus_one"] };
+            assert_eq!(kinds(&findings), expected, "{size} rows, spoken of from {first} on");
+            assert!(findings.iter().all(|finding| finding.count == size), "{findings:#?}");
+        }
+    }
+}
+
+#[test]
+fn only_development_tells_of_loops_whose_parent_it_has_not_seen() {
+    let mut stream = Stream::default();
+    for row in 0..10 {
+        stream.send("select * from comments where post_id = $1", vec![text(1_000 + 7 * row)]);
+    }
+    assert_eq!(kinds(&run(&stream.statements, &development())), ["loop_unsourced"]);
+    assert!(run(&stream.statements, &production()).is_empty());
+    stream.statements.truncate(9);
+    assert!(run(&stream.statements, &development()).is_empty(), "ten make a loop");
 }
 
 #[test]

@@ -8,8 +8,6 @@ use super::value::{Cell, HashKey, Kind, Value};
 pub(super) const MAX_PARAMETERS: usize = 8;
 /// Executions remembered of one burst, the latest.
 pub(super) const MAX_RECORDS: usize = 64;
-/// Executions from which a burst is judged.
-pub(super) const FIRST_CHECK: u64 = 5;
 /// Connections told apart in one burst.
 const MAX_CONNECTIONS: usize = 64;
 
@@ -121,6 +119,8 @@ pub(super) struct Burst {
     /// The latest executions; a ring once full, put in order for judging.
     pub(super) records: Vec<Record>,
     connections: Vec<u64>,
+    /// Count at which a window is judged first.
+    first_check: u64,
     /// Count at which to judge it again.
     pub(super) next_check: u64,
     /// Event time before which the next check must wait, so that late events are in.
@@ -133,7 +133,8 @@ pub(super) struct Burst {
 
 impl Burst {
     /// A burst of one execution, in `storage` that a finished one left behind.
-    pub(super) fn new(event: &Event<'_>, record: Record, storage: Storage) -> Self {
+    /// It is judged from `first_check` executions on.
+    pub(super) fn new(event: &Event<'_>, record: Record, storage: Storage, first_check: u64) -> Self {
         let Storage { mut records, mut connections } = storage;
         records.push(record);
         connections.push(record.connection);
@@ -150,7 +151,8 @@ impl Burst {
             distinct: bit(record.digest()),
             records,
             connections,
-            next_check: FIRST_CHECK,
+            first_check,
+            next_check: first_check,
             check_at_us: u64::MAX,
             queued: false,
             verdict: None,
@@ -198,7 +200,7 @@ impl Burst {
         self.distinct = 0;
         self.records.clear();
         self.connections.clear();
-        self.next_check = FIRST_CHECK;
+        self.next_check = self.first_check;
         self.check_at_us = u64::MAX;
         self.verdict = None;
         window

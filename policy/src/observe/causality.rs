@@ -232,7 +232,7 @@ impl<'a> Group<'a> {
         let widest = self.executions.iter().map(|execution| execution.children.len()).max()?;
         let per_execution = self.assigned() as f64 / self.parent_executions(family).max(1) as f64;
         if widest < minimum
-            || self.assigned() < Thresholds::REPETITIONS as usize - 1
+            || self.assigned() < (Thresholds::REPETITIONS - 1).min(self.case.thresholds.fan_out)
             || per_execution < 0.8 * minimum as f64
         {
             return None;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::burst::{Burst, BurstKey, FIRST_CHECK, Record, Storage};
+use super::burst::{Burst, BurstKey, Record, Storage};
 use super::connections::Connections;
 use super::event::{Class, Directory, Event, ScopeId};
 use super::judge::{Case, Verdict};
@@ -47,10 +47,15 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// Executions from which a burst is judged.
-    pub(super) const REPETITIONS: u64 = FIRST_CHECK;
+    /// Executions from which a burst is judged, however much larger a fan-out has to be.
+    pub(super) const REPETITIONS: usize = 5;
     /// Parameter sets from which it is not a repetition of the same.
     pub(super) const DISTINCT: u32 = 3;
+
+    /// Executions from which a burst is judged: never below the parameter sets that it takes.
+    pub(super) fn first_check(&self) -> u64 {
+        self.fan_out.clamp(Self::DISTINCT as usize, Self::REPETITIONS) as u64
+    }
 }
 
 impl From<config::Profile> for Thresholds {
@@ -195,6 +200,7 @@ impl Detector {
     /// Counts an execution into its burst; gives the number of executions in it.
     fn count(&mut self, scope: usize, event: &Event<'_>, record: Record, retrying: bool) -> u64 {
         let key = BurstKey::of(event);
+        let first_check = self.thresholds.first_check();
         let Some(slot) = self.scopes.get(scope).map(|state| state.slot_for(&key)) else { return 0 };
         let Some(place) = self.scopes.get_mut(scope).and_then(|state| state.table.get_mut(slot)) else { return 0 };
         match place {
@@ -207,7 +213,7 @@ impl Detector {
                 if count >= burst.next_check && burst.check_at_us == u64::MAX {
                     burst.check_at_us = event.end_us.saturating_add(SETTLE_US);
                 }
-                if count >= Thresholds::REPETITIONS && !burst.queued {
+                if count >= first_check && !burst.queued {
                     self.queue(scope, slot, key);
                 }
                 count
@@ -216,7 +222,7 @@ impl Detector {
                 // A place whose burst came to nothing is reused as it is: no allocation.
                 if let Some(old) = place.as_mut().filter(|old| !old.queued) {
                     let storage = old.take_storage();
-                    **old = Burst::new(event, record, storage);
+                    **old = Burst::new(event, record, storage, first_check);
                     return 1;
                 }
                 if let Some(old) = place.take() {
@@ -235,7 +241,7 @@ impl Detector {
         }
         let storage = self.spare.pop().unwrap_or_default();
         if let Some(place) = self.scopes.get_mut(scope).and_then(|state| state.table.get_mut(slot)) {
-            *place = Some(Box::new(Burst::new(event, record, storage)));
+            *place = Some(Box::new(Burst::new(event, record, storage, self.thresholds.first_check())));
             self.bursts += 1;
         }
         1

@@ -138,7 +138,7 @@ impl<'a> Case<'a> {
     /// transactions that do other work as well.
     fn insert_loop(&self) -> Verdict {
         let (there, all) = self.busiest_connection();
-        let enough = there.len() >= Thresholds::REPETITIONS as usize && there.len() * 2 >= all;
+        let enough = there.len() >= Thresholds::REPETITIONS && there.len() * 2 >= all;
         let distinct = self.burst.distinct_sets() >= Thresholds::DISTINCT;
         if enough && distinct && percentile(gaps(&there), 0.9) <= LOOP_GAP_US && !self.are_units_of_work(&there) {
             Verdict::Loop(Kind::InsertLoop)
