@@ -100,6 +100,7 @@ fn flat(settings: &Settings) -> Flat {
     put(&["observe", "statements"], settings.observe.statements.to_string());
     put(&["observe", "n_plus_one"], settings.observe.n_plus_one.to_string());
     put(&["observe", "profile"], format!("{:?}", settings.observe.profile));
+    put(&["observe", "mute"], format!("{:?}", settings.observe.mutes));
     put(&["observe", "events_per_second"], settings.observe.events_per_second.to_string());
     put(&["observe", "compat"], settings.observe.compat.to_string());
     put(&["observe", "regressions"], settings.observe.regressions.to_string());

@@ -4,6 +4,7 @@ mod address;
 mod auth;
 mod limits;
 mod listen;
+mod mute;
 mod peers;
 mod tls;
 mod untracked;
@@ -18,6 +19,7 @@ pub use address::{ListenAddress, UnixSocket};
 pub use auth::*;
 pub use limits::{DatabaseLimits, UserLimits};
 pub use listen::{Listen, ListenLoss, ListenWay};
+pub use mute::Mute;
 pub use peers::{PeerAddress, Peers};
 pub use tls::*;
 pub use untracked::{OnUntracked, SessionState, Untracked};
@@ -256,6 +258,8 @@ pub struct Observe {
     pub max_fingerprints: usize,
     /// Show example literals in findings and logs. Off unless an operator asks.
     pub samples: bool,
+    /// Findings that nobody wants to be told of.
+    pub mutes: Vec<Mute>,
 }
 
 /// Thresholds of the detector.

@@ -82,7 +82,7 @@ pub(crate) fn find(path: &[&str]) -> Found {
 
 /// Whether a list of tables stands under this path.
 pub(crate) fn is_list(path: &[&str]) -> bool {
-    path == ["tenants", "rule"]
+    path == ["tenants", "rule"] || path == ["observe", "mute"]
 }
 
 /// Every row, those for logins and the pool's among them.

@@ -12,6 +12,7 @@ use crate::*;
 mod access;
 mod auth;
 mod limits;
+mod mutes;
 mod peers;
 mod tenants;
 mod tls;
@@ -281,6 +282,7 @@ impl Builder<'_> {
             regressions: self.flag(&["observe", "regressions"]) && statements,
             max_fingerprints: self.count(&["observe", "max_fingerprints"]),
             samples: self.flag(&["observe", "samples"]),
+            mutes: self.mutes(),
         }
     }
 

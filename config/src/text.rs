@@ -65,7 +65,7 @@ pub(crate) fn read(text: &str, overrides: &Overrides, sources: &dyn Sources) -> 
 /// A path as a person writes it: `databases."a.b".size`, `tenants.rule[1].from`. A name longer than any that works is
 /// cut.
 pub(crate) fn show_path(path: &[String]) -> String {
-    let is_list = matches!(path, [first, second, ..] if first == "tenants" && second == "rule");
+    let is_list = matches!(path, [first, second, ..] if schema::is_list(&[first, second]));
     let mut shown = String::new();
     for (depth, segment) in path.iter().enumerate() {
         if is_list && depth == 2 {
@@ -123,7 +123,8 @@ impl Walk<'_> {
                 }
             }
             (Found::Section, _) if schema::is_list(&names) => {
-                self.wrong(path, place, "is a list of tables; write [[tenants.rule]] for each entry".to_owned());
+                let sentence = format!("is a list of tables; write [[{}]] for each entry", show_path(path));
+                self.wrong(path, place, sentence);
             }
             (Found::Section, given) => self.section(path, place, given),
         }

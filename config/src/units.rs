@@ -1,7 +1,11 @@
-//! Durations and sizes as people write them: `500ms`, `1h30m`, `256KiB`.
+//! Durations, sizes and moments as people write them: `500ms`, `1h30m`, `256KiB`, `2026-12-31`.
+
+mod moment;
 
 use std::fmt;
 use std::time::Duration;
+
+pub use moment::parse_moment;
 
 /// Longest duration that is taken: a hundred years. Anything above is a slip, and could overflow a deadline.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -38,6 +42,8 @@ pub enum UnitError {
     NotASize,
     /// Over 2⁶³ bytes.
     TooLarge,
+    /// Not a date, nor a date and a time with its offset.
+    NotAMoment,
 }
 
 impl fmt::Display for UnitError {
@@ -48,6 +54,7 @@ impl fmt::Display for UnitError {
             Self::TooLong => "is longer than 100 years; write 0 where it means \"never\"",
             Self::NotASize => "is not a size; write it as 4096, 256KiB or 1GiB (also kB, MB, MiB, GB)",
             Self::TooLarge => "is larger than any file; write a smaller size",
+            Self::NotAMoment => "is not a moment; write it as 2026-12-31 or 2026-12-31T18:00:00Z",
         })
     }
 }

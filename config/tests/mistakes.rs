@@ -211,6 +211,23 @@ fn one_mistake_one_sentence() {
             "[tenants.rule]\nfrom = 'user'",
             "f:1: tenants.rule: is a list of tables; write [[tenants.rule]] for each entry",
         ),
+        ("[observe.mute]\nuser = 'x'", "f:1: observe.mute: is a list of tables; write [[observe.mute]] for each entry"),
+        (
+            "[[observe.mute]]\nnote = 'all of it'",
+            "f:1: observe.mute[1]: would silence every finding; name a fingerprint, kind, database, user, application, tenant or route",
+        ),
+        (
+            "[[observe.mute]]\nfingerprint = '42'",
+            "f:2: observe.mute[1].fingerprint: is not a fingerprint; copy the 16 hexadecimal digits of the finding's child",
+        ),
+        (
+            "[[observe.mute]]\nuser = 'x'\nuntil = 'tomorrow'",
+            "f:3: observe.mute[1].until: is not a moment; write it as 2026-12-31 or 2026-12-31T18:00:00Z",
+        ),
+        (
+            "[[observe.mute]]\nkind = 'n_plus_two'",
+            "f:2: observe.mute[1].kind: \"n_plus_two\" is not one of n_plus_one, n_plus_one_write, insert_loop, recursive_walk, duplicate, loop_unsourced, plan_changed, regression, slow_transaction, idle_in_transaction",
+        ),
         (
             "[[tenants.rule]]",
             "f:1: tenants.rule[1]: has no from; add from = \"user\", \"database\", \"application_name\", \"sni\", \"startup_option\" or \"setting\"",

@@ -41,22 +41,31 @@ pub fn fetch(address: SocketAddr, path: &str) -> Response {
 /// # Errors
 /// Nobody listens there, or it is not HTTP.
 pub fn request(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
-    send("GET", address, path, headers)
+    send(address, "GET", path, headers, "")
 }
 
 /// POST without a body; a connection that fails the test if refused.
 pub fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
-    send("POST", address, path, headers).unwrap_or_else(|error| panic!("POST http://{address}{path}: {error}"))
+    send(address, "POST", path, headers, "").unwrap_or_else(|error| panic!("POST http://{address}{path}: {error}"))
 }
 
-fn send(method: &str, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
+/// A request that changes something, with this JSON unless it is empty; a connection that fails the test if refused.
+pub fn change(address: SocketAddr, method: &str, path: &str, json: &str) -> Response {
+    let length = json.len().to_string();
+    let headers =
+        [("X-Requested-With", "a test"), ("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+    send(address, method, path, &headers, json)
+        .unwrap_or_else(|error| panic!("{method} http://{address}{path}: {error}"))
+}
+
+fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         text += &format!("{name}: {value}\r\n");
     }
-    stream.write_all((text + "\r\n").as_bytes())?;
+    stream.write_all((text + "\r\n" + body).as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, answer))

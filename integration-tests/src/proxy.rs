@@ -177,6 +177,7 @@ fn settings(upstream: SocketAddr) -> Settings {
             regressions: true,
             max_fingerprints: 1000,
             samples: false,
+            mutes: Vec::new(),
         },
         capture: config::Capture::default(),
         slow_log: SlowLog { per_minute: 60, ..SlowLog::default() },

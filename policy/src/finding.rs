@@ -1,9 +1,16 @@
 //! What the detector found, as operators and alerts see it. No value of a row or a parameter is in here.
 
-use serde::{Serialize, Serializer};
+pub mod export;
+mod kept;
+mod mute;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use kept::{Acknowledgement, Kept, State};
+pub use mute::silences;
 
 /// The kinds of finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Reads whose keys are a column of an earlier result, one statement per row.
@@ -79,7 +86,7 @@ impl Kind {
 }
 
 /// How much an operator should care.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing.
@@ -90,8 +97,19 @@ pub enum Severity {
     High,
 }
 
+impl Severity {
+    /// Its name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
 /// One statement's side of a finding.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     /// Strict fingerprint, 16 hexadecimal digits.
     pub fingerprint: String,
@@ -100,7 +118,7 @@ pub struct Side {
     /// `table.column` that the values come from or go to; only the column when the table is not known.
     pub column: Option<String>,
     /// Which parameter carries the value, from 1; constants count on after `$n`. Only for children.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter: Option<usize>,
 }
 
@@ -123,6 +141,13 @@ impl Serialize for Timestamp {
     }
 }
 
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        config::units::parse_moment(&text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
 /// Year, month and day of a day number since 1970 in the Gregorian calendar: years begin in March, so that the leap
 /// day is a year's last, and 400 of them are 146,097 days.
 fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
@@ -138,7 +163,7 @@ fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
 }
 
 /// The figures of a finding about time. Times in milliseconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Detail {
     /// Of a changed plan.
@@ -175,7 +200,7 @@ pub enum Detail {
 }
 
 /// One finding: a parent and a child of one application, with counters over every time it was seen.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Stable over restarts: the same scope, parent, columns, child and parameter give the same 16 hexadecimal digits.
     pub id: String,
@@ -224,7 +249,7 @@ pub struct Finding {
     /// What to send instead.
     pub rewrite: Option<String>,
     /// Figures of findings about time; nothing for repeated statements.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
 }
 
@@ -237,6 +262,19 @@ mod tests {
         assert_eq!(Timestamp(1_000_300).to_string(), "1970-01-01T00:00:01.000300Z");
         assert_eq!(Timestamp(951_827_696_000_001).to_string(), "2000-02-29T12:34:56.000001Z");
         assert_eq!(Timestamp(1_798_761_599_999_999).to_string(), "2026-12-31T23:59:59.999999Z");
+    }
+
+    #[test]
+    fn timestamps_are_read_as_they_are_shown() {
+        for us in [0, 1_000_300, 951_827_696_000_001, 1_798_761_599_999_999] {
+            let shown = serde_json::to_string(&Timestamp(us)).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&shown).unwrap(), Timestamp(us));
+        }
+    }
+
+    #[test]
+    fn mutes_name_the_kinds_that_there_are() {
+        assert_eq!(config::Mute::KINDS, Kind::ALL.map(Kind::name));
     }
 
     #[test]

@@ -304,6 +304,23 @@ fn findings_are_told_once_until_there_is_news() {
 }
 
 #[test]
+fn what_is_settled_is_judged_and_an_open_burst_is_not_settled() {
+    let mut bench = Bench::new(production());
+    let statements = fan_out(9);
+    let (first, last) = (statements[1].start_us, statements[9].end_us);
+    for statement in &statements {
+        bench.observe(statement);
+    }
+    bench.detector.tick(last + 30_000, &bench.names);
+    assert_eq!(bench.detector.settled_us(), first, "the burst may go on");
+    assert_eq!(bench.detector.changed().count(), 0);
+    bench.detector.tick(last + 200_000, &bench.names);
+    assert_eq!(bench.detector.settled_us(), last + 180_000);
+    assert_eq!(bench.detector.changed().map(|finding| finding.count).collect::<Vec<_>>(), [9]);
+    assert_eq!(bench.detector.changed().count(), 0, "told once");
+}
+
+#[test]
 fn memory_and_tables_stay_bounded_under_a_flood() {
     let thresholds =
         Thresholds { max_scopes: 8, max_bursts: 256, max_candidates: 16, max_findings: 4, ..development() };

@@ -12,7 +12,8 @@
 
 mod batch;
 mod capturing;
-mod findings;
+pub mod findings;
+mod lines;
 mod slower;
 mod tables;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use config::{Profile, Settings};
-use policy::finding::Finding;
+use policy::finding::{Finding, State, Timestamp};
 use policy::observe::{Detector, HashKey, Notices, Thresholds};
 
 pub use capturing::Allowed;
@@ -48,8 +49,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Events taken from one ring at a time, so that none starves.
 const TURN: usize = 8_192;
-/// How often the counters of known findings are carried over to the store.
-const REFRESH_US: u64 = 1_000_000;
+/// How often findings are carried over to the store, and with them the moment up to which all is judged. With the pause
+/// that ends a burst, a finding is told within a quarter of a second.
+const REFRESH_US: u64 = 100_000;
 /// Findings about time whose counters are kept here.
 const MAX_NOTICES: usize = 1_000;
 
@@ -213,6 +215,8 @@ impl Desk {
     fn change(&mut self, settings: AnalystSettings) {
         if settings.profile != self.settings.profile {
             self.analysis.detector = detector(&settings, self.key);
+            // Nothing is judged before the next report of the new one, if there is one.
+            self.findings.settle(None);
         }
         match (settings.slow_per_minute, &mut self.analysis.slow_log) {
             (Some(per_minute), Some(log)) => log.set_per_minute(per_minute),
@@ -249,7 +253,7 @@ impl Desk {
             if let Some(detector) = &mut self.analysis.detector {
                 detector.tick(now_us, &self.analysis.tables);
             }
-            self.report(now_us);
+            self.report(now_us, false);
         }
         seen
     }
@@ -259,30 +263,33 @@ impl Desk {
         if let Some(detector) = &mut self.analysis.detector {
             detector.finish(&self.analysis.tables);
         }
-        self.report(u64::MAX);
+        self.report(self.telemetry.clock.micros(Instant::now()), true);
     }
 
-    /// Logs new findings, and now and then carries over the counters of all.
-    fn report(&mut self, now_us: u64) {
-        let repeated = self.analysis.detector.as_mut().map(Detector::drain).into_iter().flatten();
-        let new: Vec<Finding> = repeated.chain(self.notices.drain(now_us)).collect();
-        for finding in new {
-            tracing::info!(
-                target: "finding",
-                id = finding.id,
-                kind = finding.kind.name(),
-                tenant = finding.tenant,
-                count = finding.count,
-                child = finding.child.text,
-                evidence = finding.evidence,
-                "finding"
-            );
-            self.findings.insert(finding);
+    /// Carries findings over to the store, and logs those that are new or worth telling again; not at every look, unless
+    /// it is the last one. What somebody has muted is not logged.
+    fn report(&mut self, now_us: u64, last: bool) {
+        if !last && now_us.saturating_sub(self.refreshed_us) < REFRESH_US {
+            return;
         }
-        if now_us.saturating_sub(self.refreshed_us) >= REFRESH_US {
-            self.refreshed_us = now_us;
-            let repeated = self.analysis.detector.iter().flat_map(Detector::findings);
-            self.findings.refresh(repeated.chain(self.notices.findings()));
+        self.refreshed_us = now_us;
+        let now = Timestamp(now_us);
+        if let Some(detector) = &mut self.analysis.detector {
+            for finding in detector.changed() {
+                self.findings.take(finding, now);
+            }
+            self.findings.settle(Some(Timestamp(detector.settled_us())));
+        }
+        let noticed: Vec<Finding> = self.notices.drain(if last { u64::MAX } else { now_us }).collect();
+        for finding in &noticed {
+            self.findings.take(finding, now);
+        }
+        self.notices.findings().for_each(|finding| self.findings.refresh(finding, now));
+        let repeated = self.analysis.detector.as_mut().map(Detector::drain).into_iter().flatten();
+        for finding in repeated.chain(noticed) {
+            if let Some(kept) = self.findings.find(&finding.id).filter(|kept| kept.state != State::Muted) {
+                lines::write(&kept);
+            }
         }
     }
 }

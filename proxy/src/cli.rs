@@ -17,6 +17,7 @@ mod health;
 mod http;
 mod statements;
 mod summary;
+mod watch;
 
 /// A PostgreSQL proxy that pools, understands every statement and holds tenants to their limits.
 #[derive(Debug, Parser)]
@@ -55,6 +56,8 @@ enum Command {
     },
     /// Have a running pgweir write its event stream to a file for a while, and wait until it has
     Capture(capture::Capture),
+    /// Show findings of a running pgweir as they happen; with --fail-on, a gate for continuous integration
+    Watch(Box<watch::Watch>),
     /// Print the reference of all configuration keys (docs/configuration.md)
     ConfigReference,
     /// Print the version
@@ -139,7 +142,8 @@ type Failure = Box<dyn Error>;
 
 /// Reads the arguments and does what they say. `run` serves until it is told to stop.
 ///
-/// Exit codes: 0, done; 1, it failed and standard error says why; 2, the arguments are wrong.
+/// Exit codes: 0, done; 1, it failed and standard error says why; 2, the arguments are wrong. `pgweir watch` has its own:
+/// docs/findings.md.
 pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E>) -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Serve(serve) => serve_with(serve.source(), run),
@@ -154,6 +158,7 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
         Command::ConfigReference => print(&config::reference()),
         Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Health { admin } => health::ask(&admin),
+        Command::Watch(watch) => return watch::run(*watch),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,6 +26,7 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use config::{Changes, ListenAddress, Settings};
+use policy::finding::Timestamp;
 use policy::tenant::Directory;
 use rand::RngExt;
 use tokio::runtime::LocalOptions;
@@ -195,6 +196,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let bounds = Bounds { fingerprints: settings.observe.max_fingerprints, ..Bounds::default() };
     let telemetry = Telemetry::new(clock, bounds, directory.clone());
     let findings = Arc::new(FindingsStore::new(MAX_FINDINGS));
+    findings.configure(&settings.observe.mutes, Timestamp(clock.start_us()));
     let random = rand::rng().random();
     let captures = Arc::<Captures>::default();
     let analyst_settings = AnalystSettings::from(&settings);
@@ -333,6 +335,8 @@ impl Handle {
         for worker in 0..self.shared.workers.len() {
             self.shared.send(worker, Mail::Reload);
         }
+        let now = self.shared.telemetry.clock.micros(Instant::now());
+        self.findings.configure(&settings.observe.mutes, Timestamp(now));
         self.analyst.reload(AnalystSettings::from(&*settings));
         Ok(changes)
     }

@@ -25,6 +25,7 @@ mod deep;
 mod drivers;
 mod extended;
 mod faults;
+mod findings;
 mod fingerprints;
 mod functions;
 mod gigabyte;

@@ -105,6 +105,7 @@ pub struct Detector {
     thresholds: Thresholds,
     key: HashKey,
     now_us: u64,
+    ticked_us: u64,
     swept_us: u64,
     scopes: Vec<ScopeState>,
     index: FxHashMap<ScopeId, usize>,
@@ -132,6 +133,7 @@ impl Detector {
             thresholds,
             key,
             now_us: 0,
+            ticked_us: 0,
             swept_us: 0,
             scopes: Vec::new(),
             index: FxHashMap::default(),
@@ -170,6 +172,7 @@ impl Detector {
     /// Judges what is due at `now_us` of event time and forgets what is old.
     pub fn tick(&mut self, now_us: u64, directory: &dyn Directory) {
         self.now_us = self.now_us.max(now_us);
+        self.ticked_us = self.ticked_us.max(now_us);
         self.advance(directory, false);
         if self.now_us >= self.swept_us.saturating_add(SWEEP_US) {
             self.sweep();
@@ -185,6 +188,24 @@ impl Detector {
     /// Findings that are new, or worth telling again: a minute has passed, or the children of one parent doubled.
     pub fn drain(&mut self) -> impl Iterator<Item = Finding> + '_ {
         self.ledger.drain(self.now_us)
+    }
+
+    /// Findings seen since this was last called, each with its counters so far.
+    pub fn changed(&mut self) -> impl Iterator<Item = &Finding> {
+        self.ledger.changed()
+    }
+
+    /// The moment up to which everything is judged: what ended before it, was observed before the last tick and is in no
+    /// finding by now will be in none. Stands still while a burst that began earlier goes on, which may be the length
+    /// of a window (2 s), or of the pause that a trace may make (5 s).
+    pub fn settled_us(&self) -> u64 {
+        let begin = |candidate: &Candidate| {
+            let state = self.index.get(&candidate.scope).and_then(|index| self.scopes.get(*index))?;
+            let slot = state.find(&candidate.key)?;
+            state.table.get(slot)?.as_ref().filter(|burst| burst.queued).map(|burst| burst.first_us)
+        };
+        let settled = self.ticked_us.saturating_sub(SETTLE_US);
+        self.candidates.iter().filter_map(begin).fold(settled, u64::min)
     }
 
     /// Every finding kept, one row per cause, with its counters.

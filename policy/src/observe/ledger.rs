@@ -19,6 +19,8 @@ struct Row {
     finding: Finding,
     /// Seen since it was last told.
     news: bool,
+    /// Seen since its counters were last asked for.
+    changed: bool,
     /// When it was last told, in event time.
     told_us: Option<u64>,
     /// Children per parent execution as last told.
@@ -40,7 +42,8 @@ impl Ledger {
             let oldest = self.rows.iter().min_by_key(|(_, row)| row.finding.last_seen).map(|(id, _)| id.clone());
             oldest.map(|id| self.rows.remove(&id));
         }
-        self.rows.insert(seen.id.clone(), Row { finding: seen, news: true, told_us: None, told_ratio: 0 });
+        self.rows
+            .insert(seen.id.clone(), Row { finding: seen, news: true, changed: true, told_us: None, told_ratio: 0 });
     }
 
     /// What is due to be told.
@@ -53,6 +56,14 @@ impl Ledger {
             }
             (row.news, row.told_us, row.told_ratio) = (false, Some(now_us), ratio.max(1));
             Some(row.finding.clone())
+        })
+    }
+
+    /// Those that were seen since this was last asked for.
+    pub(super) fn changed(&mut self) -> impl Iterator<Item = &Finding> {
+        self.rows.values_mut().filter(|row| row.changed).map(|row| {
+            row.changed = false;
+            &row.finding
         })
     }
 
@@ -73,6 +84,6 @@ impl Row {
         }
         (kept.occurrences, kept.statements, kept.per_minute) = (occurrences, statements, per_minute);
         (kept.first_seen, kept.last_seen) = (first_seen, last_seen);
-        self.news = true;
+        (self.news, self.changed) = (true, true);
     }
 }

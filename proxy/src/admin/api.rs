@@ -19,9 +19,9 @@ use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
 use crate::telemetry::snapshot::{PoolRow, TenantRow};
 
 /// Rows in a list unless the request says otherwise.
-const DEFAULT_LIMIT: usize = 50;
+pub(super) const DEFAULT_LIMIT: usize = 50;
 /// Most rows in a list.
-const MAX_LIMIT: usize = 1_000;
+pub(super) const MAX_LIMIT: usize = 1_000;
 /// How long workers may take to tell their state.
 const STATE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -33,7 +33,6 @@ pub(super) type Answer = Result<Json<Value>, Problem>;
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     pub(super) tenant: Option<String>,
-    kind: Option<String>,
     pub(super) sort: Option<String>,
     limit: Option<usize>,
 }
@@ -45,8 +44,7 @@ impl ListQuery {
     pub(super) fn checked(asked: Asked, allowed: &[&str]) -> Result<(Self, usize), Problem> {
         let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
         let Query(query) = asked.map_err(|rejection| bad(rejection.body_text()))?;
-        let given =
-            [("tenant", query.tenant.is_some()), ("kind", query.kind.is_some()), ("sort", query.sort.is_some())];
+        let given = [("tenant", query.tenant.is_some()), ("sort", query.sort.is_some())];
         if let Some((name, _)) = given.iter().find(|(name, given)| *given && !allowed.contains(name)) {
             return Err(bad(format!("`{name}` is not a parameter of this list")));
         }
@@ -198,18 +196,6 @@ fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// `/api/v1/findings`.
-pub(super) async fn findings(State(context): Context, asked: Asked) -> Answer {
-    let (query, limit) = ListQuery::checked(asked, &["tenant", "kind"])?;
-    let kind = query.kind.as_deref();
-    let mut findings = context
-        .findings
-        .list(|finding| query.wants_tenant(&finding.tenant) && kind.is_none_or(|kind| kind == finding.kind.name()));
-    let total = findings.len();
-    findings.truncate(limit);
-    Ok(Json(json!({"total": total, "findings": findings})))
-}
-
 /// `/api/v1/tenants`.
 pub(super) async fn tenants(State(context): Context) -> Json<Value> {
     let settings = context.state.settings();
@@ -274,7 +260,7 @@ pub(super) async fn listeners(State(context): Context) -> Json<Value> {
     Json(json!({"listeners": context.state.listeners()}))
 }
 
-async fn patiently<T>(state: super::StateFuture<T>) -> Result<T, Problem> {
+pub(super) async fn patiently<T>(state: super::StateFuture<T>) -> Result<T, Problem> {
     tokio::time::timeout(STATE_PATIENCE, state).await.map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a worker did not answer within 2 seconds; try again")
     })

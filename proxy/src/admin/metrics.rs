@@ -5,8 +5,12 @@
 
 use std::time::UNIX_EPOCH;
 
+use policy::finding;
+
 use super::Housekeeping;
 use super::exposition::{Exposition, Kind, Samples};
+use crate::analyst::FindingsStore;
+use crate::analyst::findings::Total;
 use crate::telemetry::histogram::Distribution;
 use crate::telemetry::listen::ListenTotals;
 use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
@@ -47,8 +51,9 @@ enum Source {
 pub(super) struct Facts {
     pub(super) ready: bool,
     pub(super) housekeeping: Housekeeping,
-    pub(super) findings: Vec<(&'static str, u64)>,
-    pub(super) findings_turned_away: u64,
+    findings: Vec<(finding::Kind, String, finding::State, u64)>,
+    finding_totals: Vec<(finding::Kind, String, Total)>,
+    findings_turned_away: u64,
     start_seconds: f64,
     process: Process,
     pools: Vec<PoolRow>,
@@ -68,14 +73,14 @@ impl Facts {
         telemetry: &Telemetry,
         ready: bool,
         housekeeping: Housekeeping,
-        findings: Vec<(&'static str, u64)>,
-        findings_turned_away: u64,
+        findings: &FindingsStore,
     ) -> Self {
         Self {
             ready,
             housekeeping,
-            findings,
-            findings_turned_away,
+            findings: findings.counts(),
+            finding_totals: findings.totals(),
+            findings_turned_away: findings.dropped(),
             start_seconds: telemetry.clock.start_us() as f64 / 1e6,
             process: process(),
             pools: telemetry.pools(),
@@ -143,6 +148,12 @@ fn each_pool<'a>(facts: &'a Facts, mut each: impl FnMut([&'a str; 2], &'a PoolTo
     }
 }
 
+fn each_total(facts: &Facts, samples: &mut Samples<'_>, read: fn(&Total) -> u64) {
+    for (kind, tenant, total) in &facts.finding_totals {
+        samples.put(&[kind.name(), tenant], read(total) as f64);
+    }
+}
+
 /// A gauge that is a sum of parts read at different moments can be below zero for a moment.
 fn level(parts: i64) -> f64 {
     parts.max(0) as f64
@@ -161,6 +172,7 @@ const POOL_STATE: &[&str] = &["database", "user", "state"];
 const POOL_REASON: &[&str] = &["database", "user", "reason"];
 const POOL_OUTCOME: &[&str] = &["database", "user", "outcome"];
 const TENANT: &[&str] = &["tenant"];
+const KIND_TENANT: &[&str] = &["kind", "tenant"];
 const WORKER: &[&str] = &["worker"];
 
 const fn family(
@@ -339,10 +351,16 @@ pub const FAMILIES: &[Family] = &[
     family("pgweir_listen_overflows_total", Counter, "Clients closed because they did not take their notifications.", &[],
         S::Listen(|listen| listen.overflows as f64)),
 
-    family("pgweir_findings", Gauge, "Findings kept, by kind.", &["kind"],
+    family("pgweir_findings", Gauge, "Findings kept, by kind, tenant and state.", &["kind", "tenant", "state"],
         S::Facts(|facts, samples| {
-            facts.findings.iter().for_each(|(kind, count)| samples.put(&[kind], *count as f64));
+            for (kind, tenant, state, count) in &facts.findings {
+                samples.put(&[kind.name(), tenant, state.name()], *count as f64);
+            }
         })),
+    family("pgweir_finding_bursts_total", Counter, "Bursts of statements that were found to be of a kind; not those that are muted.", KIND_TENANT,
+        S::Facts(|facts, samples| each_total(facts, samples, |total| total.bursts))),
+    family("pgweir_finding_statements_total", Counter, "Statements repeated in them.", KIND_TENANT,
+        S::Facts(|facts, samples| each_total(facts, samples, |total| total.statements))),
     family("pgweir_findings_dropped_total", Counter, "Findings that found the store full of newer ones.", &[],
         S::Facts(|facts, samples| samples.put(&[], facts.findings_turned_away as f64))),
     family("pgweir_notices_dropped_total", Counter, "Notices about transactions and plans that found too many waiting for the analyst.", &[],

@@ -1,12 +1,14 @@
 //! The admin port: what operators and their tools read over HTTP.
 //!
 //! It reads telemetry and asks a [`StateSource`] for what telemetry does not hold; the little that it changes is what is
-//! shown from then on. Paths and fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
+//! shown and told from then on. Paths and fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
 
 mod api;
+mod body;
 mod breakdown;
 mod capture;
 mod exposition;
+mod findings;
 mod history;
 pub mod metrics;
 mod plans;

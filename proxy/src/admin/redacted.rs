@@ -76,6 +76,7 @@ fn settings(settings: &Settings) -> Value {
             "regressions": settings.observe.regressions,
             "max_fingerprints": settings.observe.max_fingerprints,
             "samples": settings.observe.samples,
+            "mute": settings.observe.mutes.iter().map(mute).collect::<Vec<_>>(),
         },
         "capture": {
             "directory": settings.capture.directory,
@@ -109,6 +110,22 @@ fn settings(settings: &Settings) -> Value {
             "file": settings.log.file,
         },
     })
+}
+
+/// One `[[observe.mute]]`, without what it does not name.
+fn mute(mute: &config::Mute) -> Value {
+    let texts = [
+        ("fingerprint", mute.fingerprint.map(|fingerprint| format!("{fingerprint:016x}"))),
+        ("kind", mute.kind.clone()),
+        ("database", mute.database.clone()),
+        ("user", mute.user.clone()),
+        ("application", mute.application.clone()),
+        ("tenant", mute.tenant.clone()),
+        ("route", mute.route.clone()),
+        ("until", mute.until_us.map(crate::telemetry::clock::rfc3339_us)),
+        ("note", mute.note.clone()),
+    ];
+    texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), Value::from(text?)))).collect()
 }
 
 fn ms(duration: Duration) -> u64 {

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::metrics::{self, Facts};
 use super::problem::Problem;
-use super::{AdminContext, Readiness, api, breakdown, capture, history, queries};
+use super::{AdminContext, Readiness, api, body, breakdown, capture, findings, history, queries};
 
 /// Connections served at once; the next one is closed at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -109,9 +109,14 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/databases", get(breakdown::databases))
         .route("/api/v1/history", get(history::all))
         .route("/api/v1/queries/reset", post(queries::reset))
-        .route("/api/v1/findings", get(api::findings))
         .route("/api/v1/plans", get(super::plans::plans))
         .route("/api/v1/plans/{fingerprint}", get(super::plans::plans_of))
+        .route("/api/v1/findings", get(findings::list))
+        .route("/api/v1/findings/fence", get(findings::fence))
+        .route("/api/v1/findings/export", get(findings::exported))
+        .route("/api/v1/findings/{id}/acknowledge", post(findings::acknowledge).delete(findings::withdraw))
+        .route("/api/v1/mutes", get(findings::mutes).post(findings::mute))
+        .route("/api/v1/mutes/{id}", delete(findings::unmute))
         .route("/api/v1/tenants", get(api::tenants))
         .route("/api/v1/clients", get(api::clients))
         .route("/api/v1/upstreams", get(api::upstreams))
@@ -154,14 +159,8 @@ async fn readyz(State(context): State<Arc<AdminContext>>) -> Response {
 async fn metrics(State(context): State<Arc<AdminContext>>) -> Result<Response, Problem> {
     let ready = context.state.readiness() == Readiness::Ready;
     let text = aside(move || {
-        let findings = &context.findings;
-        metrics::render(&Facts::read(
-            &context.telemetry,
-            ready,
-            context.state.housekeeping(),
-            findings.counts(),
-            findings.dropped(),
-        ))
+        let housekeeping = context.state.housekeeping();
+        metrics::render(&Facts::read(&context.telemetry, ready, housekeeping, &context.findings))
     });
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text.await?).into_response())
@@ -229,12 +228,13 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     name.is_some_and(|name| name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
 }
 
-/// Refuses bodies, and gives every answer the headers that keep it out of caches and pages.
+/// Refuses bodies where none is taken, and gives every answer the headers that keep it out of caches and pages.
 async fn harden(request: Request, next: Next) -> Response {
-    let mut response = if request.body().is_end_stream() {
+    let taken = body::is_taken(request.method(), request.uri().path());
+    let mut response = if taken || request.body().is_end_stream() {
         next.run(request).await
     } else {
-        let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "no request here has a body");
+        let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "this request takes no body");
         let mut response = problem.into_response();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         response

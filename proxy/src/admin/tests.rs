@@ -1,5 +1,6 @@
 //! The admin port over a real socket.
 
+mod findings;
 mod promtext;
 mod settings;
 mod statistics;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use config::{Secret, Settings};
+use policy::finding::Timestamp;
 use policy::statement::Class;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -261,7 +263,7 @@ async fn methods_paths_bodies_and_headers_are_answered_as_http_wants() {
         for method in ["DELETE", "PUT", "OPTIONS"] {
             let answer = port.send(&change(method, path, "X-Requested-With: a test\r\n")).await;
             assert_eq!(answer.status, 405, "{method} {path}");
-            assert!(answer.head.contains("allow: get, head"), "{}", answer.head);
+            assert!(answer.head.contains("allow: get,head"), "{}", answer.head);
         }
     }
     let body = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
@@ -324,8 +326,8 @@ async fn pools_tenants_findings_and_clients_show_what_was_counted() {
     let limits = serde_json::json!({"statement_timeout_ms": 250, "slow_threshold_ms": 100});
     assert_eq!(acme["limits"], limits);
 
-    port.findings.insert(finding("a", "acme", 1));
-    port.findings.insert(finding("b", "beta", 2));
+    port.findings.take(&finding("a", "acme", 1), Timestamp(0));
+    port.findings.take(&finding("b", "beta", 2), Timestamp(0));
     let findings = port.get("/api/v1/findings?tenant=acme&kind=n_plus_one").await.json();
     assert_eq!((&findings["total"], &findings["findings"][0]["id"]), (&1.into(), &"a".into()));
     assert_eq!(findings["findings"][0]["child"]["parameter"], 1);
@@ -411,6 +413,7 @@ async fn stopping_closes_the_listener_and_idle_connections() {
 async fn metrics_are_valid_and_hold_what_was_counted() {
     let port = Port::start(None, Bounds::default()).await;
     port.traffic();
+    port.findings.take(&finding("a", "acme", 1), Timestamp(0));
     let answer = port.get("/metrics").await;
     assert!(answer.head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{}", answer.head);
     check(&answer.body);
@@ -425,7 +428,9 @@ async fn metrics_are_valid_and_hold_what_was_counted() {
         "pgweir_statement_errors_total{sqlstate=\"57014\"} 6",
         "pgweir_refusals_total{database=\"app\",user=\"al\\\"i\\\\ce\\n\",sqlstate=\"53300\"} 2",
         "pgweir_logins_total{worker=\"1\",result=\"ok\"} 3",
-        "pgweir_findings{kind=\"n_plus_one\"} 0",
+        "pgweir_findings{kind=\"n_plus_one\",tenant=\"acme\",state=\"open\"} 1",
+        "pgweir_finding_bursts_total{kind=\"n_plus_one\",tenant=\"acme\"} 3",
+        "pgweir_finding_statements_total{kind=\"n_plus_one\",tenant=\"acme\"} 291",
     ] {
         assert!(answer.body.lines().any(|known| known == line), "{line}\nin\n{}", answer.body);
     }

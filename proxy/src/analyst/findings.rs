@@ -1,13 +1,29 @@
-//! The findings that are kept for operators: bounded, newest first to stay.
+//! The findings that are kept for operators, with what they have said about them: bounded, newest first to stay.
+//!
+//! Each change to a finding gives it the next sequence number, so that a follower who asks for what is newer than the
+//! last one he saw misses nothing but what was changed again since. Counters are of bursts that are not muted.
 
-use std::collections::HashMap;
+mod mutes;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
-use policy::finding::{Finding, Kind};
+use config::Mute;
+use policy::finding::{Acknowledgement, Finding, Kept, Kind, State, Timestamp};
 
 use crate::telemetry::lock;
+use crate::telemetry::snapshot::OTHERS;
+use mutes::Mutes;
+pub use mutes::{KeptMute, MuteRefusal};
 
-/// Findings by their stable id. Written by the analyst, read by the admin port.
+/// Pairs of kind and tenant that are counted on their own; the tenants of the rest share one name.
+const MAX_TOTALS: usize = 10_000;
+
+/// Findings by their stable id. Written by the analyst, read and commented on by the admin port.
+///
+/// `now` is time on the telemetry clock: mutes end by it.
 #[derive(Debug)]
 pub struct FindingsStore {
     inner: Mutex<Inner>,
@@ -16,8 +32,62 @@ pub struct FindingsStore {
 
 #[derive(Debug, Default)]
 struct Inner {
-    by_id: HashMap<String, Finding>,
+    by_id: HashMap<String, Row>,
+    mutes: Mutes,
+    totals: BTreeMap<(Kind, String), Total>,
+    /// Of the latest change.
+    sequence: u64,
+    judged_until: Option<Timestamp>,
     dropped: u64,
+}
+
+#[derive(Debug)]
+struct Row {
+    kept: Kept,
+    /// Counters as the detector told them last. It may have forgotten the finding since and begun anew.
+    told_occurrences: u64,
+    told_statements: u64,
+}
+
+/// What was counted of one kind for one tenant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Total {
+    /// Bursts.
+    pub bursts: u64,
+    /// Executions of the child in them.
+    pub statements: u64,
+}
+
+/// Which findings somebody asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Those of this tenant.
+    pub tenant: Option<String>,
+    /// Those of this kind, by name.
+    pub kind: Option<String>,
+    /// Those in this state.
+    pub state: Option<State>,
+    /// Those of this application.
+    pub application: Option<String>,
+    /// Those with this fingerprint, of parent or child, as it is shown.
+    pub fingerprint: Option<String>,
+    /// Those that have changed since this sequence number.
+    pub since: Option<u64>,
+    /// So many at most.
+    pub limit: usize,
+}
+
+/// An answer to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listing {
+    /// How many there are, before the limit.
+    pub total: usize,
+    /// The gravest first, of those the latest first; after a sequence number the earliest change first.
+    pub findings: Vec<Kept>,
+    /// What to ask for next, to be told what has changed: everything up to here has been.
+    pub sequence: u64,
+    /// Whatever ended before this is judged; `None`: nothing is, detection is off.
+    pub judged_until: Option<Timestamp>,
 }
 
 impl FindingsStore {
@@ -26,46 +96,134 @@ impl FindingsStore {
         Self { inner: Mutex::default(), capacity }
     }
 
-    /// Takes a finding; one of the same id is replaced, whose counters it carries on. When there is no room the one
-    /// that was not seen for longest goes. Whether the id is new here.
-    pub fn insert(&self, finding: Finding) -> bool {
+    /// Takes the mutes of the configuration, in place of those that it had before.
+    pub fn configure(&self, mutes: &[Mute], now: Timestamp) {
         let mut inner = lock(&self.inner);
-        if inner.by_id.len() >= self.capacity && !inner.by_id.contains_key(&finding.id) {
-            let oldest = inner.by_id.values().min_by_key(|known| known.last_seen).map(|known| known.id.clone());
+        inner.mutes.configure(mutes);
+        inner.judge_all(now);
+    }
+
+    /// Takes a finding in, or the news of one. When there is no room the one that was not seen for longest goes, of
+    /// those that nobody has acknowledged if there are any.
+    pub fn take(&self, finding: &Finding, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        inner.expire(now);
+        if self.capacity == 0 {
             inner.dropped += 1;
-            match oldest {
-                Some(id) => inner.by_id.remove(&id),
-                None => return false,
-            };
+            return;
         }
-        inner.by_id.insert(finding.id.clone(), finding).is_none()
+        if inner.by_id.len() >= self.capacity && !inner.by_id.contains_key(&finding.id) {
+            inner.make_room();
+        }
+        inner.take(finding, now);
     }
 
-    /// Takes over the counters of findings that are in here, from those that have moved on. New ones are left to
-    /// [`FindingsStore::insert`].
-    pub fn refresh<'a>(&self, findings: impl Iterator<Item = &'a Finding>) {
+    /// Takes the news of a finding in, if it is one that is kept.
+    pub fn refresh(&self, finding: &Finding, now: Timestamp) {
         let mut inner = lock(&self.inner);
-        for finding in findings {
-            if let Some(known) = inner.by_id.get_mut(&finding.id)
-                && known.last_seen < finding.last_seen
-            {
-                finding.clone_into(known);
-            }
+        if inner.by_id.contains_key(&finding.id) {
+            inner.take(finding, now);
         }
     }
 
-    /// The findings that `wanted` picks: the gravest first, of those the latest first.
-    pub fn list(&self, wanted: impl Fn(&Finding) -> bool) -> Vec<Finding> {
-        let mut list: Vec<_> = lock(&self.inner).by_id.values().filter(|finding| wanted(finding)).cloned().collect();
-        list.sort_by(|a, b| (b.severity, b.last_seen, &a.id).cmp(&(a.severity, a.last_seen, &b.id)));
-        list
+    /// Says up to when everything is judged and in here; `None`: detection is off.
+    pub fn settle(&self, judged_until: Option<Timestamp>) {
+        lock(&self.inner).judged_until = judged_until;
     }
 
-    /// Findings kept, by kind.
-    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+    /// The finding of this id.
+    pub fn find(&self, id: &str) -> Option<Kept> {
+        lock(&self.inner).by_id.get(id).map(|row| row.kept.clone())
+    }
+
+    /// The findings that are wanted.
+    pub fn list(&self, wanted: &Wanted, now: Timestamp) -> Listing {
+        let mut inner = lock(&self.inner);
+        inner.expire(now);
+        let rows = inner.by_id.values().map(|row| &row.kept).filter(|kept| wanted.picks(kept));
+        let mut picked: Vec<&Kept> = rows.collect();
+        if wanted.since.is_some() {
+            picked.sort_by_key(|kept| kept.sequence);
+        } else {
+            let rank = |kept: &Kept| (kept.finding.severity, kept.finding.last_seen);
+            picked.sort_by(|a, b| (rank(b), &a.finding.id).cmp(&(rank(a), &b.finding.id)));
+        }
+        let total = picked.len();
+        picked.truncate(wanted.limit);
+        let last = picked.last().map(|kept| kept.sequence).filter(|_| wanted.since.is_some() && total > picked.len());
+        let sequence = last.unwrap_or(inner.sequence);
+        let findings = picked.into_iter().cloned().collect();
+        Listing { total, findings, sequence, judged_until: inner.judged_until }
+    }
+
+    /// Notes that somebody knows of a finding; `None`: there is none of this id.
+    pub fn acknowledge(&self, id: &str, by: String, note: Option<String>, now: Timestamp) -> Option<Kept> {
+        self.change(id, now, |kept| {
+            kept.acknowledged = Some(Acknowledgement { by, note, at: now, count: kept.finding.count });
+        })
+    }
+
+    /// Takes that back; `None`: there is no finding of this id.
+    pub fn withdraw(&self, id: &str, now: Timestamp) -> Option<Kept> {
+        self.change(id, now, |kept| kept.acknowledged = None)
+    }
+
+    fn change(&self, id: &str, now: Timestamp, change: impl FnOnce(&mut Kept)) -> Option<Kept> {
+        let mut inner = lock(&self.inner);
+        inner.expire(now);
+        let Inner { by_id, mutes, sequence, .. } = &mut *inner;
+        let kept = &mut by_id.get_mut(id)?.kept;
+        change(kept);
+        kept.judge(mutes.each(), now);
+        *sequence += 1;
+        kept.sequence = *sequence;
+        Some(kept.clone())
+    }
+
+    /// Mutes what it names, until it says, the process ends or [`FindingsStore::unmute`] is called with its id.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn mute(&self, mute: Mute, now: Timestamp) -> Result<KeptMute, MuteRefusal> {
+        let mut inner = lock(&self.inner);
+        inner.expire(now);
+        let kept = inner.mutes.add(mute, now)?;
+        inner.judge_all(now);
+        Ok(kept)
+    }
+
+    /// Takes a mute away.
+    ///
+    /// # Errors
+    /// There is none of this id, or it stands in the configuration.
+    pub fn unmute(&self, id: &str, now: Timestamp) -> Result<(), MuteRefusal> {
+        let mut inner = lock(&self.inner);
+        inner.mutes.remove(id)?;
+        inner.judge_all(now);
+        Ok(())
+    }
+
+    /// All mutes: those of the configuration first, in its order, then the others by age.
+    pub fn mutes(&self, now: Timestamp) -> Vec<KeptMute> {
+        let mut inner = lock(&self.inner);
+        inner.expire(now);
+        inner.mutes.list()
+    }
+
+    /// Findings kept, by kind, tenant and state. What has none is left out.
+    pub fn counts(&self) -> Vec<(Kind, String, State, u64)> {
         let inner = lock(&self.inner);
-        let count = |kind: Kind| inner.by_id.values().filter(|finding| finding.kind == kind).count() as u64;
-        Kind::ALL.into_iter().map(|kind| (kind.name(), count(kind))).collect()
+        let mut counts = BTreeMap::<(Kind, &str, State), u64>::new();
+        for kept in inner.by_id.values().map(|row| &row.kept) {
+            *counts.entry((kept.finding.kind, &kept.finding.tenant, kept.state)).or_default() += 1;
+        }
+        counts.into_iter().map(|((kind, tenant, state), count)| (kind, tenant.to_owned(), state, count)).collect()
+    }
+
+    /// What was counted since the start, by kind and tenant.
+    pub fn totals(&self) -> Vec<(Kind, String, Total)> {
+        let inner = lock(&self.inner);
+        inner.totals.iter().map(|((kind, tenant), total)| (*kind, tenant.clone(), *total)).collect()
     }
 
     /// Findings that went to make room for newer ones.
@@ -74,65 +232,85 @@ impl FindingsStore {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use policy::finding::{Severity, Side, Timestamp};
+impl Inner {
+    fn make_room(&mut self) {
+        let rank = |row: &&Row| (row.kept.acknowledged.is_some(), row.kept.finding.last_seen);
+        let oldest = self.by_id.values().min_by_key(rank).map(|row| row.kept.finding.id.clone());
+        if let Some(id) = oldest {
+            self.by_id.remove(&id);
+            self.dropped += 1;
+        }
+    }
 
-    use super::*;
-
-    /// A finding to store.
-    pub(crate) fn finding(id: &str, tenant: &str, last_seen: u64) -> Finding {
-        let side = |text: &str, column: &str, parameter| Side {
-            fingerprint: format!("{:016x}", text.len()),
-            text: text.into(),
-            column: Some(column.into()),
-            parameter,
+    fn take(&mut self, finding: &Finding, now: Timestamp) {
+        let Self { by_id, mutes, totals, sequence, .. } = self;
+        let (row, news) = match by_id.entry(finding.id.clone()) {
+            std::collections::hash_map::Entry::Occupied(known) => {
+                let row = known.into_mut();
+                let anew = finding.occurrences < row.told_occurrences;
+                let (occurrences, statements) = if anew { (0, 0) } else { (row.told_occurrences, row.told_statements) };
+                let news = Total {
+                    bursts: finding.occurrences - occurrences,
+                    statements: finding.statements.saturating_sub(statements),
+                };
+                // What goes on, as an open transaction does, is news without a further burst.
+                if news.bursts == 0 && finding.last_seen <= row.kept.finding.last_seen {
+                    return;
+                }
+                row.kept.merge(finding, news.bursts, news.statements);
+                (row, news)
+            }
+            std::collections::hash_map::Entry::Vacant(place) => {
+                let kept = Kept::new(finding.clone());
+                let news = Total { bursts: finding.occurrences, statements: finding.statements };
+                (place.insert(Row { kept, told_occurrences: 0, told_statements: 0 }), news)
+            }
         };
-        Finding {
-            id: id.into(),
-            kind: Kind::NPlusOne,
-            severity: Severity::High,
-            tenant: tenant.into(),
-            database: "app".into(),
-            user: "app".into(),
-            application: "web".into(),
-            client: "10.0.0.7".into(),
-            route: None,
-            traced: false,
-            parent: Some(side("select id from events", "events.id", None)),
-            child: side("select body from logs where event_id = $1", "logs.event_id", Some(1)),
-            evidence: Some("events.id → logs.event_id = $1".into()),
-            count: 97,
-            parent_executions: 1,
-            connections: 20,
-            wasted_ms: 41.2,
-            occurrences: 3,
-            statements: 291,
-            per_minute: 1,
-            first_seen: Timestamp(1),
-            last_seen: Timestamp(last_seen),
-            rewrite: None,
-            detail: None,
+        (row.told_occurrences, row.told_statements) = (finding.occurrences, finding.statements);
+        row.kept.judge(mutes.each(), now);
+        *sequence += 1;
+        row.kept.sequence = *sequence;
+        if row.kept.state == State::Muted {
+            return;
+        }
+        let mut key = (finding.kind, finding.tenant.clone());
+        if totals.len() >= MAX_TOTALS && !totals.contains_key(&key) {
+            key.1 = OTHERS.to_owned();
+        }
+        let total = totals.entry(key).or_default();
+        total.bursts += news.bursts;
+        total.statements += news.statements;
+    }
+
+    /// Drops mutes that have ended.
+    fn expire(&mut self, now: Timestamp) {
+        if self.mutes.expire(now) {
+            self.judge_all(now);
         }
     }
 
-    #[test]
-    fn an_id_is_kept_once_and_the_newest_wins() {
-        let store = FindingsStore::new(10);
-        assert!(store.insert(finding("a", "acme", 1)));
-        assert!(!store.insert(finding("a", "acme", 2)));
-        let list = store.list(|_| true);
-        assert_eq!((list.len(), list[0].last_seen), (1, Timestamp(2)));
-        assert_eq!(store.counts()[0], ("n_plus_one", 1));
-    }
-
-    #[test]
-    fn the_one_unseen_for_longest_makes_room() {
-        let store = FindingsStore::new(2);
-        for (id, seen) in [("a", 5), ("b", 1), ("c", 9)] {
-            store.insert(finding(id, "acme", seen));
+    /// Looks at the state of each finding anew, after mutes have come or gone.
+    fn judge_all(&mut self, now: Timestamp) {
+        let Self { by_id, mutes, sequence, .. } = self;
+        for row in by_id.values_mut() {
+            if row.kept.judge(mutes.each(), now) {
+                *sequence += 1;
+                row.kept.sequence = *sequence;
+            }
         }
-        let ids: Vec<_> = store.list(|_| true).into_iter().map(|finding| finding.id).collect();
-        assert_eq!((ids, store.dropped()), (vec!["c".to_owned(), "a".to_owned()], 1));
+    }
+}
+
+impl Wanted {
+    fn picks(&self, kept: &Kept) -> bool {
+        let finding = &kept.finding;
+        let is = |wanted: &Option<String>, text: &str| wanted.as_deref().is_none_or(|wanted| wanted == text);
+        let sides = || finding.parent.iter().chain([&finding.child]);
+        is(&self.tenant, &finding.tenant)
+            && is(&self.kind, finding.kind.name())
+            && is(&self.application, &finding.application)
+            && self.state.is_none_or(|state| state == kept.state)
+            && self.since.is_none_or(|since| kept.sequence > since)
+            && self.fingerprint.as_ref().is_none_or(|wanted| sides().any(|side| side.fingerprint == *wanted))
     }
 }

@@ -1,6 +1,6 @@
 //! From the ring to the finding.
 
-use policy::finding::Kind;
+use policy::finding::{Finding, Kind};
 use policy::fingerprint::{Analyser, Compat, normalise};
 use policy::observe::ShapeFacts;
 use wire::tag::Backend;
@@ -102,6 +102,11 @@ fn bind(format: u16, bound: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
+fn listed(findings: &FindingsStore) -> Vec<Finding> {
+    let all = findings::Wanted { limit: usize::MAX, ..findings::Wanted::default() };
+    findings.list(&all, Timestamp(0)).findings.into_iter().map(|kept| kept.finding).collect()
+}
+
 fn desk(telemetry: &Arc<Telemetry>) -> Desk {
     let allowed = Allowed { captures: true, values: true };
     let profile = Some(Profile::Production);
@@ -134,7 +139,7 @@ fn burst(telemetry: &Arc<Telemetry>, flags: EventFlags, format: u16, key: impl F
 fn a_burst_over_two_workers_becomes_a_finding_with_its_proof() {
     let telemetry = telemetry_with(Bounds::default(), tenants(10));
     let desk = burst(&telemetry, EventFlags::EXTENDED, 0, |id| id.to_string().into());
-    let findings = desk.findings.list(|_| true);
+    let findings = listed(&desk.findings);
     let [finding] = findings.as_slice() else { panic!("{findings:?}") };
     assert_eq!((finding.kind, finding.count, finding.connections), (Kind::NPlusOne, 10, 2));
     assert_eq!((&*finding.tenant, &*finding.application, &*finding.client), ("acme", "web", "10.0.0.7"));
@@ -147,7 +152,7 @@ fn binary_values_are_understood_too() {
     let telemetry = telemetry_with(Bounds::default(), tenants(10));
     let flags = EventFlags::EXTENDED.with(EventFlags::ROWS_BINARY);
     let desk = burst(&telemetry, flags, 1, |id| id.to_be_bytes().into());
-    assert_eq!(desk.findings.counts()[0], ("n_plus_one", 1));
+    assert_eq!(listed(&desk.findings).iter().map(|finding| finding.kind).collect::<Vec<_>>(), [Kind::NPlusOne]);
 }
 
 #[test]
@@ -159,7 +164,7 @@ fn other_values_than_the_parent_s_are_no_finding() {
         let foreign = if calls.get() > 11 { 1_000_000 } else { 0 };
         (id + foreign).to_string().into()
     });
-    assert!(desk.findings.list(|finding| finding.kind == Kind::NPlusOne).is_empty());
+    assert!(listed(&desk.findings).iter().all(|finding| finding.kind != Kind::NPlusOne));
 }
 
 #[test]
@@ -185,7 +190,7 @@ fn constants_of_simple_queries_are_parameters_too() {
     }
     desk.look(client.now_us);
     desk.finish();
-    assert_eq!(desk.findings.counts()[0], ("n_plus_one", 1));
+    assert_eq!(listed(&desk.findings).iter().map(|finding| finding.kind).collect::<Vec<_>>(), [Kind::NPlusOne]);
 }
 
 #[test]
@@ -226,7 +231,7 @@ fn the_thread_finds_and_ends_when_told() {
         client.run(CHILD, 1, 1, EventFlags::EXTENDED, &Payload { parameters: &parameters, ..Payload::default() });
     }
     let deadline = Instant::now() + Duration::from_secs(10);
-    while findings.list(|_| true).is_empty() {
+    while listed(&findings).is_empty() {
         assert!(Instant::now() < deadline, "nothing found");
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -1,12 +1,12 @@
 //! `pgweir capture`: has a running pgweir write its events to a file, and waits for it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::{Failure, http};
+use super::Failure;
+use super::http::Admin;
 
 /// Between two looks at a capture that runs.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -43,15 +43,14 @@ pub(super) struct Capture {
 /// # Errors
 /// One line: nobody there, refused, or the file could not be written.
 pub(super) fn run(capture: &Capture) -> Result<(), Failure> {
-    let address = http::address(&capture.admin)?;
-    let token = capture.admin_token.as_deref();
+    let admin = Admin::new(&capture.admin, capture.admin_token.clone())?;
     let status = if capture.stop {
-        ask(address, "DELETE", "/api/v1/capture", token)?
+        ask(&admin, "DELETE", "/api/v1/capture")?
     } else {
-        let mut status = ask(address, "POST", &path(capture)?, token)?;
+        let mut status = ask(&admin, "POST", &path(capture)?)?;
         while status.get("state").and_then(Value::as_str).is_some_and(|state| state != "ended") {
             std::thread::sleep(PAUSE);
-            let mut answer = ask(address, "GET", "/api/v1/capture", token)?;
+            let mut answer = ask(&admin, "GET", "/api/v1/capture")?;
             status = answer.get_mut("capture").map(Value::take).unwrap_or_default();
         }
         status
@@ -92,17 +91,15 @@ fn bytes(size: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-fn ask(address: SocketAddr, method: &str, path: &str, token: Option<&str>) -> Result<Value, Failure> {
-    let (status, body) = http::ask(address, method, path, token).map_err(|error| {
+fn ask(admin: &Admin, method: &str, path: &str) -> Result<Value, Failure> {
+    let address = admin.address();
+    let answer = admin.send(method, path).map_err(|error| {
         format!("pgweir does not answer at {address}: {error}; is it running, and is admin.listen this address?")
     })?;
-    let body: Value = serde_json::from_str(&body).unwrap_or_default();
-    match status {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match answer.status {
         200 => Ok(body),
-        _ => {
-            Err(format!("pgweir at {address}: {}", body.get("detail").and_then(Value::as_str).unwrap_or("refused"))
-                .into())
-        }
+        _ => Err(format!("pgweir at {address}: {}", body.get("detail").and_then(Value::as_str).unwrap_or("refused")).into()),
     }
 }
 

@@ -1,25 +1,91 @@
-//! As much HTTP as asking one's own admin port takes.
+//! As much of an HTTP client as the commands need that ask a running pgweir: one request on a connection of its own.
 
-use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
-
-use super::Failure;
 
 /// Longest wait for each step. A container's health check gives up after 30 s by default, an operator sooner.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Longest answer that is read, in bytes.
-const MAX_ANSWER: u64 = 64 << 10;
+/// Longest answer that is read, in bytes: a thousand findings with long texts are some megabytes.
+const MAX_ANSWER: u64 = 64 << 20;
 
-/// Where `--admin` says that the port is.
-///
-/// # Errors
-/// It is not an address.
-pub(super) fn address(written: &str) -> std::result::Result<SocketAddr, Failure> {
-    let address = written.parse().map_err(|_| {
-        format!("--admin: \"{}\" is not an address with a port; write 127.0.0.1:6433", written.escape_debug())
-    })?;
-    Ok(reachable(address))
+/// Where a running pgweir has its admin port.
+#[derive(Debug, Clone)]
+pub(super) struct Admin {
+    address: String,
+    token: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The status code.
+    pub(super) status: u16,
+    /// The body, whole.
+    pub(super) body: Vec<u8>,
+}
+
+impl Admin {
+    /// An admin port at `host:port`.
+    ///
+    /// # Errors
+    /// It is no such thing.
+    pub(super) fn new(address: &str, token: Option<String>) -> Result<Self, String> {
+        let parts = address.rsplit_once(':');
+        if parts.is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+            let shown = address.escape_debug();
+            return Err(format!("--admin: \"{shown}\" is not an address with a port; write 127.0.0.1:6433"));
+        }
+        Ok(Self { address: address.to_owned(), token })
+    }
+
+    /// Its address as it was given.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Asks for a path.
+    ///
+    /// # Errors
+    /// As of [`Admin::send`].
+    pub(super) fn get(&self, path: &str) -> io::Result<Answer> {
+        self.send("GET", path)
+    }
+
+    /// Sends a request without a body.
+    ///
+    /// # Errors
+    /// Nobody answers there, or what answers is no HTTP, or is cut off.
+    pub(super) fn send(&self, method: &str, path: &str) -> io::Result<Answer> {
+        let (mut stream, address) = self.connect()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        // By the address and not by a name, which a port without a token would refuse.
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+        if method != "GET" {
+            // What is asked for here is asked for on purpose, which a request that changes something has to say.
+            request += "X-Requested-With: pgweir\r\nContent-Length: 0\r\n";
+        }
+        if let Some(token) = &self.token {
+            request += &format!("Authorization: Bearer {token}\r\n");
+        }
+        // One write, so that the request is one packet even to a server that reads only once.
+        stream.write_all((request + "\r\n").as_bytes())?;
+        let mut answer = Vec::new();
+        stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+        parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP"))
+    }
+
+    fn connect(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "this name has no address");
+        for address in self.address.to_socket_addrs()?.map(reachable) {
+            match TcpStream::connect_timeout(&address, PATIENCE) {
+                Ok(stream) => return Ok((stream, address)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
 }
 
 /// An address that means "all of them" is asked for over loopback.
@@ -33,29 +99,73 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Asks for a path; gives the status and what follows the head.
-///
-/// # Errors
-/// Nobody there, or nobody who speaks HTTP.
-pub(super) fn ask(address: SocketAddr, method: &str, path: &str, token: Option<&str>) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    // What is asked for here is asked for on purpose, which a request that changes something has to say.
-    let intent = if method == "GET" { "" } else { "X-Requested-With: pgweir\r\nContent-Length: 0\r\n" };
-    // One write, so that the request is one packet even to a server that reads only once.
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{authorization}{intent}Connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let status = answer
-        .strip_prefix("HTTP/1.")
-        .and_then(|rest| rest.split_ascii_whitespace().nth(1))
-        .and_then(|status| status.parse().ok())
-        .ok_or_else(|| Error::new(ErrorKind::InvalidData, "it does not speak HTTP"))?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Ok((status, body.to_owned()))
+/// A whole answer; `None` for anything else.
+fn parse(bytes: &[u8]) -> Option<Answer> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(bytes.get(..end)?);
+    let body = bytes.get(end + 4..)?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.strip_prefix("HTTP/1.")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let mut length = None;
+    for line in lines {
+        let (name, value) = line.split_once(':')?;
+        if name.eq_ignore_ascii_case("transfer-encoding") && value.trim().eq_ignore_ascii_case("chunked") {
+            return Some(Answer { status, body: joined(body)? });
+        }
+        if name.eq_ignore_ascii_case("content-length") {
+            length = Some(value.trim().parse::<usize>().ok()?);
+        }
+    }
+    let body = body.get(..length.unwrap_or(body.len()))?;
+    Some(Answer { status, body: body.to_vec() })
+}
+
+/// The parts of a chunked body, without what is around them.
+fn joined(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n")?;
+        let size = std::str::from_utf8(rest.get(..end)?).ok()?.split(';').next()?.trim();
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        let data = rest.get(end + 2..)?;
+        body.extend_from_slice(data.get(..size)?);
+        rest = data.get(size..)?.strip_prefix(b"\r\n")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Option<Answer> {
+        Some(Answer { status, body: body.into() })
+    }
+
+    #[test]
+    fn answers_are_read_whole_or_not_at_all() {
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), answer(200, "ok"));
+        assert_eq!(parse(b"HTTP/1.0 503 Busy\r\n\r\nno"), answer(503, "no"));
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok"), None, "cut off");
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n";
+        assert_eq!(parse(chunked), answer(200, "abc"));
+        for end in 0..chunked.len() - 4 {
+            assert_eq!(parse(&chunked[..end]), None, "{end}");
+        }
+        for nonsense in [&b""[..], b"\r\n\r\n", b"SSH-2.0\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n"] {
+            assert_eq!(parse(nonsense), None);
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_port() {
+        for right in ["127.0.0.1:6433", "[::1]:6433", "pgweir:6433", "0.0.0.0:1"] {
+            assert!(Admin::new(right, None).is_ok(), "{right}");
+        }
+        for wrong in ["", "localhost", ":6433", "localhost:http", "http://localhost:6433/x"] {
+            assert!(Admin::new(wrong, None).unwrap_err().contains("127.0.0.1:6433"), "{wrong}");
+        }
+    }
 }

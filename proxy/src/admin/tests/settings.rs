@@ -82,6 +82,7 @@ pub(super) fn settings() -> Settings {
             regressions: true,
             max_fingerprints: 5_000,
             samples: false,
+            mutes: Vec::new(),
         },
         capture: config::Capture::default(),
         slow_log: config::SlowLog {

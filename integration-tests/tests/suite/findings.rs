@@ -1,0 +1,278 @@
+//! What becomes of findings: watched, judged by a gate, acknowledged, muted, logged.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Output, Stdio};
+
+use integration_tests::child::Signal;
+use integration_tests::process::{ProxyProcess, pgweir};
+use integration_tests::{Child, Cluster, Scratch, eventually, http};
+use serde_json::Value;
+use tokio_postgres::NoTls;
+
+const SCHEMA: &str = "
+    create table events (id int primary key, run_id int);
+    create table logs (id int primary key, event_id int, line text);
+    insert into events select 1000 + 7 * n, 1 from generate_series(1, 20) n;
+    insert into logs select row_number() over (), id, 'line' from events;
+";
+
+/// A proxy of the real binary in front of a database with that schema.
+struct Stage {
+    proxy: ProxyProcess,
+    database: String,
+    config: String,
+}
+
+impl Stage {
+    fn new(rest: &str) -> Self {
+        let cluster = Cluster::shared();
+        let database = cluster.fresh_database();
+        cluster.run(&database, SCHEMA).ok();
+        let config = format!(
+            "listen = '{{listen}}'\n[admin]\nlisten = '{{admin}}'\n[auth]\nmethod = 'trust'\n[databases.'*']\nupstream = 'postgres://{}'\n{rest}",
+            cluster.address()
+        );
+        Self { proxy: ProxyProcess::with_config(&config), database, config }
+    }
+
+    fn url(&self, application: &str) -> String {
+        let address = self.proxy.address();
+        format!(
+            "host={} port={} user=postgres dbname={} application_name={application}",
+            address.ip(),
+            address.port(),
+            self.database
+        )
+    }
+
+    /// A list of so many rows, and a statement for each.
+    fn loop_over(&self, rows: i64, application: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(&self.url(application), NoTls).await.unwrap();
+            tokio::spawn(connection);
+            let list = "select id from events where run_id = $1 order by id limit $2";
+            for parent in client.query(list, &[&1i32, &rows]).await.unwrap() {
+                let id: i32 = parent.get(0);
+                client.query("select line from logs where event_id = $1", &[&id]).await.unwrap();
+            }
+        });
+    }
+
+    fn findings(&self, query: &str) -> Vec<Value> {
+        let listed = http::fetch(self.proxy.admin(), &format!("/api/v1/findings{query}")).json();
+        listed["findings"].as_array().unwrap().clone()
+    }
+
+    /// `pgweir watch` with these arguments, run to its end: exit code and both outputs.
+    fn watch(&self, arguments: &[&str]) -> (i32, String, String) {
+        let admin = self.proxy.admin().to_string();
+        let all = [&["watch", "--admin", &admin], arguments].concat();
+        let Output { status, stdout, stderr } = pgweir(&all).stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
+
+    /// As much of a loop as psql can: a list, then a statement for each row, as a command for a gate.
+    fn command(&self) -> Vec<String> {
+        let mut script = "select id from events where run_id = 1 order by id;".to_owned();
+        for row in 1..=20 {
+            script += &format!("select line from logs where event_id = {};", 1000 + 7 * row);
+        }
+        let psql = Cluster::shared().program("psql");
+        let statements = script.split_inclusive(';').flat_map(|sql| ["-c".to_owned(), sql.to_owned()]);
+        let begin = [psql.to_str().unwrap().to_owned(), "-qX".to_owned(), "-d".to_owned(), self.url("ci")];
+        begin.into_iter().chain(statements).collect()
+    }
+}
+
+const DEVELOPMENT: &str = "[observe]\nprofile = 'development'\n";
+
+#[test]
+fn development_finds_a_loop_of_three_and_production_does_not() {
+    for (profile, rows, found) in
+        [("development", 3, 1), ("development", 2, 0), ("production", 4, 0), ("production", 5, 1)]
+    {
+        let stage = Stage::new(&format!("[observe]\nprofile = '{profile}'\n"));
+        // A machine that is busy elsewhere may tear a loop apart; each gate waits until the one before it is judged.
+        for _ in 0..if found == 0 { 1 } else { 10 } {
+            stage.loop_over(rows, "web");
+            let (code, _, said) = stage.watch(&["--fail-on", "any", "--for", "50ms"]);
+            assert_eq!(code, 0, "{said}");
+            if stage.findings("").len() == found {
+                break;
+            }
+        }
+        let findings = stage.findings("");
+        assert_eq!(findings.len(), found, "{profile} with {rows} rows: {findings:#?}");
+        assert!(findings.iter().all(|finding| finding["count"] == rows), "{findings:#?}");
+    }
+}
+
+#[test]
+fn what_happens_is_shown_as_it_happens_with_proof_and_rewrite() {
+    let stage = Stage::new(DEVELOPMENT);
+    stage.loop_over(4, "before");
+    eventually("the first is found", || stage.findings("").len() == 1);
+    let admin = stage.proxy.admin().to_string();
+    let mut watching = Child::spawn(pgweir(&["watch", "--admin", &admin]).stdout(Stdio::piped()));
+    let mut output = watching.pipes().stdout.take().unwrap();
+    let mut shown = String::new();
+    let mut read_until = |words: &str| {
+        let mut buffer = [0; 4096];
+        while !shown.contains(words) {
+            let length = output.read(&mut buffer).unwrap();
+            assert!(length > 0, "no {words} in {shown}");
+            shown += std::str::from_utf8(&buffer[..length]).unwrap_or("\u{fffd}");
+        }
+        shown.clone()
+    };
+    read_until("findings known so far: 1");
+    stage.loop_over(20, "web");
+    let shown = read_until("  id       ");
+    for words in [
+        "n_plus_one",
+        "  web",
+        "events.id → logs.event_id = $1",
+        " statements for one execution",
+        "ms lost",
+        "ANY($1::int4[])",
+    ] {
+        assert!(shown.contains(words), "no {words} in {shown}");
+    }
+    assert!(!shown.contains('\u{1b}') && !shown.contains("before"), "{shown}");
+    watching.signal(Signal::Interrupt);
+    read_until("1 finding in ");
+    eventually("it ends", || !watching.is_running());
+    assert_eq!(watching.try_wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_gate_judges_what_its_command_did_and_passes_failures_on() {
+    let stage = Stage::new("");
+    let folder = Scratch::new();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (junit, page) = (file("report.xml"), file("report.md"));
+    // Known before: it is no news, unless it happens again.
+    stage.loop_over(20, "ci");
+    let clean = stage.watch(&["--fail-on", "n_plus_one", "--junit", &junit, "--markdown", &page, "--", "true"]);
+    assert_eq!((clean.0, clean.2.contains("clean: no findings")), (0, true), "{}", clean.2);
+    assert!(fs::read_to_string(&junit).unwrap().contains("failures=\"0\""));
+    assert!(fs::read_to_string(&page).unwrap().contains("No findings."));
+
+    let command = stage.command();
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let gate = |options: &[&str]| stage.watch(&[options, &["--"], &command].concat());
+    let (code, _, said) = gate(&["--fail-on", "n_plus_one,insert_loop", "--junit", &junit, "--markdown", &page]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("over the budget: 1 finding in ") && said.contains("events.id → "), "{said}");
+    let report = fs::read_to_string(&junit).unwrap();
+    well_formed(&report);
+    assert!(report.contains("failures=\"1\"") && report.contains("classname=\"pgweir.n_plus_one\""), "{report}");
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.contains("| `n_plus_one` |") && page.contains("```sql\nselect line from logs"), "{page}");
+
+    for (options, expected) in [
+        (&["--fail-on", "any", "--max", "1"][..], 0),
+        (&["--fail-on", "any", "--max-requests", "9"], 0),
+        (&["--fail-on", "any", "--max-requests", "0"], 1),
+        (&["--fail-on", "insert_loop"], 0),
+        (&["--fail-on", "any", "--application", "another"], 0),
+    ] {
+        let (code, _, said) = gate(options);
+        assert_eq!(code, expected, "{options:?}: {said}");
+    }
+    let failing = stage.watch(&["--fail-on", "any", "--", "sh", "-c", "exit 7"]);
+    assert_eq!(failing.0, 7, "{}", failing.2);
+    let known = &stage.findings("?state=open")[0];
+    let path = format!("/api/v1/findings/{}/acknowledge", known["id"].as_str().unwrap());
+    for finding in stage.findings("") {
+        let path = path.replace(known["id"].as_str().unwrap(), finding["id"].as_str().unwrap());
+        assert_eq!(http::change(stage.proxy.admin(), "POST", &path, "{\"by\": \"anna\"}").status, 200);
+    }
+    let (code, _, said) = gate(&["--fail-on", "any"]);
+    assert_eq!(code, 0, "what is acknowledged does not count: {said}");
+}
+
+/// Elements are closed in the order in which they were opened, attributes are quoted, and no bare markup is left.
+fn well_formed(xml: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = xml.strip_prefix("<?xml version=\"1.0\" encoding=\"UTF-8\"?>").unwrap();
+    while let Some((text, behind)) = rest.split_once('<') {
+        assert!(!text.contains('>'), "{text}");
+        let (tag, behind) = behind.split_once('>').unwrap();
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "{xml}");
+        } else {
+            assert!(tag.matches('"').count() % 2 == 0 && !tag.contains('\''), "{tag}");
+            if !tag.ends_with('/') {
+                open.push(name);
+            }
+        }
+        rest = behind;
+    }
+    assert!(open.is_empty() && rest.trim().is_empty(), "{open:?} {rest}");
+}
+
+#[test]
+fn a_gate_that_cannot_watch_says_so() {
+    let nobody = pgweir(&["watch", "--admin", "127.0.0.1:1", "--fail-on", "any", "--", "true"]).output().unwrap();
+    let said = String::from_utf8(nobody.stderr).unwrap();
+    assert_eq!((nobody.status.code(), said.contains("does not answer at 127.0.0.1:1")), (Some(2), true), "{said}");
+    let stage = Stage::new("[observe]\nn_plus_one = false\n");
+    let (code, _, said) = stage.watch(&["--fail-on", "any", "--", "true"]);
+    assert_eq!((code, said.contains("observe.n_plus_one")), (2, true), "{said}");
+    let (code, _, said) = stage.watch(&["--fail-on", "any", "--", "/no/such/program"]);
+    assert_eq!(code, 2, "{said}");
+}
+
+#[test]
+fn what_is_muted_is_not_logged_and_mutes_of_the_file_outlive_a_reload() {
+    let stage = Stage::new("[log]\nformat = 'json'\n[[observe.mute]]\napplication = 'known'\n");
+    let admin = stage.proxy.admin();
+    stage.loop_over(20, "known");
+    eventually("it is found", || stage.findings("?state=muted").len() == 1);
+    assert_eq!(stage.findings("")[0]["mute"], "config:1");
+    stage.loop_over(20, "web");
+    let lines = |application: &str| -> Vec<Value> {
+        let log = stage.proxy.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["target"] == "finding" && line["application"] == application).collect()
+    };
+    eventually("the other one is logged", || !lines("web").is_empty());
+    assert!(lines("known").is_empty(), "{}", stage.proxy.log());
+    let line = &lines("web")[0];
+    let shown = &stage.findings("?application=web")[0];
+    for name in [
+        "id",
+        "kind",
+        "severity",
+        "tenant",
+        "database",
+        "user",
+        "count",
+        "connections",
+        "wasted_ms",
+        "evidence",
+        "rewrite",
+    ] {
+        assert_eq!(line[name], shown[name], "{name}");
+    }
+    assert_eq!(line["child_fingerprint"], shown["child"]["fingerprint"]);
+    assert!(!line.to_string().contains("1007"), "no bind value in a line: {line}");
+
+    let fingerprint = shown["child"]["fingerprint"].as_str().unwrap();
+    let body = format!("{{\"fingerprint\": \"{fingerprint}\", \"application\": \"web\", \"for\": \"1h\"}}");
+    assert_eq!(http::change(admin, "POST", "/api/v1/mutes", &body).status, 201);
+    assert_eq!(stage.findings("?state=open").len(), 0);
+    stage.proxy.reload(&stage.config.replace("known", "nobody"));
+    eventually("the file's mute has gone", || stage.findings("?state=open").len() == 1);
+    assert_eq!(stage.findings("?state=muted&application=web").len(), 1, "the other one stays");
+    assert_eq!(http::change(admin, "DELETE", "/api/v1/mutes/1", "").status, 204);
+    assert_eq!(stage.findings("?state=open").len(), 2);
+    let metrics = http::fetch(admin, "/metrics").body;
+    assert!(metrics.contains("pgweir_findings{kind=\"n_plus_one\",tenant=\"default\",state=\"open\"} 2"), "{metrics}");
+    assert!(metrics.contains("pgweir_finding_bursts_total{kind=\"n_plus_one\",tenant=\"default\"} 1"), "{metrics}");
+}

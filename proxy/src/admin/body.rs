@@ -1,0 +1,62 @@
+//! Bodies of requests: small JSON objects, and only where a path takes one.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+
+/// Longest body, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+/// A body must be there within this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether a body is read there. Everywhere else a request with one is refused.
+pub(super) fn is_taken(method: &Method, path: &str) -> bool {
+    let acknowledges = || path.starts_with("/api/v1/findings/") && path.ends_with("/acknowledge");
+    method == Method::POST && (path == "/api/v1/mutes" || acknowledges())
+}
+
+/// What was sent as JSON. Nothing at all is an object without fields.
+#[derive(Debug)]
+pub(super) struct Sent<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let json = is_json(request.headers());
+        let reading = axum::body::to_bytes(request.into_body(), MAX_BODY);
+        let bytes = match tokio::time::timeout(PATIENCE, reading).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(_)) => {
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "a body is whole and at most 16 KiB long"));
+            }
+            Err(_) => {
+                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body was not there within 10 seconds"));
+            }
+        };
+        if bytes.is_empty() {
+            return Self::read(b"{}");
+        }
+        if !json {
+            let detail = "send JSON, with `Content-Type: application/json`";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        Self::read(&bytes)
+    }
+}
+
+impl<T: DeserializeOwned> Sent<T> {
+    fn read(json: &[u8]) -> Result<Self, Problem> {
+        let sent = serde_json::from_slice(json);
+        sent.map(Self).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,184 @@
+//! What becomes of findings between the detector and the operator.
+
+use policy::finding::{Severity, Side};
+
+use super::*;
+
+const EARLY: Timestamp = Timestamp(0);
+
+/// A finding to store.
+pub(crate) fn finding(id: &str, tenant: &str, last_seen: u64) -> Finding {
+    let side = |text: &str, column: &str, parameter| Side {
+        fingerprint: format!("{:016x}", text.len()),
+        text: text.into(),
+        column: Some(column.into()),
+        parameter,
+    };
+    Finding {
+        id: id.into(),
+        kind: Kind::NPlusOne,
+        severity: Severity::High,
+        tenant: tenant.into(),
+        database: "app".into(),
+        user: "app".into(),
+        application: "web".into(),
+        client: "10.0.0.7".into(),
+        route: None,
+        traced: false,
+        parent: Some(side("select id from events", "events.id", None)),
+        child: side("select body from logs where event_id = $1", "logs.event_id", Some(1)),
+        evidence: Some("events.id → logs.event_id = $1".into()),
+        count: 97,
+        parent_executions: 1,
+        connections: 20,
+        wasted_ms: 41.2,
+        occurrences: 3,
+        statements: 291,
+        per_minute: 1,
+        first_seen: Timestamp(1),
+        last_seen: Timestamp(last_seen),
+        rewrite: None,
+        detail: None,
+    }
+}
+
+fn all() -> Wanted {
+    Wanted { limit: usize::MAX, ..Wanted::default() }
+}
+
+fn since(sequence: u64, limit: usize) -> Wanted {
+    Wanted { since: Some(sequence), limit, ..Wanted::default() }
+}
+
+fn ids(listing: &Listing) -> Vec<&str> {
+    listing.findings.iter().map(|kept| kept.finding.id.as_str()).collect()
+}
+
+fn of_tenant(tenant: &str) -> Mute {
+    Mute { tenant: Some(tenant.into()), ..Mute::default() }
+}
+
+fn states(store: &FindingsStore, now: Timestamp) -> Vec<State> {
+    store.list(&all(), now).findings.iter().map(|kept| kept.state).collect()
+}
+
+#[test]
+fn the_one_unseen_for_longest_makes_room_but_not_before_one_that_was_acknowledged() {
+    let store = FindingsStore::new(2);
+    for (id, seen) in [("a", 5), ("b", 1), ("c", 9)] {
+        store.take(&finding(id, "acme", seen), EARLY);
+    }
+    assert_eq!((ids(&store.list(&all(), EARLY)), store.dropped()), (vec!["c", "a"], 1));
+    store.acknowledge("a", "anna".into(), None, EARLY).unwrap();
+    store.take(&finding("d", "acme", 10), EARLY);
+    assert_eq!(ids(&store.list(&all(), EARLY)), ["d", "a"]);
+}
+
+#[test]
+fn a_follower_is_told_each_change_once_in_order_and_in_pages() {
+    let store = FindingsStore::new(10);
+    for id in ["a", "b", "c"] {
+        store.take(&finding(id, "acme", 1), EARLY);
+    }
+    let page = store.list(&since(0, 2), EARLY);
+    assert_eq!((ids(&page), page.total, page.sequence), (vec!["a", "b"], 3, 2));
+    let page = store.list(&since(page.sequence, 2), EARLY);
+    assert_eq!((ids(&page), page.sequence), (vec!["c"], 3));
+    assert!(store.list(&since(3, 2), EARLY).findings.is_empty());
+    let more = Finding { occurrences: 4, statements: 300, ..finding("a", "acme", 2) };
+    store.take(&more, EARLY);
+    store.take(&more, EARLY);
+    let page = store.list(&since(3, 2), EARLY);
+    assert_eq!((ids(&page), page.sequence), (vec!["a"], 4), "what is no news makes none");
+    store.acknowledge("b", "anna".into(), None, EARLY).unwrap();
+    assert_eq!(ids(&store.list(&since(4, 2), EARLY)), ["b"]);
+}
+
+#[test]
+fn counters_go_on_where_the_detector_begins_anew() {
+    let store = FindingsStore::new(10);
+    store.take(&finding("a", "acme", 1), EARLY);
+    let again = Finding { occurrences: 1, statements: 5, count: 5, ..finding("a", "acme", 2) };
+    store.take(&again, EARLY);
+    let kept = store.find("a").unwrap().finding;
+    assert_eq!((kept.occurrences, kept.statements, kept.count), (4, 296, 97));
+    assert_eq!(store.totals(), [(Kind::NPlusOne, "acme".to_owned(), Total { bursts: 4, statements: 296 })]);
+}
+
+#[test]
+fn what_is_muted_is_neither_open_nor_counted_until_the_mute_ends() {
+    let store = FindingsStore::new(10);
+    store.take(&finding("a", "acme", 2), EARLY);
+    store.take(&finding("b", "beta", 1), EARLY);
+    let sequence = store.list(&all(), EARLY).sequence;
+    let mute = Mute { until_us: Some(1_000), ..of_tenant("acme") };
+    let kept = store.mute(mute, EARLY).unwrap();
+    assert_eq!(states(&store, EARLY), [State::Muted, State::Open]);
+    assert_eq!(store.find("a").unwrap().mute, Some(kept.id));
+    assert_eq!(ids(&store.list(&since(sequence, 9), EARLY)), ["a"], "a follower hears of it");
+    store.take(&Finding { occurrences: 9, ..finding("a", "acme", 3) }, EARLY);
+    let bursts =
+        |tenant: &str| store.totals().into_iter().find(|(_, name, _)| name == tenant).map(|(_, _, total)| total.bursts);
+    assert_eq!((bursts("acme"), bursts("beta")), (Some(3), Some(3)));
+    let counts = |state| store.counts().into_iter().filter(|row| row.2 == state).map(|row| row.3).sum::<u64>();
+    assert_eq!((counts(State::Muted), counts(State::Open)), (1, 1));
+    assert_eq!(states(&store, Timestamp(1_000)), [State::Open, State::Open]);
+    assert!(store.mutes(Timestamp(1_000)).is_empty());
+    store.take(&Finding { occurrences: 10, ..finding("a", "acme", 4) }, Timestamp(1_000));
+    assert_eq!(bursts("acme"), Some(4), "what was muted stays uncounted");
+}
+
+#[test]
+fn mutes_of_the_configuration_come_and_go_with_it() {
+    let store = FindingsStore::new(10);
+    store.configure(&[of_tenant("beta"), of_tenant("acme")], EARLY);
+    store.take(&finding("a", "acme", 1), EARLY);
+    assert_eq!(store.find("a").unwrap().mute.as_deref(), Some("config:2"));
+    assert_eq!(store.unmute("config:2", EARLY), Err(MuteRefusal::Configured));
+    let own = store.mute(of_tenant("acme"), EARLY).unwrap();
+    assert_eq!((own.id.as_str(), own.origin), ("1", "api"));
+    store.configure(&[], EARLY);
+    assert_eq!(store.find("a").unwrap().mute.as_deref(), Some("1"), "another mute holds too");
+    assert_eq!(store.unmute("1", EARLY), Ok(()));
+    assert_eq!(states(&store, EARLY), [State::Open]);
+    assert_eq!(store.unmute("1", EARLY), Err(MuteRefusal::Unknown));
+}
+
+#[test]
+fn the_number_of_mutes_has_an_end() {
+    let store = FindingsStore::new(10);
+    for _ in 0..256 {
+        store.mute(of_tenant("acme"), EARLY).unwrap();
+    }
+    assert_eq!(store.mute(of_tenant("acme"), EARLY), Err(MuteRefusal::TooMany));
+    store.unmute("7", EARLY).unwrap();
+    assert_eq!(store.mute(of_tenant("acme"), EARLY).unwrap().id, "257", "an id is not given twice");
+}
+
+#[test]
+fn findings_are_picked_by_all_that_is_asked_for() {
+    let store = FindingsStore::new(10);
+    store.take(&finding("a", "acme", 1), EARLY);
+    store.take(&Finding { application: "worker".into(), kind: Kind::InsertLoop, ..finding("b", "beta", 1) }, EARLY);
+    let pick = |wanted: Wanted| store.list(&Wanted { limit: 9, ..wanted }, EARLY).total;
+    let child = finding("a", "acme", 1).child.fingerprint;
+    assert_eq!(pick(Wanted { tenant: Some("acme".into()), ..Wanted::default() }), 1);
+    assert_eq!(pick(Wanted { kind: Some("insert_loop".into()), ..Wanted::default() }), 1);
+    assert_eq!(pick(Wanted { application: Some("worker".into()), ..Wanted::default() }), 1);
+    assert_eq!(pick(Wanted { fingerprint: Some(child), ..Wanted::default() }), 2);
+    assert_eq!(pick(Wanted { fingerprint: Some("0".repeat(16)), ..Wanted::default() }), 0);
+    assert_eq!(pick(Wanted { state: Some(State::Open), ..Wanted::default() }), 2);
+    assert_eq!(pick(Wanted { state: Some(State::Muted), ..Wanted::default() }), 0);
+}
+
+#[test]
+fn tenants_beyond_the_bound_are_counted_together() {
+    let store = FindingsStore::new(1);
+    for number in 0..MAX_TOTALS + 5 {
+        store.take(&Finding { occurrences: 1, ..finding("a", &format!("t{number}"), 1) }, EARLY);
+        store.take(&Finding { occurrences: 1, ..finding("b", "t0", 1) }, EARLY);
+    }
+    let totals = store.totals();
+    assert_eq!(totals.len(), MAX_TOTALS + 1);
+    assert_eq!(totals.iter().find(|row| row.1 == OTHERS).unwrap().2.bursts, 5);
+}

@@ -1,0 +1,206 @@
+//! Whether what appeared while it was watched is too much.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use policy::finding::{Kept, Kind, State, export};
+
+use super::follow::{Follower, Fresh, Lost, Unseen};
+use super::show;
+
+/// What is too much.
+#[derive(Debug)]
+pub(super) struct Budget<'a> {
+    /// Kinds that count; `None` among them: all do.
+    pub(super) kinds: &'a [Option<Kind>],
+    /// Findings that are not too many.
+    pub(super) max: Option<u64>,
+    /// Bursts that are not too many.
+    pub(super) max_requests: Option<u64>,
+}
+
+impl Budget<'_> {
+    fn counts(&self, kept: &Kept) -> bool {
+        kept.state == State::Open && self.kinds.iter().any(|kind| kind.is_none_or(|kind| kind == kept.finding.kind))
+    }
+
+    fn is_exceeded(&self, findings: u64, bursts: u64) -> bool {
+        let max = self.max.unwrap_or(if self.max_requests.is_some() { u64::MAX } else { 0 });
+        findings > max || self.max_requests.is_some_and(|max| bursts > max)
+    }
+}
+
+/// An open gate: it knows what was there when it opened.
+#[derive(Debug)]
+pub(super) struct Gate {
+    before: BTreeMap<String, (u64, u64)>,
+    unseen: Unseen,
+}
+
+/// What came through.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    /// All that appeared, with counters of this time alone.
+    findings: Vec<Kept>,
+    failing: Vec<String>,
+    bursts: u64,
+    over: bool,
+    unseen: Unseen,
+}
+
+impl Gate {
+    /// Has everything that was there before judged and noted.
+    pub(super) fn open(follower: &mut Follower) -> Result<Self, Lost> {
+        follower.is_on()?;
+        follower.fence()?;
+        follower.begin()?;
+        Ok(Self { before: follower.counters(), unseen: follower.unseen })
+    }
+
+    /// Has everything that came since judged, hands out what is new, and says whether it is too much.
+    pub(super) fn close(
+        self,
+        follower: &mut Follower,
+        budget: &Budget<'_>,
+        show: impl FnOnce(&[Fresh]),
+    ) -> Result<Judgement, Lost> {
+        follower.fence()?;
+        let news = follower.news()?;
+        if news.restarted {
+            return Err(Lost::Anew);
+        }
+        show(&news.findings);
+        let unseen = Unseen {
+            skipped: follower.unseen.skipped.saturating_sub(self.unseen.skipped),
+            dropped: follower.unseen.dropped.saturating_sub(self.unseen.dropped),
+        };
+        Ok(Judgement::new(self.since(follower.all()?), budget, unseen))
+    }
+
+    /// Findings with bursts since then, counted from there.
+    fn since(&self, all: Vec<Kept>) -> Vec<Kept> {
+        let since = |mut kept: Kept| {
+            let (bursts, statements) = self.before.get(&kept.finding.id).copied().unwrap_or_default();
+            kept.finding.occurrences = kept.finding.occurrences.saturating_sub(bursts);
+            kept.finding.statements = kept.finding.statements.saturating_sub(statements);
+            (kept.finding.occurrences > 0).then_some(kept)
+        };
+        all.into_iter().filter_map(since).collect()
+    }
+}
+
+impl Judgement {
+    fn new(findings: Vec<Kept>, budget: &Budget<'_>, unseen: Unseen) -> Self {
+        let counting = || findings.iter().filter(|kept| budget.counts(kept));
+        let bursts = counting().map(|kept| kept.finding.occurrences).sum();
+        let failing: Vec<_> = counting().map(|kept| kept.finding.id.clone()).collect();
+        let over = budget.is_exceeded(failing.len() as u64, bursts);
+        Self { findings, failing, bursts, over, unseen }
+    }
+
+    /// Whether it is too much.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Writes the reports that are wanted.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(super) fn write(&self, junit: Option<&Path>, markdown: Option<&Path>) -> Result<(), String> {
+        let fails = |kept: &Kept| self.over && self.failing.contains(&kept.finding.id);
+        let reports = [
+            junit.map(|file| (file, export::junit(&self.findings, fails))),
+            markdown.map(|file| (file, export::markdown(&self.to_string(), &self.findings))),
+        ];
+        for (file, text) in reports.into_iter().flatten() {
+            std::fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match (self.failing.is_empty(), self.over) {
+            (true, _) => "clean",
+            (false, false) => "within the budget",
+            (false, true) => "over the budget",
+        };
+        let findings = show::findings(self.failing.len() as u64);
+        write!(f, "{verdict}: {findings} in {}", show::bursts(self.bursts))?;
+        let rest = self.findings.len() - self.failing.len();
+        if rest > 0 {
+            write!(f, ", and {rest} that are acknowledged, muted or of another kind")?;
+        }
+        let unseen = self.unseen.skipped + self.unseen.dropped;
+        if unseen > 0 {
+            write!(f, "; {unseen} statements were not looked at: raise observe.events_per_second")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyst::finding;
+
+    fn budget(max: Option<u64>, max_requests: Option<u64>) -> Budget<'static> {
+        Budget { kinds: &[Some(Kind::NPlusOne)], max, max_requests }
+    }
+
+    fn judged(findings: &[Kept], budget: &Budget<'_>) -> (bool, String) {
+        let judgement = Judgement::new(findings.to_vec(), budget, Unseen::default());
+        (judgement.is_over(), judgement.to_string())
+    }
+
+    #[test]
+    fn budgets_count_findings_or_requests() {
+        // Three bursts each.
+        let two = [Kept::new(finding("a", "acme", 1)), Kept::new(finding("b", "acme", 1))];
+        for (max, max_requests, over) in [
+            (None, None, true),
+            (Some(1), None, true),
+            (Some(2), None, false),
+            (None, Some(5), true),
+            (None, Some(6), false),
+            (Some(1), Some(6), true),
+            (Some(2), Some(5), true),
+        ] {
+            assert_eq!(judged(&two, &budget(max, max_requests)).0, over, "{max:?} {max_requests:?}");
+        }
+        assert_eq!(judged(&[], &budget(None, None)), (false, "clean: no findings in no bursts".to_owned()));
+        assert_eq!(judged(&two, &budget(None, None)).1, "over the budget: 2 findings in 6 bursts");
+    }
+
+    #[test]
+    fn what_is_known_or_of_another_kind_does_not_count() {
+        let mut findings = State::ALL.map(|state| Kept { state, ..Kept::new(finding("a", "acme", 1)) });
+        let (over, words) = judged(&findings, &budget(Some(1), None));
+        assert!(!over && words.contains("1 finding in 3 bursts, and 2 that are acknowledged"), "{words}");
+        findings[0].finding.kind = Kind::InsertLoop;
+        assert!(!judged(&findings, &budget(None, None)).0);
+        assert!(judged(&findings, &Budget { kinds: &[None], ..budget(None, None) }).0, "any");
+    }
+
+    #[test]
+    fn what_was_there_before_is_taken_off() {
+        let before = BTreeMap::from([("a".to_owned(), (3, 291)), ("b".to_owned(), (1, 97))]);
+        let gate = Gate { before, unseen: Unseen::default() };
+        let since = gate.since(["a", "b", "c"].map(|id| Kept::new(finding(id, "acme", 1))).to_vec());
+        let counts: Vec<_> = since
+            .iter()
+            .map(|kept| (kept.finding.id.as_str(), kept.finding.occurrences, kept.finding.statements))
+            .collect();
+        assert_eq!(counts, [("b", 2, 194), ("c", 3, 291)]);
+    }
+
+    #[test]
+    fn statements_that_nobody_looked_at_are_told_of() {
+        let unseen = Unseen { skipped: 5, dropped: 2 };
+        let words = Judgement::new(Vec::new(), &budget(None, None), unseen).to_string();
+        assert!(words.ends_with("7 statements were not looked at: raise observe.events_per_second"), "{words}");
+    }
+}
