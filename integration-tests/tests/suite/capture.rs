@@ -94,7 +94,8 @@ fn a_capture_holds_every_statement_and_shows_the_walk_without_the_values() {
         let borders = |what: &str| lines.iter().filter(|line| line["session"] == what).count();
         assert_eq!((borders("begin"), borders("end")), (1, 1), "of the client that came and went");
         let text = std::fs::read_to_string(folder.path().join(&name)).unwrap();
-        assert!(!text.contains("hush") && !text.contains("10007"), "no value is in the file");
+        // A value is a string in the file; moments and hashes are numbers, which may hold any digits.
+        assert!(!text.contains("hush") && !text.contains("\"10007\""), "no value is in the file");
         let file = folder.path().join(&name);
         let read = pgweir(&["analyze", file.to_str().unwrap(), "--profile", "production"]).output();
         let Output { status, stdout, .. } = read.unwrap();

@@ -99,7 +99,10 @@ fn ask(admin: &Admin, method: &str, path: &str) -> Result<Value, Failure> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     match answer.status {
         200 => Ok(body),
-        _ => Err(format!("pgweir at {address}: {}", body.get("detail").and_then(Value::as_str).unwrap_or("refused")).into()),
+        _ => {
+            Err(format!("pgweir at {address}: {}", body.get("detail").and_then(Value::as_str).unwrap_or("refused"))
+                .into())
+        }
     }
 }
 
