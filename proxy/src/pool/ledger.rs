@@ -82,6 +82,8 @@ pub enum Use {
 pub struct Ledger {
     sizes: Sizes,
     open: usize,
+    /// Of those, idle ones that a worker is about to close because there are too many.
+    leaving: usize,
     dialling: usize,
     waiters: VecDeque<(Ticket, Instant)>,
     /// Logins that wait for the pool's first upstream.
@@ -104,6 +106,7 @@ impl Ledger {
         Self {
             sizes,
             open: 0,
+            leaving: 0,
             dialling: 0,
             waiters: VecDeque::new(),
             visitors: 0,
@@ -161,9 +164,18 @@ impl Ledger {
             || self.open > self.sizes.size + self.sizes.reserve_size
     }
 
-    /// Idle upstreams that are not needed: those beyond the size.
-    pub fn surplus(&self) -> usize {
-        if self.paused || self.vacancies > 0 { self.open } else { self.open.saturating_sub(self.sizes.size) }
+    /// Of `idle` upstreams, how many are not needed because they are beyond the size. They are to be closed, and then
+    /// [`Ledger::left`]: two workers that look at the same time must not both close one for the same surplus.
+    pub fn leave(&mut self, idle: usize) -> usize {
+        let wanted = if self.paused || self.vacancies > 0 { 0 } else { self.sizes.size };
+        let leaving = idle.min(self.open.saturating_sub(self.leaving).saturating_sub(wanted));
+        self.leaving += leaving;
+        leaving
+    }
+
+    /// So many are closed now.
+    pub fn left(&mut self, leaving: usize) {
+        self.leaving = self.leaving.saturating_sub(leaving);
     }
 
     /// Somebody needs the database to itself: what idles is closed, and so is what comes back, unless a client waits.

@@ -79,13 +79,15 @@ pub(super) fn idle_of(worker: &Worker, pool: &Rc<LocalPool>, now: Instant) {
     for upstream in pool.take_out(|upstream| !upstream.is_alive()) {
         worker.close(pool, upstream, CloseReason::ServerClosed);
     }
-    let mut surplus = pool.shared.ledger().surplus();
+    let leaving = pool.shared.ledger().leave(pool.idle());
+    let mut left = leaving;
     let surplus = pool.take_out(|_| {
-        let over = surplus > 0;
-        surplus = surplus.saturating_sub(1);
+        let over = left > 0;
+        left = left.saturating_sub(1);
         over
     });
     for upstream in surplus {
         worker.close(pool, upstream, CloseReason::Retired);
     }
+    pool.shared.ledger().left(leaving);
 }

@@ -87,10 +87,14 @@ fn the_reserve_is_used_when_a_client_has_waited_for_long_and_given_up_when_nobod
     assert!(dial(&mut ledger, now + RESERVE_AFTER));
     assert_eq!((ledger.dialled(), ledger.limit()), (Some(ticket(2)), Limit::Pool(2)));
     queue(&mut ledger, 3, now);
-    assert_eq!((ledger.returned(), ledger.surplus()), (Use::Serve(ticket(3)), 1));
+    assert_eq!(ledger.returned(), Use::Serve(ticket(3)));
     assert_eq!(ledger.returned(), Use::Keep, "the sweeper closes what is left over");
     ledger.resize(Sizes { reserve_size: 0, ..ledger.sizes });
     assert_eq!(ledger.returned(), Use::Close);
+    assert_eq!((ledger.leave(0), ledger.leave(2), ledger.leave(2)), (0, 1, 0), "two workers look at the same time");
+    ledger.closed();
+    ledger.left(1);
+    assert_eq!((ledger.open(), ledger.leave(1)), (1, 0));
 }
 
 #[test]
