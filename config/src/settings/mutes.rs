@@ -39,8 +39,9 @@ impl Builder<'_> {
             note: self.text(&at("note")),
         };
         match mute.check() {
-            Err(("", sentence)) => self.wrong(&["observe", "mute", number], sentence),
-            // A kind that is none has been told of already.
+            // A kind that is none has been told of already, and is not missing.
+            Err(("", sentence)) if !self.is_wrong(&at("kind")) => self.wrong(&["observe", "mute", number], sentence),
+            Err(("", _)) => {}
             Err((key, sentence)) if !self.is_wrong(&at(key)) => self.wrong(&at(key), sentence),
             _ => {}
         }
