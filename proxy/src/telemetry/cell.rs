@@ -149,6 +149,9 @@ impl Wish {
 
 /// Looks that a reader takes at numbers that are being written before it makes do with what it sees.
 const LOOKS: u32 = 200;
+/// Of those, so many one behind the other; it sleeps in front of each further one. A tenth of a second in all.
+const LOOKS_AT_ONCE: u32 = 32;
+const PAUSE: std::time::Duration = std::time::Duration::from_micros(500);
 
 /// Makes several numbers readable as of one moment. The writer counts it up before and after it writes them, and never
 /// waits; a reader looks again when it has seen an odd count, or two different ones.
@@ -179,8 +182,11 @@ impl Sequence {
                     return seen;
                 }
             }
-            if look % 8 == 7 {
-                std::thread::yield_now();
+            // A writer that the kernel has set aside in the middle comes back when others have had their time, milliseconds
+            // later: giving the processor up at once is not enough then.
+            match look {
+                0..LOOKS_AT_ONCE => std::thread::yield_now(),
+                _ => std::thread::sleep(PAUSE),
             }
         }
         read()
