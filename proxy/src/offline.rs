@@ -12,7 +12,7 @@
 //! number and type OID. Only `t0`, `t1` and `sql` are required. Events may stand in any order. `{"hex": …, "type": …}` and
 //! `{"text": …, "type": …}` say a value's type too.
 //!
-//! What `pgweir capture` has written is read as well ([`captured`]): there an event is a line, and the whole stream a world.
+//! What `pgweir capture` has written is read as well (`captured`): there an event is a line, and the whole stream a world.
 
 mod captured;
 
