@@ -1,5 +1,7 @@
 //! The process's own log.
 
+#[cfg(test)]
+pub(crate) mod testing;
 mod writer;
 
 use std::sync::Arc;

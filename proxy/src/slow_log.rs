@@ -94,12 +94,10 @@ impl SlowLog {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
     use policy::statement::Class;
 
     use super::*;
+    use crate::log::testing::json_line;
     use crate::telemetry::Sqlstate;
     use crate::telemetry::testing::unknown_facts;
 
@@ -123,24 +121,8 @@ mod tests {
         assert_eq!(log.rows.len(), 1);
     }
 
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn a_line_is_json_and_tells_who_what_and_how_long() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
         let scope = Scope {
             database: "app".into(),
             user: "u".into(),
@@ -159,10 +141,7 @@ mod tests {
             sqlstate: Some(Sqlstate::new(b"57014")),
             ..EventHeader::default()
         };
-        tracing::subscriber::with_default(subscriber, || {
-            SlowLog::new(1).take(&event, &statement, Some(&scope), Some(11));
-        });
-        let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
+        let line = json_line(|| SlowLog::new(1).take(&event, &statement, Some(&scope), Some(11)));
         assert_eq!((&line["target"], &line["level"]), (&"slow".into(), &"WARN".into()));
         let fields = &line["fields"];
         for (name, value) in [

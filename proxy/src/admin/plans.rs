@@ -3,42 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use policy::observe::plans::{Row, Seen};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::AdminContext;
+use super::api::{Asked, ListQuery};
 use super::problem::Problem;
 
-/// Statements unless the request says otherwise, and at most.
-const LIMITS: (usize, usize) = (50, 1_000);
-
-/// What may be asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Asked {
-    tenant: Option<String>,
-    limit: Option<usize>,
-}
-
-type Rejected = axum::extract::rejection::QueryRejection;
-
 /// Statements whose plans are kept, the last captured first; each plan in one line.
-pub(super) async fn plans(
-    State(context): State<Arc<AdminContext>>,
-    asked: Result<Query<Asked>, Rejected>,
-) -> Result<Json<Value>, Problem> {
-    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let Query(asked) = asked.map_err(|rejection| bad(rejection.body_text()))?;
-    let limit = asked.limit.unwrap_or(LIMITS.0);
-    if limit == 0 || limit > LIMITS.1 {
-        return Err(bad(format!("`limit` must be between 1 and {}, not {limit}", LIMITS.1)));
-    }
+pub(super) async fn plans(State(context): State<Arc<AdminContext>>, asked: Asked) -> Result<Json<Value>, Problem> {
+    let (query, limit) = ListQuery::checked(asked, &["tenant"])?;
     super::server::aside(move || {
-        let wanted = |row: &Row| asked.tenant.as_deref().is_none_or(|tenant| *tenant == *row.key.tenant);
-        let mut rows = context.telemetry.plans.rows(wanted);
+        let mut rows = context.telemetry.plans.rows(|row: &Row| query.wants_tenant(&row.key.tenant));
         let total = rows.len();
         rows.truncate(limit);
         Json(json!({"total": total, "plans": rows.iter().map(|row| shown(row, false)).collect::<Vec<_>>()}))
@@ -51,10 +29,7 @@ pub(super) async fn plans_of(
     State(context): State<Arc<AdminContext>>,
     Path(fingerprint): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let digits = fingerprint.len() == 16 && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let strict = u64::from_str_radix(&fingerprint, 16).ok().filter(|_| digits);
-    let strict =
-        strict.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a fingerprint has 16 hexadecimal digits"))?;
+    let strict = super::queries::fingerprint(&fingerprint)?;
     let rows = context.telemetry.plans.rows(|row| row.key.strict == strict);
     if rows.is_empty() {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no plan of this statement is kept"));

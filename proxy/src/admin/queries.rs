@@ -108,9 +108,8 @@ pub(super) async fn reset(
 
 /// The number that 16 hexadecimal digits stand for.
 pub(super) fn fingerprint(text: &str) -> Result<u64, Problem> {
-    let digits = text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let number = if digits { u64::from_str_radix(text, 16).ok() } else { None };
-    number.ok_or_else(|| bad("a fingerprint is 16 hexadecimal digits, as `/api/v1/queries` shows it".to_owned()))
+    let number = config::Mute::parse_fingerprint(text);
+    number.map_err(|_| bad("a fingerprint is 16 hexadecimal digits, as `/api/v1/queries` shows it".to_owned()))
 }
 
 fn bad(detail: String) -> Problem {

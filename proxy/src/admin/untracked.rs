@@ -3,39 +3,19 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use serde::Deserialize;
+use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::AdminContext;
+use super::api::{Asked, ListQuery};
 use super::problem::Problem;
 use crate::telemetry::clock::rfc3339_us;
 
-/// Rows unless the request says otherwise, and at most.
-const LIMITS: (usize, usize) = (50, 1_000);
-
-/// What may be asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Asked {
-    tenant: Option<String>,
-    limit: Option<usize>,
-}
-
 /// The latest first.
-pub(super) async fn untracked(
-    State(context): State<Arc<AdminContext>>,
-    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Value>, Problem> {
-    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let Query(asked) = asked.map_err(|rejection| bad(rejection.body_text()))?;
-    let limit = asked.limit.unwrap_or(LIMITS.0);
-    if limit == 0 || limit > LIMITS.1 {
-        return Err(bad(format!("`limit` must be between 1 and {}, not {limit}", LIMITS.1)));
-    }
+pub(super) async fn untracked(State(context): State<Arc<AdminContext>>, asked: Asked) -> Result<Json<Value>, Problem> {
+    let (query, limit) = ListQuery::checked(asked, &["tenant"])?;
     let mut rows = context.telemetry.untracked.rows();
-    rows.retain(|(row, _)| asked.tenant.as_deref().is_none_or(|tenant| *tenant == *row.tenant));
+    rows.retain(|(row, _)| query.wants_tenant(&row.tenant));
     let total = rows.len();
     rows.truncate(limit);
     let shown: Vec<_> = rows

@@ -39,36 +39,17 @@ pub(super) fn write(kept: &Kept) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::analyst::finding;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::log::testing::json_line;
 
     #[test]
     fn a_line_holds_all_of_a_finding() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
         let mut kept = Kept::new(finding("5d1c0f6a92e7b384", "acme", 9));
         kept.finding.rewrite = Some("select …".into());
-        tracing::subscriber::with_default(subscriber, || write(&kept));
-        let line: Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
+        let line = json_line(|| write(&kept));
         assert_eq!((&line["target"], &line["level"]), (&"finding".into(), &"INFO".into()));
         let fields = &line["fields"];
         let shown = serde_json::to_value(&kept).unwrap();
