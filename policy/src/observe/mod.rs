@@ -40,5 +40,5 @@ pub use event::{
     RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId, rows,
 };
 pub use notices::{Notice, Notices, What};
-pub use text::{CUT, positions};
+pub use text::{CUT, Positions};
 pub use value::{Canonical, HashKey, Value};

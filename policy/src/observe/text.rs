@@ -366,12 +366,40 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The parameters of a normalised text that say how far into a result and how much of it, `$1` as 0 and constants behind
-/// the last `$n`: behind LIMIT and OFFSET.
-pub fn positions(text: &str) -> Vec<usize> {
-    let text = Text::new(text);
-    let says = |placeholder: &&Placeholder| matches!(placeholder.context, Context::Limit | Context::Offset);
-    text.placeholders.iter().filter(says).map(|placeholder| placeholder.index).collect()
+/// Which values of a statement say how far into a result and how much of it: those behind LIMIT and OFFSET.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// `$1` as 0, and constants behind the last `$n`.
+    places: Box<[usize]>,
+    parameters: usize,
+    /// How many constants the text shows; `None`: it shows fewer than there are.
+    constants: Option<usize>,
+}
+
+impl Positions {
+    /// Of a normalised text.
+    pub fn of(text: &str) -> Self {
+        let text = Text::new(text);
+        let says = |placeholder: &&Placeholder| matches!(placeholder.context, Context::Limit | Context::Offset);
+        let constants = text.tokens.iter().filter(|token| matches!(token.kind, TokenKind::Constant(_))).count();
+        Self {
+            places: text.placeholders.iter().filter(says).map(|placeholder| placeholder.index).collect(),
+            parameters: text.parameters,
+            // A list that is shown as one; the end of a text that is not shown.
+            constants: Some(constants).filter(|_| !text.text.contains("...") && !text.text.ends_with(CUT)),
+        }
+    }
+
+    /// Whether the value at `place` of an execution with so many bound parameters, and so many constants behind them, is
+    /// one of these. Where the text does not show as many constants as there are it cannot be told which is which: an
+    /// operator of jsonb is a `?` too, and a query that is not prepared may hold a `$n` without a value.
+    pub fn hold(&self, place: usize, parameters: usize, constants: usize) -> bool {
+        let told = match place < parameters {
+            true => place < self.parameters,
+            false => self.parameters == parameters && self.constants == Some(constants),
+        };
+        told && self.places.contains(&place)
+    }
 }
 
 /// Whether a normalised text has several rows of VALUES, and whether it unnests arrays. Takes time in proportion to the

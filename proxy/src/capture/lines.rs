@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use policy::observe::{self, Class, Column, ShapeFacts, Value};
+use policy::observe::{self, Canonical, Class, Column, Positions, ShapeFacts, Value};
 
 use super::values::{Hashed, Hasher};
 use crate::telemetry::{EventFlags, EventHeader, Scope};
@@ -126,8 +126,8 @@ pub(crate) struct Known<'a> {
     /// The statement's normalised text.
     pub(crate) sql: &'a str,
     pub(crate) route: Option<&'a str>,
-    /// Its parameters behind LIMIT and OFFSET ([`observe::positions`]).
-    pub(crate) positions: &'a [usize],
+    /// Its values behind LIMIT and OFFSET.
+    pub(crate) positions: &'a Positions,
 }
 
 /// One finished statement.
@@ -140,9 +140,10 @@ pub(crate) fn event(
 ) {
     let Known { scope, sql, route, positions } = known;
     // How far into a result says nothing of what is in it, and pages are told by their order.
-    let writing_of = |place: usize| match writing {
-        Writing::Hash(_) if positions.contains(&place) => &Writing::Keep,
-        writing => writing,
+    let (parameters, constants) = (event.parameters.len(), event.literals.len());
+    let writing_of = |place: usize, value: Value<'_>| match (writing, value.canonical()) {
+        (Writing::Hash(_), Canonical::Integer(_)) if positions.hold(place, parameters, constants) => &Writing::Keep,
+        _ => writing,
     };
     let flag = |flag| header.flags.contains(flag);
     let mut line = Line::new(out);
@@ -162,11 +163,11 @@ pub(crate) fn event(
         if !event.parameters.is_empty() {
             line.flag("cut", flag(EventFlags::PARAMETERS_CUT));
             let parameters = event.parameters.iter().enumerate();
-            line.list("params", parameters, |out, (place, value)| parameter(out, *value, writing_of(place)));
+            line.list("params", parameters, |out, (place, value)| parameter(out, *value, writing_of(place, *value)));
         }
         if !event.literals.is_empty() {
             let literals = (event.parameters.len()..).zip(event.literals);
-            line.list("literals", literals, |out, (place, value)| parameter(out, *value, writing_of(place)));
+            line.list("literals", literals, |out, (place, value)| parameter(out, *value, writing_of(place, *value)));
         }
     }
     line.number("nrows", event.row_count);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use policy::observe;
+use policy::observe::{self, Positions};
 use rustc_hash::FxBuildHasher;
 
 use super::file::Chunks;
@@ -29,8 +29,8 @@ pub(crate) struct Sink {
     ends_us: u64,
     max_bytes: u64,
     counts: Counts,
-    /// Statements that the file has described, with their parameters behind LIMIT and OFFSET.
-    described: HashMap<u32, Box<[usize]>, FxBuildHasher>,
+    /// Statements that the file has described, with their values behind LIMIT and OFFSET.
+    described: HashMap<u32, Positions, FxBuildHasher>,
     full: bool,
     line: Vec<u8>,
 }
@@ -94,10 +94,11 @@ impl Sink {
         } else {
             lines::statement(&mut self.line, facts, sql);
             let pages = facts.has_limit || facts.has_offset;
-            Some(if pages { observe::positions(sql).into_boxed_slice() } else { Box::default() })
+            Some(if pages { Positions::of(sql) } else { Positions::default() })
         };
         let positions = new.as_ref().or_else(|| self.described.get(&header.statement));
-        let positions = positions.map(|positions| &**positions).unwrap_or_default();
+        let none = Positions::default();
+        let positions = positions.unwrap_or(&none);
         lines::event(&mut self.line, header, event, Known { scope, sql, route, positions }, &self.writing);
         if self.put() {
             self.counts.events += 1;

@@ -48,10 +48,18 @@ pub(super) fn run(capture: &Capture) -> Result<(), Failure> {
         ask(&admin, "DELETE", "/api/v1/capture")?
     } else {
         let mut status = ask(&admin, "POST", &path(capture)?)?;
+        let begun = status.get("file").cloned();
         while status.get("state").and_then(Value::as_str).is_some_and(|state| state != "ended") {
             std::thread::sleep(PAUSE);
             let mut answer = ask(&admin, "GET", "/api/v1/capture")?;
             status = answer.get_mut("capture").map(Value::take).unwrap_or_default();
+            if status.get("file") != begun.as_ref() {
+                let file = begun.as_ref().and_then(Value::as_str).unwrap_or_default();
+                return Err(format!(
+                    "{file}: pgweir no longer knows of it; was it started anew? The file may lack its end"
+                )
+                .into());
+            }
         }
         status
     };

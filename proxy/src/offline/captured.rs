@@ -145,7 +145,7 @@ fn id(line: &Json, key: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use policy::fingerprint::{Analyser, Compat};
-    use policy::observe::{Event, Value};
+    use policy::observe::{Event, Positions, Value};
 
     use super::super::Datum;
     use super::*;
@@ -195,7 +195,7 @@ mod tests {
                 error: event.error,
             };
             lines::statement(&mut out, &event.facts, text);
-            let positions = policy::observe::positions(text);
+            let positions = Positions::of(text);
             let known = Known { scope: &scope, sql: text, route, positions: &positions };
             lines::event(&mut out, &header, &seen, known, writing);
         }

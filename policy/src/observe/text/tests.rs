@@ -67,3 +67,22 @@ fn any_bytes_are_taken_apart_without_panic() {
         let _parsed = Text::new(text);
     }
 }
+
+#[test]
+fn values_behind_limit_are_told_only_where_it_is_sure_which_they_are() {
+    let page = Positions::of("select a from t where b = $1 and c = ? limit ? offset $2");
+    // $1, $2, and behind them two constants.
+    assert_eq!([0, 1, 2, 3].map(|place| page.hold(place, 2, 2)), [false, true, false, true]);
+    let any = |text: &str, parameters, constants| {
+        let positions = Positions::of(text);
+        (0..8).any(|place| positions.hold(place, parameters, constants))
+    };
+    assert!(any("select a from t where b = ? limit ?", 0, 2));
+    assert!(!any("select a from t where b in (...) limit ?", 0, 4), "a list is shown as one");
+    assert!(
+        !any("select a from t where (select 1 from u where d ? ? limit ?) = b and c = ?", 0, 3),
+        "jsonb has a ? too"
+    );
+    assert!(!any("select a from t where b = ? and c = $3 limit ?", 0, 2), "$3 has no value");
+    assert!(!any("select a from t where b = ? limit ?…", 0, 2), "the end is not shown");
+}
