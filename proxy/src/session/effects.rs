@@ -147,7 +147,7 @@ impl Session {
             upstream.settings.forget(ROLE, interner);
         }
         self.proven = true;
-        self.override_local(name, Some(value));
+        self.override_local(upstream, name, Some(value));
     }
 
     fn apply_reset(&mut self, upstream: &mut Upstream, name: &str) {
@@ -161,7 +161,7 @@ impl Session {
             self.settings.forget(ROLE, interner);
             upstream.settings.forget(ROLE, interner);
         }
-        self.override_local(name, default);
+        self.override_local(upstream, name, default);
     }
 
     fn apply_reset_local(&mut self, upstream: &mut Upstream, name: &str) {
@@ -190,6 +190,7 @@ impl Session {
             upstream.tainted = true;
         }
         self.locals = None;
+        upstream.work.locals.overridden();
         if discard {
             self.forget_statements(upstream);
             self.unpin(upstream);
@@ -239,7 +240,10 @@ impl Session {
                 if let Some(locals) = &mut self.locals {
                     locals.rollback_to(name);
                 }
-                upstream.work.locals.with_known(|locals| locals.rollback_to(name));
+                upstream.work.locals.with_known(|locals| {
+                    locals.rollback_to(name);
+                    true
+                });
                 upstream.work.may_be_free = true;
             }
             Act::Release(name) => {
@@ -248,7 +252,10 @@ impl Session {
                 if let Some(locals) = &mut self.locals {
                     locals.release(name);
                 }
-                upstream.work.locals.with_known(|locals| locals.release(name));
+                upstream.work.locals.with_known(|locals| {
+                    locals.release(name);
+                    true
+                });
             }
             _ => {}
         }
@@ -263,7 +270,8 @@ impl Session {
     }
 
     /// A setting of the session wins over one that was made for the transaction before it.
-    fn override_local(&mut self, name: &str, value: Option<&Value>) {
+    fn override_local(&mut self, upstream: &mut Upstream, name: &str, value: Option<&Value>) {
+        upstream.work.locals.overridden();
         if let Some(locals) = self.locals.as_mut().filter(|locals| locals.has(name)) {
             locals.set(name, value.cloned());
         }
@@ -398,7 +406,7 @@ impl Session {
 const ESCAPES: &str = "standard_conforming_strings";
 
 const SEARCH_PATH: &str = "search_path";
-const IDENTITY: &str = "session_authorization";
+pub(super) const IDENTITY: &str = "session_authorization";
 const ROLE: &str = "role";
 
 /// Whether a search path may lead to the session's temporary schema.

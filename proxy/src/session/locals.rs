@@ -15,8 +15,9 @@ pub(super) struct Locals {
 const MAX: usize = 1024;
 
 impl Locals {
-    /// A setting was made for the transaction, or for the session over one of the transaction.
-    pub(super) fn set(&mut self, name: &str, value: Option<Value>) {
+    /// A setting was made for the transaction, or for the session over one of the transaction. `false`: there are too many
+    /// to keep it.
+    pub(super) fn set(&mut self, name: &str, value: Option<Value>) -> bool {
         let marked = self.marks.last().map_or(0, |(_, values)| *values);
         let since = self.values.get_mut(marked..).unwrap_or_default();
         if let Some((_, known)) = since.iter_mut().rev().find(|(other, _)| **other == *name) {
@@ -24,7 +25,10 @@ impl Locals {
             *known = value;
         } else if self.values.len() < MAX {
             self.values.push((name.into(), value));
+        } else {
+            return false;
         }
+        true
     }
 
     /// Whether this setting has a value of the transaction's own.
@@ -32,11 +36,13 @@ impl Locals {
         self.values.iter().any(|(known, _)| **known == *name)
     }
 
-    /// SAVEPOINT.
-    pub(super) fn savepoint(&mut self, name: &[u8]) {
-        if self.marks.len() < MAX {
+    /// SAVEPOINT. `false`: there are too many to keep it.
+    pub(super) fn savepoint(&mut self, name: &[u8]) -> bool {
+        let room = self.marks.len() < MAX;
+        if room {
             self.marks.push((name.into(), self.values.len()));
         }
+        room
     }
 
     /// ROLLBACK TO. A savepoint that is not known is older than the first value.

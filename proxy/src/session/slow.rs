@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 use zeroize::Zeroizing;
 
 use super::Session;
-use super::effects::plain;
+use super::effects::{IDENTITY, plain};
 use super::locals::Locals;
 use super::statement::{Known, Running};
 use super::work::{MAX_SAMPLES, Work};
@@ -34,18 +34,21 @@ impl LocalSettings {
     /// SET LOCAL and its kin; `None`: back at the server's default.
     pub fn set(&mut self, name: &str, value: Option<&Value>) {
         let size = value.map_or(0, |(Value::Plain(bytes) | Value::Clause(bytes))| bytes.len());
-        if size <= MAX_LOCAL {
-            self.known.get_or_insert_default().set(name, value.cloned());
-        } else {
-            self.unknown = true;
-        }
+        // Whoever one becomes for the transaction, the session's own role is left with it.
+        let kept = size <= MAX_LOCAL && name != IDENTITY;
+        self.unknown |= !kept || !self.known.get_or_insert_default().set(name, value.cloned());
     }
 
-    /// What savepoints do to them.
-    pub(super) fn with_known(&mut self, change: impl FnOnce(&mut Locals)) {
-        if let Some(known) = &mut self.known {
-            change(known);
-        }
+    /// What savepoints do to them. `change` says whether they are still known.
+    pub(super) fn with_known(&mut self, change: impl FnOnce(&mut Locals) -> bool) {
+        self.unknown |= self.known.as_mut().is_some_and(|known| !change(known));
+    }
+
+    /// A setting of the session was made or taken back, and may win over one of these: what holds until the end of the
+    /// transaction is no longer known. A plan under another role or another tenant's setting than the statement's is worse
+    /// than none.
+    pub(super) fn overridden(&mut self) {
+        self.unknown |= self.known.is_some();
     }
 
     /// The transaction has ended.
@@ -59,7 +62,8 @@ impl Session {
     #[inline]
     pub(super) fn keep_text(&self, work: &mut Work, known: &Known, sql: &[u8]) {
         let fits = sql.len() <= MAX_TEXT && work.samples.len() + sql.len() <= MAX_SAMPLES;
-        if !known.explains || !fits || !self.plans_are_wanted() {
+        let due = known.shape.plan_due_us.get() <= work.begun_us;
+        if !known.explains || !due || !fits || !self.plans_are_wanted() {
             return;
         }
         let begin = work.samples.len();
@@ -226,6 +230,22 @@ mod tests {
         assert_eq!(now.find("app.tenant"), Some(&text("b")));
         locals.set("app.blob", Some(&text(&"x".repeat(MAX_LOCAL + 1))));
         assert!(locals.unknown);
+        locals.clear();
+        locals.overridden();
+        assert!(!locals.unknown, "there is nothing to win over");
+        locals.set("role", Some(&text("admin")));
+        locals.overridden();
+        assert!(locals.unknown, "SET ROLE behind SET LOCAL ROLE");
+        locals.clear();
+        locals.set(IDENTITY, Some(&text("other")));
+        assert!(locals.unknown, "its role is not the session's");
+        locals.clear();
+        (0..2_000).for_each(|n| locals.set(&format!("app.s{n}"), None));
+        assert!(locals.unknown, "there were too many");
+        locals.clear();
+        locals.set("role", None);
+        (0..2_000).for_each(|_| locals.with_known(|known| known.savepoint(b"s")));
+        assert!(locals.unknown, "so were the savepoints");
         locals.clear();
         assert!(!locals.unknown && settings_now(&session, &locals) == Some(session));
     }
