@@ -278,13 +278,16 @@ impl Desk {
             for finding in detector.changed() {
                 self.findings.take(finding, now);
             }
-            self.findings.settle(Some(Timestamp(detector.settled_us())));
         }
         let noticed: Vec<Finding> = self.notices.drain(if last { u64::MAX } else { now_us }).collect();
         for finding in &noticed {
             self.findings.take(finding, now);
         }
         self.notices.findings().for_each(|finding| self.findings.refresh(finding, now));
+        // Behind all that this look has found: whoever waits for the moment must find it.
+        if let Some(detector) = &self.analysis.detector {
+            self.findings.settle(Some(Timestamp(detector.settled_us())));
+        }
         let repeated = self.analysis.detector.as_mut().map(Detector::drain).into_iter().flatten();
         for finding in repeated.chain(noticed) {
             if let Some(kept) = self.findings.find(&finding.id).filter(|kept| kept.state != State::Muted) {

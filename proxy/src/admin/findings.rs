@@ -60,6 +60,9 @@ impl FindingsQuery {
                 Some(state.ok_or_else(|| bad("`state` must be one of open, acknowledged, muted"))?)
             }
         };
+        if query.kind.as_deref().is_some_and(|kind| !Mute::KINDS.contains(&kind)) {
+            return Err(bad(format!("`kind` must be one of {}", Mute::KINDS.join(", "))));
+        }
         let limit = match query.limit.unwrap_or(DEFAULT_LIMIT) {
             limit @ 1..=MAX_LIMIT => limit,
             limit => return Err(bad(format!("`limit` must be between 1 and {MAX_LIMIT}, not {limit}"))),

@@ -11,7 +11,7 @@ use super::api::{Answer, Context};
 use super::problem::Problem;
 use super::queries::fingerprint;
 use crate::telemetry::TenantId;
-use crate::telemetry::clock::{micros_of_rfc3339, rfc3339_us};
+use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::history::{Course, Step, Stretch};
 
 /// What may be asked for.
@@ -43,7 +43,7 @@ impl Wanted {
         };
         let from = asked.from.as_deref().map(|from| {
             let seconds = from.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1_000_000));
-            seconds.or_else(|| micros_of_rfc3339(from))
+            seconds.or_else(|| config::units::parse_moment(from).ok())
         });
         match from {
             Some(None) => Err(bad("`from` is a moment such as 2026-01-01T00:00:00Z, or seconds since 1970")),

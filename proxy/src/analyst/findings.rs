@@ -47,6 +47,7 @@ struct Row {
     /// Counters as the detector told them last. It may have forgotten the finding since and begun anew.
     told_occurrences: u64,
     told_statements: u64,
+    told_first_seen: Timestamp,
 }
 
 /// What was counted of one kind for one tenant.
@@ -247,7 +248,8 @@ impl Inner {
         let (row, news) = match by_id.entry(finding.id.clone()) {
             std::collections::hash_map::Entry::Occupied(known) => {
                 let row = known.into_mut();
-                let anew = finding.occurrences < row.told_occurrences;
+                // Whoever counts had forgotten it: by its number, or, where that is the same again, by when it began.
+                let anew = finding.occurrences < row.told_occurrences || finding.first_seen > row.told_first_seen;
                 let (occurrences, statements) = if anew { (0, 0) } else { (row.told_occurrences, row.told_statements) };
                 let news = Total {
                     bursts: finding.occurrences - occurrences,
@@ -263,10 +265,19 @@ impl Inner {
             std::collections::hash_map::Entry::Vacant(place) => {
                 let kept = Kept::new(finding.clone());
                 let news = Total { bursts: finding.occurrences, statements: finding.statements };
-                (place.insert(Row { kept, told_occurrences: 0, told_statements: 0 }), news)
+                (
+                    place.insert(Row {
+                        kept,
+                        told_occurrences: 0,
+                        told_statements: 0,
+                        told_first_seen: finding.first_seen,
+                    }),
+                    news,
+                )
             }
         };
         (row.told_occurrences, row.told_statements) = (finding.occurrences, finding.statements);
+        row.told_first_seen = finding.first_seen;
         row.kept.judge(mutes.each(), now);
         *sequence += 1;
         row.kept.sequence = *sequence;

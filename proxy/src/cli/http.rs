@@ -2,12 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Longest wait for each step. A container's health check gives up after 30 s by default, an operator sooner.
+/// Longest wait for each step, and for the whole of an answer. A container's health check gives up after 30 s by default, an operator sooner.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest answer that is read, in bytes: a thousand findings with long texts are some megabytes.
-const MAX_ANSWER: u64 = 64 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 /// Where a running pgweir has its admin port.
 #[derive(Debug, Clone)]
@@ -58,7 +58,6 @@ impl Admin {
     /// Nobody answers there, or what answers is no HTTP, or is cut off.
     pub(super) fn send(&self, method: &str, path: &str) -> io::Result<Answer> {
         let (mut stream, address) = self.connect()?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         // By the address and not by a name, which a port without a token would refuse.
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
@@ -71,8 +70,7 @@ impl Admin {
         }
         // One write, so that the request is one packet even to a server that reads only once.
         stream.write_all((request + "\r\n").as_bytes())?;
-        let mut answer = Vec::new();
-        stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+        let answer = read(&mut stream, Instant::now() + PATIENCE)?;
         parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP"))
     }
 
@@ -97,6 +95,25 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
+}
+
+/// What comes until the other side closes, if that is before `until`: a server that says a byte now and then is none to
+/// wait for.
+fn read(stream: &mut TcpStream, until: Instant) -> io::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    let mut piece = vec![0; 64 << 10];
+    while answer.len() < MAX_ANSWER {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece)? {
+            0 => break,
+            read => answer.extend_from_slice(piece.get(..read).unwrap_or_default()),
+        }
+    }
+    Ok(answer)
 }
 
 /// A whole answer; `None` for anything else.
@@ -157,6 +174,24 @@ mod tests {
         for nonsense in [&b""[..], b"\r\n\r\n", b"SSH-2.0\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n"] {
             assert_eq!(parse(nonsense), None);
         }
+    }
+
+    #[test]
+    fn a_server_that_drips_is_not_waited_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut served, _) = listener.accept().unwrap();
+        let drips = std::thread::spawn(move || {
+            while served.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let began = Instant::now();
+        let answer = read(&mut stream, began + Duration::from_millis(200));
+        assert!(matches!(answer.unwrap_err().kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
+        assert!(began.elapsed() < Duration::from_secs(2));
+        drop(stream);
+        drips.join().unwrap();
     }
 
     #[test]

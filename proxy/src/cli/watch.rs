@@ -82,15 +82,25 @@ fn kind(name: &str) -> Result<Kind, String> {
     known.ok_or_else(|| format!("there is no such kind; use one of {names}"))
 }
 
-/// A kind, or `None` for any.
+/// A kind that a gate can judge, or `None` for any of them.
 fn kinds(name: &str) -> Result<Option<Kind>, String> {
-    if name == "any" { Ok(None) } else { kind(name).map(Some) }
+    match name {
+        "any" => Ok(None),
+        _ => match kind(name)? {
+            later if gate::comes_later(later) => {
+                Err("it comes later than what caused it; a gate cannot wait for it".into())
+            }
+            kind => Ok(Some(kind)),
+        },
+    }
 }
 
 /// Why watching ended.
 enum End {
-    /// Ctrl-C, SIGTERM, the time, or nobody reads us any more.
+    /// The time, or nobody reads us any more.
     Told,
+    /// Ctrl-C or SIGTERM.
+    Signal,
     /// The command has ended.
     Command(ExitStatus),
 }
@@ -126,7 +136,13 @@ impl Watch {
             follower.begin().map_err(|lost| lost.sentence(&self.admin))?;
         }
         show.note(&format!("watching pgweir at {}; findings known so far: {}", self.admin, follower.known()));
-        let mut watching = Watching { follower: &mut follower, show: &mut show, lost: None, restarted: false };
+        let mut watching = Watching {
+            follower: &mut follower,
+            show: &mut show,
+            lost: None,
+            restarted: false,
+            is_gate: gate.is_some(),
+        };
         let child = self.start()?;
         let end = watching.until_the_end(&runtime, &mut signals, child, self.time)?;
         let restarted = watching.restarted;
@@ -137,6 +153,9 @@ impl Watch {
         let judged = gate.map(|gate| {
             if restarted {
                 return Err(Lost::Anew.sentence(&self.admin));
+            }
+            if self.time.is_some() && matches!(end, End::Signal) {
+                return Err("it was ended before its time, so that nothing can be said".to_owned());
             }
             let budget = Budget { kinds: &self.fail_on, max: self.max, max_requests: self.max_requests };
             let unreachable = |lost: Lost| lost.sentence(&self.admin);
@@ -216,6 +235,8 @@ struct Watching<'a> {
     /// Since when the proxy does not answer.
     lost: Option<Instant>,
     restarted: bool,
+    /// The exit code is what is waited for, whether anybody reads the findings or not.
+    is_gate: bool,
 }
 
 impl Watching<'_> {
@@ -233,7 +254,7 @@ impl Watching<'_> {
             let pause = if child.is_some() { CHILD_PAUSE } else { PAUSE.min(left) };
             match (runtime.block_on(signals.within(pause)), &child) {
                 (None, _) => {}
-                (Some(_), None) => return Ok(End::Told),
+                (Some(_), None) => return Ok(End::Signal),
                 // A terminal has sent Ctrl-C to the command as well; SIGTERM was for us alone.
                 (Some(rustix::process::Signal::TERM), Some(child)) => pass_on(child),
                 (Some(_), Some(_)) => {}
@@ -249,7 +270,7 @@ impl Watching<'_> {
                 self.look();
             }
             let over = until.is_some_and(|until| Instant::now() >= until);
-            if child.is_none() && (over || self.show.is_closed()) {
+            if child.is_none() && (over || (self.show.is_closed() && !self.is_gate)) {
                 return Ok(End::Told);
             }
         }

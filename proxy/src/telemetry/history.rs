@@ -5,8 +5,8 @@
 //!   (every 10 s, on the analyst's thread)                                        └─► added up to minutes, kept for 48 h
 //! ```
 //!
-//! A window holds only what was called in it. What statements take is bounded by a budget of bytes, and the oldest goes
-//! first; what tenants and all together did is kept whole. It costs a query nothing: counters are compared with what they
+//! A window holds only what was called in it. What statements take is bounded by a budget of bytes, what tenants take by
+//! another one (their names may come from clients), and the oldest goes first; what all together did is kept whole. It costs a query nothing: counters are compared with what they
 //! were, by one thread that writes nothing that a worker reads.
 
 mod window;
@@ -25,8 +25,8 @@ use super::{Telemetry, TenantId, lock};
 pub use window::Point;
 use window::{Sum, Window, Windows};
 
-/// Key of the sum over all tenants.
-const ALL: u32 = u32::MAX;
+/// The only key of the sum over all tenants.
+const ALL: u32 = 0;
 
 /// Lengths of windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,28 +97,40 @@ pub struct History {
 /// Windows of one length.
 #[derive(Debug, Default)]
 struct Kept {
-    statements: Windows,
-    tenants: Windows,
-    /// The end of the last window of statements that the budget has cut.
+    statements: Bounded,
+    tenants: Bounded,
+    all: Windows,
+}
+
+/// Windows that a budget cuts.
+#[derive(Debug, Default)]
+struct Bounded {
+    windows: Windows,
+    /// The end of the last one that was cut.
     cut_us: u64,
 }
 
-/// Sums of one window, by series and by tenant.
+/// Sums of one window, by series, by tenant, and of everything.
 #[derive(Debug, Default)]
 struct Active {
     statements: BTreeMap<u32, Sum>,
     tenants: BTreeMap<u32, Sum>,
+    all: BTreeMap<u32, Sum>,
 }
 
 impl Active {
     fn add(&mut self, series: u32, tenant: TenantId, sum: &Sum) {
         self.statements.entry(series).or_default().add(sum);
         self.tenants.entry(tenant.0).or_default().add(sum);
-        self.tenants.entry(ALL).or_default().add(sum);
+        self.all.entry(ALL).or_default().add(sum);
     }
 
     fn merge(&mut self, other: &Self) {
-        for (sums, more) in [(&mut self.statements, &other.statements), (&mut self.tenants, &other.tenants)] {
+        for (sums, more) in [
+            (&mut self.statements, &other.statements),
+            (&mut self.tenants, &other.tenants),
+            (&mut self.all, &other.all),
+        ] {
             more.iter().for_each(|(key, sum)| sums.entry(*key).or_default().add(sum));
         }
     }
@@ -201,7 +213,7 @@ impl Seen {
 }
 
 impl History {
-    /// Empty, at `now_us`. `budget`: bytes that windows of statements may take; those of tenants come on top.
+    /// Empty, at `now_us`. `budget`: bytes that windows of statements may take, and those of tenants as many again.
     pub fn new(now_us: u64, budget: usize) -> Self {
         Self {
             budget,
@@ -268,20 +280,11 @@ impl History {
         active
     }
 
-    /// Gives up the oldest windows of statements until all fit into the budget.
+    /// Gives up the oldest windows of statements, and of tenants, until each of the two fits into the budget.
     fn cut(&mut self) {
-        while self.short.statements.bytes() + self.long.statements.bytes() > self.budget {
-            let [short, long] = [&self.short, &self.long].map(|kept| kept.statements.oldest_end_us());
-            let kept = match (short, long) {
-                (Some(short), Some(long)) if long <= short => &mut self.long,
-                (Some(_), _) => &mut self.short,
-                (None, Some(_)) => &mut self.long,
-                (None, None) => return,
-            };
-            kept.cut_us = kept.statements.oldest_end_us().unwrap_or(0);
-            kept.statements.drop_oldest();
-            self.windows_cut += 1;
-        }
+        let Self { short, long, .. } = self;
+        self.windows_cut += cut(&mut short.statements, &mut long.statements, self.budget)
+            + cut(&mut short.tenants, &mut long.tenants, self.budget);
     }
 
     fn kept(&self, step: Step) -> &Kept {
@@ -298,7 +301,11 @@ impl History {
 
 impl Kept {
     fn push(&mut self, start_us: u64, end_us: u64, active: &Active) {
-        for (windows, sums) in [(&mut self.statements, &active.statements), (&mut self.tenants, &active.tenants)] {
+        for (windows, sums) in [
+            (&mut self.statements.windows, &active.statements),
+            (&mut self.tenants.windows, &active.tenants),
+            (&mut self.all, &active.all),
+        ] {
             if !sums.is_empty() {
                 windows.push(Window::pack(start_us, end_us, sums.iter().map(|(key, sum)| (*key, sum))));
             }
@@ -307,12 +314,30 @@ impl Kept {
 
     fn expire(&mut self, now_us: u64, step: Step) {
         let oldest_us = now_us.saturating_sub(step.kept_us());
-        for windows in [&mut self.statements, &mut self.tenants] {
+        for windows in [&mut self.statements.windows, &mut self.tenants.windows, &mut self.all] {
             while windows.oldest_end_us().is_some_and(|end_us| end_us <= oldest_us) {
                 windows.drop_oldest();
             }
         }
     }
+}
+
+/// Drops the oldest windows of both lengths until they take no more than the budget. Returns how many.
+fn cut(short: &mut Bounded, long: &mut Bounded, budget: usize) -> u64 {
+    let mut dropped = 0;
+    while short.windows.bytes() + long.windows.bytes() > budget {
+        let [short_end, long_end] = [&*short, &*long].map(|kept| kept.windows.oldest_end_us());
+        let kept = match (short_end, long_end) {
+            (Some(short_end), Some(long_end)) if long_end <= short_end => &mut *long,
+            (Some(_), _) => &mut *short,
+            (None, Some(_)) => &mut *long,
+            (None, None) => break,
+        };
+        kept.cut_us = kept.windows.oldest_end_us().unwrap_or(0);
+        kept.windows.drop_oldest();
+        dropped += 1;
+    }
+    dropped
 }
 
 /// The windows that hold any of the keys that `wanted` picks, their points added up.
@@ -344,10 +369,10 @@ impl Telemetry {
             .filter(|(_, (known, owner))| *known == strict && tenant.is_none_or(|tenant| tenant == *owner))
             .map(|(number, _)| number)
             .collect();
-        let kept = history.kept(step);
+        let kept = &history.kept(step).statements;
         let complete_from_us = history.complete_from_us(step, from_us).max(kept.cut_us);
         // Unpacked without the lock: only pointers are copied.
-        let windows: Vec<Window> = kept.statements.since(from_us).cloned().collect();
+        let windows: Vec<Window> = kept.windows.since(from_us).cloned().collect();
         drop(history);
         Course { stretches: stretches(&windows, |key| keys.binary_search(&key).is_ok()), complete_from_us }
     }
@@ -355,10 +380,14 @@ impl Telemetry {
     /// How all statements of a tenant, or of all tenants, ran since `from_us`.
     pub fn course(&self, tenant: Option<TenantId>, step: Step, from_us: u64) -> Course {
         let history = lock(&self.history);
-        let complete_from_us = history.complete_from_us(step, from_us);
-        let windows: Vec<Window> = history.kept(step).tenants.since(from_us).cloned().collect();
+        let (kept, whole_from_us) = (history.kept(step), history.complete_from_us(step, from_us));
+        let (windows, key, cut_us) = match tenant {
+            Some(tenant) => (&kept.tenants.windows, tenant.0, kept.tenants.cut_us),
+            None => (&kept.all, ALL, 0),
+        };
+        let windows: Vec<Window> = windows.since(from_us).cloned().collect();
         drop(history);
-        let key = tenant.map_or(ALL, |tenant| tenant.0);
+        let complete_from_us = whole_from_us.max(cut_us);
         Course { stretches: stretches(&windows, |known| known == key), complete_from_us }
     }
 
@@ -366,7 +395,7 @@ impl Telemetry {
     pub fn calls_of_last_minute(&self) -> HashMap<(u64, TenantId), u64, FxBuildHasher> {
         let history = lock(&self.history);
         let from_us = history.looked_us.saturating_sub(Step::Minute.length_us());
-        let windows: Vec<Window> = history.short.statements.since(from_us).cloned().collect();
+        let windows: Vec<Window> = history.short.statements.windows.since(from_us).cloned().collect();
         let mut calls = HashMap::default();
         for (key, point) in windows.iter().flat_map(Window::points) {
             if let Some(known) = history.series.get(key as usize) {
@@ -376,10 +405,10 @@ impl Telemetry {
         calls
     }
 
-    /// Windows of statements kept, and how many the budget has cut.
+    /// Windows of statements kept, and how many the budgets have cut, those of tenants included.
     pub(super) fn history_size(&self) -> (usize, u64) {
         let history = lock(&self.history);
-        (history.short.statements.len() + history.long.statements.len(), history.windows_cut)
+        (history.short.statements.windows.len() + history.long.statements.windows.len(), history.windows_cut)
     }
 }
 

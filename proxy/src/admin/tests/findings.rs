@@ -140,7 +140,7 @@ async fn a_follower_has_a_cursor_and_a_fence() {
     let settled = port.get("/api/v1/findings?since=2").await.json();
     assert_eq!((&settled["judged_until"], &settled["total"]), (&fence["moment"], &json!(0)));
     assert!(settled["now"].as_str().unwrap() >= fence["moment"].as_str().unwrap());
-    for wrong in ["since=-1", "since=x", "state=closed", "limit=0", "format=json", "sort=calls"] {
+    for wrong in ["since=-1", "since=x", "state=closed", "kind=n+1", "limit=0", "format=json", "sort=calls"] {
         assert_eq!(port.get(&format!("/api/v1/findings?{wrong}")).await.status, 400, "{wrong}");
     }
 }

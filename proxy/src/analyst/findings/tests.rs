@@ -106,6 +106,23 @@ fn counters_go_on_where_the_detector_begins_anew() {
 }
 
 #[test]
+fn a_burst_of_a_finding_that_was_forgotten_is_another_one() {
+    let store = FindingsStore::new(10);
+    let once = |first_seen, last_seen| {
+        let times = (Timestamp(first_seen), Timestamp(last_seen));
+        Finding { occurrences: 1, statements: 5, first_seen: times.0, last_seen: times.1, ..finding("a", "acme", 0) }
+    };
+    store.take(&once(1, 1), EARLY);
+    store.take(&once(5, 6), EARLY);
+    let listing = store.list(&all(), EARLY);
+    assert_eq!((listing.findings[0].finding.occurrences, listing.findings[0].finding.statements), (2, 10));
+    assert_eq!(store.totals()[0].2, Total { bursts: 2, statements: 10 });
+    // What goes on is no further burst.
+    store.take(&once(5, 9), EARLY);
+    assert_eq!(store.totals()[0].2, Total { bursts: 2, statements: 10 });
+}
+
+#[test]
 fn what_is_muted_is_neither_open_nor_counted_until_the_mute_ends() {
     let store = FindingsStore::new(10);
     store.take(&finding("a", "acme", 2), EARLY);

@@ -140,14 +140,19 @@ impl Follower {
         loop {
             let page: Page = self.ask(&format!("/api/v1/findings?since={}&limit={PAGE}", self.since))?;
             if self.started.as_ref().is_some_and(|started| *started != page.started) {
+                if restarted {
+                    // Again, within one question: there are two of them behind one name.
+                    return Err(Lost::Anew);
+                }
                 (restarted, self.started, self.since) = (true, None, 0);
                 self.known.clear();
                 continue;
             }
             self.started = Some(page.started);
+            // What does not go on would be asked for without end.
+            let more = page.total > page.findings.len() && page.sequence > self.since;
             self.since = page.sequence;
             self.unseen = Unseen { skipped: page.events_skipped, dropped: page.events_dropped };
-            let more = page.total > page.findings.len() && !page.findings.is_empty();
             findings.extend(page.findings.into_iter().filter_map(|kept| self.fresh(kept)));
             if !more {
                 return Ok(News { findings, restarted });
@@ -173,17 +178,21 @@ impl Follower {
         self.known.iter().map(|(id, counters)| (id.clone(), *counters)).collect()
     }
 
-    /// All findings there are of those that are followed.
+    /// All findings there are of those that are followed. One that changes meanwhile comes again: its last state counts.
     pub(super) fn all(&self) -> Result<Vec<Kept>, Lost> {
         let mut since = 0;
-        let mut all = Vec::new();
+        let mut all = BTreeMap::new();
         loop {
             let page: Page = self.ask(&format!("/api/v1/findings?since={since}&limit={PAGE}"))?;
+            if self.started.as_ref().is_some_and(|started| *started != page.started) {
+                return Err(Lost::Anew);
+            }
+            let more = page.total > page.findings.len() && page.sequence > since;
             since = page.sequence;
-            let more = page.total > page.findings.len() && !page.findings.is_empty();
-            all.extend(page.findings.into_iter().filter(|kept| self.known.contains_key(&kept.finding.id)));
+            let followed = page.findings.into_iter().filter(|kept| self.known.contains_key(&kept.finding.id));
+            all.extend(followed.map(|kept| (kept.finding.id.clone(), kept)));
             if !more {
-                return Ok(all);
+                return Ok(all.into_values().collect());
             }
         }
     }

@@ -22,13 +22,23 @@ pub(super) struct Budget<'a> {
 
 impl Budget<'_> {
     fn counts(&self, kept: &Kept) -> bool {
-        kept.state == State::Open && self.kinds.iter().any(|kind| kind.is_none_or(|kind| kind == kept.finding.kind))
+        kept.state == State::Open
+            && self
+                .kinds
+                .iter()
+                .any(|kind| kind.map_or(!comes_later(kept.finding.kind), |kind| kind == kept.finding.kind))
     }
 
     fn is_exceeded(&self, findings: u64, bursts: u64) -> bool {
         let max = self.max.unwrap_or(if self.max_requests.is_some() { u64::MAX } else { 0 });
         findings > max || self.max_requests.is_some_and(|max| bursts > max)
     }
+}
+
+/// Whether findings of this kind come when a server or a minute is over, and not when what they tell of has been judged: no
+/// fence covers them, and a gate would pass or fail by chance.
+pub(super) fn comes_later(kind: Kind) -> bool {
+    matches!(kind, Kind::PlanChanged | Kind::Regression)
 }
 
 /// An open gate: it knows what was there when it opened.
@@ -82,8 +92,10 @@ impl Gate {
     fn since(&self, all: Vec<Kept>) -> Vec<Kept> {
         let since = |mut kept: Kept| {
             let (bursts, statements) = self.before.get(&kept.finding.id).copied().unwrap_or_default();
-            kept.finding.occurrences = kept.finding.occurrences.saturating_sub(bursts);
-            kept.finding.statements = kept.finding.statements.saturating_sub(statements);
+            // Fewer than before: the proxy had forgotten it meanwhile, and all of these are new.
+            kept.finding.occurrences = kept.finding.occurrences.checked_sub(bursts).unwrap_or(kept.finding.occurrences);
+            kept.finding.statements =
+                kept.finding.statements.checked_sub(statements).unwrap_or(kept.finding.statements);
             (kept.finding.occurrences > 0).then_some(kept)
         };
         all.into_iter().filter_map(since).collect()
@@ -182,19 +194,24 @@ mod tests {
         assert!(!over && words.contains("1 finding in 3 bursts, and 2 that are acknowledged"), "{words}");
         findings[0].finding.kind = Kind::InsertLoop;
         assert!(!judged(&findings, &budget(None, None)).0);
-        assert!(judged(&findings, &Budget { kinds: &[None], ..budget(None, None) }).0, "any");
+        let any = || Budget { kinds: &[None], ..budget(None, None) };
+        assert!(judged(&findings, &any()).0, "any");
+        findings[0].finding.kind = Kind::Regression;
+        assert!(!judged(&findings, &any()).0, "no fence covers it");
     }
 
     #[test]
     fn what_was_there_before_is_taken_off() {
-        let before = BTreeMap::from([("a".to_owned(), (3, 291)), ("b".to_owned(), (1, 97))]);
+        let before =
+            BTreeMap::from([("a".to_owned(), (3, 291)), ("b".to_owned(), (1, 97)), ("d".to_owned(), (5, 500))]);
         let gate = Gate { before, unseen: Unseen::default() };
-        let since = gate.since(["a", "b", "c"].map(|id| Kept::new(finding(id, "acme", 1))).to_vec());
+        let since = gate.since(["a", "b", "c", "d"].map(|id| Kept::new(finding(id, "acme", 1))).to_vec());
         let counts: Vec<_> = since
             .iter()
             .map(|kept| (kept.finding.id.as_str(), kept.finding.occurrences, kept.finding.statements))
             .collect();
-        assert_eq!(counts, [("b", 2, 194), ("c", 3, 291)]);
+        // The proxy had forgotten d, and has found it anew.
+        assert_eq!(counts, [("b", 2, 194), ("c", 3, 291), ("d", 3, 291)]);
     }
 
     #[test]

@@ -114,13 +114,33 @@ fn the_budget_cuts_the_oldest_statements_and_leaves_the_totals() {
     let (kept, cut) = telemetry.history_size();
     assert!(cut > 0 && kept > 5, "{kept} {cut}");
     let history = lock(&telemetry.history);
-    assert!(history.short.statements.bytes() + history.long.statements.bytes() <= 20_000);
+    assert!(history.short.statements.windows.bytes() + history.long.statements.windows.bytes() <= 20_000);
     drop(history);
     let course = telemetry.course_of_statement(1, None, Step::TenSeconds, 0);
     assert!(course.stretches.len() < 60 && !course.stretches.is_empty());
     assert_eq!(course.stretches[0].start_us, course.complete_from_us, "the answer says from when on it is whole");
     let all = telemetry.course(Some(TenantId(1)), Step::TenSeconds, 0);
     assert_eq!(all.stretches.iter().map(|stretch| stretch.point.calls).sum::<u64>(), 60 * 50);
+}
+
+#[test]
+fn tenants_have_a_budget_too_and_all_together_need_none() {
+    let telemetry = telemetry(20_000);
+    let worker = telemetry.worker("0");
+    let start = telemetry.clock.start_us();
+    for n in 1..=60 {
+        (1..=200).for_each(|tenant| call(&worker, 1, tenant, 1_000));
+        telemetry.look_at_history(start + n * 10 * SECOND);
+    }
+    let history = lock(&telemetry.history);
+    assert!(history.short.tenants.windows.bytes() + history.long.tenants.windows.bytes() <= 20_000);
+    drop(history);
+    let one = telemetry.course(Some(TenantId(7)), Step::TenSeconds, 0);
+    assert!(one.stretches.len() < 60 && !one.stretches.is_empty());
+    assert_eq!(one.stretches[0].start_us, one.complete_from_us);
+    let all = telemetry.course(None, Step::TenSeconds, 0);
+    assert_eq!((all.stretches.len(), all.complete_from_us), (60, start + 600 * SECOND - 2 * HOUR));
+    assert_eq!(all.stretches.iter().map(|stretch| stretch.point.calls).sum::<u64>(), 60 * 200);
 }
 
 #[test]
@@ -133,7 +153,7 @@ fn a_look_at_very_many_statements_is_quick() {
         let began = std::time::Instant::now();
         telemetry.look_at_history(start + n * 10 * SECOND);
         let took = began.elapsed();
-        println!("5,000 statements: {took:?}, {} bytes", lock(&telemetry.history).short.statements.bytes());
+        println!("5,000 statements: {took:?}, {} bytes", lock(&telemetry.history).short.statements.windows.bytes());
         assert!(took < std::time::Duration::from_secs(2), "{took:?}");
     }
 }
