@@ -359,3 +359,19 @@ fn findings_carry_no_value() {
         }
     }
 }
+
+/// What is counted by hash must not hide a loop that is just long enough, whatever its keys.
+#[test]
+fn a_loop_over_three_rows_is_found_whatever_the_keys_are() {
+    for start in 0..400 {
+        let keys = [1, 2, 3].map(|row| 1_000 + 7 * (start + row));
+        let mut stream = Stream { now_us: 1_000_000, connection: 1, pause_us: 500, ..Stream::default() };
+        let rows = keys.iter().map(|key| vec![text(*key)]).collect();
+        stream.send("select id from events where run_id = $1 order by id", vec![text(1)]).returns(&["id"], rows);
+        for key in keys {
+            let row = vec![vec![text("a line")]];
+            stream.send("select line from logs where event_id = $1", vec![text(key)]).returns(&["line"], row);
+        }
+        assert_eq!(kinds(&run(&stream.statements, &development())), ["n_plus_one"], "keys {keys:?}");
+    }
+}
