@@ -63,9 +63,9 @@ compat: ## The drivers' own test suites: direct, session, transaction; into docs
 	$(CARGO) build --package pgweir
 	python3 integration-tests/compat/compat.py --write docs/compatibility.md $(COMPAT)
 
-docs: ## Print docs/configuration.md anew from the table of keys
+docs: ## Print docs/config.md anew from the table of keys
 	$(CARGO) build --package pgweir
-	target/debug/pgweir config-reference > docs/configuration.md
+	target/debug/pgweir config-reference > docs/config.md
 
 soak: ## Storms, queue workers, the demo's traffic for long; every promise has to hold (SOAK_SECONDS=600, QUEUE_SECONDS)
 	$(CARGO) build --bins

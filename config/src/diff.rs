@@ -217,20 +217,29 @@ fn put_database(put: &mut dyn FnMut(&[&str], String), name: &str, database: &Dat
 }
 
 fn put_tenants(put: &mut dyn FnMut(&[&str], String), tenants: &Tenants) {
-    put(&["tenants", "default"], tenants.default.clone());
-    put(&["tenants", "max_tenants"], tenants.max_tenants.to_string());
-    put(&["tenants", "rule"], format!("{:?}", tenants.rules));
+    put(&["tenant", "default_name"], tenants.default.clone());
+    put(&["tenant", "max_tenants"], tenants.max_tenants.to_string());
+    put(&["tenant", "directory"], format!("{:?}", tenants.directory));
+    put(&["tenant", "rule"], format!("{:?}", tenants.rules));
+    put(&["tenant", "classify"], format!("{:?}", tenants.classes));
     let mut limits = |path: &[&str], limits: &Limits| {
-        let mut at = |key: &'static str, value| put(&path.iter().copied().chain([key]).collect::<Vec<_>>(), value);
-        at("statement_timeout", shown_limit(limits.statement_timeout));
-        at("slow_threshold", shown_limit(limits.slow_threshold));
-        at("transaction_threshold", shown_limit(limits.transaction_threshold));
-        at("idle_threshold", shown_limit(limits.idle_threshold));
-        at("on_untracked", limits.on_untracked.map_or("none", OnUntracked::word).to_owned());
+        // A table that says nothing is there all the same: its tenant is counted by itself.
+        put(path, String::new());
+        for (key, value) in limits.said() {
+            put(&path.iter().copied().chain([key.word()]).collect::<Vec<_>>(), value.shown());
+        }
+        for (key, mode) in limits.modes() {
+            put(&path.iter().copied().chain(["modes", key.word()]).collect::<Vec<_>>(), mode.word().to_owned());
+        }
     };
-    limits(&["tenants", "default_limits"], &tenants.default_limits);
-    for (name, own) in &tenants.limits {
-        limits(&["tenants", "limits", name], own);
+    limits(&schema::LIMITS_TABLE, &tenants.default_limits);
+    for (kind, tables) in [("class", &tenants.class_limits), ("limits", &tenants.limits)] {
+        for (name, own) in tables {
+            limits(&["tenant", kind, name], own);
+        }
+    }
+    for (strict, own) in &tenants.fingerprints {
+        limits(&["tenant", "fingerprint", &format!("{strict:016x}")], own);
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod address;
 mod auth;
+mod limit_keys;
 mod limits;
 mod listen;
 mod mute;
 mod peers;
+mod tenants;
 mod tls;
 mod untracked;
 mod upstream;
@@ -17,10 +19,12 @@ use std::time::Duration;
 
 pub use address::{ListenAddress, UnixSocket};
 pub use auth::*;
+pub use limit_keys::{LimitKey, LimitKind, LimitValue, Limits};
 pub use limits::{DatabaseLimits, UserLimits};
 pub use listen::{Listen, ListenLoss, ListenWay};
 pub use mute::Mute;
 pub use peers::{PeerAddress, Peers};
+pub use tenants::{ClassRule, MAX_CLASSES, Mode, Origin, TenantRule, Tenants};
 pub use tls::*;
 pub use untracked::{OnUntracked, SessionState, Untracked};
 pub use upstream::{Host, MaxProtocol, SessionAttrs, Upstream};
@@ -181,53 +185,6 @@ pub struct Pool {
     pub untracked: Untracked,
     /// How often the server's functions are looked at for what they do to a session; `None`: never.
     pub inspect_functions: Option<Duration>,
-}
-
-/// Tenancy: rules tell whose a statement is, limits tell what it may do.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tenants {
-    /// First match wins; none: `default`.
-    pub rules: Vec<TenantRule>,
-    /// The tenant of statements that no rule names.
-    pub default: String,
-    /// Distinct tenants that are counted on their own; the rest share one row.
-    pub max_tenants: usize,
-    /// Limits of all tenants that are not in `limits`.
-    pub default_limits: Limits,
-    /// Limits by tenant.
-    pub limits: BTreeMap<String, Limits>,
-}
-
-/// One way to name the tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TenantRule {
-    /// The user's name is the tenant's.
-    User,
-    /// The database's name is the tenant's.
-    Database,
-    /// `application_name` matches a pattern with one `{tenant}` in it and `*` for anything, as `worker-{tenant}-*`.
-    ApplicationName(String),
-    /// The host name that a client asked for in its TLS handshake matches such a pattern, as `{tenant}.db.example.com`.
-    ServerName(String),
-    /// A startup option `-c name=value` or a startup parameter of this name.
-    StartupOption(String),
-    /// A tracked setting such as `app.tenant_id`, followed through SET and set_config.
-    Setting(String),
-}
-
-/// What a tenant's statements may do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// Longest time a statement may run; the server's own limit plus our deadline behind it. `None`: no limit.
-    pub statement_timeout: Option<Duration>,
-    /// Slow from here on; `None`: `slow_log.threshold`.
-    pub slow_threshold: Option<Duration>,
-    /// A transaction is slow from here on; `None`: `slow_log.transaction_threshold`.
-    pub transaction_threshold: Option<Duration>,
-    /// A client is idle in a transaction from here on; `None`: `slow_log.idle_threshold`.
-    pub idle_threshold: Option<Duration>,
-    /// What is done about session state that cannot be followed; `None`: what the pool says.
-    pub on_untracked: Option<OnUntracked>,
 }
 
 /// How the kernel schedules worker threads.

@@ -1,4 +1,4 @@
-//! docs/configuration.md, printed from the table of keys.
+//! docs/config.md, printed from the table of keys.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ pub fn reference() -> String {
             "\n## {title}\n\n{purpose}\n\n| Key | Type | Default | Reload | Meaning |\n|---|---|---|---|---|\n"
         );
         for row in schema::all().filter(|row| section_of(row) == *section) {
-            let key = row.path.rsplit('.').next().unwrap_or(row.path);
+            let key = row.path.strip_prefix(section).map_or(row.path, |key| key.trim_start_matches('.'));
             let default = row.default.map_or_else(|| "–".to_owned(), |text| format!("`{}`", literal(row.kind, text)));
             let reload = if row.reload == Reload::AtOnce { "yes" } else { "restart" };
             let _ = writeln!(page, "| `{key}` | {} | {default} | {reload} | {} |", kind(row.kind), row.meaning);
@@ -41,6 +41,9 @@ pub fn reference() -> String {
 }
 
 fn section_of(row: &Row) -> &'static str {
+    if row.path.starts_with("tenant.default.") {
+        return "tenant.default";
+    }
     row.path.rsplit_once('.').map_or("", |(section, _)| section)
 }
 
@@ -53,7 +56,7 @@ fn header(section: &str) -> String {
 
 /// A default as it is written in TOML.
 fn literal(kind: Kind, text: &str) -> String {
-    let bare = matches!(kind, Kind::Flag | Kind::Count(..)) || text == "0";
+    let bare = matches!(kind, Kind::Flag | Kind::Count(..) | Kind::Size) || text == "0";
     if bare { text.to_owned() } else { format!("\"{text}\"") }
 }
 
@@ -69,6 +72,8 @@ fn kind(kind: Kind) -> String {
         Kind::Word(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "),
         Kind::Addresses => "address:port, /folder:port, or a list of them".to_owned(),
         Kind::Networks => "list of addresses and networks".to_owned(),
+        Kind::Names => "list of names".to_owned(),
+        Kind::Size => "size or number of bytes".to_owned(),
         Kind::AddressOrOff => "address:port or `\"off\"`".to_owned(),
         Kind::Url => "URL".to_owned(),
     }

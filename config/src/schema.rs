@@ -1,12 +1,12 @@
 //! Every key there is: one table that the parser, the reload and the reference are made of.
 //!
 //! The parser reads a key because it stands here, takes its type, range and default from here, and refuses what does
-//! not stand here; docs/configuration.md is printed from here.
+//! not stand here; docs/config.md is printed from here.
 
 mod rows;
 mod tls;
 
-pub(crate) use rows::{AUTH, POOL, ROWS, SECTIONS};
+pub(crate) use rows::{AUTH, LIMITS, LIMITS_TABLE, POOL, ROWS, SECTIONS};
 
 /// One key.
 #[derive(Debug)]
@@ -42,6 +42,10 @@ pub(crate) enum Kind {
     Addresses,
     /// Addresses and networks, in a list or with commas between them; may be empty.
     Networks,
+    /// A list of names.
+    Names,
+    /// Bytes: a number, or a text with a unit.
+    Size,
     /// `address:port` or `off`.
     AddressOrOff,
     /// `postgres://…`; a secret, as it may hold a password.
@@ -64,12 +68,15 @@ pub(crate) enum Found {
 
 /// Looks a concrete path up: `["databases", "app", "size"]`. A database takes all keys of the pool.
 pub(crate) fn find(path: &[&str]) -> Found {
+    if let Some(path) = of_limits(path) {
+        return find(&path);
+    }
     if let ["databases", _, key] = path
         && let Some(row) = POOL.iter().find(|row| row.path.strip_prefix("pool.") == Some(*key))
     {
         return Found::Leaf(row);
     }
-    let mut section = false;
+    let mut section = matches!(path, ["tenant", "class" | "limits" | "fingerprint"]);
     for row in all() {
         match compare(row.path, path) {
             Some(0) => return Found::Leaf(row),
@@ -82,16 +89,29 @@ pub(crate) fn find(path: &[&str]) -> Found {
 
 /// Whether a list of tables stands under this path.
 pub(crate) fn is_list(path: &[&str]) -> bool {
-    path == ["tenants", "rule"] || path == ["observe", "mute"]
+    [["tenant", "rule"], ["tenant", "classify"], ["observe", "mute"]].iter().any(|list| path == list)
+}
+
+/// A path within a class's, a tenant's or a statement's table of limits, as it would be in that of all.
+fn of_limits<'a>(path: &[&'a str]) -> Option<Vec<&'a str>> {
+    match path {
+        ["tenant", "class" | "limits" | "fingerprint", _, rest @ ..] => {
+            Some(rows::LIMITS_TABLE.into_iter().chain(rest.iter().copied()).collect())
+        }
+        _ => None,
+    }
 }
 
 /// Every row, those for logins and the pool's among them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter().chain(tls::TLS).chain(AUTH).chain(POOL)
+    ROWS.iter().chain(LIMITS).chain(tls::TLS).chain(AUTH).chain(POOL)
 }
 
 /// Keys that may stand directly under a path.
 pub(crate) fn children(path: &[&str]) -> Vec<&'static str> {
+    if let Some(path) = of_limits(path) {
+        return children(&path);
+    }
     let mut names: Vec<&'static str> = Vec::new();
     for row in all() {
         if compare(row.path, path).is_some_and(|left| left > 0)
@@ -102,6 +122,9 @@ pub(crate) fn children(path: &[&str]) -> Vec<&'static str> {
     }
     if let ["databases", _] = path {
         names.extend(POOL.iter().filter_map(|row| row.path.strip_prefix("pool.")));
+    }
+    if path == ["tenant"] {
+        names.extend(["class", "limits", "fingerprint"]);
     }
     names.sort_unstable();
     names.dedup();

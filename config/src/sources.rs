@@ -11,6 +11,16 @@ pub trait Sources {
     /// Why it cannot be read, in a few words: `permission denied`.
     fn read(&self, path: &str) -> Result<String, String>;
 
+    /// The files `NAME.toml` of a folder: each `NAME` with the whole text, sorted, for `tenant.directory`. Others are
+    /// passed over.
+    ///
+    /// # Errors
+    /// Why they cannot be read, in a few words.
+    fn tenants(&self, folder: &str) -> Result<Vec<(String, String)>, String> {
+        let _ = folder;
+        Err("no folders here".to_owned())
+    }
+
     /// Cores that the process may use, for `workers = "auto"`.
     fn cores(&self) -> usize {
         1

@@ -106,10 +106,7 @@ mod tests {
             (&["databases", "x", "upstraem"], "there is no such key; did you mean upstream?"),
             (&["databases", "x", "sise"], "there is no such key; did you mean size?"),
             (&["pool_mode"], "there is no such key; here it is called pool.mode"),
-            (
-                &["statement_timeout"],
-                "there is no such key here; did you mean tenants.default_limits.statement_timeout?",
-            ),
+            (&["statement_timeout"], "there is no such key here; did you mean tenant.default.statement_timeout?"),
             (&["log", "colour"], "there is no such key; possible here: file, format, level"),
         ] {
             assert_eq!(unknown_key(path), sentence);

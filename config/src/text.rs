@@ -21,6 +21,7 @@ pub(crate) enum Value {
     Addresses(Vec<ListenAddress>),
     Address(Option<SocketAddr>),
     Networks(Vec<Network>),
+    Names(Vec<String>),
 }
 
 /// A value and where it came from.
@@ -43,23 +44,28 @@ pub(crate) struct Written {
 pub(crate) fn read(text: &str, overrides: &Overrides, sources: &dyn Sources) -> Written {
     let lines = Lines::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut walk = Walk { lines: &lines, sources, written: Written::default() };
+    let mut walk = Walk { lines: &lines, file: None, sources, written: Written::default() };
     if errors.is_empty() {
         walk.table(&mut Vec::new(), document.get_ref());
     }
-    for error in errors.iter().take(20) {
-        let place = error.span().map_or(Place::Nowhere, |span| lines.place(span.start));
-        let message = error.message().trim();
-        walk.written.mistakes.push(Mistake {
-            place,
-            key: String::new(),
-            sentence: format!("this is not TOML: {message}; put it right, the rest of the file is checked then"),
-        });
-    }
+    walk.not_toml(&errors);
     for (key, value, origin) in &overrides.list {
         walk.overridden(key, value, origin);
     }
     walk.written
+}
+
+/// Reads another file's text, whose keys stand under `path`.
+pub(crate) fn read_under(written: &mut Written, path: Vec<String>, file: &str, text: &str, sources: &dyn Sources) {
+    let lines = Lines::new(text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let mut walk = Walk { lines: &lines, file: Some(file), sources, written: std::mem::take(written) };
+    if errors.is_empty() {
+        walk.written.tables.insert(path.clone(), walk.place(0));
+        walk.table(&mut path.clone(), document.get_ref());
+    }
+    walk.not_toml(&errors);
+    *written = walk.written;
 }
 
 /// A path as a person writes it: `databases."a.b".size`, `tenants.rule[1].from`. A name longer than any that works is
@@ -87,15 +93,36 @@ pub(crate) fn show_path(path: &[String]) -> String {
 
 struct Walk<'a> {
     lines: &'a Lines<'a>,
+    /// The file's name where it is not the configuration's own.
+    file: Option<&'a str>,
     sources: &'a dyn Sources,
     written: Written,
 }
 
 impl Walk<'_> {
+    fn not_toml(&mut self, errors: &[toml::de::Error]) {
+        for error in errors.iter().take(20) {
+            let place = error.span().map_or(Place::Nowhere, |span| self.place(span.start));
+            let message = error.message().trim();
+            self.written.mistakes.push(Mistake {
+                place,
+                key: String::new(),
+                sentence: format!("this is not TOML: {message}; put it right, the rest of the file is checked then"),
+            });
+        }
+    }
+
+    fn place(&self, offset: usize) -> Place {
+        match (self.lines.place(offset), self.file) {
+            (Place::File(line, _), Some(file)) => Place::Override(format!("{file}:{line}")),
+            (place, _) => place,
+        }
+    }
+
     fn table(&mut self, path: &mut Vec<String>, table: &DeTable<'_>) {
         for (key, value) in table {
             path.push(key.get_ref().to_string());
-            let place = self.lines.place(key.span().start);
+            let place = self.place(key.span().start);
             self.entry(path, place, value);
             path.pop();
         }
@@ -116,7 +143,7 @@ impl Walk<'_> {
             },
             (Found::Section, DeValue::Array(entries)) if schema::is_list(&names) => {
                 for (number, entry) in entries.iter().enumerate() {
-                    let place = self.lines.place(entry.span().start);
+                    let place = self.place(entry.span().start);
                     path.push((number + 1).to_string());
                     self.section(path, place, entry.get_ref());
                     path.pop();
@@ -163,6 +190,16 @@ impl Walk<'_> {
                 } else {
                     Ok(Value::Addresses(all))
                 }
+            }
+            DeValue::Array(entries) if row.kind == Kind::Names => {
+                let mut all = Vec::new();
+                for entry in entries.iter() {
+                    let DeValue::String(text) = entry.get_ref() else {
+                        return Err("holds something that is not text; write [\"runs\", \"audit.*\"]".to_owned());
+                    };
+                    all.push(self.interpolated(text)?);
+                }
+                Ok(Value::Names(all))
             }
             DeValue::Array(entries) if row.kind == Kind::Networks => {
                 let mut all = Vec::new();
@@ -270,6 +307,7 @@ pub(crate) fn parse(row: &Row, text: &str, quoted: Quoted, sources: &dyn Sources
         | Kind::Addresses
         | Kind::AddressOrOff
         | Kind::Networks
+        | Kind::Names
         | Kind::Url
             if quoted == Quoted::No =>
         {
@@ -288,6 +326,11 @@ pub(crate) fn parse(row: &Row, text: &str, quoted: Quoted, sources: &dyn Sources
         }
         Kind::AddressOrOff if text == "off" => Ok(Value::Address(None)),
         Kind::AddressOrOff => Ok(Value::Address(Some(address(text)?))),
+        Kind::Size => units::parse_size(text).map(Value::Count).map_err(|error| format!("{} {error}", shown(text))),
+        Kind::Names => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            Ok(Value::Names(parts.map(str::to_owned).collect()))
+        }
         Kind::Networks => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(network).collect::<Result<_, _>>().map(Value::Networks)
@@ -336,6 +379,8 @@ pub(crate) fn expected(kind: Kind) -> String {
         Kind::Addresses => "an address with its port, such as \"127.0.0.1:6432\", or a list of them".to_owned(),
         Kind::AddressOrOff => "an address with its port, such as \"127.0.0.1:6433\", or \"off\"".to_owned(),
         Kind::Networks => "a list of addresses and networks, such as [\"10.0.0.0/8\", \"::1\"]".to_owned(),
+        Kind::Names => "a list of names, such as [\"runs\", \"audit.*\"]".to_owned(),
+        Kind::Size => "a size, such as \"16MiB\", or a number of bytes".to_owned(),
         Kind::Url => "a URL such as \"postgres://user:password@host:5432/database\"".to_owned(),
     }
 }

@@ -207,10 +207,7 @@ fn one_mistake_one_sentence() {
             "[users.a]\npassword = 'SCRAM-SHA-256$x'",
             "f:2: users.a.password: has a broken SCRAM-SHA-256 verifier; copy rolpassword of pg_authid whole: SCRAM-SHA-256$iterations:salt$stored:server",
         ),
-        (
-            "[tenants.rule]\nfrom = 'user'",
-            "f:1: tenants.rule: is a list of tables; write [[tenants.rule]] for each entry",
-        ),
+        ("[tenant.rule]\nfrom = 'user'", "f:1: tenant.rule: is a list of tables; write [[tenant.rule]] for each entry"),
         ("[observe.mute]\nuser = 'x'", "f:1: observe.mute: is a list of tables; write [[observe.mute]] for each entry"),
         (
             "[[observe.mute]]\nnote = 'all of it'",
@@ -229,28 +226,60 @@ fn one_mistake_one_sentence() {
             "f:2: observe.mute[1].kind: \"n_plus_two\" is not one of n_plus_one, n_plus_one_write, insert_loop, recursive_walk, duplicate, loop_unsourced, plan_changed, regression, slow_transaction, idle_in_transaction; did you mean n_plus_one?",
         ),
         (
-            "[[tenants.rule]]",
-            "f:1: tenants.rule[1]: has no from; add from = \"user\", \"database\", \"application_name\", \"sni\", \"startup_option\" or \"setting\"",
+            "[[tenant.rule]]",
+            "f:1: tenant.rule[1]: has no from; add from = \"user\", \"database\", \"application_name\", \"option\", \"setting\", \"comment\", \"sni\", \"certificate\" or \"network\"",
         ),
         (
-            "[[tenants.rule]]\nfrom = 'user'\n[[tenants.rule]]\nfrom = 'setting'",
-            "f:3: tenants.rule[2]: has no name; add name = \"app.tenant_id\"",
+            "[[tenant.rule]]\nfrom = 'user'\n[[tenant.rule]]\nfrom = 'setting'",
+            "f:3: tenant.rule[2]: has no name; add name = \"app.tenant_id\"",
         ),
         (
-            "[[tenants.rule]]\nfrom = 'user'\nname = 'x'",
-            "f:3: tenants.rule[1].name: has no meaning with from = \"user\"; remove it",
+            "[[tenant.rule]]\nfrom = 'user'\nname = 'x'",
+            "f:3: tenant.rule[1].name: has no meaning with from = \"user\"; remove it",
         ),
         (
-            "[[tenants.rule]]\nfrom = 'setting'\nname = 'a b'",
-            "f:3: tenants.rule[1].name: is not the name of a setting; use letters, digits, _ and dots, as app.tenant_id",
+            "[[tenant.rule]]\nfrom = 'setting'\nname = 'a b'",
+            "f:3: tenant.rule[1].name: is not the name of a setting; use letters, digits, _ and dots, as app.tenant_id",
         ),
         (
-            "[[tenants.rule]]\nfrom = 'application_name'\npattern = 'x-*'",
-            "f:3: tenants.rule[1].pattern: must hold {tenant} exactly once and no other braces, as worker-{tenant}-*",
+            "[[tenant.rule]]\nfrom = 'application_name'\npattern = '{tenant}-{tenant}'",
+            "f:3: tenant.rule[1].pattern: must hold {tenant} exactly once and no other braces, as worker-{tenant}-*",
         ),
         (
-            "[tenants.limits.acme]\nstatement_timeuot = '5s'",
-            "f:2: tenants.limits.acme.statement_timeuot: there is no such key; did you mean statement_timeout?",
+            "[[tenant.rule]]\nfrom = 'application_name'\npattern = 'x-.*'",
+            "f:3: tenant.rule[1].pattern: has no group that is the tenant's name; write tenant:(?<tenant>[a-z0-9-]+), or worker-{tenant}-* without a regular expression",
+        ),
+        (
+            "[[tenant.rule]]\nfrom = 'network'\nnetworks = ['10.0.0.0/8']",
+            "f:1: tenant.rule[1]: has no tenant; add tenant = \"acme\"",
+        ),
+        (
+            "[[tenant.rule]]\nfrom = 'setting'\nname = 'request.jwt.claims'\npath = 'a..b'",
+            "f:4: tenant.rule[1].path: is no path of members; write their names with dots between, as app_metadata.tenant_id",
+        ),
+        (
+            "[[tenant.classify]]\nclass = 'worker'\nfrom = 'network'",
+            "f:3: tenant.classify[1].from: \"network\" is not one of user, database, application_name, option, setting, comment",
+        ),
+        (
+            "[tenant.fingerprint.nine]\nblocked = true",
+            "f:1: tenant.fingerprint.nine: is not a fingerprint; copy the 16 hexadecimal digits that /api/v1/queries and the logs show",
+        ),
+        (
+            "[tenant.fingerprint.00d1e8a1b2c3d4e5]\nmax_clients = 4",
+            "f:2: tenant.fingerprint.00d1e8a1b2c3d4e5.max_clients: cannot be said of a single statement; say it of a tenant or a class",
+        ),
+        (
+            "[tenant.default.modes]\nmax_row = 'observe'",
+            "f:2: tenant.default.modes.max_row: is no limit that has a mode; did you mean max_rows?",
+        ),
+        (
+            "[tenant.limits.acme]\nmode = 'enforced'",
+            "f:2: tenant.limits.acme.mode: \"enforced\" is not one of off, observe, warn, enforce; did you mean enforce?",
+        ),
+        (
+            "[tenant.limits.acme]\nstatement_timeuot = '5s'",
+            "f:2: tenant.limits.acme.statement_timeuot: there is no such key; did you mean statement_timeout?",
         ),
         (
             "[observe]\nstatements = false\nn_plus_one = true",
@@ -336,7 +365,7 @@ fn hostile_text_is_refused_quickly_and_without_a_panic() {
         format!("workers = {}", "9".repeat(megabyte)),
         format!("[admin]\ntoken = '{}'", "${".repeat(megabyte / 2)),
         "\u{feff}[pool]\nsise = 1".to_owned(),
-        "[[tenants.rule]]\n".repeat(10_000),
+        "[[tenant.rule]]\n".repeat(10_000),
     ] {
         let started = std::time::Instant::now();
         let mistakes = read(&text).unwrap_err();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    Admin, Auth, AuthMethod, ClientTls, Database, DatabaseLimits, Host, Limits, Log, LogLevel, Observe, Pool, PoolMode,
+    Admin, Auth, AuthMethod, ClientTls, Database, DatabaseLimits, Host, Log, LogLevel, Observe, Pool, PoolMode,
     Profile, SessionAttrs, Settings, Shutdown, SlowLog, Tenants, Upstream, UpstreamTls,
 };
 
@@ -161,13 +161,7 @@ fn settings(upstream: SocketAddr) -> Settings {
         users: BTreeMap::new(),
         databases: BTreeMap::new(),
         wildcard: Some(Database { upstream, pool: pool(), auth_query: None, limits: DatabaseLimits::default() }),
-        tenants: Tenants {
-            rules: Vec::new(),
-            default: "default".to_owned(),
-            max_tenants: 100,
-            default_limits: Limits::default(),
-            limits: BTreeMap::new(),
-        },
+        tenants: Tenants { max_tenants: 100, ..Tenants::default() },
         observe: Observe {
             statements: true,
             n_plus_one: true,

@@ -86,6 +86,11 @@ impl Site {
         self.proxy.as_ref().expect("only a proxy has an admin port").admin()
     }
 
+    /// Has the proxy take new settings.
+    pub fn reload(&self, settings: config::Settings) {
+        self.proxy.as_ref().expect("only a proxy reloads").reload(settings);
+    }
+
     /// Gives commands to the proxy.
     pub fn commands(&self) -> pgweir::commands::Commands {
         self.proxy.as_ref().expect("only a proxy takes commands").commands()

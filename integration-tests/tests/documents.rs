@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::{PoolMode, SessionAttrs};
-use policy::verdict::{ConnectFailure, Limit, ListenRefusal, LoginRefusal, Refusal, SecurityLack, SessionState};
+use config::{LimitKey, PoolMode, SessionAttrs};
+use policy::verdict::{
+    ConnectFailure, Limit, Limited, ListenRefusal, LoginRefusal, Refusal, SecurityLack, SessionState,
+};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -75,12 +77,31 @@ fn rule_refusal(rejected: bool) -> Refusal {
     Refusal::Login(LoginRefusal::Rule { host, user, database, encrypted: false, rejected })
 }
 
+fn limited(key: LimitKey) -> Limited {
+    Limited { tenant: "x".into(), class: "".into(), key, rule: "[tenant.default]".into() }
+}
+
 /// One of each kind. The match makes a new kind fail to compile here until it is in the list, and so in the document.
 fn refusals() -> Vec<Refusal> {
     let (name, time): (Box<str>, Duration) = ("x".into(), Duration::from_secs(1));
     let all = vec![
         Refusal::TransactionBlock { database: name.clone() },
-        Refusal::StatementTimeout { tenant: name.clone(), limit: time },
+        Refusal::StatementTimeout { limited: limited(LimitKey::StatementTimeout), limit: time },
+        Refusal::StatementTimeout { limited: limited(LimitKey::RequestTimeout), limit: time },
+        Refusal::StatementTimeout { limited: limited(LimitKey::TransactionTimeout), limit: time },
+        Refusal::TooMany { limited: limited(LimitKey::MaxClients), limit: 1, retry_in: None },
+        Refusal::TooMany { limited: limited(LimitKey::MaxWaiting), limit: 1, retry_in: None },
+        Refusal::TooMany { limited: limited(LimitKey::MaxStatements), limit: 1, retry_in: None },
+        Refusal::TooMany { limited: limited(LimitKey::StatementRate), limit: 1, retry_in: None },
+        Refusal::TooMany { limited: limited(LimitKey::MaxRows), limit: 1, retry_in: None },
+        Refusal::TooMany { limited: limited(LimitKey::MaxBytes), limit: 1, retry_in: None },
+        Refusal::NotAllowed { limited: limited(LimitKey::ReadOnly), what: "".into() },
+        Refusal::NotAllowed { limited: limited(LimitKey::Blocked), what: "".into() },
+        Refusal::NotAllowed { limited: limited(LimitKey::Tables), what: name.clone() },
+        Refusal::NotAllowed { limited: limited(LimitKey::Tables), what: "".into() },
+        Refusal::Silent { limited: limited(LimitKey::IdleTimeout), limit: time },
+        Refusal::Silent { limited: limited(LimitKey::TransactionTimeout), limit: time },
+        Refusal::Silent { limited: limited(LimitKey::IdleInTransactionTimeout), limit: time },
         Refusal::CancelledInQueue,
         Refusal::QueueTimeout {
             database: name.clone(),
@@ -133,6 +154,9 @@ fn refusals() -> Vec<Refusal> {
         match refusal {
             Refusal::TransactionBlock { .. }
             | Refusal::StatementTimeout { .. }
+            | Refusal::TooMany { .. }
+            | Refusal::NotAllowed { .. }
+            | Refusal::Silent { .. }
             | Refusal::CancelledInQueue
             | Refusal::QueueTimeout { .. }
             | Refusal::TooManyClients { .. }

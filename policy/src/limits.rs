@@ -2,49 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use config::{Limits, Tenants};
+use config::LimitKey;
 
-use crate::tenant::{Directory, TenantId};
-
+mod effective;
 mod guc_time;
+mod rate;
+mod table;
+
+pub use effective::{Bound, ByClass, Effective, Rate, Tables};
 pub use guc_time::{BadTime, parse_guc_time};
+pub use rate::Bucket;
+pub use table::{Explained, Layer, LimitTable};
 
 /// How long after the server's own limit we cancel: time for its error to arrive first. It has the better words.
 pub const CANCEL_AFTER: Duration = Duration::from_millis(250);
 
 /// How long after the server's own limit the upstream is closed: it has answered neither its limit nor our cancel.
 pub const CLOSE_AFTER: Duration = Duration::from_secs(2);
-
-/// Limits by tenant, compiled. Immutable; a reload makes a new one and swaps it in.
-#[derive(Debug, Clone)]
-pub struct LimitTable {
-    by_id: Box<[Option<Limits>]>,
-    default: Limits,
-}
-
-impl LimitTable {
-    /// Looks up each configured tenant's id. Call [`Directory::reload`] with the same settings before.
-    pub fn new(tenants: &Tenants, directory: &Directory) -> Self {
-        let mut by_id: Vec<Option<Limits>> = Vec::new();
-        for (name, limits) in &tenants.limits {
-            let Some(id) = directory.known(name) else {
-                continue;
-            };
-            if by_id.len() <= id.index() {
-                by_id.resize(id.index() + 1, None);
-            }
-            if let Some(slot) = by_id.get_mut(id.index()) {
-                *slot = Some(limits.clone());
-            }
-        }
-        Self { by_id: by_id.into(), default: tenants.default_limits.clone() }
-    }
-
-    /// The limits of a tenant. Those that share [`TenantId::OTHER`] have the default ones.
-    pub fn of(&self, tenant: TenantId) -> &Limits {
-        self.by_id.get(tenant.index()).and_then(Option::as_ref).unwrap_or(&self.default)
-    }
-}
 
 /// The server's own `statement_timeout` for a session: the lower of what the client wants and what its tenant may.
 /// `None`, on both sides, is no limit, PostgreSQL's 0.
@@ -64,10 +38,11 @@ pub fn server_value(timeout: Option<Duration>) -> u32 {
     })
 }
 
-/// When we act on a statement that the server has not stopped itself.
+/// When we act on a request that the server has not stopped itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
     limit: Duration,
+    key: LimitKey,
     /// Send a CancelRequest from here on.
     pub cancel_at: Instant,
     /// Close the upstream from here on.
@@ -86,17 +61,38 @@ pub enum Due {
 }
 
 impl Deadline {
-    /// The deadline of a request that starts `now` under this tenant's limit. `None`: it may run for ever.
+    /// The deadline of a request that starts `now` under a limit that the server knows too: it has the first word.
+    /// `None`: it may run for ever.
     pub fn new(limit: Option<Duration>, now: Instant) -> Option<Self> {
         let limit = limit.filter(|limit| !limit.is_zero())?;
-        let cancel_at = now.checked_add(limit)?.checked_add(CANCEL_AFTER)?;
-        let close_at = now.checked_add(limit)?.checked_add(CLOSE_AFTER)?;
-        Some(Self { limit, cancel_at, close_at })
+        let end = now.checked_add(limit)?;
+        let (cancel_at, close_at) = (end.checked_add(CANCEL_AFTER)?, end.checked_add(CLOSE_AFTER)?);
+        Some(Self { limit, key: LimitKey::StatementTimeout, cancel_at, close_at })
+    }
+
+    /// The deadline of what began at `since` under a limit that the proxy alone knows.
+    pub fn own(key: LimitKey, limit: Option<Duration>, since: Instant) -> Option<Self> {
+        let limit = limit.filter(|limit| !limit.is_zero())?;
+        let cancel_at = since.checked_add(limit)?;
+        Some(Self { limit, key, cancel_at, close_at: cancel_at.checked_add(CLOSE_AFTER)? })
+    }
+
+    /// The one of two that comes first.
+    pub fn sooner(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(if b.cancel_at < a.cancel_at { b } else { a }),
+            (a, b) => a.or(b),
+        }
     }
 
     /// The limit that it enforces, for the error's DETAIL.
     pub fn limit(&self) -> Duration {
         self.limit
+    }
+
+    /// Which limit that is.
+    pub fn key(&self) -> LimitKey {
+        self.key
     }
 
     /// What is due at `now`.

@@ -1,12 +1,15 @@
-//! Whose statement this is: the rules of `[tenants]`, compiled once, asked at login and when a tracked setting changes.
+//! Whose statement this is, and of which class of work: the rules of `[tenant]`, compiled once, asked at login, when a
+//! tracked setting changes, and for a statement whose comments name a tenant.
 //!
-//! Names come from clients, so they are bounded: [`Directory`] hands out ids for at most `tenants.max_tenants` names
+//! Names come from clients, so they are bounded: [`Directory`] hands out ids for at most `tenant.max_tenants` names
 //! that the configuration does not mention; everybody after that is [`TenantId::OTHER`], with the default limits.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use config::{TenantRule, Tenants};
+use config::{Origin, Tenants};
 use rustc_hash::FxHashMap;
 
 mod pattern;
@@ -20,7 +23,7 @@ pub const MAX_NAME: usize = 128;
 pub struct TenantId(u32);
 
 impl TenantId {
-    /// Everybody beyond `tenants.max_tenants`.
+    /// Everybody beyond `tenant.max_tenants`.
     pub const OTHER: Self = Self(0);
 
     /// For tables indexed by tenant.
@@ -29,21 +32,48 @@ impl TenantId {
     }
 }
 
+/// A class of work's number: its place among the configured names, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ClassId(u8);
+
+impl ClassId {
+    /// Of no class.
+    pub const NONE: Self = Self(0);
+
+    /// For tables indexed by class, no class first.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// The class at this place of such a table.
+    pub fn at(index: usize) -> Self {
+        Self(u8::try_from(index).unwrap_or(0))
+    }
+}
+
 /// What is known about a session when its tenant is asked for.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// Name that the client logged in with.
     pub user: &'a str,
+    /// What stood behind the separator of that name; empty if nothing did.
+    pub user_suffix: &'a str,
     /// Database that it asked for.
     pub database: &'a str,
     /// Its `application_name` now (a startup parameter that many drivers also SET later); empty if none.
     pub application_name: &'a str,
     /// The host name that it asked for in its TLS handshake, in lower case; empty if none. Fixed at login.
     pub server_name: &'a str,
+    /// The common name of its certificate, which was verified; empty if none. Fixed at login.
+    pub certificate: &'a str,
+    /// Where it connects from; `None`: a Unix socket.
+    pub address: Option<IpAddr>,
     /// Startup parameters and `-c name=value` of the startup packet's `options`. Fixed at login.
     pub startup: &'a dyn Lookup,
     /// Settings that the proxy follows through SET and set_config.
     pub settings: &'a dyn Lookup,
+    /// Keys of the comments at the statement's ends.
+    pub comment: &'a dyn Lookup,
 }
 
 /// A map from names to values, whoever keeps it.
@@ -64,12 +94,15 @@ impl<const N: usize> Lookup for [(&str, &str); N] {
     }
 }
 
+/// No values.
+pub const NOTHING: [(&str, &str); 0] = [];
+
 /// A tenant, and what decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution<'a> {
     /// The tenant's name.
-    pub tenant: &'a str,
-    /// Place of the rule in the list, from 0; `None`: `tenants.default`.
+    pub tenant: Cow<'a, str>,
+    /// Place of the rule in the list, from 0; `None`: `tenant.default_name`.
     pub rule: Option<usize>,
 }
 
@@ -77,97 +110,191 @@ pub struct Resolution<'a> {
 #[derive(Debug)]
 pub struct Resolver {
     rules: Box<[Rule]>,
+    classes: Box<[Rule]>,
+    /// The class of each of `classes`.
+    class_ids: Box<[ClassId]>,
+    class_names: Box<[Box<str>]>,
     default: Box<str>,
 }
 
+/// One rule, of tenants or of classes.
 #[derive(Debug)]
-enum Rule {
-    User,
-    Database,
-    Application(Pattern),
-    ServerName(Pattern),
-    Startup(Box<str>),
-    Setting(Box<str>),
+struct Rule {
+    origin: Origin,
+    pattern: Option<Pattern>,
+    /// What it yields wherever it holds.
+    fixed: Option<Box<str>>,
+}
+
+impl Rule {
+    /// The name that it yields. An empty one is none.
+    fn name<'a>(&'a self, facts: &Facts<'a>) -> Option<Cow<'a, str>> {
+        let value = match &self.origin {
+            Origin::User => Cow::Borrowed(facts.user),
+            Origin::UserSuffix(_) => Cow::Borrowed(facts.user_suffix),
+            Origin::Database => Cow::Borrowed(facts.database),
+            Origin::ApplicationName => Cow::Borrowed(facts.application_name),
+            Origin::ServerName => Cow::Borrowed(facts.server_name),
+            Origin::Certificate => Cow::Borrowed(facts.certificate),
+            Origin::Option(name) => Cow::Borrowed(facts.startup.value(name)?),
+            Origin::Comment(name) => Cow::Borrowed(facts.comment.value(name)?),
+            Origin::Setting { name, path } => match facts.settings.value(name)? {
+                value if path.is_empty() => Cow::Borrowed(value),
+                document => Cow::Owned(member(document, path)?),
+            },
+            Origin::Network(networks) => {
+                let address = facts.address?;
+                let fixed = self.fixed.as_deref()?;
+                return networks.iter().any(|network| network.contains(address)).then_some(Cow::Borrowed(fixed));
+            }
+        };
+        let found = match &self.pattern {
+            None => value,
+            Some(pattern) => match value {
+                Cow::Borrowed(value) => Cow::Borrowed(pattern.tenant_in(value)?),
+                Cow::Owned(value) => Cow::Owned(pattern.tenant_in(&value)?.to_owned()),
+            },
+        };
+        if found.is_empty() {
+            return None;
+        }
+        Some(self.fixed.as_deref().map_or(found, Cow::Borrowed))
+    }
+
+    /// Whether a change of this setting can change what it yields.
+    fn reacts_to(&self, setting: &str) -> bool {
+        match &self.origin {
+            Origin::Setting { name, .. } => name.eq_ignore_ascii_case(setting),
+            Origin::ApplicationName => setting.eq_ignore_ascii_case("application_name"),
+            _ => false,
+        }
+    }
+}
+
+/// Longest JSON document that is looked into, in bytes.
+const MAX_DOCUMENT: usize = 64 * 1024;
+
+/// The member of a JSON document at this path, if it is text or a number.
+fn member(document: &str, path: &[String]) -> Option<String> {
+    if document.len() > MAX_DOCUMENT {
+        return None;
+    }
+    let document: serde_json::Value = serde_json::from_str(document).ok()?;
+    match path.iter().try_fold(&document, |value, name| value.get(name))? {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 impl Resolver {
     /// Compiles the rules.
     ///
     /// ```
-    /// use config::{Limits, TenantRule, Tenants};
-    /// use policy::tenant::{Facts, Resolver};
+    /// use config::{Origin, TenantRule, Tenants};
+    /// use policy::tenant::{Facts, NOTHING, Resolver};
     /// let tenants = Tenants {
-    ///     rules: vec![TenantRule::ApplicationName("worker-{tenant}-*".to_owned()), TenantRule::User],
-    ///     default: "default".to_owned(),
-    ///     max_tenants: 100,
-    ///     default_limits: Limits::default(),
-    ///     limits: Default::default(),
+    ///     rules: vec![
+    ///         TenantRule::by_pattern(Origin::ApplicationName, "tenant:(?<tenant>[a-z0-9-]+)"),
+    ///         TenantRule::whole(Origin::User),
+    ///     ],
+    ///     ..Tenants::default()
     /// };
     /// let resolver = Resolver::new(&tenants);
     /// let facts = Facts {
     ///     user: "app",
+    ///     user_suffix: "",
     ///     database: "db",
-    ///     application_name: "worker-acme-7",
+    ///     application_name: "worker 7 tenant:acme",
     ///     server_name: "",
-    ///     startup: &[],
-    ///     settings: &[],
+    ///     certificate: "",
+    ///     address: None,
+    ///     startup: &NOTHING,
+    ///     settings: &NOTHING,
+    ///     comment: &NOTHING,
     /// };
     /// assert_eq!(resolver.resolve(&facts).tenant, "acme");
     /// ```
     pub fn new(tenants: &Tenants) -> Self {
-        let rules = tenants
-            .rules
-            .iter()
-            .map(|rule| match rule {
-                TenantRule::User => Rule::User,
-                TenantRule::Database => Rule::Database,
-                TenantRule::ApplicationName(pattern) => Rule::Application(Pattern::new(pattern)),
-                TenantRule::ServerName(pattern) => Rule::ServerName(Pattern::new(pattern)),
-                TenantRule::StartupOption(name) => Rule::Startup(name.as_str().into()),
-                TenantRule::Setting(name) => Rule::Setting(name.as_str().into()),
-            })
-            .collect();
-        Self { rules, default: tenants.default.as_str().into() }
+        let rules = tenants.rules.iter().map(|rule| Rule {
+            origin: rule.origin.clone(),
+            pattern: rule.pattern.as_deref().map(Pattern::new),
+            fixed: rule.tenant.as_deref().map(Into::into),
+        });
+        let names = tenants.class_names();
+        let classes = tenants.classes.iter().map(|rule| Rule {
+            origin: rule.origin.clone(),
+            pattern: rule.pattern.as_deref().map(Pattern::new),
+            fixed: Some(rule.class.as_str().into()),
+        });
+        let id = |class: &str| names.binary_search(&class).map_or(ClassId::NONE, |place| ClassId::at(place + 1));
+        Self {
+            rules: rules.collect(),
+            class_ids: tenants.classes.iter().map(|rule| id(&rule.class)).collect(),
+            classes: classes.collect(),
+            class_names: names.into_iter().map(Into::into).collect(),
+            default: tenants.default.as_str().into(),
+        }
     }
 
     /// The tenant by the first rule that yields a name. An empty name is no name.
     pub fn resolve<'a>(&'a self, facts: &Facts<'a>) -> Resolution<'a> {
-        for (place, rule) in self.rules.iter().enumerate() {
-            let name = match rule {
-                Rule::User => Some(facts.user),
-                Rule::Database => Some(facts.database),
-                Rule::Application(pattern) => pattern.tenant_in(facts.application_name),
-                Rule::ServerName(pattern) => pattern.tenant_in(facts.server_name),
-                Rule::Startup(name) => facts.startup.value(name),
-                Rule::Setting(name) => facts.settings.value(name),
-            };
-            if let Some(tenant) = name.filter(|name| !name.is_empty()) {
-                return Resolution { tenant, rule: Some(place) };
-            }
-        }
-        Resolution { tenant: &self.default, rule: None }
+        self.rules
+            .iter()
+            .enumerate()
+            .find_map(|(place, rule)| Some(Resolution { tenant: rule.name(facts)?, rule: Some(place) }))
+            .unwrap_or(Resolution { tenant: Cow::Borrowed(&self.default), rule: None })
     }
 
-    /// Whether a change of this setting can change the tenant of a session that `current` was decided for.
+    /// The class of work by the first rule that holds.
+    pub fn class(&self, facts: &Facts<'_>) -> ClassId {
+        let rules = self.classes.iter().zip(&self.class_ids);
+        rules.into_iter().find(|(rule, _)| rule.name(facts).is_some()).map_or(ClassId::NONE, |(_, id)| *id)
+    }
+
+    /// A class's name; that of no class is empty.
+    pub fn class_name(&self, class: ClassId) -> &str {
+        class.index().checked_sub(1).and_then(|place| self.class_names.get(place)).map_or("", AsRef::as_ref)
+    }
+
+    /// The class of this name; [`ClassId::NONE`] if there is none.
+    pub fn class_named(&self, name: &str) -> ClassId {
+        let place = self.class_names.iter().position(|known| **known == *name);
+        place.map_or(ClassId::NONE, |place| ClassId::at(place + 1))
+    }
+
+    /// Whether a change of this setting can change the tenant of a session that `current` was decided for, or its class.
     ///
     /// A rule behind the one that decided cannot win, however its setting changes: what was decided from the
     /// connection first cannot be overridden by SET.
     pub fn reacts_to(&self, setting: &str, current: Option<usize>) -> bool {
         let last = current.unwrap_or(self.rules.len());
-        self.rules.iter().take(last.saturating_add(1)).any(|rule| match rule {
-            Rule::Setting(name) => name.eq_ignore_ascii_case(setting),
-            Rule::Application(_) => setting.eq_ignore_ascii_case("application_name"),
-            Rule::User | Rule::Database | Rule::Startup(_) | Rule::ServerName(_) => false,
-        })
+        let rules = self.rules.iter().take(last.saturating_add(1));
+        rules.chain(&self.classes).any(|rule| rule.reacts_to(setting))
+    }
+
+    /// Whether a statement's comments can decide whose it is, or of which class.
+    pub fn reads_comments(&self) -> bool {
+        self.rules.iter().chain(&self.classes).any(|rule| matches!(rule.origin, Origin::Comment(_)))
     }
 
     /// Settings whose values the proxy must follow for these rules, `application_name` not among them.
     pub fn settings(&self) -> impl Iterator<Item = &str> {
-        self.rules.iter().filter_map(|rule| match rule {
-            Rule::Setting(name) => Some(name.as_ref()),
+        self.rules.iter().chain(&self.classes).filter_map(|rule| match &rule.origin {
+            Origin::Setting { name, .. } => Some(name.as_str()),
             _ => None,
         })
     }
+}
+
+/// The user who logs in and the tenant behind it, by a rule with a separator: `app.acme` is `app` of `acme`.
+pub fn split_user<'a>(tenants: &Tenants, user: &'a str) -> (&'a str, &'a str) {
+    let separators = tenants.rules.iter().filter_map(|rule| match &rule.origin {
+        Origin::UserSuffix(separator) => Some(separator),
+        _ => None,
+    });
+    let mut split = separators.filter_map(|separator| user.rsplit_once(separator.as_str()));
+    split.find(|(name, tenant)| !name.is_empty() && !tenant.is_empty()).unwrap_or((user, ""))
 }
 
 /// Names ↔ ids, shared by all workers. Append-only: an id never changes its name.

@@ -8,14 +8,16 @@
 use std::time::Duration;
 
 pub use config::SessionState;
-use config::{PoolMode, SessionAttrs};
+use config::{LimitKey, PoolMode, SessionAttrs};
 
 mod listen;
 mod login;
+mod tenants;
 mod texts;
 
 pub use listen::ListenRefusal;
 pub use login::LoginRefusal;
+pub use tenants::Limited;
 
 /// What the session does with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,8 +103,31 @@ pub enum Refusal {
     /// 57014: it ran into its tenant's limit. The same message as PostgreSQL's own.
     StatementTimeout {
         /// Whose limit.
-        tenant: Box<str>,
-        /// `tenants.limits.<tenant>.statement_timeout`.
+        limited: Limited,
+        /// How long it may be.
+        limit: Duration,
+    },
+    /// 53400, for clients 53300: a tenant has as many as it may, or its results are as large as they may be.
+    TooMany {
+        /// Whose limit.
+        limited: Limited,
+        /// How many, how large.
+        limit: u64,
+        /// When to come again, where that is known.
+        retry_in: Option<Duration>,
+    },
+    /// 25006, 42501: something that a tenant may not do.
+    NotAllowed {
+        /// Whose limit.
+        limited: Limited,
+        /// What it named, as a table; empty: nothing in particular.
+        what: Box<str>,
+    },
+    /// 25P03, 25P04, 57P05: a client was silent, or its transaction open, for longer than its tenant may.
+    Silent {
+        /// Whose limit.
+        limited: Limited,
+        /// How long it may be.
         limit: Duration,
     },
     /// 57014: the client cancelled a request that was still queueing.
@@ -285,6 +310,9 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::TransactionBlock { .. } | Self::NotInThisMode { .. } => "0A000",
+            Self::TooMany { limited, .. } => limited.code(),
+            Self::NotAllowed { limited, .. } => limited.code(),
+            Self::Silent { limited, .. } => limited.code(),
             Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => "57014",
             Self::QueueTimeout { .. } | Self::TooManyClients { .. } | Self::TooManyPools { .. } => "53300",
             Self::IdleInTransaction { .. } => "25P03",
@@ -317,6 +345,7 @@ impl Refusal {
             | Self::Killed
             | Self::Terminated
             | Self::IdleInTransaction { .. }
+            | Self::Silent { .. }
             | Self::ShuttingDown
             | Self::PasswordFailed { .. }
             | Self::PlaintextRefused { .. }
@@ -328,7 +357,9 @@ impl Refusal {
             | Self::ProtocolViolation { .. } => true,
             Self::UpstreamLost { in_transaction, .. } => *in_transaction,
             Self::Listen(refusal) => refusal.is_fatal(),
-            Self::TransactionBlock { .. }
+            Self::TooMany { limited, .. } => limited.key == LimitKey::MaxClients,
+            Self::NotAllowed { .. }
+            | Self::TransactionBlock { .. }
             | Self::StatementTimeout { .. }
             | Self::CancelledInQueue
             | Self::QueueTimeout { .. }

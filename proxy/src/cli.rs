@@ -58,7 +58,7 @@ enum Command {
     Capture(capture::Capture),
     /// Show findings of a running pgweir as they happen; with --fail-on, a gate for continuous integration
     Watch(Box<watch::Watch>),
-    /// Print the reference of all configuration keys (docs/configuration.md)
+    /// Print the reference of all configuration keys (docs/config.md)
     ConfigReference,
     /// Print the version
     Version,

@@ -28,6 +28,7 @@ pub mod stand_in;
 pub mod stream;
 pub mod systemd;
 pub mod telemetry;
+pub mod tenancy;
 pub mod tls;
 pub mod trouble;
 pub mod upstream;

@@ -23,6 +23,7 @@ mod rules;
 mod seat;
 mod secrets;
 mod target;
+mod tenants;
 mod welcome;
 mod wish;
 
@@ -36,6 +37,7 @@ use config::hba::LoginRule;
 use config::{AuthMethod, PoolMode, Secret, Settings};
 use guests::Guests;
 use limits::{allowance, limited};
+use policy::tenant::ClassId;
 use policy::verdict::Refusal;
 use proof::Proven;
 use rand::Rng;
@@ -64,6 +66,7 @@ use crate::session::{Arrival, Introduction};
 use crate::shared::Shared;
 use crate::stream::{Peer, Stream};
 use crate::telemetry::{Sqlstate, TenantId, WorkerTelemetry};
+use crate::tenancy::Membership;
 use crate::tls::Secured;
 use crate::tls::clients::Manner;
 use crate::trouble::Trouble;
@@ -246,6 +249,9 @@ impl Gate {
             introduction: arrival.introduction,
             pool: arrival.pool,
             seat: arrival.seat,
+            tenant: arrival.tenant,
+            class: arrival.class,
+            membership: arrival.membership,
             face: arrival.face,
             startup: arrival.startup,
         };
@@ -291,7 +297,7 @@ impl Gate {
                     return Ok(None);
                 }
                 Opened::Startup(started, message) => {
-                    let wish = Wish::read(&message)?;
+                    let wish = Wish::read(&message, &self.shared.settings().tenants)?;
                     guest.may_log_in(tls.mode(), &wish.user)?;
                     guest.bytes.drain(..total);
                     let admitted = self.log_in(guest, started, wish).await?;
@@ -387,6 +393,7 @@ impl Gate {
         mut seat: Seat,
     ) -> Result<Admitted, Denied> {
         seat.claim(pool.claim())?;
+        let (tenant, class, membership) = self.join_tenant(guest, &wish)?;
         let worker = self.shared.least_loaded();
         let key = if version == ProtocolVersion::V3_0 { SHORT_KEY } else { LONG_KEY };
         let own = |name: &[u8]| wish.startup.iter().find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name));
@@ -411,12 +418,14 @@ impl Gate {
         let face = Face {
             database: wish.database.into(),
             user: wish.user.into(),
+            suffix: wish.suffix.into(),
             application: wish.application.into(),
             address: guest.peer.to_string().into(),
+            ip: guest.peer.ip(),
             tls: guest.secured.as_ref().map(|secured| Box::new(secured.face())),
             connected_us: 0,
         };
-        Ok(Admitted { own_server: None, seat, worker, introduction, pool, face, startup })
+        Ok(Admitted { own_server: None, seat, tenant, class, membership, worker, introduction, pool, face, startup })
     }
 }
 
@@ -425,6 +434,9 @@ struct Admitted {
     /// For replication: the server connection that is the client's alone.
     own_server: Option<Box<Shipped>>,
     seat: Seat,
+    tenant: policy::tenant::TenantId,
+    class: ClassId,
+    membership: Membership,
     worker: usize,
     introduction: Introduction,
     pool: Member,

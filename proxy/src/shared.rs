@@ -23,6 +23,7 @@ use crate::pools::{Full, Pools};
 use crate::run::reloads::Reloads;
 use crate::schemas::{Place, Schemas};
 use crate::telemetry::Telemetry;
+use crate::tenancy::{Rules, Tenancy};
 use crate::tls::clients::Clients;
 use crate::tls::servers::Servers;
 use crate::upstream::hosts::HostTable;
@@ -37,7 +38,9 @@ const MAX_STATEMENT_BYTES: usize = 64 * 1024 * 1024;
 /// What all threads share.
 #[derive(Debug)]
 pub struct Shared {
-    settings: RwLock<Arc<Settings>>,
+    rules: RwLock<Arc<Rules>>,
+    /// What tenants use of what they share.
+    pub tenancy: Tenancy,
     /// Every pool.
     pub pools: Pools,
     /// Room for upstreams.
@@ -116,8 +119,9 @@ impl Shared {
         control: UnboundedSender<Order>,
     ) -> Self {
         Self {
+            rules: RwLock::new(Arc::new(Rules::new(Arc::new(settings), &directory))),
             directory,
-            settings: RwLock::new(Arc::new(settings)),
+            tenancy: Tenancy::default(),
             pools: Pools::default(),
             room: Arc::default(),
             aside: Aside::default(),
@@ -142,13 +146,19 @@ impl Shared {
 
     /// The settings in force.
     pub fn settings(&self) -> Arc<Settings> {
-        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.rules().settings.clone()
+    }
+
+    /// What follows from them for sessions.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts new settings in force for whoever asks from now on.
     pub fn set_settings(&self, settings: Settings) -> Arc<Settings> {
         let settings = Arc::new(settings);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings.clone();
+        let rules = Arc::new(Rules::new(settings.clone(), &self.directory));
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         settings
     }
 

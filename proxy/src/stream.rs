@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -36,6 +36,14 @@ impl Peer {
     /// Over a Unix socket.
     pub fn is_unix(self) -> bool {
         matches!(self, Peer::Unix(_))
+    }
+
+    /// Its address without the port; `None`: a Unix socket.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Peer::Tcp(address) => Some(address.ip().to_canonical()),
+            Peer::Unix(_) => None,
+        }
     }
 
     /// Nobody can listen in between: a loopback address or a Unix socket.

@@ -161,7 +161,7 @@ fn version_and_help_name_the_program() {
 
 #[test]
 fn the_reference_on_file_is_the_one_in_the_binary() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config.md");
     let (code, out, _) = run(&["config-reference"]);
     assert_eq!(code, 0);
     assert_eq!(out, std::fs::read_to_string(file).unwrap(), "run `make docs`");

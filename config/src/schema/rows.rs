@@ -1,12 +1,14 @@
 //! The table itself, in the order of the reference.
 
 mod auth;
+mod limits;
 
 use super::{Kind, Reload, Row};
 
-use Kind::{AddressOrOff, Addresses, Count, CountOrAuto, Flag, Secret, Text, Time, Url, Word};
+use Kind::{AddressOrOff, Addresses, Count, CountOrAuto, Flag, Networks, Secret, Text, Time, Url, Word};
 use Reload::{AtOnce, Restart};
 pub(crate) use auth::AUTH;
+pub(crate) use limits::{LIMITS, TABLE as LIMITS_TABLE};
 
 pub(super) const fn row(
     path: &'static str,
@@ -40,13 +42,19 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
         "databases.<name>",
         "A database that clients may ask for. The name `\"*\"` stands for every database that is not listed.",
     ),
-    ("tenants", "Whose statement it is, and what it may do."),
+    ("tenant", "Whose statement it is, and what it may do."),
     (
-        "tenants.rule[]",
-        "`[[tenants.rule]]`: one way to name the tenant. The first rule that yields a name wins; what stands behind a rule that always does (`user`, `database`) is never asked.",
+        "tenant.rule[]",
+        "`[[tenant.rule]]`: one way to name the tenant. The first rule that yields a name wins; what stands behind a rule that always does (`user`, `database`) is never asked. So what the connection says first, no SET and no comment can change.",
     ),
-    ("tenants.default_limits", "Limits of each tenant that has no table of its own."),
-    ("tenants.limits.<tenant>", "Limits of one tenant. What is left out is taken from `[tenants.default_limits]`."),
+    (
+        "tenant.classify[]",
+        "`[[tenant.classify]]`: one way to tell the class of work. The first that holds wins; without one a session is of no class.",
+    ),
+    (
+        "tenant.default",
+        "Limits of all. `[tenant.class.NAME]` takes the same keys for a class of work, `[tenant.limits.NAME]` for a tenant, `[tenant.fingerprint.HEX]` some of them for one statement. Each inherits what it does not say, in this order: default, class, tenant, fingerprint. In numbers and times 0 is: no limit.",
+    ),
     ("observe", "What is watched."),
     (
         "observe.mute[]",
@@ -66,8 +74,14 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("log", "How the proxy itself logs."),
 ];
 
+/// Where a tenant's name can be.
+const FROM: &[&str] =
+    &["user", "database", "application_name", "option", "setting", "comment", "sni", "certificate", "network"];
+/// Where a class can show.
+const CLASS_FROM: &[&str] = &["user", "database", "application_name", "option", "setting", "comment"];
+
 /// What can be done about session state that cannot be followed.
-const ON: &[&str] = crate::OnUntracked::WORDS;
+pub(super) const ON: &[&str] = crate::OnUntracked::WORDS;
 
 /// Every key but those for logins and of `[pool]`.
 #[rustfmt::skip]
@@ -120,36 +134,34 @@ pub(crate) const ROWS: &[Row] = &[
         "Server connections of this database's pools at once, over all users; 0: no such limit. Under `\"*\"`: of each such database by itself."),
     row("databases.<name>.upstream", Url, None, AtOnce,
         "The server: `postgres://user:password@host:port/database`. Required. Several hosts stand between commas, each with its port, and are tried in this order; `?target_session_attrs=` (`any`, `read-write`, `read-only`, `primary`, `standby`, `prefer-standby`) says which will do, `load_balance_hosts=random` tries them in random order, `max_protocol_version=3.2` (or `latest`) asks PostgreSQL 18 for its long cancel keys and takes 3.0 where it is not known: all as libpq does. Left out of it: `user`: the client's own; `password`: the client's own; `port`: 5432; `database`: the name that the client asked for. A Unix socket: `postgres://user@/db?host=/var/run/postgresql`."),
-    row("tenants.default", Text, Some("default"), AtOnce,
+    row("tenant.default_name", Text, Some("default"), AtOnce,
         "The tenant of statements for which no rule yields a name."),
-    row("tenants.max_tenants", Count(1, 1_000_000), Some("1000"), AtOnce,
+    row("tenant.max_tenants", Count(1, 1_000_000), Some("1000"), AtOnce,
         "Tenants counted on their own besides those with limits here; the rest share the row `other` and the default limits. Names come from clients, so their number has an end."),
-    row("tenants.rule[].from", Word(&["user", "database", "application_name", "sni", "startup_option", "setting"]), None, AtOnce,
-        "Where the name is: the login's user or database, a part of `application_name` or of the host name that the client asked for over TLS (server name indication), a startup option or parameter (`-c name=value`), or a setting that is followed through SET and `set_config`. Required."),
-    row("tenants.rule[].pattern", Text, None, AtOnce,
-        "With `application_name` and `sni`: the pattern, with one `{tenant}` and `*` for anything, as `worker-{tenant}-*` or `{tenant}.db.example.com`. Host names are compared in lower case."),
-    row("tenants.rule[].name", Text, None, AtOnce,
-        "With `startup_option` and `setting`: its name, as `app.tenant_id`."),
-    row("tenants.default_limits.statement_timeout", Time { zero: true }, Some("0"), AtOnce,
-        "Longest time that a statement may run; 0: no limit. The server enforces it, and the proxy cancels what still runs 250ms later."),
-    row("tenants.default_limits.slow_threshold", Time { zero: false }, None, AtOnce,
-        "A statement is slow from here on. Left out: `slow_log.threshold`."),
-    row("tenants.default_limits.transaction_threshold", Time { zero: false }, None, AtOnce,
-        "A transaction is slow from here on. Left out: `slow_log.transaction_threshold`."),
-    row("tenants.default_limits.idle_threshold", Time { zero: false }, None, AtOnce,
-        "A client is idle in a transaction from here on. Left out: `slow_log.idle_threshold`."),
-    row("tenants.default_limits.on_untracked", Word(ON), None, AtOnce,
-        "As `pool.on_untracked`, for this tenant's clients in every pool; wins over the pool's keys. Left out: the pool decides."),
-    row("tenants.limits.<tenant>.statement_timeout", Time { zero: true }, None, AtOnce,
-        "As in `[tenants.default_limits]`; 0: no limit for this tenant."),
-    row("tenants.limits.<tenant>.slow_threshold", Time { zero: false }, None, AtOnce,
-        "As in `[tenants.default_limits]`."),
-    row("tenants.limits.<tenant>.transaction_threshold", Time { zero: false }, None, AtOnce,
-        "As in `[tenants.default_limits]`."),
-    row("tenants.limits.<tenant>.idle_threshold", Time { zero: false }, None, AtOnce,
-        "As in `[tenants.default_limits]`."),
-    row("tenants.limits.<tenant>.on_untracked", Word(ON), None, AtOnce,
-        "As in `[tenants.default_limits]`."),
+    row("tenant.directory", Text, None, AtOnce,
+        "A folder with a file `NAME.toml` for each tenant: the keys of `[tenant.limits.NAME]` without the header. For thousands of tenants; a reload reads those that have changed. A tenant that stands here and in the folder is a mistake."),
+    row("tenant.rule[].from", Word(FROM), None, AtOnce,
+        "Where the name is: the login's `user` or `database`, `application_name`, `sni` (the host name asked for over TLS), `certificate` (the common name of the client's), `network` (the client's address), `option` (a startup parameter, or `-c name=value`), `setting` (followed through SET and `set_config`), `comment` (a key of sqlcommenter's at a statement's ends, for that statement). Required."),
+    row("tenant.rule[].pattern", Text, None, AtOnce,
+        "What of the value is the name; left out: all of it. A regular expression with a group `tenant`, found anywhere in the value, as `tenant:(?<tenant>[a-z0-9-]+)`; or text with one `{tenant}` and `*` for anything that is the whole value, as `worker-{tenant}-*`. Host names are compared in lower case."),
+    row("tenant.rule[].name", Text, None, AtOnce,
+        "With `option`, `setting` and `comment`: its name, as `app.tenant_id`."),
+    row("tenant.rule[].path", Text, None, AtOnce,
+        "With `setting`: the value is a JSON document, and this its member, with dots between the names, as `app_metadata.tenant_id` in `request.jwt.claims`."),
+    row("tenant.rule[].separator", Text, None, AtOnce,
+        "With `user`: the name is what stands behind the last such separator, and what stands before it is the user who logs in: with `\".\"`, `app.acme` is user `app` of tenant `acme`. A user without the separator has no tenant by this rule."),
+    row("tenant.rule[].networks", Networks, None, AtOnce,
+        "With `network`: the addresses and networks that the rule holds for."),
+    row("tenant.rule[].tenant", Text, None, AtOnce,
+        "The tenant is this one wherever the rule holds. Required with `network`."),
+    row("tenant.classify[].class", Text, None, AtOnce,
+        "The class of work, as `interactive`, `worker`, `migration`; any name will do. Required."),
+    row("tenant.classify[].from", Word(CLASS_FROM), None, AtOnce,
+        "Where it shows, as in `[[tenant.rule]]`. Required."),
+    row("tenant.classify[].pattern", Text, None, AtOnce,
+        "A regular expression found in the value; left out: any value will do."),
+    row("tenant.classify[].name", Text, None, AtOnce,
+        "With `option`, `setting` and `comment`: its name."),
     row("observe.statements", Flag, Some("true"), AtOnce,
         "Fingerprints and statistics of every statement."),
     row("observe.n_plus_one", Flag, Some("true"), AtOnce,

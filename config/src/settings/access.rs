@@ -115,6 +115,13 @@ impl Builder<'_> {
         names
     }
 
+    /// Names of the keys right under a path.
+    pub(super) fn keys_under(&self, path: &[&str]) -> Vec<String> {
+        let depth = path.len();
+        let under = |found: &&Vec<String>| found.len() == depth + 1 && found.iter().zip(path).all(|(a, b)| a == b);
+        self.written.values.keys().filter(under).filter_map(|found| found.last().cloned()).collect()
+    }
+
     pub(super) fn wrong(&mut self, path: &[&str], sentence: &str) {
         self.wrong_at(&owned(path), sentence.to_owned());
     }

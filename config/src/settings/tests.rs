@@ -22,12 +22,16 @@ impl Sources for Files {
         Ok(text.to_owned())
     }
 
+    fn tenants(&self, folder: &str) -> Result<Vec<(String, String)>, String> {
+        if folder == "other" { Ok(Vec::new()) } else { Err("no such folder".to_owned()) }
+    }
+
     fn cores(&self) -> usize {
         3
     }
 }
 
-const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenants.limits.acme]\n\
+const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenant.limits.acme]\n\
     [tls]\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n\
     [upstream_tls]\nmode = 'require'\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n[auth]\nquery_user = 'asker'\n";
 
@@ -41,6 +45,7 @@ fn other_value(row: &Row) -> String {
         "unix_socket_mode" => return "'0770'".to_owned(),
         "auth.hba_file" => return "'hba'".to_owned(),
         "auth.ident_file" => return "'maps'".to_owned(),
+        "tenant.default.mode" | "tenant.default.modes.<limit>" => return "'warn'".to_owned(),
         "auth.map" => return "'other'\nident_file = 'maps'\nmethod = 'peer'".to_owned(),
         "auth.query" | "databases.<name>.auth_query" => return "'select lookup($1)'".to_owned(),
         _ => {}
@@ -54,6 +59,8 @@ fn other_value(row: &Row) -> String {
         Kind::Word(words) => format!("'{}'", words.last().unwrap()),
         Kind::Addresses | Kind::AddressOrOff => "'127.0.0.1:7000'".to_owned(),
         Kind::Networks => "['10.0.0.0/8', '2001:db8::1']".to_owned(),
+        Kind::Names => "['runs', 'audit.*']".to_owned(),
+        Kind::Size => "'3MiB'".to_owned(),
         Kind::Url => "'postgres://u:p@elsewhere:1/d'".to_owned(),
     }
 }
@@ -61,8 +68,8 @@ fn other_value(row: &Row) -> String {
 fn concrete(path: &str) -> String {
     path.replace("users.<name>", "users.anna")
         .replace("databases.<name>", "databases.app")
-        .replace("<tenant>", "acme")
         .replace("<id>", "3")
+        .replace("<limit>", "max_rows")
 }
 
 /// Puts a key into the base text: it replaces the one that stands there.
@@ -147,15 +154,16 @@ fn a_database_takes_every_key_of_the_pool() {
 fn each_kind_of_rule_arrives_in_order() {
     let text = format!(
         "{BASE}{}",
-        (0..11).map(|n| format!("[[tenants.rule]]\nfrom = 'setting'\nname = 'app.t{n}'\n")).collect::<String>()
-            + "[[tenants.rule]]\nfrom = 'startup_option'\nname = 'tenant'\n[[tenants.rule]]\nfrom = 'application_name'\npattern = '{tenant}'\n[[tenants.rule]]\nfrom = 'database'\n[[tenants.rule]]\nfrom = 'user'\n"
+        (0..11).map(|n| format!("[[tenant.rule]]\nfrom = 'setting'\nname = 'app.t{n}'\n")).collect::<String>()
+            + "[[tenant.rule]]\nfrom = 'option'\nname = 'tenant'\n[[tenant.rule]]\nfrom = 'application_name'\npattern = '{tenant}'\n[[tenant.rule]]\nfrom = 'database'\n[[tenant.rule]]\nfrom = 'user'\n"
     );
-    let mut expected: Vec<TenantRule> = (0..11).map(|n| TenantRule::Setting(format!("app.t{n}"))).collect();
+    let setting = |name: String| TenantRule::whole(Origin::Setting { name, path: Vec::new() });
+    let mut expected: Vec<TenantRule> = (0..11).map(|n| setting(format!("app.t{n}"))).collect();
     expected.extend([
-        TenantRule::StartupOption("tenant".to_owned()),
-        TenantRule::ApplicationName("{tenant}".to_owned()),
-        TenantRule::Database,
-        TenantRule::User,
+        TenantRule::whole(Origin::Option("tenant".to_owned())),
+        TenantRule::by_pattern(Origin::ApplicationName, "{tenant}"),
+        TenantRule::whole(Origin::Database),
+        TenantRule::whole(Origin::User),
     ]);
     assert_eq!(read(&text).tenants.rules, expected);
 }
@@ -179,12 +187,74 @@ fn mutes_arrive_in_order_and_a_reload_takes_them() {
 }
 
 #[test]
-fn limits_are_inherited_and_zero_lifts_them() {
-    let tenants = read("[databases.a]\nupstream = 'postgres://h'\n[tenants.default_limits]\nstatement_timeout = '5s'\nslow_threshold = '1s'\n[tenants.limits.a]\nstatement_timeout = 0\n[tenants.limits.b]\nslow_threshold = '2s'\n").tenants;
-    let seconds = |n| Some(Duration::from_secs(n));
-    assert_eq!(tenants.limits["a"], Limits { slow_threshold: seconds(1), ..Limits::default() });
-    let both = Limits { statement_timeout: seconds(5), slow_threshold: seconds(2), ..Limits::default() };
-    assert_eq!(tenants.limits["b"], both);
+fn each_table_of_limits_says_only_what_stands_in_it() {
+    let tenants = read("[databases.a]\nupstream = 'postgres://h'\n[tenant.default]\nstatement_timeout = '5s'\nmode = 'warn'\n[tenant.class.worker]\nmax_bytes = '2MiB'\n[tenant.limits.a]\nstatement_timeout = 0\nmodes.max_rows = 'observe'\n[tenant.limits.b]\n[tenant.fingerprint.00d1e8a1b2c3d4e5]\nblocked = true\n").tenants;
+    let said = Limits::default().with_time(LimitKey::StatementTimeout, Duration::from_secs(5));
+    assert_eq!(tenants.default_limits, said.with(LimitKey::Mode, LimitValue::Mode(Mode::Warn)));
+    assert_eq!(tenants.class_limits["worker"], Limits::default().with_count(LimitKey::MaxBytes, 2 << 20));
+    let lifted = Limits::default().with_time(LimitKey::StatementTimeout, Duration::ZERO);
+    assert_eq!(tenants.limits["a"], lifted.with_mode(LimitKey::MaxRows, Mode::Observe));
+    assert!(tenants.limits["b"].is_empty());
+    let blocked = Limits::default().with(LimitKey::Blocked, LimitValue::Flag(true));
+    assert_eq!(tenants.fingerprints[&0x00d1_e8a1_b2c3_d4e5], blocked);
+}
+
+#[test]
+fn every_limit_has_a_row_of_its_type() {
+    for key in LimitKey::ALL {
+        let path = format!("tenant.default.{}", key.word());
+        let row = schema::LIMITS.iter().find(|row| row.path == path).unwrap_or_else(|| panic!("{path}"));
+        let fits = match key.kind() {
+            LimitKind::Time => matches!(row.kind, Kind::Time { zero: true }),
+            LimitKind::Threshold => matches!(row.kind, Kind::Time { zero: false }),
+            LimitKind::Count => matches!(row.kind, Kind::Count(..)),
+            LimitKind::Size => row.kind == Kind::Size,
+            LimitKind::Flag => row.kind == Kind::Flag,
+            LimitKind::Names => row.kind == Kind::Names,
+            LimitKind::Word => matches!(row.kind, Kind::Word(_)),
+        };
+        assert!(fits, "{path}");
+    }
+}
+
+#[test]
+fn tenants_of_a_folder_are_tenants_and_their_mistakes_have_a_place() {
+    let base = format!("{BASE}[tenant]\ndirectory = 'tenants.d'\n");
+    let folder = |files: &'static [(&'static str, &'static str)]| Folder(files);
+    let read = |files| Settings::from_toml(&base, &Overrides::default(), &folder(files));
+    let tenants = read(&[("t1", "statement_timeout = '1s'"), ("t2", "")]).unwrap().tenants;
+    assert_eq!(tenants.limits["t1"], Limits::default().with_time(LimitKey::StatementTimeout, Duration::from_secs(1)));
+    assert!(tenants.limits["t2"].is_empty());
+    for (files, said) in [
+        (
+            &[("t1", "\nstatement_timeuot = '1s'")][..],
+            "tenants.d/t1.toml:2: tenant.limits.t1.statement_timeuot: there is no such key; did you mean statement_timeout?",
+        ),
+        (&[("acme", "")], "stands in tenants.d/acme.toml too"),
+        (&[("t1", "a = ")], "tenants.d/t1.toml:1: this is not TOML"),
+    ] {
+        let mistakes = read(files).unwrap_err().to_string();
+        assert!(mistakes.contains(said), "{mistakes}");
+    }
+    let missing = Settings::from_toml(&base, &Overrides::default(), &Files).unwrap_err().to_string();
+    assert!(missing.contains("cannot read tenants.d"), "{missing}");
+}
+
+/// A folder of tenants, and nothing else.
+struct Folder(&'static [(&'static str, &'static str)]);
+
+impl Sources for Folder {
+    fn env(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn read(&self, path: &str) -> Result<String, String> {
+        Files.read(path)
+    }
+
+    fn tenants(&self, _folder: &str) -> Result<Vec<(String, String)>, String> {
+        Ok(self.0.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+    }
 }
 
 #[test]
@@ -234,8 +304,8 @@ fn peers_are_numbered_and_every_mistake_is_told() {
 #[test]
 fn a_reload_keeps_what_needs_a_restart() {
     let running =
-        read("[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenants.limits.acme]\n");
-    let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[peers]\nid = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenants.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n[observe]\ncompat = 18\n";
+        read("[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenant.limits.acme]\n");
+    let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[peers]\nid = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenant.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n[observe]\ncompat = 18\n";
     let new = read(text);
     assert_eq!(Changes::between(&running, &new).restart, ["admin.listen", "observe.compat", "workers"]);
     let in_force = new.without_restart(&running);
@@ -257,12 +327,7 @@ fn a_reload_never_opens_a_public_admin_port() {
 #[test]
 fn changes_of_databases_users_and_tenants_are_named() {
     let changes = Changes::between(&read(BASE), &read("[databases.\"a.b\"]\nupstream = 'postgres://h/app'\n"));
-    for key in [
-        "databases.\"a.b\".upstream",
-        "databases.app.upstream",
-        "users.anna.password",
-        "tenants.limits.acme.statement_timeout",
-    ] {
+    for key in ["databases.\"a.b\".upstream", "databases.app.upstream", "users.anna.password", "tenant.limits.acme"] {
         assert!(changes.at_once.iter().any(|change| change == key), "{key}: {changes:?}");
     }
     let secret = |password: &str| read(&format!("{BASE}[users.bob]\npassword = '{password}'\n"));
@@ -289,16 +354,16 @@ fn the_example_is_valid_and_names_every_key() {
     let example = include_str!("../../../docs/pgweir.toml");
     let settings = read(example);
     assert_eq!(settings.databases.len(), 2);
-    assert!(settings.wildcard.is_some() && settings.tenants.rules.len() == 4);
+    assert!(settings.wildcard.is_some() && settings.tenants.rules.len() == 6);
     for row in schema::all() {
-        let key = row.path.rsplit('.').next().unwrap();
+        let key = row.path.rsplit('.').next().unwrap().replace("<limit>", "statement_rate");
         assert!(example.contains(&format!("{key} = ")), "{}", row.path);
     }
 }
 
 #[test]
 fn the_reference_on_file_is_up_to_date() {
-    assert_eq!(crate::reference(), include_str!("../../../docs/configuration.md"), "run `make docs`");
+    assert_eq!(crate::reference(), include_str!("../../../docs/config.md"), "run `make docs`");
     for row in schema::all() {
         assert!(crate::reference().contains(row.meaning), "{} stands in no section", row.path);
     }

@@ -156,11 +156,11 @@ password = "{PASSWORD}"
 upstream = "postgres://{server}/{name}"
 size = {POOL_SIZE}
 
-[[tenants.rule]]
+[[tenant.rule]]
 from = "application_name"
 pattern = "*:{{tenant}}"
 
-[tenants.limits.{LIMITED_TENANT}]
+[tenant.limits.{LIMITED_TENANT}]
 statement_timeout = "{limit}ms"
 "#
     )

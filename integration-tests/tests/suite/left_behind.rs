@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use config::PoolMode;
+use config::{LimitKey, Limits, PoolMode};
 use integration_tests::{
     FakeUpstream, Proxy, RawClient, Site, backend, eventually, everywhere_transactional, frontend,
 };
@@ -171,11 +171,9 @@ fn each_request_of_a_pipeline_has_its_own_time() {
             }
         }
     });
-    let limit = Some(Duration::from_millis(300));
-    let proxy = Proxy::before(upstream.address())
-        .size(1)
-        .with(|settings| settings.tenants.default_limits.statement_timeout = limit)
-        .start();
+    let limits = Limits::default().with_time(LimitKey::StatementTimeout, Duration::from_millis(300));
+    let proxy =
+        Proxy::before(upstream.address()).size(1).with(|settings| settings.tenants.default_limits = limits).start();
     let mut client = RawClient::login(proxy.address(), "anna", "shop");
     for _ in 0..8 {
         client.say(frontend::query("select 1"));

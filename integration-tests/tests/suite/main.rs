@@ -61,6 +61,7 @@ mod simple;
 mod startup;
 mod statistics;
 mod storms;
+mod tenants;
 mod timeout;
 mod tls;
 mod transactions;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
-use config::{Limits, TenantRule};
+use config::{LimitKey, Limits, Origin, TenantRule};
 use integration_tests::{Cluster, RawClient, Site, everywhere, everywhere_transactional};
 
 fn show(client: &mut RawClient, name: &str) -> String {
@@ -178,8 +178,9 @@ fn values_of_an_encoding_stay_what_they_are() {
 fn a_setting_of_the_transaction_names_the_tenant_as_long_as_it_holds() {
     let site = Site::behind(Transaction, |proxy| {
         proxy.size(1).with(|settings| {
-            settings.tenants.rules = vec![TenantRule::Setting("app.tenant_id".to_owned())];
-            let limits = Limits { statement_timeout: Some(Duration::from_millis(300)), ..Limits::default() };
+            settings.tenants.rules =
+                vec![TenantRule::whole(Origin::Setting { name: "app.tenant_id".to_owned(), path: Vec::new() })];
+            let limits = Limits::default().with_time(LimitKey::StatementTimeout, Duration::from_millis(300));
             settings.tenants.limits.insert("acme".to_owned(), limits);
         })
     });

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
-use config::{Limits, TenantRule};
+use config::{LimitKey, Limits, Origin, TenantRule};
 use integration_tests::{RawClient, Site};
 
 const LIMIT: Duration = Duration::from_millis(300);
@@ -13,8 +13,8 @@ const PID: &str = "select pg_backend_pid()";
 fn site() -> Site {
     Site::behind(Transaction, |proxy| {
         proxy.size(1).with(|settings| {
-            settings.tenants.rules = vec![TenantRule::ApplicationName("web-{tenant}".to_owned())];
-            let limits = Limits { statement_timeout: Some(LIMIT), ..Limits::default() };
+            settings.tenants.rules = vec![TenantRule::by_pattern(Origin::ApplicationName, "web-{tenant}")];
+            let limits = Limits::default().with_time(LimitKey::StatementTimeout, LIMIT);
             settings.tenants.limits.insert("acme".to_owned(), limits);
         })
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use config::PoolMode::Transaction;
-use config::{Limits, ListenWay, OnUntracked, SessionState, TenantRule, Untracked};
+use config::{LimitKey, LimitValue, Limits, ListenWay, OnUntracked, Origin, SessionState, TenantRule, Untracked};
 use integration_tests::{RawClient, Site, http};
 use serde_json::Value;
 
@@ -142,8 +142,8 @@ fn a_refusal_names_what_and_says_what_to_change() {
 fn a_tenants_answer_wins_over_the_pools() {
     let site = Site::behind(Transaction, |proxy| {
         proxy.size(2).with(|settings| {
-            settings.tenants.rules = vec![TenantRule::ApplicationName("web-{tenant}".to_owned())];
-            let limits = Limits { on_untracked: Some(OnUntracked::Reject), ..Limits::default() };
+            settings.tenants.rules = vec![TenantRule::by_pattern(Origin::ApplicationName, "web-{tenant}")];
+            let limits = Limits::default().with(LimitKey::OnUntracked, LimitValue::OnUntracked(OnUntracked::Reject));
             settings.tenants.limits.insert("acme".to_owned(), limits);
         })
     });

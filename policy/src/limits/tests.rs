@@ -1,18 +1,24 @@
 use std::collections::BTreeMap;
 
+use config::{LimitKey, LimitValue, Limits, Mode, Tenants};
+
 use super::*;
+use crate::tenant::{ClassId, Directory, TenantId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn tenants(limits: &[(&str, u64)]) -> Tenants {
-    let of = |seconds: u64| Limits { statement_timeout: Some(SECOND * seconds as u32), ..Limits::default() };
+    let of = |seconds: u64| Limits::default().with_time(LimitKey::StatementTimeout, SECOND * seconds as u32);
     Tenants {
-        rules: Vec::new(),
-        default: "default".to_owned(),
         max_tenants: 2,
         default_limits: of(30),
         limits: limits.iter().map(|(name, seconds)| ((*name).to_owned(), of(*seconds))).collect::<BTreeMap<_, _>>(),
+        ..Tenants::default()
     }
+}
+
+fn timeout_of(table: &LimitTable, tenant: TenantId) -> Option<Duration> {
+    table.of(tenant, ClassId::NONE).enforced_timeout()
 }
 
 #[test]
@@ -21,9 +27,9 @@ fn each_tenant_has_its_own_limits_and_strangers_the_default() {
     let directory = Directory::new(&settings);
     let table = LimitTable::new(&settings, &directory);
     for (name, seconds) in [("acme", 5), ("batch", 60), ("default", 30), ("new", 30), ("newer", 30), ("too many", 30)] {
-        assert_eq!(table.of(directory.id(name)).statement_timeout, Some(SECOND * seconds), "{name}");
+        assert_eq!(timeout_of(&table, directory.id(name)), Some(SECOND * seconds), "{name}");
     }
-    assert_eq!(table.of(TenantId::OTHER).statement_timeout, Some(SECOND * 30));
+    assert_eq!(timeout_of(&table, TenantId::OTHER), Some(SECOND * 30));
 }
 
 #[test]
@@ -33,7 +39,77 @@ fn a_reload_gives_limits_to_a_tenant_that_was_met_before() {
     let settings = tenants(&[("acme", 5)]);
     directory.reload(&settings);
     assert_eq!(directory.id("acme"), id);
-    assert_eq!(LimitTable::new(&settings, &directory).of(id).statement_timeout, Some(SECOND * 5));
+    assert_eq!(timeout_of(&LimitTable::new(&settings, &directory), id), Some(SECOND * 5));
+}
+
+#[test]
+fn each_table_wins_over_those_before_it_and_says_so() {
+    let count = |key, number| Limits::default().with_count(key, number);
+    let settings = Tenants {
+        default_limits: count(LimitKey::MaxRows, 10).with_count(LimitKey::MaxClients, 7),
+        class_limits: BTreeMap::from([(
+            "worker".to_owned(),
+            count(LimitKey::MaxRows, 20).with(LimitKey::Mode, LimitValue::Mode(Mode::Observe)),
+        )]),
+        limits: BTreeMap::from([(
+            "acme".to_owned(),
+            count(LimitKey::MaxRows, 30).with_mode(LimitKey::MaxRows, Mode::Warn).with_count(LimitKey::MaxClients, 0),
+        )]),
+        fingerprints: BTreeMap::from([(9, count(LimitKey::MaxRows, 40))]),
+        ..Tenants::default()
+    };
+    let directory = Directory::new(&settings);
+    let table = LimitTable::new(&settings, &directory);
+    let (acme, worker) = (directory.id("acme"), ClassId::at(1));
+    let rows = |tenant, class| table.of(tenant, class).max_rows.map(|bound| (bound.at, bound.mode));
+    assert_eq!(rows(TenantId::OTHER, ClassId::NONE), Some((10, Mode::Enforce)));
+    assert_eq!(rows(TenantId::OTHER, worker), Some((20, Mode::Observe)));
+    assert_eq!(rows(acme, ClassId::NONE), Some((30, Mode::Warn)));
+    assert_eq!(rows(acme, ClassId::at(9)), Some((30, Mode::Warn)), "a class that a reload took away");
+    assert_eq!(table.of(acme, worker).max_clients, None);
+    let statement = table.of_statement("acme", "worker", 9).unwrap();
+    assert_eq!(statement.max_rows.map(|bound| (bound.at, bound.mode)), Some((40, Mode::Warn)));
+    assert_eq!(table.of_statement("acme", "worker", 8), None);
+
+    let explained = table.explain("acme", "worker", Some(9));
+    let of = |key| explained.iter().find(|limit| limit.key == key).unwrap().clone();
+    let rows = of(LimitKey::MaxRows);
+    assert_eq!(
+        (rows.value, rows.from, rows.mode),
+        (Some(LimitValue::Count(40)), Layer::Fingerprint(9), Some(Mode::Warn))
+    );
+    let clients = of(LimitKey::MaxClients);
+    assert_eq!((clients.value, clients.from), (None, Layer::Tenant("acme".to_owned())));
+    assert_eq!(of(LimitKey::Weight).from, Layer::Usual);
+    assert_eq!(explained.len(), LimitKey::ALL.len() - 1);
+}
+
+#[test]
+fn what_is_off_is_no_limit() {
+    let limits = Limits::default()
+        .with_count(LimitKey::MaxRows, 10)
+        .with_count(LimitKey::MaxStatements, 10)
+        .with_mode(LimitKey::MaxRows, Mode::Off);
+    let effective = Effective::of(&[&limits]);
+    assert_eq!((effective.max_rows, effective.judges_rows(), effective.judges_statements()), (None, false, true));
+    assert_eq!(Effective::of(&[]), Effective { weight: 1, ..Effective::default() });
+}
+
+#[test]
+fn tables_are_allowed_by_name() {
+    let limits = Limits::default()
+        .with(LimitKey::Tables, LimitValue::Names(["runs", "audit.*", "public.steps"].map(str::to_owned).to_vec()));
+    let tables = Effective::of(&[&limits]).tables.unwrap();
+    for (name, allowed) in [
+        ("runs", true),
+        ("runs2", false),
+        ("audit.log", true),
+        ("public.steps", true),
+        ("steps", false),
+        ("users", false),
+    ] {
+        assert_eq!(tables.allow(name), allowed, "{name}");
+    }
 }
 
 #[test]
@@ -72,7 +148,11 @@ fn the_servers_value_is_never_an_accidental_zero() {
 fn a_deadline_cancels_once_the_server_had_its_chance_and_closes_later() {
     let now = Instant::now();
     let deadline = Deadline::new(Some(SECOND), now).unwrap();
-    assert_eq!(deadline.limit(), SECOND);
+    assert_eq!((deadline.limit(), deadline.key()), (SECOND, LimitKey::StatementTimeout));
+    let own = Deadline::own(LimitKey::RequestTimeout, Some(SECOND), now);
+    assert_eq!(own.map(|own| own.due(now + SECOND)), Some(Due::Cancel));
+    assert_eq!(Deadline::sooner(Some(deadline), own), own);
+    assert_eq!(Deadline::sooner(Some(deadline), None), Some(deadline));
     for (millis, due) in [
         (0, Due::Nothing),
         (1000, Due::Nothing),

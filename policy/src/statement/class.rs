@@ -85,6 +85,14 @@ pub enum Class {
 }
 
 impl Class {
+    /// Whether it changes rows or the schema, whatever it calls.
+    pub const fn writes(self) -> bool {
+        matches!(
+            self,
+            Self::Insert | Self::Update | Self::Delete | Self::Merge | Self::CopyIn | Self::Ddl | Self::Maintenance
+        )
+    }
+
     /// Whether it begins, ends or divides a transaction.
     pub const fn is_transaction_control(self) -> bool {
         matches!(

@@ -1,8 +1,45 @@
-//! Patterns for `application_name`: text, `*` for anything, and one `{tenant}`.
+//! Patterns: text with `*` for anything and one `{tenant}`, or a regular expression with a group `tenant`.
 
-/// A compiled pattern. Matching is linear in the name times the number of stars; nothing recurses.
+use regex_lite::Regex;
+
+/// A compiled pattern. What comes from clients is matched in linear time: nothing backtracks.
+#[derive(Debug)]
+pub(super) enum Pattern {
+    /// `worker-{tenant}-*`.
+    Simple(Simple),
+    /// `tenant:(?<tenant>[a-z0-9-]+)`; boxed, as it is much larger. `None`: it is no expression, and nothing matches.
+    Regex(Option<Box<Regex>>),
+}
+
+impl Pattern {
+    /// Compiles what the configuration has checked.
+    pub(super) fn new(text: &str) -> Self {
+        match text.contains("{tenant}") {
+            true => Self::Simple(Simple::new(text)),
+            false => Self::Regex(Regex::new(text).ok().map(Box::new)),
+        }
+    }
+
+    /// The tenant in `value`: the group of that name, or without such a group the whole value.
+    pub(super) fn tenant_in<'a>(&self, value: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Simple(simple) => simple.tenant_in(value),
+            Self::Regex(regex) => {
+                let regex = regex.as_deref()?;
+                let found = regex.captures(value)?;
+                if regex.capture_names().flatten().any(|name| name == "tenant") {
+                    found.name("tenant").map(|name| name.as_str())
+                } else {
+                    Some(value)
+                }
+            }
+        }
+    }
+}
+
+/// Text with stars. Matching is linear in the name times the number of stars; nothing recurses.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(super) struct Simple {
     /// What must precede the tenant.
     before: Glob,
     /// What must follow it, from where the tenant ends.
@@ -58,16 +95,16 @@ impl Glob {
     }
 }
 
-impl Pattern {
+impl Simple {
     /// Compiles `worker-{tenant}-*`. The configuration has checked that `{tenant}` stands in it exactly once.
-    pub(super) fn new(text: &str) -> Self {
+    fn new(text: &str) -> Self {
         let (before, after) = text.split_once("{tenant}").unwrap_or((text, ""));
         Self { before: Glob::new(before), after: Glob::new(after) }
     }
 
     /// The tenant in `name`: what stands between the shortest match of the part before it and the first place where
     /// the text behind it begins (the last such place, that is the end, where the pattern ends without a star).
-    pub(super) fn tenant_in<'a>(&self, name: &'a str) -> Option<&'a str> {
+    fn tenant_in<'a>(&self, name: &'a str) -> Option<&'a str> {
         let rest = name.get(self.before.shortest_prefix(name)?..)?;
         if !self.after.has_star() {
             return rest.strip_suffix(self.after.head()).filter(|tenant| !tenant.is_empty());

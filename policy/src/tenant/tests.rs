@@ -1,33 +1,40 @@
-use config::Limits;
+use config::{ClassRule, Limits, Network, TenantRule};
 
 use super::*;
 
 fn tenants(rules: Vec<TenantRule>) -> Tenants {
     Tenants {
         rules,
-        default: "default".to_owned(),
         max_tenants: 3,
-        default_limits: Limits::default(),
         limits: BTreeMap::from([("configured".to_owned(), Limits::default())]),
+        ..Tenants::default()
     }
 }
 
 fn application(pattern: &str) -> TenantRule {
-    TenantRule::ApplicationName(pattern.to_owned())
+    TenantRule::by_pattern(Origin::ApplicationName, pattern)
 }
 
 fn setting(name: &str) -> TenantRule {
-    TenantRule::Setting(name.to_owned())
+    TenantRule::whole(Origin::Setting { name: name.to_owned(), path: Vec::new() })
+}
+
+fn user() -> TenantRule {
+    TenantRule::whole(Origin::User)
 }
 
 fn facts<'a>(startup: &'a dyn Lookup, settings: &'a dyn Lookup) -> Facts<'a> {
     Facts {
         user: "anna",
+        user_suffix: "",
         database: "shop",
         application_name: "worker-acme-7",
         server_name: "acme.db.example",
+        certificate: "",
+        address: None,
         startup,
         settings,
+        comment: &NOTHING,
     }
 }
 
@@ -35,26 +42,26 @@ fn facts<'a>(startup: &'a dyn Lookup, settings: &'a dyn Lookup) -> Facts<'a> {
 fn the_first_rule_that_yields_a_name_wins() {
     let startup = [("tenant", "from-startup")];
     let set = [("app.tenant_id", "from-setting")];
-    let option = || TenantRule::StartupOption("tenant".to_owned());
+    let option = || TenantRule::whole(Origin::Option("tenant".to_owned()));
     for (rules, tenant, rule) in [
         (vec![], "default", None),
-        (vec![TenantRule::User], "anna", Some(0)),
-        (vec![TenantRule::Database], "shop", Some(0)),
+        (vec![user()], "anna", Some(0)),
+        (vec![TenantRule::whole(Origin::Database)], "shop", Some(0)),
         (vec![application("worker-{tenant}-*")], "acme", Some(0)),
-        (vec![application("web-{tenant}"), TenantRule::User], "anna", Some(1)),
+        (vec![application("web-{tenant}"), user()], "anna", Some(1)),
         (vec![option(), setting("app.tenant_id")], "from-startup", Some(0)),
         (vec![setting("app.tenant_id"), option()], "from-setting", Some(0)),
         (vec![setting("app.other"), option()], "from-startup", Some(1)),
-        (vec![TenantRule::User, setting("app.tenant_id")], "anna", Some(0)),
+        (vec![user(), setting("app.tenant_id")], "anna", Some(0)),
     ] {
         let resolver = Resolver::new(&tenants(rules));
-        assert_eq!(resolver.resolve(&facts(&startup, &set)), Resolution { tenant, rule });
+        assert_eq!(resolver.resolve(&facts(&startup, &set)), Resolution { tenant: tenant.into(), rule });
     }
 }
 
 #[test]
 fn an_empty_name_is_no_name() {
-    let resolver = Resolver::new(&tenants(vec![setting("app.tenant_id"), TenantRule::User]));
+    let resolver = Resolver::new(&tenants(vec![setting("app.tenant_id"), user()]));
     assert_eq!(resolver.resolve(&facts(&[], &[("app.tenant_id", "")])).tenant, "anna");
 }
 
@@ -63,7 +70,7 @@ fn settings_behind_the_rule_that_decided_change_nothing() {
     let resolver = Resolver::new(&tenants(vec![
         application("worker-{tenant}-*"),
         setting("app.tenant_id"),
-        TenantRule::User,
+        user(),
         setting("app.late"),
     ]));
     for (name, current, reacts) in [
@@ -79,7 +86,7 @@ fn settings_behind_the_rule_that_decided_change_nothing() {
         assert_eq!(resolver.reacts_to(name, current), reacts, "{name} {current:?}");
     }
     assert_eq!(resolver.settings().collect::<Vec<_>>(), ["app.tenant_id", "app.late"]);
-    let by_user = Resolver::new(&tenants(vec![TenantRule::User, application("{tenant}")]));
+    let by_user = Resolver::new(&tenants(vec![user(), application("{tenant}")]));
     assert!(!by_user.reacts_to("application_name", Some(0)));
 }
 
@@ -118,6 +125,96 @@ fn a_nasty_pattern_takes_no_longer_than_the_name_is_long() {
     let started = std::time::Instant::now();
     assert_eq!(pattern.tenant_in(&name), None);
     assert!(started.elapsed().as_secs() < 2);
+}
+
+#[test]
+fn what_decides_first_by_every_origin() {
+    let jwt = r#"{"sub": 7, "app_metadata": {"tenant_id": "from-jwt"}, "list": [1]}"#;
+    let startup = [("tenant", "from-startup")];
+    let set = [("request.jwt.claims", jwt), ("broken", "{")];
+    let comment = [("tenant", "from-comment")];
+    let facts = Facts {
+        user_suffix: "from-suffix",
+        certificate: "from-certificate",
+        address: Some("10.9.1.2".parse().unwrap()),
+        comment: &comment,
+        ..facts(&startup, &set)
+    };
+    let claim = |name: &str, path: &str| {
+        let path = path.split('.').map(str::to_owned).collect();
+        TenantRule::whole(Origin::Setting { name: name.to_owned(), path })
+    };
+    let network = |network: &str, tenant: &str| TenantRule {
+        origin: Origin::Network(vec![Network::parse(network).unwrap()]),
+        pattern: None,
+        tenant: Some(tenant.to_owned()),
+    };
+    let fixed = TenantRule { tenant: Some("workers".to_owned()), ..application("^worker") };
+    for (rules, tenant, rule) in [
+        (vec![claim("request.jwt.claims", "app_metadata.tenant_id")], "from-jwt", Some(0)),
+        (vec![claim("request.jwt.claims", "sub")], "7", Some(0)),
+        (vec![claim("request.jwt.claims", "app_metadata"), user()], "anna", Some(1)),
+        (vec![claim("request.jwt.claims", "app_metadata.other"), user()], "anna", Some(1)),
+        (vec![claim("request.jwt.claims", "list"), user()], "anna", Some(1)),
+        (vec![claim("broken", "a"), user()], "anna", Some(1)),
+        (vec![TenantRule::whole(Origin::UserSuffix(".".to_owned())), user()], "from-suffix", Some(0)),
+        (vec![TenantRule::whole(Origin::Certificate), user()], "from-certificate", Some(0)),
+        (vec![TenantRule::whole(Origin::Comment("tenant".to_owned())), user()], "from-comment", Some(0)),
+        // What the connection says first, no comment changes.
+        (vec![user(), TenantRule::whole(Origin::Comment("tenant".to_owned()))], "anna", Some(0)),
+        (vec![network("10.8.0.0/16", "home"), network("10.9.0.0/16", "office")], "office", Some(1)),
+        (vec![TenantRule::by_pattern(Origin::ServerName, "{tenant}.db.*")], "acme", Some(0)),
+        (vec![application("worker-(?<tenant>[a-z]+)-[0-9]+$")], "acme", Some(0)),
+        (vec![application("web-(?<tenant>[a-z]+)"), user()], "anna", Some(1)),
+        (vec![fixed], "workers", Some(0)),
+    ] {
+        let resolver = Resolver::new(&tenants(rules));
+        assert_eq!(resolver.resolve(&facts), Resolution { tenant: tenant.into(), rule });
+    }
+}
+
+#[test]
+fn the_first_class_that_shows_is_the_class() {
+    let rule = |class: &str, origin, pattern: Option<&str>| ClassRule {
+        class: class.to_owned(),
+        origin,
+        pattern: pattern.map(str::to_owned),
+    };
+    let settings = Tenants {
+        classes: vec![
+            rule("migration", Origin::Comment("job".to_owned()), None),
+            rule("worker", Origin::ApplicationName, Some("^worker")),
+            rule("batch", Origin::User, Some("^anna$")),
+        ],
+        class_limits: BTreeMap::from([("zeta".to_owned(), Limits::default())]),
+        ..Tenants::default()
+    };
+    let resolver = Resolver::new(&settings);
+    let class = |facts: &Facts<'_>| resolver.class_name(resolver.class(facts)).to_owned();
+    let comment = [("job", "42")];
+    let base = facts(&NOTHING, &NOTHING);
+    assert_eq!(class(&Facts { comment: &comment, ..base }), "migration");
+    assert_eq!(class(&base), "worker");
+    assert_eq!(class(&Facts { application_name: "web", ..base }), "batch");
+    assert_eq!(class(&Facts { application_name: "web", user: "bob", ..base }), "");
+    assert_eq!(resolver.class_name(resolver.class_named("zeta")), "zeta");
+    assert_eq!(resolver.class_named("unknown"), ClassId::NONE);
+    assert!(resolver.reads_comments() && resolver.reacts_to("application_name", Some(0)));
+}
+
+#[test]
+fn a_users_suffix_is_the_tenant_and_the_rest_logs_in() {
+    let dotted = tenants(vec![TenantRule::whole(Origin::UserSuffix(".".to_owned()))]);
+    for (user, split) in [
+        ("app.acme", ("app", "acme")),
+        ("app.x.acme", ("app.x", "acme")),
+        ("app", ("app", "")),
+        (".acme", (".acme", "")),
+        ("app.", ("app.", "")),
+    ] {
+        assert_eq!(split_user(&dotted, user), split);
+    }
+    assert_eq!(split_user(&tenants(Vec::new()), "app.acme"), ("app.acme", ""));
 }
 
 #[test]

@@ -4,13 +4,48 @@ fn too_many(limit: Limit) -> Refusal {
     Refusal::TooManyClients { database: "shop".into(), user: "anna".into(), limit }
 }
 
+fn limited(key: LimitKey) -> Limited {
+    Limited { tenant: "acme".into(), class: "".into(), key, rule: "[tenant.limits.acme]".into() }
+}
+
+fn timed_out(key: LimitKey) -> Refusal {
+    Refusal::StatementTimeout { limited: limited(key), limit: Duration::from_millis(1500) }
+}
+
+fn too_much(key: LimitKey) -> Refusal {
+    Refusal::TooMany { limited: limited(key), limit: 7, retry_in: Some(Duration::from_micros(2_500)) }
+}
+
+fn not_allowed(key: LimitKey, what: &str) -> Refusal {
+    Refusal::NotAllowed { limited: limited(key), what: what.into() }
+}
+
+fn silent(key: LimitKey) -> Refusal {
+    Refusal::Silent { limited: limited(key), limit: Duration::from_secs(60) }
+}
+
 /// One of each variant, with its SQLSTATE.
 fn all() -> Vec<(&'static str, Severity, Refusal)> {
     let name = |text: &str| Box::<str>::from(text);
     let limit = Duration::from_secs(5);
     vec![
         ("0A000", Severity::Error, Refusal::TransactionBlock { database: name("shop") }),
-        ("57014", Severity::Error, Refusal::StatementTimeout { tenant: name("acme"), limit }),
+        ("57014", Severity::Error, timed_out(LimitKey::StatementTimeout)),
+        ("57014", Severity::Error, timed_out(LimitKey::RequestTimeout)),
+        ("57014", Severity::Error, timed_out(LimitKey::TransactionTimeout)),
+        ("53300", Severity::Fatal, too_much(LimitKey::MaxClients)),
+        ("53400", Severity::Error, too_much(LimitKey::MaxWaiting)),
+        ("53400", Severity::Error, too_much(LimitKey::MaxStatements)),
+        ("53400", Severity::Error, too_much(LimitKey::StatementRate)),
+        ("53400", Severity::Error, too_much(LimitKey::MaxRows)),
+        ("53400", Severity::Error, too_much(LimitKey::MaxBytes)),
+        ("25006", Severity::Error, not_allowed(LimitKey::ReadOnly, "")),
+        ("42501", Severity::Error, not_allowed(LimitKey::Tables, "users")),
+        ("42501", Severity::Error, not_allowed(LimitKey::Tables, "")),
+        ("42501", Severity::Error, not_allowed(LimitKey::Blocked, "")),
+        ("25P03", Severity::Fatal, silent(LimitKey::IdleInTransactionTimeout)),
+        ("25P04", Severity::Fatal, silent(LimitKey::TransactionTimeout)),
+        ("57P05", Severity::Fatal, silent(LimitKey::IdleTimeout)),
         ("57014", Severity::Error, Refusal::CancelledInQueue),
         (
             "53300",
@@ -109,10 +144,16 @@ fn every_refusal_has_words_of_its_own() {
 #[test]
 fn details_name_whom_it_concerns_and_the_figures() {
     let detail = |refusal: &Refusal| refusal.report().detail.unwrap();
-    let limit = Duration::from_millis(1500);
     assert_eq!(
-        detail(&Refusal::StatementTimeout { tenant: "acme".into(), limit }),
-        "The limit of tenant \"acme\" is 1s500ms per statement."
+        detail(&timed_out(LimitKey::StatementTimeout)),
+        "The limit of tenant \"acme\" is 1s500ms per statement (statement_timeout of [tenant.limits.acme])."
+    );
+    let of_class =
+        Limited { class: "worker".into(), rule: "[tenant.class.worker]".into(), ..limited(LimitKey::StatementRate) };
+    let rate = Refusal::TooMany { limited: of_class, limit: 7, retry_in: Some(Duration::from_micros(2_500)) }.report();
+    assert_eq!(rate.message, "too many statements of tenant \"acme\" (class \"worker\") in a second");
+    assert!(
+        rate.hint.unwrap().starts_with("Retry in 3ms; an operator can change statement_rate of [tenant.class.worker]")
     );
     let waited = Duration::from_secs(10);
     assert_eq!(

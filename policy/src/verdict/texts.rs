@@ -9,17 +9,13 @@ pub(super) type Texts = (String, Option<String>, Option<String>);
 
 impl Refusal {
     pub(super) fn texts(&self) -> Texts {
-        self.limit_texts().or_else(|| self.server_texts()).unwrap_or_else(|| self.client_texts())
+        let limits = self.tenant_texts().or_else(|| self.limit_texts());
+        limits.or_else(|| self.server_texts()).unwrap_or_else(|| self.client_texts())
     }
 
     /// A limit of the proxy's was reached.
     fn limit_texts(&self) -> Option<Texts> {
         Some(match self {
-            Self::StatementTimeout { tenant, limit } => texts(
-                "canceling statement due to statement timeout",
-                format!("The limit of tenant \"{tenant}\" is {} per statement.", show(*limit)),
-                "Make the statement faster or let it do less; an operator can change statement_timeout for this tenant.",
-            ),
             Self::QueueTimeout { database, user, waited, limit, waiting } => texts(
                 "no server connection became free in time",
                 format!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use config::{Limits, Pool, PoolMode, Settings};
+use config::{Pool, PoolMode, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +16,7 @@ use super::source::Switches;
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::histogram::Distribution;
 use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
-use crate::telemetry::snapshot::{PoolRow, TenantRow};
+use crate::telemetry::snapshot::PoolRow;
 
 /// Rows in a list unless the request says otherwise.
 pub(super) const DEFAULT_LIMIT: usize = 50;
@@ -194,40 +194,6 @@ pub(super) fn round(ms: f64) -> f64 {
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
-}
-
-/// `/api/v1/tenants`.
-pub(super) async fn tenants(State(context): Context) -> Json<Value> {
-    let settings = context.state.settings();
-    let tenants: Vec<_> = context.telemetry.tenants().iter().map(|row| tenant(row, &settings)).collect();
-    Json(json!({"tenants": tenants}))
-}
-
-fn tenant(row: &TenantRow, settings: &Settings) -> Value {
-    let limits: &Limits = settings.tenants.limits.get(&row.tenant).unwrap_or(&settings.tenants.default_limits);
-    let ms = |us: u64| us as f64 / 1e3;
-    let seen = (row.last_seen_us > 0).then(|| rfc3339_us(row.last_seen_us));
-    json!({
-        "tenant": row.tenant,
-        "fingerprints": row.fingerprints,
-        "statements": row.calls,
-        "errors": row.errors,
-        "statement_timeouts": row.statement_timeouts,
-        "refusals": row.refusals,
-        "rows": row.rows,
-        "bytes_in": row.bytes_in,
-        "bytes_out": row.bytes_out,
-        "total_ms": ms(row.total_us),
-        "queue_ms": ms(row.queue_us),
-        "server_ms": ms(row.server_us),
-        "back_pressure_ms": ms(row.back_pressure_us),
-        "max_ms": ms(row.max_us),
-        "last_seen": seen,
-        "limits": {
-            "statement_timeout_ms": limits.statement_timeout.map(millis),
-            "slow_threshold_ms": limits.slow_threshold.or(settings.slow_log.threshold).map(millis),
-        },
-    })
 }
 
 /// `/api/v1/clients`.

@@ -17,6 +17,7 @@ mod queries;
 mod redacted;
 mod server;
 pub mod source;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod untracked;

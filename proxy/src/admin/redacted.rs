@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use config::{
-    Auth, CertName, Database, Limits, ListenLoss, ListenWay, LogLevel, Pool, PoolMode, Profile, Settings, TenantRule,
-    UserSecret,
+    Auth, CertName, Database, LimitKey, LimitValue, Limits, ListenLoss, ListenWay, LogLevel, Pool, PoolMode, Profile,
+    Settings, UserSecret,
 };
 use config::{Authorities, ChannelBinding, ClientTls, Negotiation, TlsVersion, UpstreamTls};
 use serde_json::{Map, Value, json};
@@ -63,7 +63,7 @@ fn settings(settings: &Settings) -> Value {
         "users": users(settings),
         "databases": databases(settings),
         "wildcard": settings.wildcard.as_ref().map(database),
-        "tenants": tenants(settings),
+        "tenant": tenants(settings),
         "observe": {
             "statements": settings.observe.statements,
             "n_plus_one": settings.observe.n_plus_one,
@@ -290,30 +290,51 @@ fn pool(pool: &Pool) -> Value {
 }
 
 fn tenants(settings: &Settings) -> Value {
-    let rules = settings.tenants.rules.iter().map(|rule| match rule {
-        TenantRule::User => json!({"by": "user"}),
-        TenantRule::Database => json!({"by": "database"}),
-        TenantRule::ApplicationName(pattern) => json!({"by": "application_name", "pattern": pattern}),
-        TenantRule::ServerName(pattern) => json!({"by": "sni", "pattern": pattern}),
-        TenantRule::StartupOption(name) => json!({"by": "startup_option", "name": name}),
-        TenantRule::Setting(name) => json!({"by": "setting", "name": name}),
+    let tenants = &settings.tenants;
+    let rules = tenants.rules.iter().map(|rule| {
+        json!({"from": rule.origin.word(), "of": rule.origin.shown(), "pattern": rule.pattern, "tenant": rule.tenant})
     });
-    let limits = |limits: &Limits| {
-        json!({
-            "statement_timeout_ms": limits.statement_timeout.map(ms),
-            "slow_threshold_ms": limits.slow_threshold.map(ms),
-            "transaction_threshold_ms": limits.transaction_threshold.map(ms),
-            "idle_threshold_ms": limits.idle_threshold.map(ms),
-            "on_untracked": limits.on_untracked.map(config::OnUntracked::word),
-        })
+    let classes = tenants.classes.iter().map(|rule| {
+        json!({"class": rule.class, "from": rule.origin.word(), "of": rule.origin.shown(), "pattern": rule.pattern})
+    });
+    let tables = |tables: &std::collections::BTreeMap<String, Limits>| -> Map<String, Value> {
+        tables.iter().map(|(name, own)| (name.clone(), limits(own))).collect()
     };
-    let by_tenant: Map<_, _> =
-        settings.tenants.limits.iter().map(|(name, known)| (name.clone(), limits(known))).collect();
+    let fingerprints: Map<_, _> =
+        tenants.fingerprints.iter().map(|(strict, own)| (format!("{strict:016x}"), limits(own))).collect();
     json!({
         "rules": rules.collect::<Vec<_>>(),
-        "default": settings.tenants.default,
-        "max_tenants": settings.tenants.max_tenants,
-        "default_limits": limits(&settings.tenants.default_limits),
-        "limits": by_tenant,
+        "classify": classes.collect::<Vec<_>>(),
+        "default_name": tenants.default,
+        "max_tenants": tenants.max_tenants,
+        "directory": tenants.directory.as_ref().map(|folder| folder.display().to_string()),
+        "default": limits(&tenants.default_limits),
+        "class": tables(&tenants.class_limits),
+        "limits": tables(&tenants.limits),
+        "fingerprint": fingerprints,
     })
+}
+
+/// What one table of limits says: times as `<key>_ms`, where 0 is no limit.
+pub(super) fn limits(limits: &Limits) -> Value {
+    let mut said: Map<String, Value> = limits.said().map(|(key, value)| limit(key, value)).collect();
+    let modes: Map<String, Value> =
+        limits.modes().map(|(key, mode)| (key.word().to_owned(), mode.word().into())).collect();
+    if !modes.is_empty() {
+        said.insert("modes".to_owned(), modes.into());
+    }
+    said.into()
+}
+
+/// One limit under its name.
+pub(super) fn limit(key: LimitKey, value: &LimitValue) -> (String, Value) {
+    let name = key.word().to_owned();
+    match value {
+        LimitValue::Time(time) => (format!("{name}_ms"), ms(*time).into()),
+        LimitValue::Count(number) => (name, (*number).into()),
+        LimitValue::Flag(flag) => (name, (*flag).into()),
+        LimitValue::Names(names) => (name, names.clone().into()),
+        LimitValue::OnUntracked(answer) => (name, answer.word().into()),
+        LimitValue::Mode(mode) => (name, mode.word().into()),
+    }
 }

@@ -117,7 +117,7 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/findings/{id}/acknowledge", post(findings::acknowledge).delete(findings::withdraw))
         .route("/api/v1/mutes", get(findings::mutes).post(findings::mute))
         .route("/api/v1/mutes/{id}", delete(findings::unmute))
-        .route("/api/v1/tenants", get(api::tenants))
+        .route("/api/v1/tenants", get(super::tenants::tenants))
         .route("/api/v1/clients", get(api::clients))
         .route("/api/v1/upstreams", get(api::upstreams))
         .route("/api/v1/listeners", get(api::listeners))

@@ -5,9 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use config::Settings;
+use policy::limits::Explained;
 use serde::Serialize;
 
 use crate::run::reloads::Reloads;
+use crate::tenancy::Reached;
 
 /// An answer that may take a round trip to each worker.
 pub type StateFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -26,6 +28,11 @@ pub trait StateSource: Send + Sync + 'static {
     /// The settings in force.
     fn settings(&self) -> Arc<Settings>;
 
+    /// What tenants use of what they share, all sessions before those of a class. Cheap, no waiting.
+    fn tenancy(&self) -> Vec<TenantUse> {
+        Vec::new()
+    }
+
     /// What operators have switched for a database. Cheap, no waiting.
     fn switches(&self, database: &str) -> Switches;
 
@@ -42,6 +49,23 @@ pub trait StateSource: Send + Sync + 'static {
 
     /// Upstreams, at most `limit`.
     fn upstreams(&self, limit: usize) -> StateFuture<Vec<UpstreamState>>;
+}
+
+/// What a tenant uses, or its sessions of one class.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantUse {
+    /// The tenant.
+    pub tenant: String,
+    /// The class; empty: all of the tenant's sessions.
+    pub class: String,
+    /// Clients now.
+    pub clients: u32,
+    /// Statements that run now, where a limit has them counted.
+    pub running: u32,
+    /// Limits that were reached.
+    pub reached: Vec<Reached>,
+    /// The limits in force.
+    pub limits: Vec<Explained>,
 }
 
 /// What an operator should know besides traffic.

@@ -45,6 +45,21 @@ impl StateSource for Proxy {
         Arc::clone(&self.settings)
     }
 
+    fn tenancy(&self) -> Vec<source::TenantUse> {
+        let directory = policy::tenant::Directory::new(&self.settings.tenants);
+        let table = policy::limits::LimitTable::new(&self.settings.tenants, &directory);
+        let reached = crate::tenancy::Reached { key: config::LimitKey::MaxRows, observed: 3, warned: 0, enforced: 1 };
+        let own = |class: &str| source::TenantUse {
+            tenant: "acme".into(),
+            class: class.into(),
+            clients: 7,
+            reached: vec![reached],
+            limits: table.explain("acme", class, None),
+            ..source::TenantUse::default()
+        };
+        vec![own(""), own("worker")]
+    }
+
     fn switches(&self, _: &str) -> source::Switches {
         source::Switches::default()
     }
@@ -323,8 +338,10 @@ async fn pools_tenants_findings_and_clients_show_what_was_counted() {
     assert_eq!((&acme["tenant"], &acme["statements"]), (&"acme".into(), &40.into()));
     assert_eq!(acme["fingerprints"], 2, "the same on both workers");
     assert_eq!((&acme["statement_timeouts"], &acme["refusals"]), (&2.into(), &2.into()));
-    let limits = serde_json::json!({"statement_timeout_ms": 250, "slow_threshold_ms": 100});
-    assert_eq!(acme["limits"], limits);
+    let limit = serde_json::json!({"value": 250, "from": "[tenant.limits.acme]", "mode": "enforce"});
+    assert_eq!(acme["limits"], serde_json::json!({"statement_timeout_ms": limit}));
+    assert_eq!(acme["limits_reached"], serde_json::json!({"max_rows": {"observed": 3, "warned": 0, "enforced": 1}}));
+    assert_eq!((&acme["clients"], &acme["classes"]["worker"]["clients"]), (&7.into(), &7.into()));
 
     port.findings.take(&finding("a", "acme", 1), Timestamp(0));
     port.findings.take(&finding("b", "beta", 2), Timestamp(0));

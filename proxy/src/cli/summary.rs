@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use config::units::show_duration;
-use config::{Database, PoolMode, Settings, TenantRule};
+use config::{Database, LimitKey, PoolMode, Settings};
 
 /// A few lines for people: what would be served, how, and what is probably not meant. No secrets.
 pub(super) fn summary(file: &str, settings: &Settings, more: &[String]) -> String {
@@ -65,24 +65,16 @@ fn line(name: &str, database: &Database) -> String {
 }
 
 fn tenants(settings: &Settings) -> String {
-    let rules: Vec<String> = settings
-        .tenants
-        .rules
-        .iter()
-        .map(|rule| match rule {
-            TenantRule::User => "user".to_owned(),
-            TenantRule::Database => "database".to_owned(),
-            TenantRule::ApplicationName(pattern) => format!("application_name {pattern}"),
-            TenantRule::ServerName(pattern) => format!("TLS server name {pattern}"),
-            TenantRule::StartupOption(name) => format!("startup option {name}"),
-            TenantRule::Setting(name) => format!("setting {name}"),
-        })
-        .collect();
+    let tenants = &settings.tenants;
+    let rules: Vec<String> = tenants.rules.iter().map(|rule| rule.origin.shown()).collect();
     let by = if rules.is_empty() { "no rules".to_owned() } else { format!("by {}", rules.join(", then ")) };
-    let limit = settings.tenants.default_limits.statement_timeout.map_or_else(|| "none".to_owned(), show_duration);
+    let timeout = tenants.default_limits.time(LimitKey::StatementTimeout).filter(|timeout| !timeout.is_zero());
+    let limit = timeout.map_or_else(|| "none".to_owned(), show_duration);
     format!(
-        "{by}, else \"{}\"; statement timeout {limit}, {} tenants with their own limits",
-        settings.tenants.default,
-        settings.tenants.limits.len()
+        "{by}, else \"{}\"; statement timeout {limit}, {} classes, {} tenants and {} statements with limits of their own",
+        tenants.default,
+        tenants.class_names().len(),
+        tenants.limits.len(),
+        tenants.fingerprints.len()
     )
 }

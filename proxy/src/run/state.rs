@@ -7,7 +7,7 @@ use config::Settings;
 use tokio::sync::oneshot;
 
 use super::doors::Doors;
-use crate::admin::source::Switches;
+use crate::admin::source::{Switches, TenantUse};
 use crate::admin::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
 };
@@ -63,6 +63,30 @@ impl StateSource for State {
 
     fn settings(&self) -> Arc<Settings> {
         self.shared.settings()
+    }
+
+    fn tenancy(&self) -> Vec<TenantUse> {
+        let rules = self.shared.rules();
+        let mut all: Vec<TenantUse> = self
+            .shared
+            .tenancy
+            .all()
+            .into_iter()
+            .map(|(tenant, class, usage)| {
+                let tenant = self.shared.directory.name(tenant).to_string();
+                let class = rules.resolver.class_name(class).to_owned();
+                TenantUse {
+                    clients: usage.clients(),
+                    running: usage.running(),
+                    reached: usage.limits_reached(),
+                    limits: rules.limits.explain(&tenant, &class, None),
+                    tenant,
+                    class,
+                }
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.tenant, &a.class).cmp(&(&b.tenant, &b.class)));
+        all
     }
 
     fn switches(&self, database: &str) -> Switches {

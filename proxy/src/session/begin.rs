@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use policy::limits::Deadline;
 use wire::encode::frontend as ask;
 use wire::params::difference;
 use wire::pipeline::{Awaited, Fate};
@@ -20,7 +19,7 @@ impl Session {
         let now_us = self.now_us(now);
         upstream.work.begun_us = now_us;
         self.end_silence(upstream, now_us);
-        upstream.work.deadline = Deadline::new(self.statement_limit(), now);
+        upstream.work.deadline = self.deadline(now);
         if let Some(deadline) = upstream.work.deadline {
             self.worker.watch(&self.ctl, Some(deadline.cancel_at));
         } else if self.ctl.deadline.get().is_some() {

@@ -3,6 +3,7 @@
 //! Everybody leaves a note here and wakes the session's task; the session alone acts on it.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
@@ -32,10 +33,14 @@ pub struct Face {
     pub database: Box<str>,
     /// The user that it logged in as.
     pub user: Box<str>,
+    /// The tenant that stood behind the user's name, where a rule has it there.
+    pub suffix: Box<str>,
     /// Its `application_name` at login.
     pub application: Box<str>,
     /// Where it comes from, with the port.
     pub address: Box<str>,
+    /// The address by itself; `None`: a Unix socket.
+    pub ip: Option<IpAddr>,
     /// Its TLS; `None`: it speaks in clear text.
     pub tls: Option<Box<TlsFace>>,
     /// Since when it is connected, in µs on the telemetry clock.
@@ -51,6 +56,8 @@ pub struct TlsFace {
     pub cipher: &'static str,
     /// The host name that it asked for, in lower case.
     pub server_name: Option<Box<str>>,
+    /// The common name of its certificate.
+    pub common_name: Option<Box<str>>,
 }
 
 /// What a client does.

@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::time::Duration;
 
-use policy::limits::{Clamp, clamp, parse_guc_time, server_value};
-use policy::tenant::{Facts, Lookup};
+use policy::tenant::{Facts, Lookup, NOTHING};
 use policy::verdict::SessionState;
 use wire::params::{Settings, Value, set_local};
 use wire::view::Bind;
@@ -331,22 +329,32 @@ impl Session {
             Some(name) => name.into_owned(),
             None => String::new(),
         };
-        let face = &self.ctl.face;
-        let tenant = {
+        let ctl = self.ctl.clone();
+        let face = &ctl.face;
+        let (tenant, class) = {
+            let tls = face.tls.as_deref();
             let facts = Facts {
                 user: &face.user,
+                user_suffix: &face.suffix,
                 database: &face.database,
                 application_name: &application,
-                server_name: face.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or_default(),
+                server_name: tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or_default(),
+                certificate: tls.and_then(|tls| tls.common_name.as_deref()).unwrap_or_default(),
+                address: face.ip,
                 startup: &Values::of(&self.startup, None),
                 settings: &Values::of(&current, self.locals.as_deref()),
+                comment: match &self.comment {
+                    Some(tags) => &**tags,
+                    None => &NOTHING,
+                },
             };
             let name = rules.resolver.resolve(&facts).tenant;
-            self.worker.shared.directory.id(name)
+            (self.worker.shared.directory.id(&name), rules.resolver.class(&facts))
         };
-        if tenant != self.tenant || self.scope.as_ref().is_none_or(|scope| *scope.value.application != *application) {
+        let moved = tenant != self.tenant;
+        self.belongs_to(tenant, class);
+        if moved || self.scope.as_ref().is_none_or(|scope| *scope.value.application != *application) {
             let name = self.worker.shared.directory.name(tenant);
-            self.tenant = tenant;
             self.ctl.tenant.set(tenant);
             self.meter = tenant.into();
             let client = face.address.rsplit_once(':').map_or(&*face.address, |(host, _)| host);
@@ -367,38 +375,9 @@ impl Session {
         let path = local.map_or_else(|| current.find(SEARCH_PATH), |(_, value)| value);
         self.path = path.map_or(0, |(Value::Plain(path) | Value::Clause(path))| xxh3_64(path).max(1));
         self.opaque = current.find("client_encoding").and_then(encoding).is_some_and(|name| is_opaque(&name));
-        self.wanted = self.with_limits(&current);
-    }
-
-    /// How long a statement of this session may run by its tenant's limit.
-    #[inline]
-    pub(super) fn statement_limit(&self) -> Option<Duration> {
-        self.rules.limits.of(self.tenant).statement_timeout
-    }
-
-    /// The session's settings with its tenant's statement timeout where that is lower than its own.
-    fn with_limits(&self, settings: &Rc<Settings>) -> Rc<Settings> {
-        let Some(limit) = self.statement_limit() else {
-            return settings.clone();
-        };
-        let own = settings.find("statement_timeout").and_then(plain);
-        let wanted = match own.as_deref().map(|own| clamp(own, Some(limit))) {
-            Some(Clamp::Pass | Clamp::Invalid) => return settings.clone(),
-            Some(Clamp::Lower(limit)) => limit,
-            None => limit,
-        };
-        let value = Value::Plain(server_value(Some(wanted)).to_string().into_bytes().into());
-        match settings.with("statement_timeout", value) {
-            Some(limited) => self.worker.brain.borrow_mut().interner.intern(limited),
-            None => settings.clone(),
+        if self.comment.is_none() {
+            self.wanted = self.with_limits(&current);
         }
-    }
-
-    /// Whether the client itself asked for a statement timeout as short as its tenant's limit or shorter.
-    pub(super) fn has_shorter_timeout(&self, limit: Duration) -> bool {
-        let own = self.settings.current().find("statement_timeout").and_then(plain);
-        let own = own.and_then(|own| parse_guc_time(&own).ok());
-        own.is_some_and(|own| !own.is_zero() && own < limit)
     }
 }
 

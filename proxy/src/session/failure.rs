@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use config::{LimitKey, Mode};
 use policy::verdict::Refusal;
 use wire::encode::rewrite_error;
 use wire::error::{ErrorFields, Field};
@@ -96,17 +97,25 @@ impl Session {
     }
 
     /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.
-    pub(super) fn translate_error(&self, upstream: &Upstream, message: Message<'_>) -> Option<Trouble> {
+    pub(super) fn translate_error(&self, upstream: &mut Upstream, message: Message<'_>) -> Option<Trouble> {
         let code = ErrorFields::new(message.body()).sqlstate();
-        let limit = self.statement_limit()?;
         if code != wire::error::Sqlstate::QUERY_CANCELED || upstream.work.cancelled {
             return None;
         }
+        if let Some(exceeds) = upstream.work.exceeds.take() {
+            self.count_trouble(&exceeds);
+            return Some(*exceeds);
+        }
+        let deadline = upstream.work.deadline.filter(|_| upstream.work.timed_out);
+        let (key, limit) = match deadline {
+            Some(deadline) => (deadline.key(), deadline.limit()),
+            None => (LimitKey::StatementTimeout, self.statement_limit()?),
+        };
         if !upstream.work.timed_out && self.has_shorter_timeout(limit) {
             return None;
         }
-        let tenant = self.worker.shared.directory.name(self.tenant);
-        let trouble = Trouble::from(Refusal::StatementTimeout { tenant: (&*tenant).into(), limit });
+        self.reached(key, Mode::Enforce);
+        let trouble = Trouble::from(Refusal::StatementTimeout { limited: self.limited(key, None), limit });
         self.count_trouble(&trouble);
         Some(trouble)
     }

@@ -10,6 +10,7 @@
 //!      └──────────────────────────────────────────────────────┘◄────────────┘
 //! ```
 
+pub mod arrival;
 mod begin;
 pub mod brain;
 mod channels;
@@ -18,6 +19,7 @@ mod effects;
 mod end;
 mod failure;
 mod half_closed;
+mod limited;
 mod listen;
 mod locals;
 mod names;
@@ -27,11 +29,13 @@ pub mod notify;
 mod outbox;
 mod parse;
 mod place;
+pub mod police;
 mod provide;
 mod record;
 mod refuse;
 mod reply;
 mod request;
+mod results;
 pub mod retry;
 pub mod script;
 mod signal;
@@ -47,62 +51,34 @@ pub mod work;
 
 use std::hash::RandomState;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use config::PoolMode;
-use policy::tenant::TenantId;
+use policy::limits::Effective;
+use policy::tenant::{ClassId, TenantId};
 use policy::verdict::Refusal;
 use wire::params::{Settings, Value};
 use wire::prepared::ClientStatements;
 
-use crate::cancel::key::Identity;
-use crate::login::Seat;
 use crate::pool::LocalPool;
-use crate::pool::tokens::Member;
-use crate::stream::{Detached, Stream};
+use crate::stream::Stream;
 use crate::telemetry::{EventFlags, Interned, Scope, UsageMeter};
+use crate::tenancy::{Membership, Rules};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 use crate::upstream::tracked::Tracked;
-use crate::worker::{HOLD, READ, Rules, Scratch, Worker};
-use ctl::{Ctl, Face, State};
+use crate::worker::{HOLD, READ, Scratch, Worker};
+pub use arrival::{Arrival, Introduction};
+use ctl::{Ctl, State};
 use listen::Listening;
 use names::Names;
 use notify::Notifying;
 use place::Place;
+use police::CommentTags;
 use statement::Prepared;
 use work::Strike;
-
-/// A client that has logged in, on its way to its worker.
-#[derive(Debug)]
-pub struct Arrival {
-    /// Its socket.
-    pub stream: Detached,
-    /// Bytes that it sent behind its login.
-    pub early: Vec<u8>,
-    /// Its number, unique in the process.
-    pub client: u64,
-    /// Who it is to those who cancel.
-    pub introduction: Introduction,
-    /// Its pool.
-    pub pool: Member,
-    /// Its place within the limits on clients.
-    pub seat: Seat,
-    /// Who it is.
-    pub face: Face,
-    /// The settings of its startup packet, by lower-case name.
-    pub startup: Vec<(Box<str>, Box<[u8]>)>,
-}
-
-/// Whether a client was told its process id and its secret.
-#[derive(Debug)]
-pub enum Introduction {
-    /// It was, and that it may begin.
-    Made(Identity),
-    /// It gets a server first, whose process id it is told (`session::newcomer`). Its secret has so many bytes.
-    Owed(usize),
-}
 
 /// Why a session ends.
 #[derive(Debug)]
@@ -130,7 +106,13 @@ struct Session {
     worker: Rc<Worker>,
     ctl: Rc<Ctl>,
     pool: Rc<LocalPool>,
-    rules: Rc<Rules>,
+    rules: Arc<Rules>,
+    /// What the comments of its statement say, where that decides whose it is.
+    comment: Option<Rc<CommentTags>>,
+    /// What its tenant may do.
+    limits: Arc<Effective>,
+    /// What its tenant uses, with this client among its clients.
+    membership: Membership,
     client: Stream,
     /// Bytes from the client that are not dealt with yet.
     carry: Vec<u8>,
@@ -178,6 +160,7 @@ struct Session {
     /// Its texts cannot be read: their encoding hides where strings end.
     opaque: bool,
     tenant: TenantId,
+    class: ClassId,
     /// What the telemetry knows the tenant by.
     meter: crate::telemetry::TenantId,
     scope: Option<Interned<Scope>>,
@@ -225,6 +208,10 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         worker: worker.clone(),
         pool,
         rules: worker.rules(),
+        comment: None,
+        limits: Arc::default(),
+        membership: arrival.membership,
+        class: arrival.class,
         client,
         look_again: !arrival.early.is_empty(),
         carry: arrival.early,
@@ -250,7 +237,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         escapes: false,
         path: 0,
         opaque: false,
-        tenant: TenantId::OTHER,
+        tenant: arrival.tenant,
         meter: crate::telemetry::TenantId::OTHERS,
         scope: None,
         application: None,

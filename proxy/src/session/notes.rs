@@ -46,6 +46,7 @@ impl Session {
         }
         if self.ctl.tells.replace(false) {
             self.look_at_transaction(now);
+            self.look_at_idle(now)?;
         }
         if self.ctl.due.replace(false) {
             self.on_deadline(now)?;
@@ -73,7 +74,7 @@ impl Session {
 
     fn on_deadline(&mut self, now: Instant) -> Result<(), End> {
         if self.waiting_since.is_some() {
-            let later = self.pool.shared.ledger().patience(self.pool.queue_timeout(), now);
+            let later = self.pool.shared.ledger().patience(self.patience(), now);
             if later.is_some() {
                 self.worker.watch(&self.ctl, later);
                 return Ok(());
@@ -84,14 +85,22 @@ impl Session {
             self.fail_waiting(trouble);
             return Ok(());
         }
-        let limit = self.pool.settings().idle_in_transaction_timeout;
-        let Some(upstream) = self.lease.as_deref_mut() else {
+        let Some(upstream) = self.lease.as_deref() else {
             return Ok(());
         };
         if upstream.pipeline.is_boundary() {
-            let open = upstream.pipeline.status() != TransactionStatus::Idle;
-            return if open { Err(End::Trouble(Refusal::IdleInTransaction { limit }.into())) } else { Ok(()) };
+            let limit = self.silence(now).filter(|_| upstream.pipeline.status() != TransactionStatus::Idle);
+            return match limit {
+                Some((due, silence)) if due <= now => Err(End::Trouble(self.was_silent(silence).into())),
+                later => {
+                    self.worker.watch(&self.ctl, later.map(|(due, _)| due));
+                    Ok(())
+                }
+            };
         }
+        let Some(upstream) = self.lease.as_deref_mut() else {
+            return Ok(());
+        };
         let Some(deadline) = upstream.work.deadline else {
             return Ok(());
         };
@@ -105,8 +114,8 @@ impl Session {
                 self.worker.watch(&self.ctl, Some(deadline.close_at));
             }
             Due::Close => {
-                let tenant = self.worker.shared.directory.name(self.tenant);
-                let trouble = Refusal::StatementTimeout { tenant: (&*tenant).into(), limit: deadline.limit() };
+                let limited = self.limited(deadline.key(), None);
+                let trouble = Refusal::StatementTimeout { limited, limit: deadline.limit() };
                 return Err(End::Trouble(trouble.into()));
             }
         }

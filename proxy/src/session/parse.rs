@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use policy::verdict::Refusal;
-use wire::encode::frontend as ask;
 use wire::pipeline::{Awaited, Fate, Owed};
 use wire::prepared::Presence;
 use wire::tag::TransactionStatus;
@@ -43,7 +42,7 @@ impl Session {
         if !message.is_whole() {
             return self.parse_long(upstream, message);
         }
-        let parse = Parse::read(message.body).map_err(malformed)?;
+        let mut parse = Parse::read(message.body).map_err(malformed)?;
         if !parse.statement.is_empty() && self.is_uncertain(upstream, parse.statement) {
             // Whether the name is taken depends on a request that is still being answered.
             return Ok(Next::Hold);
@@ -65,10 +64,15 @@ impl Session {
             return Ok(Next::Hold);
         }
         self.forget_sequences(upstream, outbox, message.at, script)?;
-        let deallocate = self.translate_deallocate(upstream, &look, outbox, message.at);
+        let mut replaced = self.translate_deallocate(upstream, &look, outbox, message.at);
+        let limited = if self.limits_rows() { self.with_row_limit(&look.known, parse.query) } else { None };
+        if let Some(text) = &limited {
+            parse.query = text;
+            replaced = Some(text.clone());
+        }
         if parse.statement.is_empty() {
             drop(brain);
-            return self.parse_unnamed(upstream, outbox, message, parse, &look, deallocate);
+            return self.parse_unnamed(upstream, outbox, message, parse, &look, replaced);
         }
         match self.before_naming(upstream, parse) {
             Naming::Goes => {}
@@ -126,7 +130,7 @@ impl Session {
         message: Message<'_>,
         parse: Parse<'_>,
         look: &Look<'_>,
-        deallocate: Option<Vec<u8>>,
+        replaced: Option<Vec<u8>>,
     ) -> Result<Next, End> {
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
@@ -146,9 +150,9 @@ impl Session {
         upstream.unnamed = Some(prepared.id);
         upstream.work.parsed = Some(prepared.clone());
         self.set_unnamed(upstream, Some(prepared));
-        if let Some(text) = deallocate {
+        if let Some(text) = replaced {
             outbox.skip(message.at, message.end);
-            ask::parse(outbox.insert(message.end), b"", &text, &[]).map_err(|error| End::Trouble(error.into()))?;
+            write_parse(outbox.insert(message.end), None, &text, parse.types);
         }
         Ok(Next::Go)
     }

@@ -9,6 +9,7 @@ use wire::view::{self, Bind, Columns};
 
 use super::Session;
 use super::brain::Look;
+use super::police::Held;
 use super::statement::{Prepared, Running, Tags};
 use super::verify::result_of;
 use super::work::{MAX_SAMPLES, Portal};
@@ -32,7 +33,7 @@ impl Session {
         prepared: Option<Rc<Prepared>>,
         sample: Range<usize>,
         bytes_in: usize,
-        extended: bool,
+        held: Held,
         now: Instant,
     ) {
         self.may_alter(upstream, look.known.script.as_deref());
@@ -54,9 +55,10 @@ impl Session {
             sample,
             text: 0..0,
             columns: 0,
-            extended,
+            extended: false,
             binary: false,
             resumed: false,
+            held,
         });
     }
 
@@ -82,6 +84,7 @@ impl Session {
         upstream: &mut Upstream,
         portal: Option<Portal>,
         bytes_in: usize,
+        held: Held,
         now: Instant,
     ) {
         let now_us = self.now_us(now);
@@ -117,6 +120,7 @@ impl Session {
             extended: true,
             binary: portal.binary,
             resumed: portal.suspended,
+            held,
             prepared: Some(portal.prepared),
         });
     }
@@ -133,15 +137,29 @@ impl Session {
         });
         let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.raw_tag(key));
         let route = route.map(|route| self.worker.telemetry.route(route.value, || route.decoded()));
-        Tags { trace: trace.unwrap_or(0), route: route.unwrap_or_default() }
+        let is_of_tenants = self.rules.reads_comments;
+        Tags { trace: trace.unwrap_or(0), route: route.unwrap_or_default(), is_of_tenants }
     }
 
-    /// A row has come.
+    /// A row has come; `false`: it goes no further.
     #[inline]
-    pub(super) fn on_row(&mut self, upstream: &mut Upstream, message: &[u8], whole: bool) {
+    pub(super) fn on_row(&mut self, upstream: &mut Upstream, message: &[u8], whole: bool) -> bool {
         let work = &mut upstream.work;
-        let Some(running) = work.running.front_mut() else { return };
+        let Some(running) = work.running.front_mut() else { return true };
         running.rows += 1;
+        if running.rows > running.held.max_rows || running.bytes_out >= running.held.max_bytes {
+            if self.result_too_large(upstream) {
+                return false;
+            }
+            return self.on_row_within(upstream, message, whole);
+        }
+        self.on_row_within(upstream, message, whole)
+    }
+
+    #[inline]
+    fn on_row_within(&mut self, upstream: &mut Upstream, message: &[u8], whole: bool) -> bool {
+        let work = &mut upstream.work;
+        let Some(running) = work.running.front_mut() else { return true };
         running.bytes_out += message.len() as u64;
         if running.rows == 1 {
             work.rows.clear();
@@ -149,6 +167,7 @@ impl Session {
         if whole && running.rows <= MAX_ROWS && work.rows.len() + message.len() <= MAX_ROW_BYTES {
             work.rows.extend_from_slice(message);
         }
+        true
     }
 
     /// The columns of a result have been described, for the statement that runs or one that is being described.
@@ -209,8 +228,8 @@ impl Session {
         suspended: bool,
         now: Instant,
     ) {
-        let work = &upstream.work;
         let end_us = self.worker.micros(now);
+        let work = &upstream.work;
         let finished = Finished {
             start_us: running.start_us,
             end_us,
@@ -308,7 +327,7 @@ impl Session {
     }
 
     pub(super) fn slow_threshold_us(&self) -> Option<u64> {
-        let own = self.rules.limits.of(self.tenant).slow_threshold;
+        let own = self.limits.slow_threshold;
         own.or(self.rules.settings.slow_log.threshold).map(|threshold| threshold.as_micros() as u64)
     }
 

@@ -6,7 +6,6 @@
 use std::task::Context;
 use std::time::Instant;
 
-use policy::limits::Deadline;
 use wire::encode::backend as say;
 use wire::error::ErrorFields;
 use wire::frame;
@@ -180,7 +179,9 @@ impl Session {
                 Backend::ReadyForQuery => std::mem::take(&mut upstream.work.retry),
                 _ => Retry::None,
             };
-            self.on_reply(upstream, message, reply.owed, now).map_err(fails)?;
+            if !self.on_reply(upstream, message, reply.owed, now).map_err(fails)? {
+                delivery = Delivery::Swallow;
+            }
             if let Retry::Failed(rest) = again {
                 self.retry(upstream, rest);
                 delivery = Delivery::Swallow;
@@ -201,7 +202,12 @@ impl Session {
                 self.before_ready(upstream, outbox.insert(message.at));
             }
             Delivery::Forward => {}
-            Delivery::Swallow => outbox.skip(message.at, message.end()),
+            Delivery::Swallow => {
+                outbox.skip(message.at, message.end());
+                if let Some(late) = upstream.work.late.take() {
+                    late.write(false, outbox.insert(message.end()));
+                }
+            }
             Delivery::Replace(note) => {
                 outbox.skip(message.at, message.end());
                 if let Some(trouble) = upstream.work.refusals.get(note as usize) {
@@ -274,13 +280,14 @@ impl Session {
         message: Message<'_>,
         owed: Option<Owed>,
         now: Instant,
-    ) -> Result<(), End> {
+    ) -> Result<bool, End> {
         let ours = owed.is_some_and(|owed| matches!(owed.fate, Fate::Swallow | Fate::Attempt));
         match message.tag {
-            Backend::DataRow if !ours => self.on_row(upstream, message.bytes, message.whole),
+            Backend::DataRow if !ours => return Ok(self.on_row(upstream, message.bytes, message.whole)),
             Backend::DataRow if upstream.work.probe != Probe::None => upstream.work.probe = Probe::Asked(true),
             Backend::CommandComplete | Backend::EmptyQueryResponse | Backend::PortalSuspended if !ours => {
                 self.on_complete(upstream, message, owed, now)?;
+                return self.tells_completion(upstream, owed);
             }
             Backend::ReadyForQuery => self.on_ready(upstream, owed, now),
             Backend::RowDescription if message.whole && !ours => {
@@ -304,7 +311,7 @@ impl Session {
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     fn on_complete(
@@ -324,6 +331,8 @@ impl Session {
         let part = running.part;
         running.part += 1;
         upstream.work.vacating = None;
+        self.look_at_time(upstream, now);
+        let Some(running) = upstream.work.running.front_mut() else { return Ok(()) };
         if let Some(script) = running.known.script.clone()
             && let Some(acts) = script.parts.get(part)
             && !suspended
@@ -383,7 +392,7 @@ impl Session {
             }
         } else {
             // The next request of the pipeline has its own time, and is not struck by a cancel of this one.
-            let deadline = Deadline::new(self.statement_limit(), now);
+            let deadline = self.deadline(now);
             upstream.next_request(deadline);
             if let Some(deadline) = deadline {
                 self.worker.watch(&self.ctl, Some(deadline.cancel_at));

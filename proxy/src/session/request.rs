@@ -210,7 +210,7 @@ impl Session {
         self.look_again = true;
         self.pool.meter.clients_waiting.up();
         self.set_state(State::Waiting, self.now_us(now));
-        self.worker.watch(&self.ctl, now.checked_add(self.pool.queue_timeout()));
+        self.worker.watch(&self.ctl, now.checked_add(self.patience()));
     }
 
     /// The wait is over, one way or the other.

@@ -3,16 +3,17 @@
 //! A text is looked at once ([`super::brain`]); prepared, it is found by its name. What must be done about a statement
 //! beyond counting it stands in its [`Script`]; almost all have none.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
 use policy::observe::{CUT, ShapeFacts};
-use policy::statement::{Analysis, Class};
+use policy::statement::{Analysis, Class, Flags};
 use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::brain::Look;
+use super::police::{CommentTags, Held};
 use super::script::{Act, Script};
 use crate::telemetry::{
     Description, Interned, RouteTag, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry,
@@ -32,6 +33,12 @@ pub struct Shape {
     facts: ShapeFacts,
     /// Its normalised text; made when the telemetry asks for it.
     text: Box<str>,
+    /// Strict fingerprints of its statements, where there are several.
+    pub parts: Box<[u64]>,
+    /// It changes rows or schema, by what it is.
+    pub writes: bool,
+    /// The tables that it names; `None`: they cannot be told.
+    tables: OnceCell<Option<Box<[Box<str>]>>>,
     /// The counters of the tenant that ran it last.
     meter: RefCell<Option<(TenantId, StatementMeter)>>,
     /// The columns of its last result, and a hash of their description.
@@ -44,6 +51,10 @@ impl Shape {
     /// Of an analysis; `text` is what operators see.
     pub fn new(analysis: &Analysis, mut text: String) -> Self {
         let facts = ShapeFacts::new(analysis, &text);
+        let several = if analysis.parts.len() > 1 { analysis.parts.as_slice() } else { &[] };
+        let parts = several.iter().map(|part| part.strict).collect();
+        let writes = analysis.parts.iter().any(|part| part.class.writes() || part.flags.contains(Flags::CTE_WRITES));
+        let whole = text.len() <= MAX_SHOWN;
         if text.len() > MAX_SHOWN {
             let end = (0..=MAX_SHOWN).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
             text.truncate(end);
@@ -54,6 +65,9 @@ impl Shape {
             class: analysis.class,
             facts,
             text: text.into(),
+            parts,
+            writes,
+            tables: if whole { OnceCell::new() } else { OnceCell::from(None) },
             meter: RefCell::default(),
             columns: RefCell::default(),
             plan_due_us: Cell::new(0),
@@ -63,6 +77,11 @@ impl Shape {
     /// Its normalised text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The tables that it names, as the server folds names; `None`: that cannot be told from its text.
+    pub fn tables(&self) -> Option<&[Box<str>]> {
+        self.tables.get_or_init(|| policy::clauses::tables(&self.text)).as_deref()
     }
 
     /// Bytes of its text.
@@ -159,6 +178,8 @@ pub struct Prepared {
     pub types: Box<[u8]>,
     /// What the comments at its ends say.
     pub tags: Tags,
+    /// The same, whole, where that can decide whose a statement is.
+    pub comment: Option<Rc<CommentTags>>,
     /// It goes by our name on servers, also where a client prepares it without one.
     pub shared: bool,
     /// Whether it may run a function that changes its session.
@@ -182,6 +203,8 @@ pub struct Tags {
     pub trace: u64,
     /// The route, controller, action or job.
     pub route: RouteTag,
+    /// They may decide whose the statement is.
+    pub is_of_tenants: bool,
 }
 
 /// A statement that the server is running.
@@ -221,6 +244,8 @@ pub struct Running {
     pub binary: bool,
     /// The portal was suspended before: this goes on with it.
     pub resumed: bool,
+    /// What it is held to.
+    pub held: Held,
 }
 
 impl Running {
@@ -257,6 +282,7 @@ impl Running {
             extended: true,
             binary: false,
             resumed: false,
+            held: Held::default(),
         }
     }
 }
@@ -277,6 +303,7 @@ impl Prepared {
         Self {
             id,
             tags,
+            comment: if tags.is_of_tenants { CommentTags::of(look) } else { None },
             shared: false,
             inspected: Inspected::default(),
             known: look.known.clone(),

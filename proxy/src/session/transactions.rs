@@ -45,7 +45,7 @@ struct Thresholds {
 
 impl Session {
     fn thresholds(&self) -> Thresholds {
-        let (own, all) = (self.rules.limits.of(self.tenant), &self.rules.settings.slow_log);
+        let (own, all) = (&self.limits, &self.rules.settings.slow_log);
         let micros = |threshold: Option<Duration>| threshold.map(|threshold| threshold.as_micros() as u64);
         Thresholds {
             open: micros(own.transaction_threshold.or(all.transaction_threshold)),
@@ -57,14 +57,11 @@ impl Session {
     pub(super) fn await_client_in_transaction(&mut self, now: Instant) {
         let now_us = self.now_us(now);
         self.set_state(State::InTransaction, now_us);
-        let limit = self.pool.settings().idle_in_transaction_timeout;
-        if !limit.is_zero() {
-            self.worker.watch(&self.ctl, now.checked_add(limit));
-        }
         let Some(upstream) = self.lease.as_deref() else { return };
         if self.ctl.transaction_us.get() == 0 {
             self.ctl.transaction_us.set(upstream.work.begun_us.max(1));
         }
+        self.worker.watch(&self.ctl, self.silence(now).map(|(due, _)| due));
         let Thresholds { open, idle } = self.thresholds();
         let open = open.filter(|_| upstream.work.open.told.is_none());
         let open_at = open.map_or(u64::MAX, |open| self.ctl.transaction_us.get() + open);
@@ -131,6 +128,7 @@ impl Session {
         }
         self.ctl.transaction_us.set(0);
         self.ctl.tell_us.set(u64::MAX);
+        self.tell_when_idle(Instant::now());
         upstream.work.open = Open::default();
     }
 

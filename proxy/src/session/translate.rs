@@ -16,6 +16,7 @@ use super::effects::is_of_large_objects;
 use super::listen::Enlisted;
 use super::names::Reach;
 use super::outbox::Outbox;
+use super::police::{CommentTags, Held};
 use super::provide::{Located, hold, is_ours, write_renamed};
 use super::request::{head, malformed};
 use super::retry::Retry;
@@ -235,15 +236,31 @@ impl Session {
             upstream.work.samples.truncate(begin);
             return Ok(Next::Hold);
         }
+        if self.rules.reads_comments {
+            self.heed_comments(upstream, CommentTags::of(&look).as_ref(), now);
+        }
+        let held = match self.judge(upstream, &look.known, now) {
+            Ok(held) => held,
+            Err(trouble) => {
+                self.refuse_query(upstream, outbox, message, trouble)?;
+                return Ok(Next::Go);
+            }
+        };
         self.forget_sequences(upstream, outbox, message.at, look.known.script.as_deref())?;
-        if let Some(text) = self.translate_deallocate(upstream, &look, outbox, message.at) {
+        if self.limits_rows()
+            && message.is_whole()
+            && let Some(text) = self.with_row_limit(&look.known, sql)
+        {
+            outbox.skip(message.at, message.end);
+            ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
+        } else if let Some(text) = self.translate_deallocate(upstream, &look, outbox, message.at) {
             outbox.skip(message.at, message.end);
             ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
         }
         self.aim_text(upstream, outbox, message.at, &look);
         self.push(upstream, Awaited::Query, Fate::Forward, 0);
         self.drop_unnamed(upstream);
-        self.start(upstream, &look, None, sample, message.end - message.at, false, now);
+        self.start(upstream, &look, None, sample, message.end - message.at, held, now);
         if message.is_whole() {
             self.keep_text(&mut upstream.work, &look.known, sql);
         }
@@ -351,8 +368,18 @@ impl Session {
             // Nothing but a Parse can be made to fail whatever stands before it.
             Enlisted::No(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
         }
+        let mut held = Held::default();
+        if let Some(prepared) = portal.as_ref().map(|portal| portal.prepared.clone()) {
+            if self.rules.reads_comments {
+                self.heed_comments(upstream, prepared.comment.as_ref(), now);
+            }
+            held = match self.judge(upstream, &prepared.known, now) {
+                Ok(held) => held,
+                Err(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
+            };
+        }
         self.push(upstream, Awaited::Execute, Fate::Forward, 0);
-        self.start_portal(upstream, portal, message.end - message.at, now);
+        self.start_portal(upstream, portal, message.end - message.at, held, now);
         Ok(Next::Go)
     }
 

@@ -61,7 +61,7 @@ impl Session {
 
     /// What is to be done about such state: the tenant's answer before the pool's.
     pub(super) fn on_untracked(&self, state: SessionState) -> OnUntracked {
-        let tenant = self.rules.limits.of(self.tenant).on_untracked;
+        let tenant = self.limits.on_untracked;
         tenant.unwrap_or_else(|| self.pool.settings().untracked.of(state))
     }
 

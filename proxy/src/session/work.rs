@@ -60,6 +60,10 @@ pub struct Work {
     pub held: bool,
     /// The deadline of the request that runs.
     pub deadline: Option<Deadline>,
+    /// Its result is larger than it may be: this is told in its place when it has been cancelled.
+    pub exceeds: Option<Box<Trouble>>,
+    /// The same in place of the command tag that is due, where the server was done before it heard of the cancel.
+    pub late: Option<Box<Trouble>>,
     /// That deadline has passed and the server was told.
     pub timed_out: bool,
     /// The client asked for a cancel.

@@ -1,6 +1,5 @@
 //! Telemetry for tests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -11,13 +10,7 @@ use super::{Bounds, Clock, Telemetry};
 
 /// A directory with room for this many tenants that nobody configured.
 pub(crate) fn tenants(max_tenants: usize) -> Arc<Directory> {
-    Arc::new(Directory::new(&config::Tenants {
-        rules: Vec::new(),
-        default: "default".into(),
-        max_tenants,
-        default_limits: config::Limits::default(),
-        limits: BTreeMap::new(),
-    }))
+    Arc::new(Directory::new(&config::Tenants { max_tenants, ..config::Tenants::default() }))
 }
 
 /// Telemetry whose clock starts at 2026-01-01.

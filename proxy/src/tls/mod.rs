@@ -40,7 +40,12 @@ pub struct Secured {
 impl Secured {
     /// What of it is shown while the client is served.
     pub fn face(&self) -> TlsFace {
-        TlsFace { version: self.version, cipher: self.cipher, server_name: self.server_name.clone() }
+        TlsFace {
+            version: self.version,
+            cipher: self.cipher,
+            server_name: self.server_name.clone(),
+            common_name: self.certificate.as_ref().and_then(|certificate| certificate.common_name.clone()),
+        }
     }
 }
 

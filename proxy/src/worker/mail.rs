@@ -8,7 +8,7 @@ use policy::verdict::Refusal;
 use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FRESH, Mail, Rules, Whom, Worker, drain_when_settled};
+use super::{FRESH, Mail, Whom, Worker, drain_when_settled};
 use crate::admin::source::{ClientState, TlsState, UpstreamState};
 use crate::cancel::Whose;
 use crate::control::Order;
@@ -159,7 +159,7 @@ impl Worker {
     }
 
     fn reload(&self) {
-        *self.rules.borrow_mut() = Rc::new(Rules::new(&self.shared));
+        *self.rules.borrow_mut() = self.shared.rules();
         for pool in self.pools.borrow().values() {
             pool.reload();
         }

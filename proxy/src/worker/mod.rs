@@ -14,10 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use config::Settings;
 use policy::fingerprint::Compat;
-use policy::limits::LimitTable;
-use policy::tenant::Resolver;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -34,6 +31,7 @@ use crate::session::ctl::Ctl;
 use crate::shared::Shared;
 use crate::stand_in;
 use crate::telemetry::WorkerTelemetry;
+use crate::tenancy::Rules;
 use crate::trouble::Trouble;
 use crate::upstream::{Shipped, Upstream};
 
@@ -122,29 +120,6 @@ pub enum Whom {
     Database(Option<Box<str>>),
 }
 
-/// What follows from the configuration for sessions; replaced as a whole by a reload.
-#[derive(Debug)]
-pub struct Rules {
-    /// The settings that it was made from.
-    pub settings: Arc<Settings>,
-    /// Whose statement is this.
-    pub resolver: Resolver,
-    /// What may it do.
-    pub limits: LimitTable,
-}
-
-impl Rules {
-    fn new(shared: &Shared) -> Self {
-        let settings = shared.settings();
-        shared.directory.reload(&settings.tenants);
-        Self {
-            resolver: Resolver::new(&settings.tenants),
-            limits: LimitTable::new(&settings.tenants, &shared.directory),
-            settings,
-        }
-    }
-}
-
 /// Space that is used between two awaits only.
 #[derive(Debug)]
 pub struct Scratch {
@@ -167,7 +142,7 @@ pub struct Worker {
     /// Its telemetry.
     pub telemetry: WorkerTelemetry,
     /// Its rules.
-    rules: RefCell<Rc<Rules>>,
+    rules: RefCell<Arc<Rules>>,
     /// What it knows of statements.
     pub brain: RefCell<Brain>,
     /// Space for one read and one write.
@@ -198,7 +173,7 @@ pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::Unbounded
     let worker = Rc::new(Worker {
         index,
         telemetry,
-        rules: RefCell::new(Rc::new(Rules::new(&shared))),
+        rules: RefCell::new(shared.rules()),
         shared,
         brain: RefCell::new(Brain::new(compat)),
         scratch: RefCell::new(Scratch { input: vec![0; HOLD + READ].into(), output: Vec::new() }),
@@ -247,7 +222,7 @@ fn drain_when_settled(ctl: &Rc<Ctl>, pause: Duration) {
 
 impl Worker {
     /// The rules in force.
-    pub fn rules(&self) -> Rc<Rules> {
+    pub fn rules(&self) -> Arc<Rules> {
         self.rules.borrow().clone()
     }
 

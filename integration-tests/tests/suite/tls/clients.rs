@@ -1,6 +1,6 @@
 //! Real libpq against every mode of the proxy.
 
-use config::{TenantRule, TlsMode, TlsVersion};
+use config::{Origin, TenantRule, TlsMode, TlsVersion};
 use integration_tests::{Cluster, eventually, http};
 
 use super::{papers, proxy_with, psql};
@@ -109,7 +109,9 @@ fn old_versions_are_refused() {
 fn the_server_name_is_the_tenant_and_is_shown() {
     let papers = papers();
     let builder = proxy_with(papers.client_tls(TlsMode::Require, false));
-    let proxy = builder.with(|s| s.tenants.rules = vec![TenantRule::ServerName("{tenant}.db.test".to_owned())]).start();
+    let proxy = builder
+        .with(|s| s.tenants.rules = vec![TenantRule::by_pattern(Origin::ServerName, "{tenant}.db.test")])
+        .start();
     let port = proxy.address().port();
     let runs =
         std::thread::spawn(move || psql(port, "user=anna sslmode=require host=ACME.db.test", "select pg_sleep(2)"));

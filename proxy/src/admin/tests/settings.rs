@@ -40,7 +40,7 @@ pub(super) fn settings() -> Settings {
         },
         limits: config::DatabaseLimits::default(),
     };
-    let limits = config::Limits { statement_timeout: Some(Duration::from_millis(250)), ..config::Limits::default() };
+    let limits = config::Limits::default().with_time(config::LimitKey::StatementTimeout, Duration::from_millis(250));
     let user = config::User::from(config::UserSecret::Plain(Secret::new("hunter3")));
     Settings {
         listen_reuse_port: false,
@@ -67,11 +67,12 @@ pub(super) fn settings() -> Settings {
         databases: [("app".to_owned(), database)].into(),
         wildcard: None,
         tenants: config::Tenants {
-            rules: vec![config::TenantRule::Setting("app.tenant_id".into())],
-            default: "default".into(),
-            max_tenants: 1_000,
-            default_limits: config::Limits::default(),
+            rules: vec![config::TenantRule::whole(config::Origin::Setting {
+                name: "app.tenant_id".into(),
+                path: Vec::new(),
+            })],
             limits: [("acme".to_owned(), limits)].into(),
+            ..config::Tenants::default()
         },
         observe: config::Observe {
             statements: true,

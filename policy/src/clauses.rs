@@ -1,0 +1,401 @@
+//! What can be read of a statement's clauses from its normalised text: the tables that it names, and whether it has a
+//! LIMIT of its own. No parser: where the words leave a doubt, the answer is the careful one.
+//!
+//! The text is a fingerprint's: one blank between tokens, constants are `$1`, strings are gone, so that only quoted names
+//! can hold anything unexpected.
+
+use std::collections::BTreeSet;
+
+/// Longest list of tables that is looked for; a statement that names more is one whose tables cannot be told.
+const MAX_TABLES: usize = 256;
+
+/// A word or a sign of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    /// A name or a keyword, as the server folds it, and whether it stood in quotes.
+    Word(String, bool),
+    Sign(char),
+}
+
+impl Token {
+    fn is(&self, word: &str) -> bool {
+        matches!(self, Self::Word(own, false) if own == word)
+    }
+
+    fn is_sign(&self, sign: char) -> bool {
+        *self == Self::Sign(sign)
+    }
+}
+
+fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut rest = text.chars().peekable();
+    while let Some(next) = rest.next() {
+        if next.is_whitespace() {
+            continue;
+        }
+        if next == '"' {
+            let mut name = String::new();
+            while let Some(inner) = rest.next() {
+                if inner == '"' {
+                    if rest.next_if_eq(&'"').is_none() {
+                        break;
+                    }
+                    name.push('"');
+                } else {
+                    name.push(inner);
+                }
+            }
+            tokens.push(Token::Word(name, true));
+        } else if next == '\'' {
+            // A constant that normalising has left, as in SET or DDL.
+            while rest.next().is_some_and(|inner| inner != '\'') {}
+            tokens.push(Token::Sign('\''));
+        } else if next.is_alphanumeric() || matches!(next, '_' | '$') || !next.is_ascii() {
+            let mut name = String::from(next.to_ascii_lowercase());
+            while let Some(inner) =
+                rest.next_if(|inner| inner.is_alphanumeric() || matches!(inner, '_' | '$') || !inner.is_ascii())
+            {
+                name.push(inner.to_ascii_lowercase());
+            }
+            tokens.push(Token::Word(name, false));
+        } else {
+            tokens.push(Token::Sign(next));
+        }
+    }
+    tokens
+}
+
+/// Whether the statement has a LIMIT or FETCH FIRST of its own at its outermost level.
+///
+/// ```
+/// use policy::clauses::has_limit;
+/// assert!(has_limit("SELECT * FROM runs ORDER BY id LIMIT $1"));
+/// assert!(!has_limit("SELECT * FROM (SELECT * FROM runs LIMIT $1) a"));
+/// ```
+pub fn has_limit(text: &str) -> bool {
+    let mut depth = 0_i32;
+    tokens(text).iter().any(|token| {
+        depth += i32::from(token.is_sign('(')) - i32::from(token.is_sign(')'));
+        depth <= 0 && (token.is("limit") || token.is("fetch"))
+    })
+}
+
+/// Words that begin a statement whose tables stand where [`tables`] looks for them.
+const READABLE: [&str; 14] = [
+    "select", "with", "values", "table", "insert", "update", "delete", "merge", "copy", "declare", "explain",
+    "truncate", "lock", "prepare",
+];
+/// Words that begin a statement that is about no table.
+const TABLELESS: [&str; 20] = [
+    "set",
+    "reset",
+    "show",
+    "begin",
+    "start",
+    "commit",
+    "end",
+    "rollback",
+    "abort",
+    "savepoint",
+    "release",
+    "discard",
+    "deallocate",
+    "fetch",
+    "move",
+    "close",
+    "listen",
+    "unlisten",
+    "notify",
+    "checkpoint",
+];
+/// Words that end a list of tables.
+const ENDS: [&str; 24] = [
+    "where",
+    "group",
+    "having",
+    "window",
+    "union",
+    "intersect",
+    "except",
+    "order",
+    "limit",
+    "offset",
+    "fetch",
+    "for",
+    "set",
+    "values",
+    "select",
+    "returning",
+    "on",
+    "using",
+    "default",
+    "overriding",
+    "when",
+    "with",
+    "in",
+    "to",
+];
+
+/// Every table that the statement names, as the server folds names: `runs`, `audit.log`. `None`: that cannot be told, as
+/// of a call, a block, or a change of the schema.
+///
+/// ```
+/// use policy::clauses::tables;
+/// let named = tables("SELECT * FROM runs r JOIN audit.log ON $1 = $2, \"Steps\" WHERE id IN (SELECT id FROM events)");
+/// assert_eq!(named.unwrap().iter().map(|name| &**name).collect::<Vec<_>>(), ["Steps", "audit.log", "events", "runs"]);
+/// assert_eq!(tables("CALL anything($1)"), None);
+/// ```
+pub fn tables(text: &str) -> Option<Box<[Box<str>]>> {
+    let tokens = tokens(text);
+    let mut found = BTreeSet::new();
+    // Several statements in one text: each has to be of a kind that is known.
+    for statement in tokens.split(|token| token.is_sign(';')).filter(|statement| !statement.is_empty()) {
+        let first = statement.iter().find(|token| !token.is_sign('('))?;
+        if TABLELESS.iter().any(|word| first.is(word)) {
+            continue;
+        }
+        if !READABLE.iter().any(|word| first.is(word)) {
+            return None;
+        }
+        of_statement(statement, &mut found);
+        if found.len() > MAX_TABLES {
+            return None;
+        }
+    }
+    Some(found.into_iter().map(String::into_boxed_str).collect())
+}
+
+/// Whether a name may follow here that is a table's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// No.
+    Elsewhere,
+    /// Here.
+    Name,
+    /// Behind a name, within a list that a comma goes on with.
+    Listed,
+}
+
+/// Functions whose arguments have a FROM of their own.
+const FROM_FUNCTIONS: [&str; 5] = ["extract", "substring", "trim", "overlay", "position"];
+/// Words between what announces a table and its name.
+const SKIPPED: [&str; 6] = ["only", "lateral", "table", "if", "exists", "as"];
+/// Words that a statement behind a WITH begins with.
+const MAIN: [&str; 7] = ["select", "insert", "update", "delete", "merge", "values", "table"];
+
+/// The WITH that a statement begins with. A name in it stands for its query from where that ends on, with RECURSIVE from
+/// the beginning; before, it is a table's. Names of a WITH further inside are taken for tables: the careful answer.
+#[derive(Default)]
+struct With {
+    open: bool,
+    recursive: bool,
+    /// The name whose query is being read.
+    pending: Option<String>,
+    names: Vec<String>,
+}
+
+impl With {
+    fn of(tokens: &[Token]) -> Self {
+        let open = tokens.first().is_some_and(|first| first.is("with"));
+        Self { open, recursive: open && tokens.get(1).is_some_and(|next| next.is("recursive")), ..Self::default() }
+    }
+
+    /// A token at the outermost level, and those behind it.
+    fn see(&mut self, token: &Token, rest: &[Token]) {
+        match token {
+            Token::Word(word, false) if MAIN.contains(&word.as_str()) => self.open = false,
+            Token::Word(word, false) if self.pending.is_none() && !matches!(word.as_str(), "with" | "recursive") => {
+                // `name AS (`, `name (columns) AS MATERIALIZED (`.
+                if rest.first().is_some_and(|next| next.is("as") || next.is_sign('(')) {
+                    self.pending = Some(word.clone());
+                    if self.recursive {
+                        self.names.push(word.clone());
+                    }
+                }
+            }
+            // Behind the query, not behind the columns.
+            Token::Sign(')') if !rest.first().is_some_and(|next| next.is("as")) => {
+                self.names.extend(self.pending.take())
+            }
+            _ => {}
+        }
+    }
+}
+
+fn of_statement(tokens: &[Token], found: &mut BTreeSet<String>) {
+    let mut with = With::of(tokens);
+    // What each open parenthesis returns to, and whether it is that of a function with a FROM of its own.
+    let mut open: Vec<(Place, bool)> = Vec::new();
+    let mut place = Place::Elsewhere;
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        let previous = at.checked_sub(1).and_then(|before| tokens.get(before));
+        at += 1;
+        let rest = tokens.get(at..).unwrap_or_default();
+        if token.is_sign(')') {
+            place = open.pop().map_or(Place::Elsewhere, |(place, _)| place);
+        }
+        if with.open && open.is_empty() {
+            with.see(token, rest);
+        }
+        match token {
+            Token::Sign('(') => {
+                let of_function =
+                    |before: &Token| matches!(before, Token::Word(name, _) if FROM_FUNCTIONS.contains(&name.as_str()));
+                open.push((
+                    if place == Place::Name { Place::Listed } else { place },
+                    previous.is_some_and(of_function),
+                ));
+                // `FROM (a JOIN b …)`: a table may stand right behind it; `FROM (SELECT …)` is told by its SELECT.
+                place = if place == Place::Name { Place::Name } else { Place::Elsewhere };
+            }
+            Token::Sign(',') if place == Place::Listed => place = Place::Name,
+            Token::Word(word, false) if begins_table(word, previous, rest.first(), at == 1) => {
+                let in_function = open.last().is_some_and(|(_, of_function)| *of_function);
+                place = if in_function { Place::Elsewhere } else { Place::Name };
+            }
+            Token::Word(word, false) if place == Place::Name && SKIPPED.contains(&word.as_str()) => {}
+            Token::Word(word, false) if ENDS.contains(&word.as_str()) => place = Place::Elsewhere,
+            Token::Word(word, quoted) if place == Place::Name => {
+                let mut name = word.clone();
+                while tokens.get(at).is_some_and(|next| next.is_sign('.'))
+                    && let Some(Token::Word(part, _)) = tokens.get(at + 1)
+                {
+                    name = format!("{name}.{part}");
+                    at += 2;
+                }
+                // `INSERT INTO t (…)`, `COPY t (…)`; elsewhere a function in place of a table.
+                let takes_columns = previous.is_some_and(|before| before.is("into") || before.is("copy"));
+                let calls = tokens.get(at).is_some_and(|next| next.is_sign('(')) && !takes_columns;
+                let is_query = !*quoted && with.names.contains(&name);
+                if !calls && !is_query {
+                    found.insert(name);
+                }
+                place = Place::Listed;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a table's name follows this word.
+fn begins_table(word: &str, previous: Option<&Token>, next: Option<&Token>, is_first: bool) -> bool {
+    let behind = |words: &[&str]| previous.is_some_and(|before| words.iter().any(|word| before.is(word)));
+    match word {
+        // `IS DISTINCT FROM x` compares.
+        "from" => !behind(&["distinct"]),
+        "join" | "into" | "truncate" => true,
+        // `FOR UPDATE`, `DO UPDATE`, `THEN UPDATE`: of a table that is named before.
+        "update" => !behind(&["for", "do", "key", "then"]),
+        // USING of DELETE and MERGE; that of JOIN has a parenthesis.
+        "using" => next.is_some_and(|next| !next.is_sign('(')),
+        "copy" | "lock" => is_first,
+        "table" => {
+            is_first
+                || behind(&["union", "all", "except", "intersect"])
+                || previous.is_some_and(|before| before.is_sign('('))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str) -> Option<String> {
+        tables(text).map(|names| names.join(" "))
+    }
+
+    #[test]
+    fn tables_are_found_wherever_they_stand() {
+        for (text, expected) in [
+            ("SELECT $1", ""),
+            ("SELECT * FROM runs", "runs"),
+            (
+                "SELECT * FROM Runs AS r, public.steps s LEFT JOIN events ON r.id = s.id WHERE x = $1",
+                "events public.steps runs",
+            ),
+            ("SELECT a, b FROM t WHERE a IN (SELECT b FROM u, v) AND c > $1", "t u v"),
+            ("SELECT * FROM (SELECT * FROM a) x, b", "a b"),
+            ("SELECT * FROM (a JOIN b ON $1 = $2) JOIN c USING (id)", "a b c"),
+            ("SELECT extract(year FROM happened) FROM log", "log"),
+            ("SELECT substring(name FROM (SELECT n FROM secret)) FROM log", "log secret"),
+            ("SELECT a IS DISTINCT FROM b FROM t", "t"),
+            ("SELECT * FROM generate_series($1, $2) g, t", "t"),
+            ("SELECT * FROM LATERAL (SELECT $1) x, ONLY t", "t"),
+            ("INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT (a) DO UPDATE SET b = $3 RETURNING id", "t"),
+            ("INSERT INTO t SELECT * FROM u", "t u"),
+            ("UPDATE t SET a = u.a FROM u WHERE t.id = u.id", "t u"),
+            ("UPDATE ONLY t SET a = $1", "t"),
+            ("DELETE FROM t USING u WHERE t.id = u.id", "t u"),
+            ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN UPDATE SET a = $1", "t u"),
+            ("SELECT * FROM t FOR UPDATE", "t"),
+            ("SELECT * FROM t FOR UPDATE OF t SKIP LOCKED", "t"),
+            ("COPY t (a, b) FROM STDIN", "stdin t"),
+            ("TRUNCATE TABLE a, b", "a b"),
+            ("LOCK TABLE a IN EXCLUSIVE MODE", "a"),
+            ("TABLE a", "a"),
+            ("SELECT $1 UNION ALL TABLE a", "a"),
+            ("WITH x AS (SELECT * FROM a) SELECT * FROM x, b", "a b"),
+            ("WITH x (c) AS MATERIALIZED (SELECT * FROM a), y AS (SELECT * FROM x) SELECT * FROM y", "a"),
+            ("WITH RECURSIVE x AS (SELECT * FROM a UNION SELECT * FROM x) SELECT * FROM x", "a"),
+            ("SELECT * FROM \"Weird name\".\"t\"\"t\"", "Weird name.t\"t"),
+            ("SELECT $1; SELECT * FROM t", "t"),
+            ("BEGIN; SET x TO $1; COMMIT", ""),
+            ("EXPLAIN SELECT * FROM t", "t"),
+        ] {
+            assert_eq!(named(text).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_with_hides_no_table() {
+        for text in [
+            "WITH users AS (SELECT * FROM users) SELECT * FROM users",
+            "WITH a AS (SELECT * FROM users), users AS (SELECT $1) SELECT * FROM a",
+            "SELECT * FROM users, (WITH users AS (SELECT $1) SELECT $2) x",
+            "SELECT * FROM a WHERE x IN (WITH users AS (SELECT $1) SELECT * FROM users)",
+            "WITH users AS (SELECT $1) SELECT * FROM \"users\"",
+            "WITH users (users) AS (SELECT * FROM users) SELECT $1",
+        ] {
+            assert!(named(text).unwrap().split(' ').any(|name| name == "users"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not() {
+        for text in
+            ["DO $1", "CALL f($1)", "CREATE TABLE t (a int)", "EXECUTE s", "SELECT $1; DROP TABLE t", "VACUUM t"]
+        {
+            assert_eq!(named(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn hostile_texts_end() {
+        for text in
+            ["(", ")))", "WITH", "WITH x AS", "SELECT * FROM", "\"", "'", "SELECT * FROM a.", "FROM FROM FROM", ";;"]
+        {
+            drop(named(text));
+            has_limit(text);
+        }
+        let deep = format!("SELECT {}", "(SELECT * FROM a, ".repeat(3_000));
+        assert_eq!(named(&deep).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_limit_counts_at_the_outermost_level() {
+        for (text, expected) in [
+            ("SELECT * FROM t LIMIT $1", true),
+            ("SELECT * FROM t FETCH FIRST $1 ROWS ONLY", true),
+            ("SELECT * FROM t", false),
+            ("SELECT (SELECT a FROM t LIMIT $1)", false),
+            ("SELECT \"limit\" FROM t", false),
+            ("(SELECT a FROM t LIMIT $1) UNION SELECT b FROM u", false),
+        ] {
+            assert_eq!(has_limit(text), expected, "{text}");
+        }
+    }
+}

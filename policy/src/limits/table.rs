@@ -1,0 +1,147 @@
+//! Limits by tenant, class and statement, and where each of them comes from.
+
+use std::sync::Arc;
+
+use config::{LimitKey, LimitValue, Limits, Mode, Tenants};
+use rustc_hash::FxHashMap;
+
+use super::effective::{Effective, is_none, mode_of};
+use crate::tenant::{ClassId, Directory, TenantId};
+
+/// Limits by tenant, compiled. Immutable; a reload makes a new one and swaps it in.
+#[derive(Debug, Clone)]
+pub struct LimitTable {
+    /// By tenant; `None`: it has no table of its own.
+    by_id: Box<[Option<ByClass>]>,
+    default: ByClass,
+    /// Of no class and no tenant in particular.
+    plain: Arc<Effective>,
+    /// What is said of single statements, with what is said of everybody's.
+    statements: FxHashMap<u64, Limits>,
+    layers: Arc<Tenants>,
+}
+
+/// Limits of each class, no class first.
+type ByClass = Box<[Arc<Effective>]>;
+
+/// Which table says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layer {
+    /// Nobody does: it is so unless somebody does.
+    Usual,
+    /// `[tenant.default]`.
+    Default,
+    /// `[tenant.class.NAME]`.
+    Class(String),
+    /// `[tenant.limits.NAME]`.
+    Tenant(String),
+    /// `[tenant.fingerprint.HEX]`.
+    Fingerprint(u64),
+}
+
+impl Layer {
+    /// The table's header.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Usual => "built in".to_owned(),
+            Self::Default => "[tenant.default]".to_owned(),
+            Self::Class(name) => format!("[tenant.class.{name}]"),
+            Self::Tenant(name) => format!("[tenant.limits.{name}]"),
+            Self::Fingerprint(strict) => format!("[tenant.fingerprint.{strict:016x}]"),
+        }
+    }
+}
+
+/// One limit of a tenant's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// Which.
+    pub key: LimitKey,
+    /// Its value; `None`: no limit.
+    pub value: Option<LimitValue>,
+    /// Which table says so.
+    pub from: Layer,
+    /// What happens when it is reached, where that can be chosen.
+    pub mode: Option<Mode>,
+}
+
+impl LimitTable {
+    /// Looks up each configured tenant's id. Call [`Directory::reload`] with the same settings before.
+    pub fn new(tenants: &Tenants, directory: &Directory) -> Self {
+        let classes: Vec<Option<&Limits>> = std::iter::once(None)
+            .chain(tenants.class_names().into_iter().map(|name| tenants.class_limits.get(name)))
+            .collect();
+        let compiled = |own: Option<&Limits>| -> ByClass {
+            let of = |class: &Option<&Limits>| Arc::new(Effective::of_session(&tenants.default_limits, *class, own));
+            classes.iter().map(of).collect()
+        };
+        let mut by_id: Vec<Option<ByClass>> = Vec::new();
+        for (name, limits) in &tenants.limits {
+            let Some(id) = directory.known(name) else {
+                continue;
+            };
+            if by_id.len() <= id.index() {
+                by_id.resize(id.index() + 1, None);
+            }
+            if let Some(slot) = by_id.get_mut(id.index()) {
+                *slot = Some(compiled(Some(limits)));
+            }
+        }
+        let statements = tenants.fingerprints.iter().map(|(strict, limits)| (*strict, limits.clone())).collect();
+        Self {
+            by_id: by_id.into(),
+            default: compiled(None),
+            plain: Arc::new(Effective::of(&[&tenants.default_limits])),
+            statements,
+            layers: Arc::new(tenants.clone()),
+        }
+    }
+
+    /// The limits of a tenant's sessions of a class. Those that share [`TenantId::OTHER`] have the default ones.
+    pub fn of(&self, tenant: TenantId, class: ClassId) -> &Arc<Effective> {
+        let by_class = self.by_id.get(tenant.index()).and_then(Option::as_ref).unwrap_or(&self.default);
+        // A class from before a reload may be gone: no class is always there.
+        by_class.get(class.index()).or(by_class.first()).unwrap_or(&self.plain)
+    }
+
+    /// Whether any statement has limits of its own.
+    #[inline]
+    pub fn has_statements(&self) -> bool {
+        !self.statements.is_empty()
+    }
+
+    /// The limits of one statement, where the configuration says something of it.
+    pub fn of_statement(&self, tenant: &str, class: &str, strict: u64) -> Option<Effective> {
+        let own = self.statements.get(&strict)?;
+        let mut layers = self.layers_of(tenant, class);
+        layers.push(own);
+        Some(Effective::of(&layers))
+    }
+
+    fn layers_of(&self, tenant: &str, class: &str) -> Vec<&Limits> {
+        let (class, tenant) = (self.layers.class_limits.get(class), self.layers.limits.get(tenant));
+        [Some(&self.layers.default_limits), class, tenant].into_iter().flatten().collect()
+    }
+
+    /// Every limit of a tenant's session of a class, or of one statement in it, and which table says so.
+    pub fn explain(&self, tenant: &str, class: &str, strict: Option<u64>) -> Vec<Explained> {
+        let named = [
+            Some((Layer::Default, &self.layers.default_limits)),
+            self.layers.class_limits.get(class).map(|own| (Layer::Class(class.to_owned()), own)),
+            self.layers.limits.get(tenant).map(|own| (Layer::Tenant(tenant.to_owned()), own)),
+            strict.and_then(|strict| Some((Layer::Fingerprint(strict), self.statements.get(&strict)?))),
+        ];
+        let named: Vec<(Layer, &Limits)> = named.into_iter().flatten().collect();
+        let layers: Vec<&Limits> = named.iter().map(|(_, limits)| *limits).collect();
+        LimitKey::ALL
+            .into_iter()
+            .filter(|key| *key != LimitKey::Mode)
+            .map(|key| {
+                let said = named.iter().rev().find_map(|(layer, limits)| Some((layer, limits.get(key)?)));
+                let value = said.map(|(_, value)| value).filter(|value| !is_none(key, value)).cloned();
+                let mode = (key.has_mode() && value.is_some()).then(|| mode_of(&layers, key));
+                Explained { key, value, from: said.map_or(Layer::Usual, |(layer, _)| layer.clone()), mode }
+            })
+            .collect()
+    }
+}
