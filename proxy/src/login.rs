@@ -418,10 +418,9 @@ impl Gate {
         let face = Face {
             database: wish.database.into(),
             user: wish.user.into(),
-            suffix: wish.suffix.into(),
+            suffix: (!wish.suffix.is_empty()).then(|| Box::new(wish.suffix.into())),
             application: wish.application.into(),
             address: guest.peer.to_string().into(),
-            ip: guest.peer.ip(),
             tls: guest.secured.as_ref().map(|secured| Box::new(secured.face())),
             connected_us: 0,
         };

@@ -3,7 +3,7 @@
 //! Everybody leaves a note here and wakes the session's task; the session alone acts on it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
@@ -34,17 +34,22 @@ pub struct Face {
     /// The user that it logged in as.
     pub user: Box<str>,
     /// The tenant that stood behind the user's name, where a rule has it there.
-    pub suffix: Box<str>,
+    pub suffix: Option<Box<Box<str>>>,
     /// Its `application_name` at login.
     pub application: Box<str>,
     /// Where it comes from, with the port.
     pub address: Box<str>,
-    /// The address by itself; `None`: a Unix socket.
-    pub ip: Option<IpAddr>,
     /// Its TLS; `None`: it speaks in clear text.
     pub tls: Option<Box<TlsFace>>,
     /// Since when it is connected, in µs on the telemetry clock.
     pub connected_us: u64,
+}
+
+impl Face {
+    /// The address by itself; `None`: a Unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical())
+    }
 }
 
 /// What is known of a client's TLS while it is served.
@@ -157,7 +162,7 @@ pub struct Ctl {
     /// Why it keeps that upstream, and the fingerprint of the statement that it was for, for the admin port.
     pub pinned: Cell<Option<(&'static str, u64)>>,
     /// Its place in the sweeper's list.
-    pub active: Cell<Option<usize>>,
+    pub active: Cell<Option<u32>>,
 }
 
 impl Ctl {

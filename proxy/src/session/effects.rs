@@ -335,12 +335,12 @@ impl Session {
             let tls = face.tls.as_deref();
             let facts = Facts {
                 user: &face.user,
-                user_suffix: &face.suffix,
+                user_suffix: face.suffix.as_deref().map_or("", AsRef::as_ref),
                 database: &face.database,
                 application_name: &application,
                 server_name: tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or_default(),
                 certificate: tls.and_then(|tls| tls.common_name.as_deref()).unwrap_or_default(),
-                address: face.ip,
+                address: face.ip(),
                 startup: &Values::of(&self.startup, None),
                 settings: &Values::of(&current, self.locals.as_deref()),
                 comment: match &self.comment {

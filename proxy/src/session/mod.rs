@@ -169,7 +169,7 @@ struct Session {
     /// When it began to wait for an upstream.
     waiting_since: Option<Instant>,
     /// What its waiting request is told instead of being run.
-    pending_trouble: Option<Trouble>,
+    pending_trouble: Option<Box<Trouble>>,
 }
 
 /// Begins the life of a client on its worker.

@@ -39,7 +39,7 @@ impl Session {
             self.heed()?;
         }
         if let Some(trouble) = self.pending_trouble.take() {
-            return Poll::Ready(Err(End::Trouble(trouble)));
+            return Poll::Ready(Err(End::Trouble(*trouble)));
         }
         if self.lease.is_some() {
             return Poll::Ready(Ok(()));

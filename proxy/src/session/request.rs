@@ -360,7 +360,7 @@ impl Session {
     /// The wait for an upstream has ended in an error.
     pub(super) fn fail_waiting(&mut self, trouble: Trouble) {
         self.end_waiting(Instant::now());
-        self.pending_trouble = Some(trouble);
+        self.pending_trouble = Some(Box::new(trouble));
     }
 
     /// How long the client has waited, as its error tells.

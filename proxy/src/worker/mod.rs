@@ -286,11 +286,12 @@ impl Worker {
                 if active.is_empty() {
                     self.sweep.notify_one();
                 }
+                // One for each client, of which there are a million at most.
                 let place = active.insert(ctl.clone());
-                ctl.active.set(Some(place));
+                ctl.active.set(u32::try_from(place).ok());
             }
             (None, Some(place)) => {
-                self.active.borrow_mut().try_remove(place);
+                self.active.borrow_mut().try_remove(place as usize);
                 ctl.active.set(None);
             }
             (Some(_), Some(_)) | (None, None) => {}
