@@ -199,7 +199,7 @@ impl Desk {
             }
             let now_us = self.telemetry.clock.micros(Instant::now());
             self.telemetry.look_at_history(now_us);
-            self.begin_capture(now_us);
+            self.begin_capture();
             match self.look(now_us) {
                 Seen::More => continue,
                 Seen::Some => pause = BUSY_PAUSE,
@@ -227,11 +227,7 @@ impl Desk {
 
     /// One look at every ring. `now_us` was read before: whatever ended by then is in a ring.
     fn look(&mut self, now_us: u64) -> Seen {
-        for reader in self.telemetry.new_readers() {
-            reader.wakes(std::thread::current());
-            reader.want_whole(self.analysis.capture.is_some());
-            self.readers.push(reader);
-        }
+        self.meet_new_readers();
         let mut seen = Seen::Nothing;
         for reader in &mut self.readers {
             match reader.drain(TURN, |event| self.batch.push(event)) {
@@ -256,6 +252,14 @@ impl Desk {
             self.report(now_us, false);
         }
         seen
+    }
+
+    fn meet_new_readers(&mut self) {
+        for reader in self.telemetry.new_readers() {
+            reader.wakes(std::thread::current());
+            reader.want_whole(self.analysis.capture.is_some());
+            self.readers.push(reader);
+        }
     }
 
     fn finish(&mut self) {

@@ -1,10 +1,11 @@
 //! The capture that runs, if one does: begun, looked after and ended between two looks at the rings.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Desk;
 use crate::capture::sink::Sink;
-use crate::capture::{Captures, Phase, Reason, Values};
+use crate::capture::{Captures, Numbered, Phase, Reason, Values};
 use crate::telemetry::EventReader;
 
 /// What the settings allow of captures.
@@ -26,7 +27,7 @@ impl From<&config::Settings> for Allowed {
 /// What the analyst knows of captures besides the running one, which stands where the events go.
 #[derive(Debug)]
 pub(super) struct Capturing {
-    captures: Arc<Captures>,
+    pub(super) captures: Arc<Captures>,
     /// Events that the rings had dropped when the running one began, and since then those of rings that are gone.
     dropped_before: u64,
     dropped_by_gone: u64,
@@ -44,21 +45,29 @@ impl Capturing {
 }
 
 impl Desk {
-    /// Begins what has been asked for. `now_us`: events that end from here on are written.
-    pub(super) fn begin_capture(&mut self, now_us: u64) {
+    /// Begins what has been asked for.
+    pub(super) fn begin_capture(&mut self) {
         let Some(order) = self.capturing.captures.take_order() else { return };
-        let captures = Arc::clone(&self.capturing.captures);
+        // The file of the one before has failed, which nobody has looked at yet.
+        self.end_capture(Reason::File, self.now_us());
+        self.meet_new_readers();
+        self.want_whole(true);
+        // Read behind that, and one more for what ended within the same µs: a worker reads the time before it looks
+        // whether it is to hand on everything, so that of what ends from here on nothing is left out.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        let now_us = self.now_us() + 1;
         self.capturing.dropped_before = self.dropped();
-        match Sink::begin(captures, order, self.settings.compat, now_us) {
-            Ok(sink) => {
-                self.analysis.capture = Some(sink);
-                self.want_whole();
+        let capture = Numbered::new(Arc::clone(&self.capturing.captures), &order);
+        match Sink::begin(capture.clone(), order, self.settings.compat, now_us) {
+            Ok(sink) => self.analysis.capture = Some(sink),
+            Err(error) => {
+                self.want_whole(false);
+                capture.note(|status| {
+                    status.phase = Phase::Ended;
+                    status.reason = Some(Reason::File);
+                    status.error = Some(error.to_string());
+                });
             }
-            Err(error) => self.capturing.captures.note(|status| {
-                status.phase = Phase::Ended;
-                status.reason = Some(Reason::File);
-                status.error = Some(error.to_string());
-            }),
         }
     }
 
@@ -78,17 +87,19 @@ impl Desk {
         let dropped = self.dropped().saturating_sub(self.capturing.dropped_before);
         let Some(sink) = self.analysis.capture.take() else { return };
         sink.close(reason, dropped, now_us);
-        self.want_whole();
+        self.want_whole(false);
         if reason == Reason::Shutdown {
             self.capturing.captures.wait_for_end();
         }
     }
 
     /// Tells the workers whether they are to hand on everything.
-    pub(super) fn want_whole(&self) {
-        for reader in &self.readers {
-            reader.want_whole(self.analysis.capture.is_some());
-        }
+    fn want_whole(&self, whole: bool) {
+        self.readers.iter().for_each(|reader| reader.want_whole(whole));
+    }
+
+    fn now_us(&self) -> u64 {
+        self.telemetry.clock.micros(Instant::now())
     }
 
     fn dropped(&self) -> u64 {

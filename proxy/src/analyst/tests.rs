@@ -246,3 +246,48 @@ fn quoted_constants_lose_their_quotes_and_codes_travel() {
     assert_eq!(Sqlstate::new(b"57014").bytes(), *b"57014");
     assert_eq!(Sqlstate::new(b"5701\n"), Sqlstate::UNKNOWN);
 }
+
+#[test]
+fn nothing_that_ends_behind_the_start_of_a_capture_is_held_back() {
+    let telemetry = telemetry_with(Bounds::default(), tenants(10));
+    let mut desk = desk(&telemetry);
+    let directory = std::env::temp_dir().join(format!("pgweir-capture-start-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (met, file) = (Arc::new(AtomicBool::new(false)), "start.jsonl".to_owned());
+    let worker = {
+        let (telemetry, met) = (Arc::clone(&telemetry), Arc::clone(&met));
+        std::thread::spawn(move || {
+            let worker = telemetry.worker("0");
+            met.store(true, Ordering::Release);
+            let mut last_us = 0;
+            loop {
+                // As a statement that ends: first the time, then whether it is wanted.
+                let now_us = telemetry.clock.micros(Instant::now());
+                if worker.events.is_wanted_whole() {
+                    return last_us;
+                }
+                last_us = now_us;
+            }
+        })
+    };
+    while !met.load(Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+    let captures = Arc::clone(&desk.capturing.captures);
+    let request = crate::capture::Request {
+        directory: directory.clone(),
+        file,
+        values: crate::capture::Values::Drop,
+        seconds: 10,
+        max_bytes: crate::capture::MAX_BYTES,
+    };
+    let asked = std::thread::spawn(move || captures.start(request).unwrap());
+    while desk.analysis.capture.is_none() {
+        desk.begin_capture();
+    }
+    let started_us = asked.join().unwrap().started_us;
+    let last_us = worker.join().unwrap();
+    assert!(last_us < started_us, "{last_us} µs was not told, and the capture began at {started_us}");
+    desk.end_capture(Reason::Shutdown, started_us);
+    std::fs::remove_dir_all(&directory).unwrap();
+}

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Phase, Reason, Shared};
+use super::{Numbered, Phase, Reason};
 
 /// Chunks on their way to the file.
 const CHUNKS: usize = 16;
@@ -28,7 +28,7 @@ impl Chunks {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(super) fn new(file: File, captures: Shared) -> std::io::Result<Self> {
+    pub(super) fn new(file: File, capture: Numbered) -> std::io::Result<Self> {
         let (to, from) = sync_channel(CHUNKS);
         let last_line = std::sync::Arc::<Mutex<Vec<u8>>>::default();
         let last = std::sync::Arc::clone(&last_line);
@@ -36,7 +36,7 @@ impl Chunks {
             let written = write(file, &from, &last);
             // Whoever still sends learns that nobody listens.
             drop(from);
-            captures.note(|status| {
+            capture.note(|status| {
                 status.phase = Phase::Ended;
                 if let Err(error) = &written {
                     status.reason = Some(Reason::File);

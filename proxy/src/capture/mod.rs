@@ -144,6 +144,8 @@ pub struct Status {
 pub(crate) struct Order {
     pub(crate) request: Request,
     pub(crate) file: File,
+    /// Its number.
+    number: u64,
 }
 
 /// One capture at a time: asked for here, carried out by the analyst. Shared by `Arc`; calls may wait for two seconds and
@@ -159,6 +161,8 @@ pub struct Captures {
 struct Desk {
     order: Option<Order>,
     stop: bool,
+    /// Of the latest one.
+    number: u64,
     status: Option<Status>,
 }
 
@@ -194,7 +198,8 @@ impl Captures {
             error: None,
         });
         desk.stop = false;
-        desk.order = Some(Order { request, file });
+        desk.number += 1;
+        desk.order = Some(Order { request, file, number: desk.number });
         drop(desk);
         self.wake();
         self.wait_while(|phase| phase == Phase::Starting).ok_or(Refused::Slow)
@@ -230,19 +235,6 @@ impl Captures {
         self.desk().order.take()
     }
 
-    /// Whether the running one is to be ended.
-    pub(crate) fn is_to_stop(&self) -> bool {
-        self.desk().stop
-    }
-
-    /// Notes where it stands.
-    pub(crate) fn note(&self, change: impl FnOnce(&mut Status)) {
-        if let Some(status) = &mut self.desk().status {
-            change(status);
-        }
-        self.changed.notify_all();
-    }
-
     /// Waits until the file is closed, for two seconds at most.
     pub(crate) fn wait_for_end(&self) {
         self.wait_while(|phase| phase != Phase::Ended);
@@ -274,5 +266,35 @@ fn path_of(directory: &Path, name: &str) -> Option<PathBuf> {
     fits.then(|| directory.join(name))
 }
 
-/// Shared with the thread that writes the file.
-type Shared = Arc<Captures>;
+/// One of the captures, for the analyst and the thread that writes its file. Whose file failed may have been followed by
+/// another before both have noticed: what they say of theirs is none of that one's.
+#[derive(Debug, Clone)]
+pub(crate) struct Numbered {
+    captures: Arc<Captures>,
+    number: u64,
+}
+
+impl Numbered {
+    /// The one that was ordered.
+    pub(crate) fn new(captures: Arc<Captures>, order: &Order) -> Self {
+        Self { captures, number: order.number }
+    }
+
+    /// Whether it is to be ended.
+    fn is_to_stop(&self) -> bool {
+        let desk = self.captures.desk();
+        desk.stop && desk.number == self.number
+    }
+
+    /// Notes where it stands.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Status)) {
+        let mut desk = self.captures.desk();
+        if desk.number == self.number
+            && let Some(status) = &mut desk.status
+        {
+            change(status);
+        }
+        drop(desk);
+        self.captures.changed.notify_all();
+    }
+}

@@ -8,7 +8,7 @@ use rustc_hash::FxBuildHasher;
 use super::file::Chunks;
 use super::lines::{self, Known, Line, Writing};
 use super::values::{Hasher, Values};
-use super::{Counts, Order, Phase, Reason, Shared};
+use super::{Counts, Numbered, Order, Phase, Reason};
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::{EventFlags, EventHeader, Scope};
 
@@ -21,7 +21,7 @@ const FORM: u64 = 1;
 /// [`Sink::close`] at its end.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    captures: Shared,
+    capture: Numbered,
     file: Chunks,
     values: Values,
     writing: Writing,
@@ -40,16 +40,16 @@ impl Sink {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(crate) fn begin(captures: Shared, order: Order, compat: u16, now_us: u64) -> std::io::Result<Self> {
-        let Order { request, file } = order;
+    pub(crate) fn begin(capture: Numbered, order: Order, compat: u16, now_us: u64) -> std::io::Result<Self> {
+        let Order { request, file, .. } = order;
         let writing = match request.values {
             Values::Drop => Writing::Drop,
             Values::Hash => Writing::Hash(Hasher::new()),
             Values::Keep => Writing::Keep,
         };
         let mut sink = Self {
-            file: Chunks::new(file, Shared::clone(&captures))?,
-            captures,
+            file: Chunks::new(file, capture.clone())?,
+            capture,
             values: request.values,
             writing,
             started_us: now_us,
@@ -64,7 +64,7 @@ impl Sink {
         line.number("capture", FORM).text("pgweir", env!("CARGO_PKG_VERSION")).text("started", &rfc3339_us(now_us));
         line.text("values", name(request.values)).number("compat", u64::from(compat)).end();
         sink.put();
-        sink.captures.note(|status| {
+        sink.capture.note(|status| {
             status.phase = Phase::Running;
             status.started_us = now_us;
         });
@@ -129,12 +129,12 @@ impl Sink {
     pub(crate) fn look(&mut self, now_us: u64) -> Option<Reason> {
         self.file.hand_over();
         let counts = self.counts;
-        self.captures.note(|status| status.counts = counts);
+        self.capture.note(|status| status.counts = counts);
         if self.file.is_lost() {
             Some(Reason::File)
         } else if self.full {
             Some(Reason::Bytes)
-        } else if self.captures.is_to_stop() {
+        } else if self.capture.is_to_stop() {
             Some(Reason::Stopped)
         } else {
             (now_us >= self.ends_us).then_some(Reason::Seconds)
@@ -152,7 +152,7 @@ impl Sink {
         line.number("events", counts.events).number("sessions", counts.sessions);
         line.number("dropped", counts.dropped).number("unknown", counts.unknown).end();
         counts.bytes += self.line.len() as u64;
-        self.captures.note(|status| {
+        self.capture.note(|status| {
             status.counts = counts;
             status.reason = Some(reason);
             // The file's own thread may have ended before.

@@ -49,7 +49,8 @@ fn begin(captures: &Arc<Captures>, request: Request) -> Sink {
             None => std::thread::yield_now(),
         }
     };
-    let sink = Sink::begin(Arc::clone(captures), order, 15, 1_000_000).unwrap();
+    let capture = Numbered::new(Arc::clone(captures), &order);
+    let sink = Sink::begin(capture, order, 15, 1_000_000).unwrap();
     assert_eq!(asked.join().unwrap().unwrap().phase, Phase::Running);
     sink
 }
@@ -128,6 +129,26 @@ fn a_file_never_grows_beyond_its_bound() {
     assert!(std::fs::metadata(folder.0.join("small.jsonl")).unwrap().len() <= MIN_BYTES);
     assert!(lines.len() > 10);
     assert_eq!((&lines[lines.len() - 1]["end"], &lines[lines.len() - 1]["complete"]), (&"bytes".into(), &true.into()));
+}
+
+#[test]
+fn a_file_that_failed_says_nothing_of_the_capture_behind_it() {
+    let (folder, captures) = (Folder::new("failed"), Arc::<Captures>::default());
+    let mut first = begin(&captures, folder.request("first.jsonl", MAX_BYTES));
+    event(&mut first, 1_000_100);
+    // As its file's thread does, before the analyst has noticed.
+    let number = captures.desk().number;
+    Numbered { captures: Arc::clone(&captures), number }.note(|status| status.phase = Phase::Ended);
+    let mut second = begin(&captures, folder.request("second.jsonl", MAX_BYTES));
+    captures.desk().stop = true;
+    assert_eq!(first.look(1_000_200), None, "that the other one is stopped is none of its business");
+    first.close(Reason::File, 3, 1_000_300);
+    let status = captures.status().unwrap();
+    assert_eq!((status.phase, status.reason, status.counts), (Phase::Running, None, Counts::default()));
+    assert_eq!(second.look(1_000_400), Some(Reason::Stopped));
+    second.close(Reason::Stopped, 0, 1_000_500);
+    captures.wait_for_end();
+    assert_eq!(captures.status().unwrap().reason, Some(Reason::Stopped));
 }
 
 #[test]
