@@ -86,7 +86,7 @@ impl Baselines {
         let told = std::mem::replace(&mut row.told, sparse(buckets));
         match difference(&row.told, &told) {
             Some(came) => add(&mut row.gathered, &came),
-            // Counts have been halved, or the statement's row has begun anew.
+            // They have been reset.
             None => return None,
         }
         row.judge(self.middle, now_us)
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_were_halved_are_no_calls_and_rows_have_an_end() {
+    fn counts_that_were_reset_are_no_calls_and_rows_have_an_end() {
         let mut baselines = baselines();
         assert_eq!(baselines.tell(1, 1, &[0, 400], 1), None);
         assert_eq!(baselines.tell(1, 1, &[0, 200, 0, 0, 0, 0, 0, 0, 0, 400], 2), None);

@@ -35,7 +35,6 @@ impl Buckets {
     fn subtract_from(&self, distribution: &mut Distribution) {
         for (place, n) in &self.0 {
             if let Some(bucket) = distribution.buckets.get_mut(usize::from(*place)) {
-                // A histogram that was halved since is below what it was; it has its shares again soon.
                 *bucket = bucket.saturating_sub(*n);
             }
         }
@@ -96,7 +95,7 @@ mod tests {
     use policy::statement::Class;
 
     use super::super::testing::{telemetry_with, tenants, unknown_facts};
-    use super::super::{Bounds, Finished, StatementText, Telemetry, WorkerTelemetry};
+    use super::super::{Bounds, Finished, StatementText, Telemetry, WorkerTelemetry, lock};
     use super::*;
 
     fn call(worker: &WorkerTelemetry, strict: u64, tenant: u32, us: u64, error: Option<&[u8]>) {
@@ -149,6 +148,23 @@ mod tests {
         assert_eq!((row.since_us, row.first_seen_us), (now, telemetry.clock.start_us()));
         let p99 = row.percentile_us(0.99);
         assert!((3_500.0..=4_000.0).contains(&p99), "{p99}");
+    }
+
+    #[test]
+    fn a_bucket_that_overflows_behind_a_reset_shows_what_came_since() {
+        let telemetry = telemetry();
+        let worker = telemetry.worker("0");
+        call(&worker, 1, 1, 100, None);
+        for cell in lock(&telemetry.each_worker()[0].statements).iter() {
+            cell.durations.fill_to(100, u32::MAX - 10);
+        }
+        telemetry.reset_some(7, |_, _| true);
+        (0..20).for_each(|_| call(&worker, 1, 1, 100, None));
+        (0..5).for_each(|_| call(&worker, 1, 1, 9_000, None));
+        let row = row(&telemetry, 1, 1).unwrap();
+        assert_eq!((row.calls, row.durations.count()), (25, 25));
+        let p50 = row.percentile_us(0.5);
+        assert!((90.0..115.0).contains(&p50), "{p50}");
     }
 
     #[test]

@@ -193,25 +193,17 @@ impl Sequence {
     }
 }
 
-/// A 32-bit count for histograms with very many instances. The caller handles its end.
+/// A 32-bit count for histograms with very many instances. Behind its end it begins anew, and the caller carries.
 #[derive(Debug, Default)]
 pub(super) struct SmallCounter(AtomicU32);
 
 impl SmallCounter {
-    /// Adds one; `false` when the count stands at its end and could not take it.
+    /// Adds one; `true` when the count has begun anew.
     #[inline]
     pub(super) fn increment(&self) -> bool {
-        let n = self.0.load(Relaxed);
-        if n == u32::MAX {
-            return false;
-        }
-        self.0.store(n + 1, Relaxed);
-        true
-    }
-
-    /// Halves the count.
-    pub(super) fn halve(&self) {
-        self.0.store(self.0.load(Relaxed) / 2, Relaxed);
+        let n = self.0.load(Relaxed).wrapping_add(1);
+        self.0.store(n, Relaxed);
+        n == 0
     }
 
     /// The count so far.

@@ -189,8 +189,8 @@ impl Seen {
         for (place, (difference, (now, then))) in
             sum.buckets.iter_mut().zip(self.buckets.iter().zip(&*before.buckets)).enumerate()
         {
-            // Below what it was: it has been halved meanwhile.
-            *difference = now.saturating_sub(*then);
+            // Below what it was: it has begun anew meanwhile.
+            *difference = now.wrapping_sub(*then);
             if *difference > 0 {
                 highest = place;
             }
