@@ -1,15 +1,15 @@
 //! What has become slower than it was: a statement's durations against its own history.
 //!
-//! Told in cumulative histograms now and then, a row for each statement of each tenant. Calls are gathered until there are
-//! enough to judge; what was judged and found usual becomes history, and what was not is left out of it for an hour: by
-//! then it is what is usual.
+//! Told in cumulative histograms now and then, a row for each statement of each tenant: the busiest of them, which are
+//! chosen in front of every round. Calls are gathered until there are enough to judge; what was judged and found usual
+//! becomes history, and what was not is left out of it for an hour: by then it is what is usual.
 //!
 //! ```text
 //! cumulative counts ─ difference ─► gathered ─ 100 calls ─► p95 > 3 × history's? ─┬─ no ──► history
 //!                                                                                 └─ yes ─► finding
 //! ```
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Calls that a judgement needs, on both sides.
 pub const MIN_CALLS: u64 = 100;
@@ -23,8 +23,11 @@ const PATIENCE_US: u64 = 3_600_000_000;
 const ACCEPTED_AFTER_US: u64 = 3_600_000_000;
 /// Calls in a history; beyond, older ones count half.
 const MAX_HISTORY: u64 = 100_000;
-/// Statements looked after; the one not seen for longest makes room.
-const MAX_ROWS: usize = 10_000;
+/// Statements looked after.
+pub const MAX_ROWS: usize = 10_000;
+/// One that is looked after makes room for another with more than so many times its calls: with less between them the two
+/// would change places all the time, and neither would have a history.
+const HYSTERESIS: u64 = 2;
 
 /// Counts in buckets of rising durations, of which most are 0: (bucket, count).
 type Sparse = Vec<(u16, u64)>;
@@ -42,10 +45,26 @@ pub struct Regression {
     pub calls: u64,
 }
 
+/// A statement of a tenant: its strict fingerprint, and the tenant's id.
+pub type Key = (u64, u32);
+
+/// One that may be looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub key: Key,
+    /// Its calls in all.
+    pub calls: u64,
+    /// When it was called last.
+    pub seen_us: u64,
+}
+
 /// The histories. Buckets are those of whoever feeds them; `middle` says what duration one stands for, in µs.
+///
+/// A round is a call of [`Baselines::choose`] and one of [`Baselines::tell`] for each that it leaves.
 #[derive(Debug)]
 pub struct Baselines {
-    rows: FxHashMap<(u64, u32), Row>,
+    rows: FxHashMap<Key, Row>,
     middle: fn(usize) -> u64,
 }
 
@@ -59,7 +78,6 @@ struct Row {
     history: Sparse,
     /// Since when it is slower than its history.
     slower_since_us: Option<u64>,
-    seen_us: u64,
 }
 
 impl Baselines {
@@ -68,12 +86,39 @@ impl Baselines {
         Self { rows: FxHashMap::default(), middle }
     }
 
+    /// Leaves of all statements those that are to be told: they are among the [`MAX_ROWS`] with most calls, without those
+    /// that have been silent for an hour if there are more, and have been called since they were told last. The history of
+    /// all others makes room.
+    pub fn choose<T>(&mut self, all: &mut Vec<T>, describe: impl Fn(&T) -> Candidate, now_us: u64) {
+        let Self { rows, .. } = self;
+        if all.len() > MAX_ROWS {
+            all.retain(|one| now_us.saturating_sub(describe(one).seen_us) < PATIENCE_US);
+        }
+        if all.len() > MAX_ROWS {
+            let weight =
+                |key: &Key, calls: u64| calls.saturating_mul(if rows.contains_key(key) { HYSTERESIS } else { 1 });
+            all.select_nth_unstable_by_key(MAX_ROWS, |one| {
+                let Candidate { key, calls, .. } = describe(one);
+                std::cmp::Reverse((weight(&key, calls), key))
+            });
+            all.truncate(MAX_ROWS);
+        }
+        let chosen: FxHashSet<Key> = all.iter().map(|one| describe(one).key).collect();
+        rows.retain(|key, _| chosen.contains(key));
+        all.retain(|one| {
+            let Candidate { key, calls: now, .. } = describe(one);
+            now != rows.get(&key).map_or(0, |row| calls(&row.told))
+        });
+    }
+
     /// A statement's counts in all buckets since it was first seen.
-    pub fn tell(&mut self, strict: u64, tenant: u32, buckets: &[u64], now_us: u64) -> Option<Regression> {
+    pub fn tell(&mut self, key: Key, buckets: &[u64], now_us: u64) -> Option<Regression> {
         let total: u64 = buckets.iter().sum();
-        let key = (strict, tenant);
         if !self.rows.contains_key(&key) {
-            self.make_room(now_us);
+            // Only who tells what was not chosen comes so far.
+            if self.rows.len() >= MAX_ROWS {
+                return None;
+            }
             // What was counted before anybody looked is as good a history as any.
             self.rows.insert(key, Row { gathered_since_us: now_us, ..Row::default() });
         }
@@ -82,7 +127,6 @@ impl Baselines {
         if total == before {
             return None;
         }
-        row.seen_us = now_us;
         let told = std::mem::replace(&mut row.told, sparse(buckets));
         match difference(&row.told, &told) {
             Some(came) => add(&mut row.gathered, &came),
@@ -90,18 +134,6 @@ impl Baselines {
             None => return None,
         }
         row.judge(self.middle, now_us)
-    }
-
-    fn make_room(&mut self, now_us: u64) {
-        if self.rows.len() < MAX_ROWS {
-            return;
-        }
-        self.rows.retain(|_, row| now_us.saturating_sub(row.seen_us) < PATIENCE_US);
-        if self.rows.len() >= MAX_ROWS
-            && let Some(oldest) = self.rows.iter().min_by_key(|(_, row)| row.seen_us).map(|(key, _)| *key)
-        {
-            self.rows.remove(&oldest);
-        }
     }
 }
 
@@ -213,7 +245,7 @@ mod tests {
         fn minute(&mut self, calls: u64, ms: usize) -> Option<Regression> {
             self.buckets[ms] += calls;
             self.now_us += MINUTE;
-            self.baselines.tell(1, 1, &self.buckets, self.now_us)
+            self.baselines.tell((1, 1), &self.buckets, self.now_us)
         }
     }
 
@@ -263,21 +295,61 @@ mod tests {
     #[test]
     fn a_fraction_of_a_millisecond_more_is_none() {
         let mut baselines = Baselines::new(|bucket| bucket as u64 * 100);
-        assert_eq!(baselines.tell(1, 1, &[0, 100], 1), None);
-        assert_eq!(baselines.tell(1, 1, &[0, 100, 0, 0, 0, 100], 2), None);
+        assert_eq!(baselines.tell((1, 1), &[0, 100], 1), None);
+        assert_eq!(baselines.tell((1, 1), &[0, 100, 0, 0, 0, 100], 2), None);
         assert!(
-            baselines.tell(1, 1, &[0, 100, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100], 3).is_some()
+            baselines.tell((1, 1), &[0, 100, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100], 3).is_some()
         );
     }
 
     #[test]
     fn counts_that_were_reset_are_no_calls_and_rows_have_an_end() {
         let mut baselines = baselines();
-        assert_eq!(baselines.tell(1, 1, &[0, 400], 1), None);
-        assert_eq!(baselines.tell(1, 1, &[0, 200, 0, 0, 0, 0, 0, 0, 0, 400], 2), None);
+        assert_eq!(baselines.tell((1, 1), &[0, 400], 1), None);
+        assert_eq!(baselines.tell((1, 1), &[0, 200, 0, 0, 0, 0, 0, 0, 0, 400], 2), None);
         for strict in 0..MAX_ROWS as u64 + 50 {
-            baselines.tell(strict, 1, &[1], 10 + strict);
+            baselines.tell((strict, 1), &[1], 10 + strict);
         }
         assert_eq!(baselines.rows.len(), MAX_ROWS);
+    }
+
+    /// Statement n has n calls more than `calls`; told are those that are chosen.
+    fn round(baselines: &mut Baselines, statements: std::ops::Range<u64>, calls: u64, now_us: u64) -> Vec<u64> {
+        let mut all: Vec<u64> = statements.collect();
+        let describe = |strict: &u64| Candidate { key: (*strict, 1), calls: calls + strict, seen_us: now_us };
+        baselines.choose(&mut all, describe, now_us);
+        for strict in &all {
+            baselines.tell((*strict, 1), &[0, calls + strict], now_us);
+        }
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn of_too_many_those_with_most_calls_are_looked_after_and_neighbours_do_not_change_places() {
+        let most = MAX_ROWS as u64;
+        let mut baselines = baselines();
+        let told = round(&mut baselines, 1..most + 101, 1_000, 1);
+        assert_eq!(told, (101..most + 101).collect::<Vec<_>>(), "the first hundred have the fewest calls");
+        assert_eq!(round(&mut baselines, 1..most + 101, 1_000, 2), [0; 0], "nothing was called since");
+        // Now others have more calls, though not twice as many: their neighbours keep their histories.
+        let mut all: Vec<u64> = (1..most + 101).collect();
+        let calls = |strict: &u64| if *strict <= 100 { 1_900 } else { 1_001 + strict };
+        let describe = |strict: &u64| Candidate { key: (*strict, 1), calls: calls(strict), seen_us: 3 };
+        baselines.choose(&mut all, describe, 3);
+        all.sort_unstable();
+        assert_eq!(all, told);
+        // More than twice as many, and what is silent for an hour does not count.
+        let mut all: Vec<u64> = (1..most + 101).collect();
+        let now_us = 3 + PATIENCE_US;
+        let describe = |strict: &u64| Candidate {
+            key: (*strict, 1),
+            calls: if *strict <= 50 { 4_000 } else { 1_001 + strict },
+            seen_us: if *strict == most { 3 } else { now_us },
+        };
+        baselines.choose(&mut all, describe, now_us);
+        let at = |strict: u64| all.contains(&strict);
+        assert!((1..=50).all(at) && !(51..150).any(at) && (150..most).all(at) && !at(most), "{}", all.len());
+        assert!(baselines.rows.len() <= MAX_ROWS);
     }
 }

@@ -1,51 +1,69 @@
-//! Statements that have become slower: once a minute all durations are compared with what they used to be.
+//! Statements that have become slower: once a minute all durations are compared with what they used to be, a few at each
+//! look at the rings, so that events do not wait for it.
 
-use policy::observe::regression::Baselines;
+use policy::observe::regression::{Baselines, Candidate};
 use policy::observe::{Notice, Notices, Scope, What};
 
-use crate::telemetry::Telemetry;
 use crate::telemetry::histogram::{BUCKETS, lower_bound};
+use crate::telemetry::{Followed, Telemetry};
 
-/// Between two looks at the statistics.
+/// Between two rounds.
 const EVERY_US: u64 = 60_000_000;
+/// Statements that are compared at one look: about a millisecond.
+const TURN: usize = 256;
 
-/// The histories, and when they were looked at last.
+/// The histories, and the round under way.
 #[derive(Debug)]
 pub(super) struct Slower {
     baselines: Baselines,
+    /// When this round began, and the one before.
     looked_us: u64,
+    before_us: u64,
+    /// What is left of it.
+    left: Vec<Followed>,
 }
 
 impl Default for Slower {
     fn default() -> Self {
-        Self { baselines: Baselines::new(middle), looked_us: 0 }
+        Self { baselines: Baselines::new(middle), looked_us: 0, before_us: 0, left: Vec::new() }
     }
 }
 
 impl Slower {
-    /// Compares, if a minute has passed, and notes what has become slower.
+    /// Goes on with a round, or begins one if a minute has passed, and notes what has become slower.
     pub(super) fn look(&mut self, telemetry: &Telemetry, now_us: u64, notices: &mut Notices) {
-        if now_us.saturating_sub(self.looked_us) < EVERY_US {
-            return;
+        if self.left.is_empty() {
+            if now_us.saturating_sub(self.looked_us) < EVERY_US {
+                return;
+            }
+            self.before_us = std::mem::replace(&mut self.looked_us, now_us);
+            self.left = telemetry.followed();
+            self.baselines.choose(&mut self.left, candidate, now_us);
         }
-        let began_us = std::mem::replace(&mut self.looked_us, now_us);
-        let names = telemetry.tenant_names();
-        // The row of all others is no statement.
-        for row in telemetry.statements().iter().filter(|row| row.text.facts.strict != 0) {
-            let strict = row.text.facts.strict;
-            if let Some(found) = self.baselines.tell(strict, row.tenant.0, &row.durations.buckets, now_us) {
+        for statement in self.left.drain(self.left.len().saturating_sub(TURN)..) {
+            let (strict, tenant) = statement.key;
+            let buckets = statement.durations().buckets;
+            if let Some(found) = self.baselines.tell((strict, tenant.0), &buckets, now_us) {
                 notices.record(Notice {
                     scope: Scope::default(),
-                    tenant: names.name(row.tenant).to_owned(),
+                    tenant: telemetry.tenant_names().name(tenant).to_owned(),
                     strict,
-                    text: row.text.text.to_string(),
+                    text: statement.statement().map_or_else(String::new, |statement| statement.text.to_string()),
                     what: What::Regression(found),
-                    began_us: began_us.max(row.first_seen_us),
-                    now_us: row.last_seen_us,
+                    began_us: self.before_us.max(statement.first_seen_us()),
+                    now_us: statement.last_seen_us,
                 });
             }
         }
+        if self.left.is_empty() {
+            self.left = Vec::new();
+        }
     }
+}
+
+fn candidate(statement: &Followed) -> Candidate {
+    let (strict, tenant) = statement.key;
+    Candidate { key: (strict, tenant.0), calls: statement.calls, seen_us: statement.last_seen_us }
 }
 
 /// What stands for the durations in a bucket, in µs: off by at most a ninth.
@@ -95,5 +113,32 @@ mod tests {
         let found: Vec<_> = notices.drain(start + 3 * EVERY_US).collect();
         let [finding] = found.as_slice() else { panic!("{found:#?}") };
         assert_eq!((finding.kind, &*finding.tenant, &*finding.child.text), (Kind::Regression, "acme", "select 1"));
+    }
+
+    #[test]
+    fn many_statements_are_compared_over_several_looks() {
+        let telemetry = telemetry_with(Bounds::default(), tenants(10));
+        let worker = telemetry.worker("0");
+        let tenant = telemetry.tenants.id("acme").into();
+        let text =
+            |strict: u64| StatementText { class: Class::Select, facts: unknown_facts(strict), text: "select".into() };
+        let all = 1..=2 * TURN as u64 + 1;
+        let run = |us: u64| {
+            for meter in all.clone().map(|strict| worker.statement(strict, tenant, || text(strict))) {
+                (0..100).for_each(|_| meter.record(&Finished { start_us: 1, end_us: 1 + us, ..Finished::default() }));
+            }
+        };
+        let (mut slower, mut notices) = (Slower::default(), Notices::new(10_000));
+        let start = telemetry.clock.start_us();
+        for (minute, us) in [(0, 4_000), (1, 40_000)] {
+            run(us);
+            let now_us = start + minute * EVERY_US;
+            let found = [0, 1, 2, 3].map(|look| {
+                slower.look(&telemetry, now_us + look, &mut notices);
+                notices.findings().count()
+            });
+            let expected = if minute == 0 { [0; 4] } else { [TURN, 2 * TURN, 2 * TURN + 1, 2 * TURN + 1] };
+            assert_eq!(found, expected);
+        }
     }
 }

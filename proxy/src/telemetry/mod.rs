@@ -14,6 +14,7 @@ mod baseline;
 pub mod cell;
 pub mod clock;
 mod codes;
+mod followed;
 pub mod histogram;
 pub mod history;
 pub mod listen;
@@ -37,6 +38,7 @@ use policy::tenant::Directory;
 use serde::Serialize;
 
 pub use clock::Clock;
+pub use followed::Followed;
 pub use pool::{CloseReason, PinReason, PoolMeter, PoolName};
 pub use registry::{Interned, Registry};
 pub use ring::{Event, EventFlags, EventHeader, EventReader, EventWriter, Payload};
