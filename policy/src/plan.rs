@@ -17,6 +17,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -135,18 +136,20 @@ impl Plan {
 
     /// Bytes that it takes, roughly.
     pub fn size(&self) -> usize {
-        weight(&self.nodes) + weight(&self.settings)
+        let steps: usize = self.steps.iter().map(|step| step.len() + size_of::<Box<str>>()).sum();
+        weight(&self.nodes) + weight(&self.settings) + steps
     }
 
     /// What is different between two plans, each in one line: the steps that the other one does not have. Where they have
     /// the same steps in another order, all of them.
     pub fn difference(&self, after: &Self) -> (String, String) {
         let without = |some: &Self, other: &Self| {
-            let mut left: Vec<&str> = other.steps.iter().map(|step| &**step).collect();
+            let mut left: FxHashMap<&str, usize> = FxHashMap::default();
+            other.steps.iter().for_each(|step| *left.entry(step).or_default() += 1);
             let mut own = Vec::new();
             for step in &some.steps {
-                match left.iter().position(|known| *known == &**step) {
-                    Some(at) => drop(left.swap_remove(at)),
+                match left.get_mut(&**step).filter(|count| **count > 0) {
+                    Some(count) => *count -= 1,
                     None => own.push(step),
                 }
             }

@@ -321,7 +321,7 @@ impl Analysis {
         {
             let scope = self.tables.known_scope(event.header.scope);
             let plans = &self.tables.telemetry().plans;
-            let plan = scope.and_then(|scope| plans.last_hash(statement.facts.strict, &scope.tenant));
+            let plan = || scope.and_then(|scope| plans.last_hash(statement.facts.strict, &scope.tenant));
             log.take(&event.header, statement, scope, plan);
         }
         if sink::is_border(&event.header) {

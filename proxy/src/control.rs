@@ -61,7 +61,7 @@ pub enum Order {
     /// Say that this thread is alive.
     Answer(oneshot::Sender<()>),
     /// Ask for the plan of a slow statement.
-    Plan(Box<plans::Wanted>),
+    Plan(Box<plans::Wanted>, plans::Permit),
     /// Begin to listen for clients that give their upstreams back.
     Listen(Arc<Listener>, Asks),
 }
@@ -89,7 +89,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
                     drop(done);
                 }
                 Order::StandIn(wanted) => stand_in::serve(shared, turns, wanted).await,
-                Order::Plan(wanted) => plans::capture(shared, captures, *wanted).await,
+                Order::Plan(wanted, permit) => plans::capture(shared, captures, *wanted, permit).await,
                 Order::Answer(answer) => drop(answer.send(())),
                 Order::Listen(listener, asks) => listen::serve(shared, telemetry, listener, asks).await,
             }

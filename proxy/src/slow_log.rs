@@ -61,12 +61,19 @@ impl SlowLog {
         Some(std::mem::take(&mut window.held_back))
     }
 
-    /// Writes a slow statement if it may be written. `plan`: the hash of the plan that its statement had last, if one is
-    /// known.
-    pub fn take(&mut self, event: &EventHeader, statement: &StatementText, scope: Option<&Scope>, plan: Option<u64>) {
+    /// Writes a slow statement if it may be written; `plan` is asked only then, for the hash of the plan that its statement
+    /// had last, if one is known.
+    pub fn take(
+        &mut self,
+        event: &EventHeader,
+        statement: &StatementText,
+        scope: Option<&Scope>,
+        plan: impl FnOnce() -> Option<u64>,
+    ) {
         let Some(held_back) = self.admit(statement.facts.strict, event.tenant, event.end_us) else {
             return;
         };
+        let plan = plan();
         let ms = |us: u64| us as f64 / 1e3;
         let of_scope = |part: fn(&Scope) -> &str| scope.map_or("", part);
         // A warning, so that it is there whatever level other parts log at.
@@ -141,7 +148,16 @@ mod tests {
             sqlstate: Some(Sqlstate::new(b"57014")),
             ..EventHeader::default()
         };
-        let line = json_line(|| SlowLog::new(1).take(&event, &statement, Some(&scope), Some(11)));
+        let (mut log, mut looks) = (SlowLog::new(1), 0);
+        let mut take = || {
+            log.take(&event, &statement, Some(&scope), || {
+                looks += 1;
+                Some(11)
+            });
+        };
+        let line = json_line(&mut take);
+        take();
+        assert_eq!(looks, 1, "of what is held back nothing is looked up");
         assert_eq!((&line["target"], &line["level"]), (&"slow".into(), &"WARN".into()));
         let fields = &line["fields"];
         for (name, value) in [

@@ -207,7 +207,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("slow_log.plans", Flag, Some("true"), AtOnce,
         "Ask the server for the plan of a slow SELECT: by EXPLAIN, never ANALYZE, on a connection of its own, in a read-only transaction, as the same user with the same settings; never twice within a minute for one fingerprint. What that may run: see the page on slow statements."),
     row("slow_log.plans_per_minute", Count(1, 600), Some("20"), AtOnce,
-        "Plans asked for in a minute, over all fingerprints; each is one login and one EXPLAIN. Further ones are counted and left out."),
+        "Plans asked for in a minute, over all fingerprints; each is one login and one EXPLAIN. Tenants with slow statements have even shares. Further ones are counted and left out."),
     row("slow_log.plan_timeout", Time { zero: false }, Some("1s"), AtOnce,
         "How long the server may plan. It waits for locks for a tenth of that at most."),
     row("slow_log.transaction_threshold", Time { zero: true }, Some("5s"), AtOnce,

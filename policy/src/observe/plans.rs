@@ -1,7 +1,7 @@
 //! Which slow statements get a plan, and the plans that are kept.
 //!
 //! [`Admission`] decides when the server may be asked: never twice within a minute for one fingerprint, so many times a
-//! minute in all, and with so many waiting at most. [`History`] keeps what came of it, and says when a plan is another one
+//! minute in all, of which tenants have even shares, and with so many waiting at most. [`History`] keeps what came of it, and says when a plan is another one
 //! than before.
 
 use std::sync::Arc;
@@ -21,8 +21,12 @@ const LATER_US: u64 = 1_000_000;
 pub const MAX_PLANS: usize = 4;
 /// Keys kept; the one not captured for longest makes room.
 const MAX_KEYS: usize = 2_000;
-/// Bytes that all plans may take; the same.
+/// Bytes that all plans, texts and names may take; the same.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// A tenant that has asked within so many µs has a share.
+const SHARES_FOR_US: u64 = 5 * INTERVAL_US;
+/// Tenants told apart; of more, all may ask until everything is used.
+const MAX_TENANTS: usize = 10_000;
 
 /// Whether a plan is captured now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +35,7 @@ pub enum Due {
     Now,
     /// One was captured within the last minute; ask again at this time.
     Later(u64),
-    /// Too many in this minute; ask again at this time.
+    /// Too many in this minute, in all or for this tenant; ask again at this time.
     TooMany(u64),
     /// Too many wait; ask again at this time.
     Busy(u64),
@@ -41,14 +45,25 @@ pub enum Due {
 #[derive(Debug, Default)]
 pub struct Admission {
     last: FxHashMap<u64, u64>,
+    tenants: FxHashMap<u32, Asking>,
     minute_us: u64,
     in_minute: u32,
     waiting: usize,
 }
 
+/// A tenant with slow statements.
+#[derive(Debug, Clone, Copy)]
+struct Asking {
+    last_us: u64,
+    in_minute: u32,
+}
+
 impl Admission {
     /// Whether the statement with this fingerprint gets a plan now, with at most `per_minute` plans a minute.
-    pub fn ask(&mut self, strict: u64, per_minute: u32, now_us: u64) -> Due {
+    ///
+    /// Those are shared evenly by the tenants that have asked within the last five minutes: one whose statements are all
+    /// slow leaves the others theirs.
+    pub fn ask(&mut self, strict: u64, tenant: u32, per_minute: u32, now_us: u64) -> Due {
         if let Some(last) = self.last.get(&strict)
             && now_us.saturating_sub(*last) < INTERVAL_US
         {
@@ -58,17 +73,37 @@ impl Admission {
             (self.minute_us, self.in_minute) = (now_us, 0);
             // Of what is older nothing follows any more.
             self.last.retain(|_, last| now_us.saturating_sub(*last) < INTERVAL_US);
+            self.tenants.retain(|_, asking| now_us.saturating_sub(asking.last_us) < SHARES_FOR_US);
+            self.tenants.values_mut().for_each(|asking| asking.in_minute = 0);
         }
+        let had = self.had(tenant, now_us);
         if self.in_minute >= per_minute {
             return Due::TooMany(self.minute_us + INTERVAL_US);
+        }
+        if had >= per_minute.div_ceil((self.tenants.len() as u32).max(1)) {
+            // Another tenant may run the same statement, and must not wait for the next minute.
+            return Due::TooMany(now_us + LATER_US);
         }
         if self.waiting >= MAX_WAITING {
             return Due::Busy(now_us + LATER_US);
         }
         self.in_minute += 1;
+        if let Some(asking) = self.tenants.get_mut(&tenant) {
+            asking.in_minute += 1;
+        }
         self.waiting += 1;
         self.last.insert(strict, now_us);
         Due::Now
+    }
+
+    /// Notes that a tenant asks; how many plans it had in this minute.
+    fn had(&mut self, tenant: u32, now_us: u64) -> u32 {
+        if self.tenants.len() >= MAX_TENANTS && !self.tenants.contains_key(&tenant) {
+            return 0;
+        }
+        let asking = self.tenants.entry(tenant).or_insert(Asking { last_us: 0, in_minute: 0 });
+        asking.last_us = now_us;
+        asking.in_minute
     }
 
     /// A capture is over, however it ended.
@@ -119,6 +154,16 @@ pub struct Row {
 }
 
 impl Row {
+    /// Bytes that it takes without its plans, roughly.
+    fn size(key: &Key, text: &str) -> usize {
+        // The key stands in the table too.
+        text.len() + 2 * (key.database.len() + key.user.len() + key.tenant.len()) + size_of::<(Key, Self)>()
+    }
+
+    fn whole_size(&self) -> usize {
+        Self::size(&self.key, &self.text) + self.plans.iter().map(|seen| seen.plan.size()).sum::<usize>()
+    }
+
     fn last_seen(&self) -> Timestamp {
         self.plans.first().map_or(Timestamp(0), |seen| seen.last_seen)
     }
@@ -141,7 +186,7 @@ pub struct Changed {
 #[derive(Debug, Default)]
 pub struct History {
     rows: FxHashMap<Key, Row>,
-    /// Bytes that their plans take.
+    /// Bytes that they take.
     bytes: usize,
 }
 
@@ -149,7 +194,9 @@ impl History {
     /// Keeps a plan. `Some`: its key had others, and never this one.
     pub fn keep(&mut self, key: Key, text: &str, plan: Plan, duration_us: u64, now_us: u64) -> Option<Changed> {
         let now = Timestamp(now_us);
-        self.make_room(&key, plan.size());
+        let anew = if self.rows.contains_key(&key) { 0 } else { Row::size(&key, text) };
+        self.make_room(&key, anew + plan.size());
+        self.bytes += anew;
         let row = self.rows.entry(key).or_insert_with_key(|key| Row {
             key: key.clone(),
             text: text.into(),
@@ -184,8 +231,7 @@ impl History {
             let Some(row) = oldest.map(|row| row.key.clone()).and_then(|oldest| self.rows.remove(&oldest)) else {
                 return;
             };
-            let freed: usize = row.plans.iter().map(|seen| seen.plan.size()).sum();
-            self.bytes = self.bytes.saturating_sub(freed);
+            self.bytes = self.bytes.saturating_sub(row.whole_size());
         }
     }
 
@@ -223,29 +269,59 @@ mod tests {
     fn a_fingerprint_is_asked_about_once_a_minute_and_all_together_so_many_times() {
         let mut admission = Admission::default();
         let start = 1_000 * SECOND;
-        assert_eq!(admission.ask(1, 3, start), Due::Now);
-        assert_eq!(admission.ask(1, 3, start), Due::Later(start + INTERVAL_US));
-        assert_eq!(admission.ask(1, 3, start + INTERVAL_US - 1), Due::Later(start + INTERVAL_US));
-        assert_eq!(admission.ask(2, 3, start + SECOND), Due::Now);
-        assert_eq!(admission.ask(3, 3, start + 2 * SECOND), Due::Now);
-        assert_eq!(admission.ask(4, 3, start + 3 * SECOND), Due::TooMany(start + INTERVAL_US));
-        assert_eq!(admission.ask(1, 3, start + INTERVAL_US), Due::Now);
-        assert_eq!(admission.ask(2, 3, start + INTERVAL_US), Due::Later(start + SECOND + INTERVAL_US));
+        assert_eq!(admission.ask(1, 1, 3, start), Due::Now);
+        assert_eq!(admission.ask(1, 1, 3, start), Due::Later(start + INTERVAL_US));
+        assert_eq!(admission.ask(1, 1, 3, start + INTERVAL_US - 1), Due::Later(start + INTERVAL_US));
+        assert_eq!(admission.ask(2, 1, 3, start + SECOND), Due::Now);
+        assert_eq!(admission.ask(3, 1, 3, start + 2 * SECOND), Due::Now);
+        assert_eq!(admission.ask(4, 1, 3, start + 3 * SECOND), Due::TooMany(start + INTERVAL_US));
+        assert_eq!(admission.ask(1, 1, 3, start + INTERVAL_US), Due::Now);
+        assert_eq!(admission.ask(2, 1, 3, start + INTERVAL_US), Due::Later(start + SECOND + INTERVAL_US));
+    }
+
+    #[test]
+    fn a_tenant_whose_statements_are_all_slow_leaves_the_others_their_share() {
+        let mut admission = Admission::default();
+        let mut fingerprints = 0..;
+        let mut minute = |minute: u64, tenants: &[u32]| {
+            let now_us = (1_000 + minute * 60) * SECOND;
+            let had = tenants.iter().map(|tenant| {
+                let mut asks = fingerprints.by_ref().take(12);
+                let due =
+                    asks.by_ref().filter(|strict| admission.ask(*strict, *tenant, 10, now_us) == Due::Now).count();
+                (0..due).for_each(|_| admission.done());
+                due
+            });
+            had.collect::<Vec<_>>()
+        };
+        assert_eq!(minute(0, &[1]), [10], "nobody else wants any");
+        assert_eq!(minute(1, &[1, 2]), [10, 0], "nobody knew that another one comes");
+        assert_eq!(minute(2, &[1, 2]), [5, 5]);
+        assert_eq!(minute(3, &[1, 3, 2]), [5, 4, 1]);
+        assert_eq!(minute(4, &[1, 3, 2]), [4, 4, 2]);
+        assert_eq!(minute(9, &[1]), [10], "the others have been quiet for five minutes");
+        let now_us = 2_000 * SECOND;
+        assert_eq!(admission.ask(1_000, 1, 2, now_us), Due::Now);
+        assert!(matches!(admission.ask(1_001, 2, 2, now_us), Due::Now));
+        assert_eq!(admission.ask(1_002, 1, 2, now_us), Due::TooMany(now_us + INTERVAL_US));
+        let now_us = 2_060 * SECOND;
+        assert_eq!(admission.ask(1_003, 1, 2, now_us), Due::Now);
+        assert_eq!(admission.ask(1_004, 1, 2, now_us), Due::TooMany(now_us + LATER_US), "another may ask at once");
     }
 
     #[test]
     fn what_waits_is_bounded_and_what_is_remembered_too() {
         let mut admission = Admission::default();
         for strict in 0..MAX_WAITING as u64 {
-            assert_eq!(admission.ask(strict, 1_000, 0), Due::Now);
+            assert_eq!(admission.ask(strict, 1, 1_000, 0), Due::Now);
         }
-        assert_eq!(admission.ask(99, 1_000, 5), Due::Busy(5 + LATER_US));
+        assert_eq!(admission.ask(99, 1, 1_000, 5), Due::Busy(5 + LATER_US));
         admission.done();
-        assert_eq!(admission.ask(99, 1_000, 5), Due::Now);
+        assert_eq!(admission.ask(99, 1, 1_000, 5), Due::Now);
         for _ in 0..MAX_WAITING {
             admission.done();
         }
-        assert_eq!(admission.ask(100, 1_000, INTERVAL_US + 6), Due::Now);
+        assert_eq!(admission.ask(100, 1, 1_000, INTERVAL_US + 6), Due::Now);
         assert_eq!(admission.last.len(), 1);
     }
 
@@ -288,8 +364,19 @@ mod tests {
             history.keep(key(strict, "acme"), "select", plan("t"), 7, 100 + strict);
         }
         assert_eq!(history.len(), MAX_KEYS);
-        let bytes: usize = history.rows(|_| true).iter().flat_map(|row| &row.plans).map(|seen| seen.plan.size()).sum();
-        assert_eq!(bytes, history.bytes);
+        assert_eq!(history.rows(|_| true).iter().map(Row::whole_size).sum::<usize>(), history.bytes);
         assert_eq!(history.last_hash(0, "acme"), None, "the oldest has made room");
+    }
+
+    #[test]
+    fn long_texts_count_towards_the_bytes_that_are_kept() {
+        let mut history = History::default();
+        let text = "x".repeat(MAX_BYTES / 10);
+        for strict in 0..30 {
+            history.keep(key(strict, "acme"), &text, plan("t"), 7, strict);
+            history.keep(key(strict, "acme"), &text, plan("u"), 7, strict);
+        }
+        assert!(history.len() < 10 && history.bytes <= MAX_BYTES, "{} texts", history.len());
+        assert_eq!(history.rows(|_| true).iter().map(Row::whole_size).sum::<usize>(), history.bytes);
     }
 }

@@ -30,12 +30,15 @@ pub(super) async fn plans_of(
     Path(fingerprint): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let strict = super::queries::fingerprint(&fingerprint)?;
-    let rows = context.telemetry.plans.rows(|row| row.key.strict == strict);
-    if rows.is_empty() {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "no plan of this statement is kept"));
-    }
-    let shown: Vec<_> = rows.iter().map(|row| shown(row, true)).collect();
-    Ok(Json(json!({"total": shown.len(), "plans": shown})))
+    super::server::aside(move || {
+        let rows = context.telemetry.plans.rows(|row| row.key.strict == strict);
+        if rows.is_empty() {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "no plan of this statement is kept"));
+        }
+        let shown: Vec<_> = rows.iter().map(|row| shown(row, true)).collect();
+        Ok(Json(json!({"total": shown.len(), "plans": shown})))
+    })
+    .await?
 }
 
 fn shown(row: &Row, whole: bool) -> Value {

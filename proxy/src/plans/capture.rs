@@ -21,7 +21,7 @@ use wire::frame;
 use wire::tag::Backend;
 use wire::view;
 
-use super::{Outcome, Wanted};
+use super::{Outcome, Permit, Wanted};
 use crate::aside::Kind;
 use crate::control;
 use crate::pool::Pool;
@@ -56,20 +56,24 @@ impl Turns {
 }
 
 /// Captures a plan and keeps it.
-pub async fn capture(shared: Arc<Shared>, turns: Turns, wanted: Wanted) {
-    let telemetry = &shared.telemetry;
+pub async fn capture(shared: Arc<Shared>, turns: Turns, wanted: Wanted, _permit: Permit) {
+    let telemetry = Arc::clone(&shared.telemetry);
     let _turn = turns.0.acquire().await;
     let json = match explain(&shared, &wanted).await {
         Ok(json) => json,
         Err(why) => return telemetry.plans.give_up(why),
     };
-    // A plan of many partitions takes a while to read: logins must not wait for it.
-    let Ok(Ok(plan)) = tokio::task::spawn_blocking(move || Plan::read(&json)).await else {
-        return telemetry.plans.give_up(Outcome::Unreadable);
-    };
-    let now_us = telemetry.clock.micros(std::time::Instant::now());
-    if let Some(notice) = telemetry.plans.keep(wanted, plan, now_us) {
-        telemetry.tips.leave(notice);
+    // A plan of many partitions takes a while to read and to compare: logins must not wait for it.
+    let read = tokio::task::spawn_blocking(move || {
+        let plan = Plan::read(&json)?;
+        let now_us = telemetry.clock.micros(std::time::Instant::now());
+        if let Some(notice) = telemetry.plans.keep(wanted, plan, now_us) {
+            telemetry.tips.leave(notice);
+        }
+        Ok::<_, policy::plan::Unreadable>(())
+    });
+    if !matches!(read.await, Ok(Ok(()))) {
+        shared.telemetry.plans.give_up(Outcome::Unreadable);
     }
 }
 

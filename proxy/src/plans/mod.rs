@@ -18,7 +18,7 @@ use policy::observe::{Notice, What};
 use policy::plan::Plan;
 
 use crate::pool::Pool;
-use crate::telemetry::{Scope, lock};
+use crate::telemetry::{Scope, TenantId, lock};
 
 pub use capture::{Turns, capture};
 
@@ -126,7 +126,7 @@ impl std::fmt::Debug for Wanted {
 /// read by the admin port and the slow log.
 #[derive(Debug, Default)]
 pub struct Plans {
-    gate: Mutex<Gate>,
+    gate: Arc<Mutex<Gate>>,
     /// Has a lock of its own: a worker never waits for whoever reads it.
     history: Mutex<History>,
 }
@@ -137,12 +137,22 @@ struct Gate {
     outcomes: [u64; Outcome::ALL.len()],
 }
 
+/// One of the captures that may be under way. Its place is free again when this is dropped, whatever has become of it.
+#[derive(Debug)]
+pub struct Permit(Arc<Mutex<Gate>>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        lock(&self.0).admission.done();
+    }
+}
+
 impl Plans {
     /// Whether a plan is captured now; [`Plans::keep`] or [`Plans::give_up`] has to follow. Otherwise when to ask again.
-    pub fn ask(&self, strict: u64, per_minute: u32, now_us: u64) -> Result<(), u64> {
+    pub fn ask(&self, strict: u64, tenant: TenantId, per_minute: u32, now_us: u64) -> Result<Permit, u64> {
         let mut gate = lock(&self.gate);
-        let (outcome, later) = match gate.admission.ask(strict, per_minute, now_us) {
-            Due::Now => return Ok(()),
+        let (outcome, later) = match gate.admission.ask(strict, tenant.0, per_minute, now_us) {
+            Due::Now => return Ok(Permit(Arc::clone(&self.gate))),
             Due::Later(later) => return Err(later),
             Due::TooMany(later) => (Outcome::Limited, later),
             Due::Busy(later) => (Outcome::Busy, later),
@@ -158,21 +168,16 @@ impl Plans {
 
     /// A capture has ended without a plan.
     pub fn give_up(&self, why: Outcome) {
-        self.over(why);
+        lock(&self.gate).count(why);
     }
 
-    fn over(&self, why: Outcome) {
-        let mut gate = lock(&self.gate);
-        gate.count(why);
-        gate.admission.done();
-    }
-
-    /// A capture has ended with a plan. What is to be told if the statement never had this one.
+    /// A capture has ended with a plan. What is to be told if the statement never had this one. A long plan takes a while
+    /// to compare: for threads that may.
     pub fn keep(&self, wanted: Wanted, plan: Plan, now_us: u64) -> Option<Notice> {
         let Wanted { key, scope, normalised, duration_us, began_us, .. } = wanted;
         let (strict, tenant) = (key.strict, key.tenant.to_string());
         let changed = lock(&self.history).keep(key, &normalised, plan, duration_us, now_us);
-        self.over(Outcome::Captured);
+        lock(&self.gate).count(Outcome::Captured);
         let changed = changed?;
         let scope = scope.map(|scope| scope.names()).unwrap_or_default();
         let what = What::Plan { changed, duration_us };
@@ -211,5 +216,26 @@ impl Gate {
         if let Some(count) = self.outcomes.get_mut(outcome as usize) {
             *count += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_that_panics_gives_its_place_back() {
+        let plans = Plans::default();
+        let ask = |strict: u64| plans.ask(strict, TenantId(1), 600, strict);
+        let most = policy::observe::plans::MAX_WAITING as u64;
+        let permits: Vec<_> = (0..most).map(|strict| ask(strict).unwrap()).collect();
+        assert!(ask(most).is_err());
+        std::thread::spawn(move || {
+            let _permits = permits;
+            std::panic::resume_unwind(Box::new("a capture"));
+        })
+        .join()
+        .unwrap_err();
+        assert!(ask(most).is_ok());
     }
 }
