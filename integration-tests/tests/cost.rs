@@ -184,11 +184,17 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
         let id = id(round);
         frontend::query(format!("/*route='%2Faccounts%2F:id'*/ SELECT abalance FROM accounts WHERE aid = {id}"))
     };
-    let ways: [(&str, &Request<'_>); 6] = [
+    // Texts that are kept for a plan: another length each time.
+    let long = |round: u64| {
+        let padding = " ".repeat(8_000 + (round * 7919 % 8_000) as usize);
+        frontend::query(format!("SELECT abalance{padding}FROM accounts WHERE aid = {}", id(round)))
+    };
+    let ways: [(&str, &Request<'_>); 7] = [
         ("simple, other constants each time", &simple),
         ("simple, the same text", &repeated),
         ("simple, the same text, in which a constant is none", &positioned),
         ("simple, with a route in front", &routed),
+        ("simple, long ones", &long),
         ("extended", &extended),
         ("prepared", &prepared),
     ];

@@ -66,7 +66,7 @@ impl Session {
     pub(super) fn portal_of(&self, upstream: &mut Upstream, bind: &Bind<'_>, prepared: Rc<Prepared>) -> Portal {
         let begin = upstream.work.samples.len();
         let room = MAX_SAMPLES.saturating_sub(begin);
-        let kept = bind.rest.len().min(self.kept_of_bind(&prepared.known)).min(room);
+        let kept = bind.rest.len().min(self.kept_of_bind(&upstream.work, &prepared.known)).min(room);
         upstream.work.samples.extend_from_slice(bind.rest.get(..kept).unwrap_or_default());
         let sample = begin..upstream.work.samples.len();
         let script = match &prepared.known.script {

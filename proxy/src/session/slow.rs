@@ -61,22 +61,23 @@ impl Session {
     /// The text of a query that may turn out to be slow is kept until its end, as far as its plan could be asked for.
     #[inline]
     pub(super) fn keep_text(&self, work: &mut Work, known: &Known, sql: &[u8]) {
-        let fits = sql.len() <= MAX_TEXT && work.samples.len() + sql.len() <= MAX_SAMPLES;
         let due = known.shape.plan_due_us.get() <= work.begun_us;
-        if !known.explains || !due || !fits || !self.plans_are_wanted() {
+        if !known.explains || !due || !self.plans_are_wanted() {
             return;
         }
-        let begin = work.samples.len();
-        work.samples.extend_from_slice(sql);
-        if let Some(running) = work.running.back_mut() {
-            running.text = begin..work.samples.len();
+        if let Some(text) = work.keep_text(sql)
+            && let Some(running) = work.running.back_mut()
+        {
+            running.text = text;
         }
     }
 
     /// How many bytes of a Bind are kept until its statement has ended.
     #[inline]
-    pub(super) fn kept_of_bind(&self, known: &Known) -> usize {
-        if known.explains && self.plans_are_wanted() { MAX_PARAMETERS } else { ring::MAX_PARAMETERS }
+    pub(super) fn kept_of_bind(&self, work: &Work, known: &Known) -> usize {
+        // The detector keeps half of the room for its own, shorter ones.
+        let room = work.samples.len() + MAX_PARAMETERS <= MAX_SAMPLES / 2;
+        if room && known.explains && self.plans_are_wanted() { MAX_PARAMETERS } else { ring::MAX_PARAMETERS }
     }
 
     #[inline]
@@ -136,7 +137,7 @@ impl Session {
                 (text, types, values_of(bound).ok_or(Outcome::Parameters)?)
             }
             None => {
-                let text = work.samples.get(running.text.clone()).unwrap_or_default();
+                let text = work.texts.get(running.text.clone()).unwrap_or_default();
                 (text, Vec::new(), Vec::new())
             }
         };

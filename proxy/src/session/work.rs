@@ -16,6 +16,7 @@ use super::signal::StandIn;
 use super::slow::LocalSettings;
 use super::statement::{Prepared, Running};
 use super::transactions::Open;
+use crate::plans::MAX_TEXT;
 use crate::trouble::Trouble;
 
 /// A portal, as far as statistics and session state need it.
@@ -42,6 +43,8 @@ pub struct Work {
     pub describing: VecDeque<Option<Rc<Prepared>>>,
     /// Parameters kept for the detector until the request ends.
     pub samples: Vec<u8>,
+    /// Texts kept for plans until then: apart, so that they leave the detector its room.
+    pub texts: Vec<u8>,
     /// Rows of the statement whose replies are coming.
     pub rows: Vec<u8>,
     /// Changes of the client's unnamed statement that are on their way; `None`: it is taken away.
@@ -156,8 +159,13 @@ pub const MAX_SAMPLES: usize = 256 * 1024;
 /// Statements under way that an upstream keeps room for: a pipeline of thousands would leave megabytes on each upstream
 /// that has served one.
 pub const KEPT_STATEMENTS: usize = 256;
-/// Bytes of samples that it keeps room for.
-const KEPT_SAMPLES: usize = 16 * 1024;
+/// Bytes of samples that it keeps room for, and of texts: one of them is usual.
+const KEPT_SAMPLES: usize = MAX_TEXT;
+/// Bytes of texts kept of one pipeline.
+const MAX_TEXTS: usize = 64 * 1024;
+/// A vector that grew to hold one more byte than this has room for twice as many: only above that has more than usual run,
+/// or a request of usual size would grow it, and its end shrink it, each time.
+const USUAL_ROOM: usize = 2 * KEPT_SAMPLES;
 
 /// Named portals of one transaction that are followed; of others only the statistics are less exact.
 const MAX_PORTALS: usize = 4096;
@@ -180,6 +188,16 @@ impl Work {
     pub fn release(&mut self) {
         let under_way = self.prologue.is_some() || self.retry.is_under_way() || matches!(self.probe, Probe::Asked(_));
         self.held &= under_way;
+    }
+
+    /// Keeps a text, if there is room.
+    pub fn keep_text(&mut self, sql: &[u8]) -> Option<std::ops::Range<usize>> {
+        let begin = self.texts.len();
+        if sql.len() > MAX_TEXT || begin + sql.len() > MAX_TEXTS {
+            return None;
+        }
+        self.texts.extend_from_slice(sql);
+        Some(begin..self.texts.len())
     }
 
     /// The portal of this name; empty: the unnamed one.
@@ -224,6 +242,7 @@ impl Work {
     #[inline]
     pub fn end_request(&mut self) {
         self.samples.clear();
+        self.texts.clear();
         self.rows.clear();
         self.refusals.clear();
         self.parsed = None;
@@ -237,7 +256,7 @@ impl Work {
         // A message is noted in one of these, whatever it is.
         let entries = self.running.capacity().max(self.describing.capacity()).max(self.unnamed.capacity());
         let most = entries.max(self.refusals.capacity());
-        if most > KEPT_STATEMENTS || self.samples.capacity() > KEPT_SAMPLES {
+        if most > KEPT_STATEMENTS || self.samples.capacity().max(self.texts.capacity()) > USUAL_ROOM {
             self.give_back();
         }
     }
@@ -250,6 +269,7 @@ impl Work {
         self.unnamed.shrink_to(KEPT_STATEMENTS);
         self.refusals.shrink_to(KEPT_STATEMENTS);
         self.samples.shrink_to(KEPT_SAMPLES);
+        self.texts.shrink_to(KEPT_SAMPLES);
         self.rows.shrink_to(KEPT_SAMPLES);
     }
 
@@ -309,12 +329,13 @@ mod tests {
     fn room_for_a_long_pipeline_is_not_kept_and_for_a_usual_one_is() {
         let mut work = Work::default();
         // Each alone: a pipeline may describe, prepare or be refused, and run nothing.
-        let long: [fn(&mut Work); 5] = [
+        let long: [fn(&mut Work); 6] = [
             |work| work.running.reserve(10_000),
             |work| work.describing.reserve(10_000),
             |work| work.unnamed.reserve(10_000),
             |work| work.refusals.reserve(10_000),
             |work| work.samples.reserve(MAX_SAMPLES),
+            |work| work.texts.reserve(MAX_TEXTS),
         ];
         for reserve in long {
             reserve(&mut work);
@@ -322,10 +343,33 @@ mod tests {
             let queues = [work.running.capacity(), work.describing.capacity(), work.unnamed.capacity()];
             let kept = queues.into_iter().chain([work.refusals.capacity()]).max().unwrap_or_default();
             assert!(kept <= 2 * KEPT_STATEMENTS && work.samples.capacity() <= 2 * KEPT_SAMPLES, "{queues:?}");
+            assert!(work.texts.capacity() <= 2 * KEPT_SAMPLES);
         }
         work.running.reserve(KEPT_STATEMENTS / 2);
         work.end_request();
         assert!(work.running.capacity() >= KEPT_STATEMENTS / 2, "a busy upstream has it allocated");
+    }
+
+    #[test]
+    fn texts_of_any_length_are_kept_without_growing_and_shrinking() {
+        let mut work = Work::default();
+        let mut grows = |texts: &[usize]| {
+            let before = [work.texts.capacity(), work.samples.capacity()];
+            for length in texts {
+                work.samples.extend(std::iter::repeat_n(0, MAX_TEXT / 2));
+                assert!(work.keep_text(&vec![b' '; *length]).is_some());
+            }
+            let grown = [work.texts.capacity(), work.samples.capacity()] != before;
+            work.end_request();
+            grown
+        };
+        // Two statements in one pipeline are usual as well.
+        let usual: [&[usize]; 5] = [&[9_000], &[12_000, 12_000], &[MAX_TEXT], &[MAX_TEXT, MAX_TEXT], &[100]];
+        let growths = (0..20).map(|_| usual.map(&mut grows).into_iter().filter(|grown| *grown).count());
+        assert_eq!(growths.skip(2).sum::<usize>(), 0, "once it has the room it keeps it");
+        assert_eq!(work.keep_text(&[b' '; MAX_TEXT + 1]), None);
+        let kept = (0..100).filter_map(|_| work.keep_text(&[b' '; MAX_TEXT])).count();
+        assert_eq!((kept, work.samples.len()), (MAX_TEXTS / MAX_TEXT, 0), "the detector has its room");
     }
 
     #[test]
