@@ -253,6 +253,17 @@ pub struct Finding {
     pub detail: Option<Detail>,
 }
 
+impl Finding {
+    /// How bad a finding about time is, in milliseconds: how long the transaction was open or its client silent, the slow
+    /// execution, or the 95th percentile. `None`: it is about repeated statements.
+    pub fn worst_ms(&self) -> Option<f64> {
+        match self.detail.as_ref()? {
+            Detail::Regression { p95_ms, .. } => Some(*p95_ms),
+            Detail::Plan { .. } | Detail::Transaction { .. } => Some(self.wasted_ms),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

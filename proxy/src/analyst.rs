@@ -40,6 +40,7 @@ use crate::slow_log::SlowLog;
 use crate::telemetry::{Event, EventFlags, EventReader, Telemetry, lock};
 use batch::Batch;
 use capturing::Capturing;
+use lines::Lines;
 use slower::Slower;
 use tables::Tables;
 
@@ -144,6 +145,9 @@ struct Desk {
     notices: Notices,
     slower: Slower,
     capturing: Capturing,
+    lines: Lines,
+    /// What the detector has left out, as far as the store has been told.
+    left_out: u64,
     refreshed_us: u64,
 }
 
@@ -184,6 +188,8 @@ impl Desk {
             notices,
             slower,
             capturing,
+            lines: Lines::default(),
+            left_out: 0,
             refreshed_us: 0,
         }
     }
@@ -215,6 +221,7 @@ impl Desk {
     fn change(&mut self, settings: AnalystSettings) {
         if settings.profile != self.settings.profile {
             self.analysis.detector = detector(&settings, self.key);
+            self.left_out = 0;
             // Nothing is judged before the next report of the new one, if there is one.
             self.findings.settle(None);
         }
@@ -290,12 +297,17 @@ impl Desk {
         self.notices.findings().for_each(|finding| self.findings.refresh(finding, now));
         // Behind all that this look has found: whoever waits for the moment must find it.
         if let Some(detector) = &self.analysis.detector {
+            let left_out = detector.counters().dropped;
+            let told = std::mem::replace(&mut self.left_out, left_out);
+            self.findings.leave_out(left_out.saturating_sub(told));
             self.findings.settle(Some(Timestamp(detector.settled_us())));
         }
         let repeated = self.analysis.detector.as_mut().map(Detector::drain).into_iter().flatten();
         for finding in repeated.chain(noticed) {
-            if let Some(kept) = self.findings.find(&finding.id).filter(|kept| kept.state != State::Muted) {
-                lines::write(&kept);
+            if let Some(kept) = self.findings.find(&finding.id).filter(|kept| kept.state != State::Muted)
+                && let Some(held_back) = self.lines.admit(now_us)
+            {
+                lines::write(&kept, held_back);
             }
         }
     }

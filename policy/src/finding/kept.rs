@@ -32,7 +32,7 @@ impl State {
 }
 
 /// That somebody knows of a finding.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Acknowledgement {
     /// Who.
     pub by: String,
@@ -43,6 +43,30 @@ pub struct Acknowledgement {
     pub at: Timestamp,
     /// Children of the largest burst then. It does not hold for one twice as large.
     pub count: u64,
+    /// Of a finding about time: how bad it was then, in milliseconds. It does not hold for what is twice as bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_ms: Option<f64>,
+    /// Of a finding about time: when it came back after an hour of quiet. It does not hold from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_back: Option<Timestamp>,
+}
+
+/// A finding about time that has not been seen for so long was over: when it comes, it comes back.
+const QUIET_US: u64 = 3_600_000_000;
+
+impl Acknowledgement {
+    /// Of a finding as it is now.
+    pub fn of(finding: &Finding, by: String, note: Option<String>, at: Timestamp) -> Self {
+        Self { by, note, at, count: finding.count, worst_ms: finding.worst_ms(), came_back: None }
+    }
+
+    fn covers(&self, finding: &Finding) -> bool {
+        let grown = match (finding.worst_ms(), self.worst_ms) {
+            (Some(now), Some(then)) => now >= 2.0 * then,
+            _ => finding.count >= self.count.saturating_mul(2),
+        };
+        !grown && self.came_back.is_none()
+    }
 }
 
 /// A finding as it is kept for operators.
@@ -73,6 +97,14 @@ impl Kept {
     /// `bursts` and `statements` are how many came with `seen`.
     pub fn merge(&mut self, seen: &Finding, bursts: u64, statements: u64) {
         let kept = &mut self.finding;
+        let quiet = seen.last_seen.0.saturating_sub(kept.last_seen.0) >= QUIET_US;
+        if bursts > 0
+            && quiet
+            && seen.detail.is_some()
+            && let Some(known) = &mut self.acknowledged
+        {
+            known.came_back.get_or_insert(seen.last_seen);
+        }
         let (occurrences, statements) = (kept.occurrences + bursts, kept.statements + statements);
         let (first_seen, last_seen) = (kept.first_seen.min(seen.first_seen), kept.last_seen.max(seen.last_seen));
         // Findings about time come with the figures of the worst already.
@@ -88,10 +120,9 @@ impl Kept {
         let before = (self.state, self.mute.take());
         let holds = |mute: &Mute| mute.until_us.is_none_or(|until| now.0 < until) && silences(mute, &self.finding);
         self.mute = mutes.into_iter().find(|(_, mute)| holds(mute)).map(|(name, _)| name.to_owned());
-        let covers = |known: &Acknowledgement| self.finding.count < known.count.saturating_mul(2);
         self.state = match (&self.mute, &self.acknowledged) {
             (Some(_), _) => State::Muted,
-            (None, Some(known)) if covers(known) => State::Acknowledged,
+            (None, Some(known)) if known.covers(&self.finding) => State::Acknowledged,
             _ => State::Open,
         };
         (self.state, &self.mute) != (before.0, &before.1)
@@ -101,6 +132,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::super::mute::tests::finding;
+    use super::super::{Detail, Kind};
     use super::*;
 
     #[test]
@@ -109,7 +141,7 @@ mod tests {
         kept.finding.count = 10;
         assert!(!kept.judge([], Timestamp(0)), "it is open");
         let by = "anna".to_owned();
-        kept.acknowledged = Some(Acknowledgement { by, note: None, at: Timestamp(0), count: 10 });
+        kept.acknowledged = Some(Acknowledgement::of(&kept.finding, by, None, Timestamp(0)));
         assert!(kept.judge([], Timestamp(0)));
         assert_eq!(kept.state, State::Acknowledged);
         let larger = |count| Finding { count, ..finding() };
@@ -120,11 +152,44 @@ mod tests {
         assert_eq!((kept.state, kept.acknowledged.is_some()), (State::Open, true));
     }
 
+    fn transaction(open_ms: f64, last_seen_us: u64) -> Finding {
+        let detail = Detail::Transaction { open_ms, idle_ms: 0.0, threshold_ms: 5_000.0, ended: true };
+        let (count, last_seen) = (1, Timestamp(last_seen_us));
+        let kind = Kind::SlowTransaction;
+        Finding { kind, count, wasted_ms: open_ms, last_seen, detail: Some(detail), ..finding() }
+    }
+
+    #[test]
+    fn what_is_known_about_time_is_open_again_when_it_is_twice_as_bad_or_comes_back() {
+        let acknowledged = |open_ms| {
+            let mut kept = Kept::new(transaction(open_ms, QUIET_US));
+            kept.acknowledged = Some(Acknowledgement::of(&kept.finding, "anna".into(), None, Timestamp(0)));
+            kept.judge([], Timestamp(0));
+            assert_eq!(kept.state, State::Acknowledged);
+            kept
+        };
+        let after = |kept: &mut Kept, open_ms, bursts, last_seen_us| {
+            kept.merge(&transaction(open_ms, last_seen_us), bursts, bursts);
+            kept.judge([], Timestamp(0));
+            kept.state
+        };
+        let mut kept = acknowledged(6_000.0);
+        assert_eq!(after(&mut kept, 11_000.0, 1, QUIET_US + 1), State::Acknowledged);
+        assert_eq!(after(&mut kept, 12_000.0, 1, QUIET_US + 2), State::Open, "twice as bad");
+        let mut kept = acknowledged(6_000.0);
+        for n in 1..5 {
+            assert_eq!(after(&mut kept, 6_000.0, 1, QUIET_US + n * (QUIET_US - 1)), State::Acknowledged, "it goes on");
+        }
+        assert_eq!(after(&mut kept, 6_000.0, 0, 7 * QUIET_US), State::Acknowledged, "as a long one does");
+        assert_eq!(after(&mut kept, 6_000.0, 1, 8 * QUIET_US), State::Open, "after an hour of quiet");
+        assert_eq!(after(&mut kept, 6_000.0, 1, 8 * QUIET_US + 1), State::Open, "until somebody says so again");
+    }
+
     #[test]
     fn a_mute_goes_before_an_acknowledgement_and_ends_in_time() {
         let mut kept = Kept::new(finding());
         let at = Timestamp(0);
-        kept.acknowledged = Some(Acknowledgement { by: "anna".into(), note: None, at, count: 10 });
+        kept.acknowledged = Some(Acknowledgement::of(&kept.finding, "anna".into(), None, at));
         let mute = Mute { until_us: Some(1_000), user: Some("app".into()), ..Mute::default() };
         assert!(kept.judge([("a", &mute)], Timestamp(999)));
         assert_eq!((kept.state, kept.mute.as_deref()), (State::Muted, Some("a")));
@@ -146,8 +211,7 @@ mod tests {
     #[test]
     fn what_is_shown_is_read_back() {
         let mut kept = Kept::new(finding());
-        kept.acknowledged =
-            Some(Acknowledgement { by: "anna".into(), note: Some("soon".into()), at: Timestamp(7), count: 3 });
+        kept.acknowledged = Some(Acknowledgement::of(&kept.finding, "anna".into(), Some("soon".into()), Timestamp(7)));
         let json = serde_json::to_string(&kept).unwrap();
         assert_eq!(serde_json::from_str::<Kept>(&json).unwrap(), kept);
     }

@@ -135,7 +135,7 @@ impl Row {
         let per_minute = if same_minute { kept.per_minute + once } else { once.max(1) };
         let (first_seen, last_seen) = (kept.first_seen.min(seen.first_seen), kept.last_seen.max(seen.last_seen));
         // Of a plan the latest change is what matters.
-        if seen.wasted_ms >= kept.wasted_ms || kept.kind == Kind::PlanChanged {
+        if seen.worst_ms() >= kept.worst_ms() || kept.kind == Kind::PlanChanged {
             *kept = seen;
         }
         (kept.occurrences, kept.statements, kept.per_minute) = (counts.0, counts.1, per_minute);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use config::Mute;
 use config::units::{parse_duration, parse_moment};
 use policy::finding::{self, Kept, Timestamp, export};
@@ -18,7 +18,7 @@ use super::AdminContext;
 use super::api::{DEFAULT_LIMIT, MAX_LIMIT, patiently};
 use super::body::Sent;
 use super::problem::Problem;
-use super::server::aside;
+use super::server::{Peer, aside};
 use crate::analyst::findings::{MuteRefusal, Wanted};
 use crate::telemetry::clock::rfc3339_us;
 
@@ -27,6 +27,7 @@ const MAX_BY: usize = 128;
 const MAX_NOTE: usize = 1024;
 
 type Context = State<Arc<AdminContext>>;
+type Sender = Extension<Peer>;
 type Answer = Result<Json<Value>, Problem>;
 
 /// What a request for findings may ask for.
@@ -82,19 +83,23 @@ pub(super) async fn list(State(context): Context, asked: Asked) -> Answer {
     if format.is_some() {
         return Err(bad("`format` is not a parameter of this list; ask /api/v1/findings/export"));
     }
-    let now = now(&context);
-    let listing = context.findings.list(&wanted, now);
-    let workers = context.telemetry.workers();
-    Ok(Json(json!({
-        "total": listing.total,
-        "sequence": listing.sequence,
-        "started": rfc3339_us(context.telemetry.clock.start_us()),
-        "now": now,
-        "judged_until": listing.judged_until,
-        "events_skipped": workers.iter().map(|worker| worker.events_skipped).sum::<u64>(),
-        "events_dropped": workers.iter().map(|worker| worker.events_dropped).sum::<u64>(),
-        "findings": listing.findings,
-    })))
+    aside(move || {
+        let now = now(&context);
+        let listing = context.findings.list(&wanted, now);
+        let workers = context.telemetry.workers();
+        Json(json!({
+            "total": listing.total,
+            "sequence": listing.sequence,
+            "started": rfc3339_us(context.telemetry.clock.start_us()),
+            "now": now,
+            "judged_until": listing.judged_until,
+            "events_skipped": workers.iter().map(|worker| worker.events_skipped).sum::<u64>(),
+            "events_dropped": workers.iter().map(|worker| worker.events_dropped).sum::<u64>(),
+            "detection_dropped": listing.left_out,
+            "findings": listing.findings,
+        }))
+    })
+    .await
 }
 
 /// `/api/v1/findings/fence`: a moment by which each worker has handed on what it had served before the request.
@@ -143,6 +148,7 @@ fn no_such_finding() -> Problem {
 /// `POST /api/v1/findings/{id}/acknowledge`.
 pub(super) async fn acknowledge(
     State(context): Context,
+    Extension(Peer(client)): Sender,
     Path(id): Path<String>,
     Sent(Acknowledgement { by, note }): Sent<Acknowledgement>,
 ) -> Result<Json<Kept>, Problem> {
@@ -152,12 +158,24 @@ pub(super) async fn acknowledge(
     if note.as_ref().is_some_and(|note| note.len() > MAX_NOTE) {
         return Err(bad(format!("`note` must be at most {MAX_NOTE} bytes long")));
     }
-    context.findings.acknowledge(&id, by, note, now(&context)).map(Json).ok_or_else(no_such_finding)
+    let kept = aside(move || context.findings.acknowledge(&id, by, note, now(&context))).await?;
+    let kept = kept.ok_or_else(no_such_finding)?;
+    let said = kept.acknowledged.as_ref();
+    let (by, note) = (said.map(|said| &*said.by), said.and_then(|said| said.note.as_deref()));
+    tracing::info!(target: "admin", %client, id = kept.finding.id, by, note, "finding acknowledged");
+    Ok(Json(kept))
 }
 
 /// `DELETE /api/v1/findings/{id}/acknowledge`.
-pub(super) async fn withdraw(State(context): Context, Path(id): Path<String>) -> Result<Json<Kept>, Problem> {
-    context.findings.withdraw(&id, now(&context)).map(Json).ok_or_else(no_such_finding)
+pub(super) async fn withdraw(
+    State(context): Context,
+    Extension(Peer(client)): Sender,
+    Path(id): Path<String>,
+) -> Result<Json<Kept>, Problem> {
+    let kept = aside(move || context.findings.withdraw(&id, now(&context))).await?;
+    let kept = kept.ok_or_else(no_such_finding)?;
+    tracing::info!(target: "admin", %client, id = kept.finding.id, "acknowledgement withdrawn");
+    Ok(Json(kept))
 }
 
 /// What is to be muted, as it is sent: the keys of `[[observe.mute]]`, and `for` beside `until`.
@@ -214,19 +232,32 @@ impl From<MuteRefusal> for Problem {
 }
 
 /// `GET /api/v1/mutes`.
-pub(super) async fn mutes(State(context): Context) -> Json<Value> {
-    Json(json!({"mutes": context.findings.mutes(now(&context))}))
+pub(super) async fn mutes(State(context): Context) -> Answer {
+    aside(move || Json(json!({"mutes": context.findings.mutes(now(&context))}))).await
 }
 
 /// `POST /api/v1/mutes`.
-pub(super) async fn mute(State(context): Context, Sent(mute): Sent<NewMute>) -> Result<Response, Problem> {
+pub(super) async fn mute(
+    State(context): Context,
+    Extension(Peer(client)): Sender,
+    Sent(mute): Sent<NewMute>,
+) -> Result<Response, Problem> {
     let now = now(&context);
-    let kept = context.findings.mute(mute.checked(now)?, now)?;
+    let mute = mute.checked(now)?;
+    // Each finding is judged anew.
+    let kept = aside(move || context.findings.mute(mute, now)).await??;
+    tracing::info!(target: "admin", %client, id = kept.id, mute = %json!(kept), "mute added");
     Ok((StatusCode::CREATED, Json(kept)).into_response())
 }
 
 /// `DELETE /api/v1/mutes/{id}`.
-pub(super) async fn unmute(State(context): Context, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    context.findings.unmute(&id, now(&context))?;
+pub(super) async fn unmute(
+    State(context): Context,
+    Extension(Peer(client)): Sender,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let muted = id.clone();
+    aside(move || context.findings.unmute(&muted, now(&context))).await??;
+    tracing::info!(target: "admin", %client, id, "mute taken away");
     Ok(StatusCode::NO_CONTENT)
 }

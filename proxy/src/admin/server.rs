@@ -1,7 +1,7 @@
 //! The HTTP server of the admin port: few connections, short patience, hardened answers.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,12 +53,12 @@ pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Full: dropping the stream closes it.
                 if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                     let (router, stopped) = (router.clone(), stopped.clone());
                     tokio::spawn(async move {
-                        converse(stream, router, stopped).await;
+                        converse(stream, Peer(peer), router, stopped).await;
                         drop(place);
                     });
                 }
@@ -75,14 +75,23 @@ pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl
     _ = tokio::time::timeout(FAREWELL, places.acquire_many(MAX_CONNECTIONS as u32)).await;
 }
 
+/// Where a request comes from. Of who sends it nothing else is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
 /// Serves one connection.
-async fn converse(stream: TcpStream, router: Router, mut stopped: tokio::sync::watch::Receiver<bool>) {
+async fn converse(stream: TcpStream, peer: Peer, router: Router, mut stopped: tokio::sync::watch::Receiver<bool>) {
     _ = stream.set_nodelay(true);
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        hyper::service::Service::call(&router, request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // A client that breaks off or talks nonsense is its own problem: nothing to log.

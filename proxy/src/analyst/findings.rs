@@ -38,6 +38,7 @@ struct Inner {
     /// Of the latest change.
     sequence: u64,
     judged_until: Option<Timestamp>,
+    left_out: u64,
     dropped: u64,
 }
 
@@ -89,6 +90,8 @@ pub struct Listing {
     pub sequence: u64,
     /// Whatever ended before this is judged; `None`: nothing is, detection is off.
     pub judged_until: Option<Timestamp>,
+    /// But for so many statements, and bursts of them, so far.
+    pub left_out: u64,
 }
 
 impl FindingsStore {
@@ -127,6 +130,18 @@ impl FindingsStore {
         }
     }
 
+    /// Says that detection has left out so many more statements, or bursts of them, because too much was under way.
+    pub fn leave_out(&self, more: u64) {
+        if more > 0 {
+            lock(&self.inner).left_out += more;
+        }
+    }
+
+    /// How many that were.
+    pub fn left_out(&self) -> u64 {
+        lock(&self.inner).left_out
+    }
+
     /// Says up to when everything is judged and in here; `None`: detection is off.
     pub fn settle(&self, judged_until: Option<Timestamp>) {
         lock(&self.inner).judged_until = judged_until;
@@ -154,13 +169,13 @@ impl FindingsStore {
         let last = picked.last().map(|kept| kept.sequence).filter(|_| wanted.since.is_some() && total > picked.len());
         let sequence = last.unwrap_or(inner.sequence);
         let findings = picked.into_iter().cloned().collect();
-        Listing { total, findings, sequence, judged_until: inner.judged_until }
+        Listing { total, findings, sequence, judged_until: inner.judged_until, left_out: inner.left_out }
     }
 
     /// Notes that somebody knows of a finding; `None`: there is none of this id.
     pub fn acknowledge(&self, id: &str, by: String, note: Option<String>, now: Timestamp) -> Option<Kept> {
         self.change(id, now, |kept| {
-            kept.acknowledged = Some(Acknowledgement { by, note, at: now, count: kept.finding.count });
+            kept.acknowledged = Some(Acknowledgement::of(&kept.finding, by, note, now));
         })
     }
 

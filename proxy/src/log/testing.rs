@@ -21,9 +21,18 @@ impl Write for Lines {
 
 /// The one line that `logs` writes, in the json format.
 pub(crate) fn json_line(logs: impl FnOnce()) -> Value {
+    let mut lines = json_lines(logs);
+    let line = lines.pop().unwrap();
+    assert!(lines.is_empty(), "{lines:?}");
+    line
+}
+
+/// All that it writes on this thread.
+pub(crate) fn json_lines(logs: impl FnOnce()) -> Vec<Value> {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, logs);
-    serde_json::from_slice(&lines.0.lock().unwrap()).unwrap()
+    let written = lines.0.lock().unwrap();
+    serde_json::Deserializer::from_slice(&written).into_iter().map(Result::unwrap).collect()
 }

@@ -161,3 +161,35 @@ async fn findings_are_exported_in_four_forms() {
     assert!(report.head.contains("application/xml") && report.body.contains("failures=\"2\""), "{}", report.body);
     assert_eq!(get("?format=pdf").await.status, 400);
 }
+
+#[test]
+fn what_is_said_about_findings_is_logged_with_where_it_came_from() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let lines = crate::log::testing::json_lines(|| {
+        runtime.block_on(async {
+            let port = port().await;
+            let path = "/api/v1/findings/a/acknowledge";
+            port.change("POST", path, Some(&json!({"by": "anna", "note": "soon"}))).await;
+            port.change("DELETE", path, None).await;
+            port.change("POST", "/api/v1/mutes", Some(&json!({"tenant": "acme"}))).await;
+            port.change("DELETE", "/api/v1/mutes/1", None).await;
+            assert_eq!(port.change("DELETE", "/api/v1/mutes/1", None).await.status, 404, "nothing to log");
+        });
+    });
+    let lines: Vec<_> = lines.iter().filter(|line| line["target"] == "admin").map(|line| &line["fields"]).collect();
+    let said: Vec<_> = lines.iter().map(|fields| (&fields["message"], &fields["id"])).map(|said| json!(said)).collect();
+    assert_eq!(
+        said,
+        [
+            json!(["finding acknowledged", "a"]),
+            json!(["acknowledgement withdrawn", "a"]),
+            json!(["mute added", "1"]),
+            json!(["mute taken away", "1"])
+        ]
+    );
+    assert_eq!((&lines[0]["by"], &lines[0]["note"]), (&json!("anna"), &json!("soon")));
+    assert!(lines[2]["mute"].as_str().unwrap().contains("acme"));
+    for fields in lines {
+        assert!(fields["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{fields}");
+    }
+}

@@ -199,3 +199,12 @@ fn tenants_beyond_the_bound_are_counted_together() {
     assert_eq!(totals.len(), MAX_TOTALS + 1);
     assert_eq!(totals.iter().find(|row| row.1 == OTHERS).unwrap().2.bursts, 5);
 }
+
+#[test]
+fn what_detection_left_out_is_told_of() {
+    let store = FindingsStore::new(10);
+    store.leave_out(3);
+    store.leave_out(0);
+    store.leave_out(4);
+    assert_eq!((store.left_out(), store.list(&all(), EARLY).left_out), (7, 7));
+}

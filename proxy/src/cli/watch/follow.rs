@@ -72,13 +72,26 @@ pub(super) struct News {
     pub(super) restarted: bool,
 }
 
-/// Statements that the proxy has not looked at.
+/// What the proxy has not looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Unseen {
     /// Beyond its budget.
     pub(super) skipped: u64,
     /// Without room.
     pub(super) dropped: u64,
+    /// Statements, and bursts of them, that detection left out.
+    pub(super) left_out: u64,
+}
+
+impl Unseen {
+    /// What has been added since then.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            skipped: self.skipped.saturating_sub(before.skipped),
+            dropped: self.dropped.saturating_sub(before.dropped),
+            left_out: self.left_out.saturating_sub(before.left_out),
+        }
+    }
 }
 
 /// What has been seen so far.
@@ -103,6 +116,7 @@ struct Page {
     judged_until: Option<Timestamp>,
     events_skipped: u64,
     events_dropped: u64,
+    detection_dropped: u64,
     findings: Vec<Kept>,
 }
 
@@ -152,7 +166,8 @@ impl Follower {
             // What does not go on would be asked for without end.
             let more = page.total > page.findings.len() && page.sequence > self.since;
             self.since = page.sequence;
-            self.unseen = Unseen { skipped: page.events_skipped, dropped: page.events_dropped };
+            let Page { events_skipped: skipped, events_dropped: dropped, detection_dropped: left_out, .. } = page;
+            self.unseen = Unseen { skipped, dropped, left_out };
             findings.extend(page.findings.into_iter().filter_map(|kept| self.fresh(kept)));
             if !more {
                 return Ok(News { findings, restarted });

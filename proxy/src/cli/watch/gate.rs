@@ -81,10 +81,7 @@ impl Gate {
             return Err(Lost::Anew);
         }
         show(&news.findings);
-        let unseen = Unseen {
-            skipped: follower.unseen.skipped.saturating_sub(self.unseen.skipped),
-            dropped: follower.unseen.dropped.saturating_sub(self.unseen.dropped),
-        };
+        let unseen = follower.unseen.since(self.unseen);
         Ok(Judgement::new(self.since(follower.all()?), budget, unseen))
     }
 
@@ -136,6 +133,8 @@ impl Judgement {
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match (self.failing.is_empty(), self.over) {
+            // What was not judged may be over it.
+            (_, false) if self.unseen.left_out > 0 => "not sure",
             (true, _) => "clean",
             (false, false) => "within the budget",
             (false, true) => "over the budget",
@@ -149,6 +148,10 @@ impl fmt::Display for Judgement {
         let unseen = self.unseen.skipped + self.unseen.dropped;
         if unseen > 0 {
             write!(f, "; {unseen} statements were not looked at: raise observe.events_per_second")?;
+        }
+        if self.unseen.left_out > 0 {
+            let left_out = self.unseen.left_out;
+            write!(f, "; {left_out} statements or bursts of them were left out: too much was under way at once")?;
         }
         Ok(())
     }
@@ -216,8 +219,22 @@ mod tests {
 
     #[test]
     fn statements_that_nobody_looked_at_are_told_of() {
-        let unseen = Unseen { skipped: 5, dropped: 2 };
+        let unseen = Unseen { skipped: 5, dropped: 2, left_out: 0 };
         let words = Judgement::new(Vec::new(), &budget(None, None), unseen).to_string();
         assert!(words.ends_with("7 statements were not looked at: raise observe.events_per_second"), "{words}");
+    }
+
+    #[test]
+    fn nothing_is_called_clean_when_detection_left_something_out() {
+        let unseen = Unseen { left_out: 3, ..Unseen::default() };
+        let judge = |findings: &[Kept], max| Judgement::new(findings.to_vec(), &budget(max, None), unseen).to_string();
+        let words = judge(&[], None);
+        assert!(
+            words.starts_with("not sure: no findings in no bursts; 3 statements or bursts of them were left out"),
+            "{words}"
+        );
+        let one = [Kept::new(finding("a", "acme", 1))];
+        assert!(judge(&one, Some(1)).starts_with("not sure: 1 finding"));
+        assert!(judge(&one, None).starts_with("over the budget"), "that much is sure");
     }
 }
