@@ -189,11 +189,15 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
         let padding = " ".repeat(8_000 + (round * 7919 % 8_000) as usize);
         frontend::query(format!("SELECT abalance{padding}FROM accounts WHERE aid = {}", id(round)))
     };
-    let ways: [(&str, &Request<'_>); 7] = [
+    let commented = |round: u64| {
+        frontend::query(format!("SELECT abalance FROM accounts WHERE aid = {} /*route='%2Fa'*/", id(round)))
+    };
+    let ways: [(&str, &Request<'_>); 8] = [
         ("simple, other constants each time", &simple),
         ("simple, the same text", &repeated),
         ("simple, the same text, in which a constant is none", &positioned),
         ("simple, with a route in front", &routed),
+        ("simple, with a comment behind", &commented),
         ("simple, long ones", &long),
         ("extended", &extended),
         ("prepared", &prepared),

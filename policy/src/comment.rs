@@ -15,11 +15,34 @@ use crate::statement::MAX_ANALYSED;
 /// depend on a setting (a backslash in a string) the end stays as it is.
 #[inline]
 pub fn strip_ends(sql: &[u8]) -> (&[u8], Comments<'_>) {
+    Stripper::default().strip_ends(sql)
+}
+
+/// Room for reading texts from the beginning: whoever strips many keeps one, and allocates nothing for those that end in a
+/// comment.
+#[derive(Debug, Default)]
+pub struct Stripper {
+    tokens: Vec<Token>,
+}
+
+/// Tokens that room is kept for: those of texts of a few KiB.
+const KEPT: usize = 4_096;
+
+impl Stripper {
+    /// [`strip_ends`].
+    #[inline]
+    pub fn strip_ends<'a>(&mut self, sql: &'a [u8]) -> (&'a [u8], Comments<'a>) {
+        cut_ends(sql, &mut self.tokens)
+    }
+}
+
+#[inline]
+fn cut_ends<'a>(sql: &'a [u8], tokens: &mut Vec<Token>) -> (&'a [u8], Comments<'a>) {
     let start = head_length(sql);
     let rest = sql.get(start..).unwrap_or_default();
     let blank = rest.iter().rev().take_while(|byte| is_blank(**byte)).count();
     let trimmed = rest.get(..rest.len() - blank).unwrap_or_default();
-    let body = if may_end_in_a_comment(trimmed) { without_tail(trimmed) } else { trimmed };
+    let body = if may_end_in_a_comment(trimmed) { without_tail(trimmed, tokens) } else { trimmed };
     let tail = rest.get(body.len()..).unwrap_or_default();
     (body, Comments { head: sql.get(..start).unwrap_or_default(), tail })
 }
@@ -58,13 +81,21 @@ fn head_length(sql: &[u8]) -> usize {
     }
 }
 
-/// `text` up to its last token.
+/// `text` up to its last token. `tokens`: room for them.
 #[cold]
-fn without_tail(text: &[u8]) -> &[u8] {
-    let mut tokens = Vec::new();
-    let scan = lexer::scan(text, true, &mut tokens);
+fn without_tail<'a>(text: &'a [u8], tokens: &mut Vec<Token>) -> &'a [u8] {
+    let scan = lexer::scan(text, true, tokens);
+    let body = up_to_the_last(text, tokens, scan.unterminated);
+    if tokens.capacity() > KEPT {
+        tokens.clear();
+        tokens.shrink_to(KEPT);
+    }
+    body
+}
+
+fn up_to_the_last<'a>(text: &'a [u8], tokens: &[Token], unterminated: bool) -> &'a [u8] {
     let depends = |token: &Token| token.kind == Kind::String && token.of(text).contains(&b'\\');
-    if scan.unterminated || tokens.iter().any(depends) {
+    if unterminated || tokens.iter().any(depends) {
         return text;
     }
     let last = tokens.iter().rfind(|token| !token.is(symbol(";")));
@@ -252,6 +283,20 @@ mod tests {
         ] {
             assert_eq!(body(sql), expected, "{sql}");
         }
+    }
+
+    #[test]
+    fn room_for_a_long_text_is_not_kept_and_for_a_usual_one_is() {
+        let mut stripper = Stripper::default();
+        let usual = b"select a from t where b = 1 /* route */";
+        assert_eq!(stripper.strip_ends(usual).0, b"select a from t where b = 1");
+        let room = stripper.tokens.as_ptr();
+        assert_eq!(stripper.strip_ends(usual).0.len(), 27);
+        assert_eq!(stripper.tokens.as_ptr(), room);
+        assert!(stripper.tokens.capacity() > 0, "it is kept here");
+        let long = "a,".repeat(100_000) + "a -- b";
+        assert_eq!(stripper.strip_ends(long.as_bytes()).0.len(), 200_001);
+        assert!(stripper.tokens.capacity() <= 2 * KEPT);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use policy::comment::{Comments, strip_ends};
+use policy::comment::{Comments, Stripper};
 use policy::fingerprint::{Analyser, Compat};
 use policy::memo::{Lookup, Memo};
 use policy::skeleton::{Skeleton, Template};
@@ -98,6 +98,7 @@ pub enum Sent {
 /// One worker's knowledge of statements.
 #[derive(Debug)]
 pub struct Brain {
+    stripper: Stripper,
     analyser: Analyser,
     memo: Memo<Rc<Text>>,
     skeleton: Skeleton,
@@ -115,6 +116,7 @@ impl Brain {
     /// Knows nothing yet. What it learns about texts depends on `compat`, so that one brain keeps to one.
     pub fn new(compat: Compat) -> Self {
         Self {
+            stripper: Stripper::default(),
             analyser: Analyser::new(compat),
             memo: Memo::new(),
             skeleton: Skeleton::default(),
@@ -131,7 +133,7 @@ impl Brain {
     /// as events carry them.
     #[inline]
     pub fn look_at<'a>(&mut self, sql: &'a [u8], escapes: bool, sent: Sent, literals: &mut Vec<u8>) -> Look<'a> {
-        let (body, comments) = strip_ends(sql);
+        let (body, comments) = self.stripper.strip_ends(sql);
         let look = |known, text, pattern| Look { known, comments, text, pattern };
         if escapes {
             // Where a string ends depends on the setting: nothing is shared with sessions that read it otherwise.
