@@ -375,3 +375,15 @@ fn a_loop_over_three_rows_is_found_whatever_the_keys_are() {
         assert_eq!(kinds(&run(&stream.statements, &development())), ["n_plus_one"], "keys {keys:?}");
     }
 }
+
+#[test]
+fn a_loop_of_inserts_that_waits_for_servers_is_one_and_one_that_thinks_is_none() {
+    for (queued_us, expected) in [(20_000, &["insert_loop"] as &[_]), (2_000, &[])] {
+        let mut stream = Stream { pause_us: 20_300, ..Stream::default() };
+        for turn in 0..12 {
+            let sent = stream.send("insert into lines (order_id, item) values ($1, $2)", vec![text(7), text(turn)]);
+            sent.queued_us = queued_us;
+        }
+        assert_eq!(kinds(&run(&stream.statements, &production())), expected, "{queued_us} µs of each pause in a queue");
+    }
+}

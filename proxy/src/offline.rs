@@ -187,6 +187,7 @@ fn replay(stream: &Json, analyser: &mut Analyser, profile: Profile) -> Result<(u
 struct Recorded {
     start_us: u64,
     end_us: u64,
+    queued_us: u64,
     connection: u64,
     scope: ScopeId,
     tenant: TenantId,
@@ -245,6 +246,7 @@ impl Recorded {
         Ok(Self {
             start_us,
             end_us: end_us.max(start_us),
+            queued_us: event.get("queued").and_then(Json::as_u64).unwrap_or(0),
             connection: event.get("conn").and_then(Json::as_u64).unwrap_or(0),
             scope: ScopeId(0),
             tenant: TenantId(0),
@@ -268,6 +270,7 @@ impl Recorded {
         detector.observe(&Event {
             start_us: self.start_us,
             end_us: self.end_us,
+            queued_us: self.queued_us,
             connection: self.connection,
             scope: self.scope,
             tenant: self.tenant,

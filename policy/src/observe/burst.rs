@@ -17,6 +17,7 @@ const MAX_CONNECTIONS: usize = 64;
 pub(super) struct Record {
     pub(super) start_us: u64,
     pub(super) end_us: u64,
+    pub(super) queued_us: u64,
     pub(super) connection: u64,
     pub(super) strict: u64,
     pub(super) shape: ShapeId,
@@ -34,6 +35,7 @@ impl Record {
         let mut record = Self {
             start_us: event.start_us,
             end_us: event.end_us,
+            queued_us: event.queued_us,
             connection: event.connection,
             strict: event.facts.strict,
             shape: event.shape,

@@ -157,6 +157,8 @@ pub struct Event<'a> {
     pub start_us: u64,
     /// When its last reply was in.
     pub end_us: u64,
+    /// How long it had waited in the proxy before it left.
+    pub queued_us: u64,
     /// The client's connection, never reused while the process lives.
     pub connection: u64,
     /// Who sent it.

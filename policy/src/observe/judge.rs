@@ -268,9 +268,13 @@ fn most_frequent(burst: &Burst) -> Vec<Record> {
     longest
 }
 
-/// Pauses between the end of one and the start of the next.
+/// What a client needs between the end of one and the arrival of the next: a loop is told by how quickly it goes on, and
+/// waits in the queues of a busy pool like everybody else.
 fn gaps(records: &[Record]) -> Vec<u64> {
-    let gap = |pair: &[Record]| Some(pair.last()?.start_us.saturating_sub(pair.first()?.end_us));
+    let gap = |pair: &[Record]| {
+        let [before, next] = pair else { return None };
+        Some(next.start_us.saturating_sub(next.queued_us).saturating_sub(before.end_us))
+    };
     records.windows(2).filter_map(gap).collect()
 }
 

@@ -215,6 +215,7 @@ mod tests {
             let event = Event {
                 start_us: turn,
                 end_us: turn,
+                queued_us: 0,
                 connection: 1,
                 scope: ScopeId(0),
                 tenant: TenantId(0),

@@ -60,6 +60,7 @@ pub(crate) fn text(value: impl ToString) -> Datum {
 pub(crate) struct Statement {
     pub(crate) start_us: u64,
     pub(crate) end_us: u64,
+    pub(crate) queued_us: u64,
     pub(crate) connection: u64,
     pub(crate) client: u32,
     pub(crate) tenant: u32,
@@ -95,6 +96,7 @@ impl Stream {
         self.statements.push(Statement {
             start_us,
             end_us: start_us + self.takes_us,
+            queued_us: 0,
             connection: self.connection,
             client: self.client,
             tenant: 0,
@@ -213,6 +215,7 @@ impl Bench {
         self.detector.observe(&Event {
             start_us: statement.start_us,
             end_us: statement.end_us,
+            queued_us: statement.queued_us,
             connection: statement.connection,
             scope: ScopeId(statement.client),
             tenant: TenantId(statement.tenant),

@@ -32,6 +32,7 @@ pub(super) fn translate(
     each(&observe::Event {
         start_us: header.start_us,
         end_us: header.end_us,
+        queued_us: header.queue_us.into(),
         connection: header.connection,
         scope: ScopeId(header.scope),
         tenant: observe::TenantId(header.tenant.0),

@@ -61,6 +61,7 @@ fn event(sink: &mut Sink, end_us: u64) {
     let seen = Event {
         start_us: end_us - 10,
         end_us,
+        queued_us: 0,
         connection: 7,
         scope: ScopeId(1),
         tenant: TenantId(1),

@@ -179,6 +179,7 @@ mod tests {
             let seen = Event {
                 start_us: event.start_us,
                 end_us: event.end_us,
+                queued_us: event.queued_us,
                 connection: event.connection,
                 scope: event.scope,
                 tenant: event.tenant,
