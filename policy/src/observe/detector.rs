@@ -423,7 +423,7 @@ impl Detector {
             if let Some(counter) = self.counters.bursts.get_mut(seen.kind.index()) {
                 *counter += 1;
             }
-            self.ledger.record(seen);
+            self.ledger.record(seen, false);
         }
         self.recycle(burst);
     }

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Kind};
 
 /// A finding is told again after this, if it was seen again.
 const COOL_DOWN_US: u64 = 60_000_000;
@@ -32,10 +32,11 @@ impl Ledger {
         Self { rows: FxHashMap::default(), capacity: capacity.max(1) }
     }
 
-    /// Takes one burst's finding in; the largest burst gives the figures, all of them the counters.
-    pub(super) fn record(&mut self, seen: Finding) {
+    /// Takes one finding in; the largest burst, or the worst time, gives the figures, all of them the counters. `goes_on`:
+    /// it was recorded before, and this is how it went on.
+    pub(super) fn record(&mut self, seen: Finding, goes_on: bool) {
         if let Some(row) = self.rows.get_mut(&seen.id) {
-            row.merge(seen);
+            row.merge(seen, goes_on);
             return;
         }
         if self.rows.len() >= self.capacity {
@@ -46,7 +47,7 @@ impl Ledger {
             .insert(seen.id.clone(), Row { finding: seen, news: true, changed: true, told_us: None, told_ratio: 0 });
     }
 
-    /// What is due to be told.
+    /// What is due to be told: what is new, and what was seen again a minute after it was told, or twice as large.
     pub(super) fn drain(&mut self, now_us: u64) -> impl Iterator<Item = Finding> + '_ {
         self.rows.values_mut().filter_map(move |row| {
             let ratio = row.finding.count / row.finding.parent_executions.max(1);
@@ -73,17 +74,24 @@ impl Ledger {
 }
 
 impl Row {
-    fn merge(&mut self, seen: Finding) {
+    fn merge(&mut self, seen: Finding, goes_on: bool) {
         let kept = &mut self.finding;
-        let same_minute = kept.last_seen.0 / 60_000_000 == seen.last_seen.0 / 60_000_000;
-        let (occurrences, statements) = (kept.occurrences + 1, kept.statements + seen.count);
-        let per_minute = if same_minute { kept.per_minute + 1 } else { 1 };
+        let same_minute = kept.last_seen.0 / COOL_DOWN_US == seen.last_seen.0 / COOL_DOWN_US;
+        let once = u64::from(!goes_on);
+        let (occurrences, statements) = (kept.occurrences + once, kept.statements + once * seen.count);
+        let per_minute = if same_minute { kept.per_minute + once } else { 1 };
         let (first_seen, last_seen) = (kept.first_seen.min(seen.first_seen), kept.last_seen.max(seen.last_seen));
-        if seen.count > kept.count {
+        let worse = match (seen.worst_ms(), kept.worst_ms()) {
+            // Of a plan the latest change is what matters.
+            (Some(now), Some(before)) => now >= before || kept.kind == Kind::PlanChanged,
+            _ => seen.count > kept.count,
+        };
+        if worse {
             *kept = seen;
         }
         (kept.occurrences, kept.statements, kept.per_minute) = (occurrences, statements, per_minute);
         (kept.first_seen, kept.last_seen) = (first_seen, last_seen);
-        (self.news, self.changed) = (true, true);
+        self.news |= !goes_on;
+        self.changed = true;
     }
 }

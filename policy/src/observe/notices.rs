@@ -1,15 +1,12 @@
 //! Findings about time, whoever has noticed them: one row for each cause, counters, a cool-down.
 
-use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::event::Scope;
+use super::ledger::Ledger;
 use super::plans::Changed;
 use super::regression::Regression;
 use crate::finding::{Detail, Finding, Kind, Side, Timestamp};
-
-/// A finding is told again after this, if it was seen again.
-const COOL_DOWN_US: u64 = 60_000_000;
 
 /// What was noticed, and about which statement of whom. Times in µs.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,80 +69,33 @@ pub enum What {
 
 /// The findings about time.
 #[derive(Debug)]
-pub struct Notices {
-    rows: FxHashMap<String, Row>,
-    capacity: usize,
-}
-
-#[derive(Debug)]
-struct Row {
-    finding: Finding,
-    /// Seen since it was last told.
-    news: bool,
-    /// When it was last told.
-    told_us: Option<u64>,
-}
+pub struct Notices(Ledger);
 
 impl Notices {
     /// Room for so many findings; the one not seen for longest makes room.
     pub fn new(capacity: usize) -> Self {
-        Self { rows: FxHashMap::default(), capacity: capacity.max(1) }
+        Self(Ledger::new(capacity))
     }
 
     /// Takes a notice in.
     pub fn record(&mut self, notice: Notice) {
-        let again = notice.is_continued();
-        let seen = finding(notice);
-        if let Some(row) = self.rows.get_mut(&seen.id) {
-            row.merge(seen, again);
-            return;
-        }
-        if self.rows.len() >= self.capacity {
-            let oldest = self.rows.iter().min_by_key(|(_, row)| row.finding.last_seen).map(|(id, _)| id.clone());
-            oldest.map(|id| self.rows.remove(&id));
-        }
-        self.rows.insert(seen.id.clone(), Row { finding: seen, news: true, told_us: None });
+        let goes_on = notice.goes_on();
+        self.0.record(finding(notice), goes_on);
     }
 
     /// What is due to be told: what is new, and what was seen again a minute after it was told.
     pub fn drain(&mut self, now_us: u64) -> impl Iterator<Item = Finding> + '_ {
-        self.rows.values_mut().filter_map(move |row| {
-            let cool = row.told_us.is_none_or(|told| now_us >= told.saturating_add(COOL_DOWN_US));
-            if !(row.news && cool) {
-                return None;
-            }
-            (row.news, row.told_us) = (false, Some(now_us));
-            Some(row.finding.clone())
-        })
+        self.0.drain(now_us)
     }
 
     /// All of them, for their counters.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.rows.values().map(|row| &row.finding)
-    }
-}
-
-impl Row {
-    /// The worst gives the figures, all of them the counters.
-    fn merge(&mut self, seen: Finding, again: bool) {
-        let kept = &mut self.finding;
-        let same_minute = kept.last_seen.0 / COOL_DOWN_US == seen.last_seen.0 / COOL_DOWN_US;
-        let once = u64::from(!again);
-        let counts = (kept.occurrences + once, kept.statements + once);
-        let per_minute = if same_minute { kept.per_minute + once } else { once.max(1) };
-        let (first_seen, last_seen) = (kept.first_seen.min(seen.first_seen), kept.last_seen.max(seen.last_seen));
-        // Of a plan the latest change is what matters.
-        if seen.worst_ms() >= kept.worst_ms() || kept.kind == Kind::PlanChanged {
-            *kept = seen;
-        }
-        (kept.occurrences, kept.statements, kept.per_minute) = (counts.0, counts.1, per_minute);
-        (kept.first_seen, kept.last_seen) = (first_seen, last_seen);
-        self.news |= !again;
+        self.0.iter()
     }
 }
 
 impl Notice {
-    fn is_continued(&self) -> bool {
+    fn goes_on(&self) -> bool {
         matches!(self.what, What::Open { again: true, .. } | What::Idle { again: true, .. })
     }
 }
