@@ -110,7 +110,9 @@ pub fn analyze(
         }
         let mut out = Vec::new();
         let parsed = serde_json::from_slice::<Json>(&line).map_err(|error| error.to_string());
-        let outcome = parsed.and_then(|line| {
+        // A line may be a world of its own, and needs no second copy of it.
+        drop(line);
+        let outcome = parsed.and_then(|mut line| {
             let (begins, ends) = (line.get("capture").is_some(), line.get("end").is_some());
             match &mut running {
                 Some(stream) if !begins && !ends && line.get("events").is_none() => return stream.take(&line),
@@ -124,7 +126,8 @@ pub fn analyze(
                 (true, _) => running = Some(Stream::new(line, profile)),
                 (_, true) => {}
                 _ => {
-                    let (events, findings) = replay(&line, &mut analyser, profile)?;
+                    let events = line.get_mut("events").map(Json::take);
+                    let (events, findings) = replay(events, &mut analyser, profile)?;
                     summary.events += events;
                     summary.findings += findings.len() as u64;
                     summary.streams += 1;
@@ -163,24 +166,27 @@ fn tell(what: &impl Serialize, out: &mut Vec<u8>) -> Result<(), String> {
 }
 
 /// Feeds one stream to a detector of its own; gives the number of events and the findings by time.
-fn replay(stream: &Json, analyser: &mut Analyser, profile: Profile) -> Result<(u64, Vec<Finding>), String> {
-    let events = stream.get("events").and_then(Json::as_array).ok_or("no array `events`")?;
+fn replay(events: Option<Json>, analyser: &mut Analyser, profile: Profile) -> Result<(u64, Vec<Finding>), String> {
+    let Some(Json::Array(events)) = events else { return Err("no array `events`".to_owned()) };
     let mut tables = Tables::default();
     let mut recorded = Vec::with_capacity(events.len());
-    for (index, event) in events.iter().enumerate() {
-        recorded.push(Recorded::read(event, analyser, &mut tables).map_err(|error| format!("event {index}: {error}"))?);
+    // They have to be sorted, and so are all there at once: as JSON, which is many times larger, only until each is read.
+    for (index, event) in events.into_iter().enumerate() {
+        recorded
+            .push(Recorded::read(&event, analyser, &mut tables).map_err(|error| format!("event {index}: {error}"))?);
     }
     recorded.sort_by_key(|event| (event.start_us, event.end_us));
     // One stream at a time and no other process: the key hides nothing from anybody here.
     let mut detector = Detector::new(Thresholds::from(profile), HashKey::new(0x5eed_0000_0000_0001));
-    for event in &recorded {
+    let count = recorded.len() as u64;
+    for event in recorded {
         detector.tick(event.start_us, &tables);
         event.observe(&mut detector);
     }
     detector.finish(&tables);
     let mut findings: Vec<Finding> = detector.findings().cloned().collect();
     findings.sort_by(|a, b| (a.first_seen, &a.id).cmp(&(b.first_seen, &b.id)));
-    Ok((events.len() as u64, findings))
+    Ok((count, findings))
 }
 
 /// One event of a file, owned.
