@@ -14,7 +14,7 @@ COMPAT ?=
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test check docs demo demo-stop bench bench-check bench-micro compat soak regress fuzz image-check clean
+.PHONY: help setup build test check docs demo demo-stop bench bench-check bench-micro compat soak regress agreement fuzz image-check clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -77,6 +77,9 @@ soak: ## Storms, queue workers, the demo's traffic for long; every promise has t
 
 regress: ## PostgreSQL's own regression tests, directly and through both modes: the same output, byte by byte
 	@.ci/regress
+
+agreement: ## How far fingerprints agree with pg_stat_statements, measured on PostgreSQL's regression SQL
+	@.ci/agreement
 
 fuzz: ## Run each fuzz target (needs cargo-fuzz; FUZZ_SECONDS=600)
 	@.ci/fuzz $(FUZZ_SECONDS)

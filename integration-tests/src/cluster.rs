@@ -281,7 +281,18 @@ impl Cluster {
 
     /// The server's log so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// The file of it. Begun anew with each start.
+    pub fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Whether this server could load an extension.
+    pub fn offers(&self, extension: &str) -> bool {
+        let known = format!("select count(*) from pg_available_extensions where name = '{extension}'");
+        self.value("postgres", &known) == "1"
     }
 
     fn data(&self) -> PathBuf {
@@ -354,7 +365,7 @@ impl Cluster {
     }
 
     fn try_start(&self) -> bool {
-        let log = File::create(self.folder.path().join("log")).expect("the cluster's folder can be written");
+        let log = File::create(self.log_file()).expect("the cluster's folder can be written");
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-p").arg(self.port().to_string());
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);

@@ -1,18 +1,22 @@
-//! `make regress`: PostgreSQL's own regression tests, directly and through pgweir, compared byte by byte.
+//! `make regress` and `make agreement`. The first: PostgreSQL's own regression tests, directly and through pgweir, compared byte by byte.
 //!
 //! The tests come from PostgreSQL's sources, which `.ci/regress` brings; nothing of them is part of the project. What
 //! PostgreSQL expects of a test is not asked here: a test whose output differs from the expected one directly may
-//! do so through pgweir too, as long as both outputs are the same.
+//! do so through pgweir too, as long as both outputs are the same. The second: see `pairs`.
+
+#[path = "regress/pairs.rs"]
+mod pairs;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use config::PoolMode;
-use integration_tests::cluster::{Cluster, SUPERUSER};
+use integration_tests::cluster::{Builder, Cluster, SUPERUSER};
 use integration_tests::proxy::Proxy;
 use integration_tests::scratch::Scratch;
 
@@ -131,7 +135,7 @@ fn main() -> ExitCode {
 /// Runs all ways; the number of tests that differ without a reason.
 fn regress() -> Outcome<usize> {
     let mut arguments = std::env::args().skip(1).map(PathBuf::from);
-    let usage = "usage: regress TESTS REGRESS.SO PG_REGRESS RESULTS [session] [transaction]";
+    let usage = "usage: regress TESTS REGRESS.SO PG_REGRESS RESULTS [pairs] [session] [transaction]";
     let (Some(tests), Some(library), Some(runner), Some(results)) =
         (arguments.next(), arguments.next(), arguments.next(), arguments.next())
     else {
@@ -141,6 +145,7 @@ fn regress() -> Outcome<usize> {
     let mut modes = Vec::new();
     for name in arguments {
         modes.push(match name.to_str() {
+            Some("pairs") => return pairs::collect(&sources, &results).map(|()| 0),
             Some("session") => PoolMode::Session,
             Some("transaction") => PoolMode::Transaction,
             _ => return Err(usage.into()),
@@ -159,18 +164,34 @@ fn regress() -> Outcome<usize> {
 
 /// One run of all tests on a server of its own; what each printed.
 fn run(sources: &Sources, way: Way, place: &Path, results: &Path) -> Outcome<BTreeMap<String, Vec<u8>>> {
-    let cluster = Cluster::builder()
+    let cluster = served(Cluster::builder());
+    let proxy = match way {
+        Way::Direct => None,
+        Way::Through(mode) => Some(Proxy::before(cluster.address()).mode(mode).size(UPSTREAMS).start()),
+    };
+    let address = proxy.as_ref().map_or(cluster.address(), Proxy::address);
+    println!("{}: running …", way.name());
+    let folder = perform(sources, &cluster, address, place)?;
+    let kept = results.join(way.name());
+    drop(fs::remove_dir_all(&kept));
+    fs::create_dir_all(&kept)?;
+    collect(&folder.join("results"), &kept)
+}
+
+/// A server with the database that the tests want.
+fn served(cluster: Builder) -> Cluster {
+    let cluster = cluster
         .setting("fsync", "off")
         .setting("max_connections", "100")
         .setting("max_prepared_transactions", "10")
         .start();
     cluster.run("postgres", "CREATE DATABASE regression TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
     cluster.run("postgres", PREPARE);
-    let proxy = match way {
-        Way::Direct => None,
-        Way::Through(mode) => Some(Proxy::before(cluster.address()).mode(mode).size(UPSTREAMS).start()),
-    };
-    let address = proxy.as_ref().map_or(cluster.address(), Proxy::address);
+    cluster
+}
+
+/// Runs all tests; the folder that their results are in.
+fn perform(sources: &Sources, cluster: &Cluster, address: SocketAddr, place: &Path) -> Outcome<PathBuf> {
     let folder = stage(sources, place)?;
     let mut command = Command::new(&sources.runner);
     command
@@ -182,16 +203,12 @@ fn run(sources: &Sources, way: Way, place: &Path, results: &Path) -> Outcome<BTr
         .arg(format!("--user={SUPERUSER}"))
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    println!("{}: running …", way.name());
     // Its verdict is about the expected outputs; whether it came to the end shows in the results.
     let status = command.status()?;
     if status.code().is_none_or(|code| code > 1) {
         return Err(format!("{} did not come to an end: {status}", sources.runner.display()).into());
     }
-    let kept = results.join(way.name());
-    drop(fs::remove_dir_all(&kept));
-    fs::create_dir_all(&kept)?;
-    collect(&folder.join("results"), &kept)
+    Ok(folder)
 }
 
 /// A fresh folder that the server too can read and write.
