@@ -62,6 +62,7 @@ impl Settings {
         };
         self.observe.compat = running.observe.compat;
         self.observe.max_fingerprints = running.observe.max_fingerprints;
+        self.observe.state_directory.clone_from(&running.observe.state_directory);
         self
     }
 }
@@ -104,6 +105,9 @@ fn flat(settings: &Settings) -> Flat {
     put(&["observe", "events_per_second"], settings.observe.events_per_second.to_string());
     put(&["observe", "compat"], settings.observe.compat.to_string());
     put(&["observe", "regressions"], settings.observe.regressions.to_string());
+    put(&["observe", "regression_interval"], show_duration(settings.observe.regression_interval));
+    put(&["observe", "pg_stat_statements"], settings.observe.pg_stat_statements.to_string());
+    put(&["observe", "state_directory"], format!("{:?}", settings.observe.state_directory));
     put(&["observe", "max_fingerprints"], settings.observe.max_fingerprints.to_string());
     put(&["observe", "samples"], settings.observe.samples.to_string());
     put(&["capture", "directory"], format!("{:?}", settings.capture.directory));

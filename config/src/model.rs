@@ -211,6 +211,12 @@ pub struct Observe {
     pub compat: u16,
     /// Look for statements that have become slower.
     pub regressions: bool,
+    /// How often.
+    pub regression_interval: Duration,
+    /// Read the servers' own ids of statements from `pg_stat_statements`.
+    pub pg_stat_statements: bool,
+    /// Where acknowledgements and mutes outlive a restart; `None`: nowhere.
+    pub state_directory: Option<PathBuf>,
     /// Fingerprints kept per worker; the rest share one row.
     pub max_fingerprints: usize,
     /// Show example literals in findings and logs. Off unless an operator asks.
