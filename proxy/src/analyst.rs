@@ -53,6 +53,8 @@ const TURN: usize = 8_192;
 /// How often findings are carried over to the store, and with them the moment up to which all is judged. With the pause
 /// that ends a burst, a finding is told within a quarter of a second.
 const REFRESH_US: u64 = 100_000;
+/// All statements are read for it.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// Findings about time whose counters are kept here.
 const MAX_NOTICES: usize = 1_000;
 
@@ -65,6 +67,8 @@ pub struct AnalystSettings {
     pub slow_per_minute: Option<u32>,
     /// Look for statements that have become slower.
     pub regressions: bool,
+    /// How often.
+    pub regression_interval: Duration,
     /// The major version whose grouping fingerprints follow: a capture says it.
     pub compat: u16,
     /// What may be captured.
@@ -77,6 +81,7 @@ impl From<&Settings> for AnalystSettings {
             profile: settings.observe.n_plus_one.then_some(settings.observe.profile),
             slow_per_minute: Some(settings.slow_log.per_minute),
             regressions: settings.observe.regressions,
+            regression_interval: settings.observe.regression_interval.max(LEAST_INTERVAL),
             compat: settings.observe.compat,
             allowed: Allowed::from(settings),
         }
@@ -251,7 +256,8 @@ impl Desk {
         self.telemetry.tips.take().into_iter().for_each(|notice| self.notices.record(notice));
         if seen != Seen::More {
             if self.settings.regressions {
-                self.slower.look(&self.telemetry, now_us, &mut self.notices);
+                let every_us = u64::try_from(self.settings.regression_interval.as_micros()).unwrap_or(u64::MAX);
+                self.slower.look(&self.telemetry, now_us, every_us, &mut self.notices);
             }
             if let Some(detector) = &mut self.analysis.detector {
                 detector.tick(now_us, &self.analysis.tables);

@@ -1,4 +1,4 @@
-//! Statements that have become slower: once a minute all durations are compared with what they used to be, a few at each
+//! Statements that have become slower: now and then all durations are compared with what they used to be, a few at each
 //! look at the rings, so that events do not wait for it.
 
 use policy::observe::regression::{Baselines, Candidate};
@@ -7,8 +7,6 @@ use policy::observe::{Notice, Notices, Scope, What};
 use crate::telemetry::histogram::{BUCKETS, lower_bound};
 use crate::telemetry::{Followed, Telemetry};
 
-/// Between two rounds.
-const EVERY_US: u64 = 60_000_000;
 /// Statements that are compared at one look: about a millisecond.
 const TURN: usize = 256;
 
@@ -30,10 +28,10 @@ impl Default for Slower {
 }
 
 impl Slower {
-    /// Goes on with a round, or begins one if a minute has passed, and notes what has become slower.
-    pub(super) fn look(&mut self, telemetry: &Telemetry, now_us: u64, notices: &mut Notices) {
+    /// Goes on with a round, or begins one if so much time has passed, and notes what has become slower.
+    pub(super) fn look(&mut self, telemetry: &Telemetry, now_us: u64, every_us: u64, notices: &mut Notices) {
         if self.left.is_empty() {
-            if now_us.saturating_sub(self.looked_us) < EVERY_US {
+            if now_us.saturating_sub(self.looked_us) < every_us {
                 return;
             }
             self.before_us = std::mem::replace(&mut self.looked_us, now_us);
@@ -82,6 +80,8 @@ mod tests {
     use crate::telemetry::testing::{telemetry_with, tenants, unknown_facts};
     use crate::telemetry::{Bounds, Finished, StatementText};
 
+    const EVERY_US: u64 = 60_000_000;
+
     #[test]
     fn a_statement_that_becomes_slower_is_noticed_by_the_minute_and_its_neighbour_is_not() {
         let telemetry = telemetry_with(Bounds::default(), tenants(10));
@@ -103,13 +103,13 @@ mod tests {
         for minute in 0..3 {
             run(0, 4_000);
             run(1, 4_000);
-            slower.look(&telemetry, start + minute * EVERY_US, &mut notices);
+            slower.look(&telemetry, start + minute * EVERY_US, EVERY_US, &mut notices);
         }
         run(0, 40_000);
         run(1, 8_000);
-        slower.look(&telemetry, start + 3 * EVERY_US - 1, &mut notices);
+        slower.look(&telemetry, start + 3 * EVERY_US - 1, EVERY_US, &mut notices);
         assert_eq!(notices.findings().count(), 0, "a minute has not passed");
-        slower.look(&telemetry, start + 3 * EVERY_US, &mut notices);
+        slower.look(&telemetry, start + 3 * EVERY_US, EVERY_US, &mut notices);
         let found: Vec<_> = notices.drain(start + 3 * EVERY_US).collect();
         let [finding] = found.as_slice() else { panic!("{found:#?}") };
         assert_eq!((finding.kind, &*finding.tenant, &*finding.child.text), (Kind::Regression, "acme", "select 1"));

@@ -110,7 +110,14 @@ fn listed(findings: &FindingsStore) -> Vec<Finding> {
 fn desk(telemetry: &Arc<Telemetry>) -> Desk {
     let allowed = Allowed { captures: true, values: true };
     let profile = Some(Profile::Production);
-    let settings = AnalystSettings { profile, slow_per_minute: Some(6), regressions: true, compat: 15, allowed };
+    let settings = AnalystSettings {
+        profile,
+        slow_per_minute: Some(6),
+        regressions: true,
+        regression_interval: Duration::from_secs(60),
+        compat: 15,
+        allowed,
+    };
     let findings = Arc::new(FindingsStore::new(10));
     Desk::new(Arc::clone(telemetry), findings, Arc::default(), settings, HashKey::new(7))
 }
@@ -217,7 +224,14 @@ fn the_thread_finds_and_ends_when_told() {
     let telemetry = telemetry_with(Bounds::default(), tenants(10));
     let findings = Arc::new(FindingsStore::new(10));
     let allowed = Allowed { captures: false, values: false };
-    let settings = AnalystSettings { profile: None, slow_per_minute: None, regressions: false, compat: 15, allowed };
+    let settings = AnalystSettings {
+        profile: None,
+        slow_per_minute: None,
+        regressions: false,
+        regression_interval: Duration::from_secs(60),
+        compat: 15,
+        allowed,
+    };
     let analyst =
         Analyst::start(Arc::clone(&telemetry), Arc::clone(&findings), Arc::default(), settings.clone(), 7).unwrap();
     analyst.reload(AnalystSettings { profile: Some(Profile::Development), slow_per_minute: Some(1), ..settings });
