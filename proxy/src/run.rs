@@ -197,6 +197,9 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let telemetry = Telemetry::new(clock, bounds, directory.clone());
     let findings = Arc::new(FindingsStore::new(MAX_FINDINGS));
     findings.configure(&settings.observe.mutes, Timestamp(clock.start_us()));
+    if let Some(folder) = &settings.observe.state_directory {
+        findings.keep_in(folder, Timestamp(clock.start_us()));
+    }
     let random = rand::rng().random();
     let captures = Arc::<Captures>::default();
     let analyst_settings = AnalystSettings::from(&settings);

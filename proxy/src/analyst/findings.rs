@@ -4,10 +4,12 @@
 //! last one he saw misses nothing but what was changed again since. Counters are of bursts that are not muted.
 
 mod mutes;
+mod saved;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Mutex;
 
 use config::Mute;
@@ -17,6 +19,7 @@ use crate::telemetry::lock;
 use crate::telemetry::snapshot::OTHERS;
 use mutes::Mutes;
 pub use mutes::{KeptMute, MuteRefusal};
+use saved::{Acknowledged, Place, Saved};
 
 /// Pairs of kind and tenant that are counted on their own; the tenants of the rest share one name.
 const MAX_TOTALS: usize = 10_000;
@@ -28,12 +31,16 @@ const MAX_TOTALS: usize = 10_000;
 pub struct FindingsStore {
     inner: Mutex<Inner>,
     capacity: usize,
+    /// Taken before `inner`, so that what is written last is the latest; `None`: nothing is kept over a restart.
+    place: Mutex<Option<Place>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     by_id: HashMap<String, Row>,
     mutes: Mutes,
+    /// Of findings that are here, and of those that are not any more, or not yet since the start.
+    acknowledged: Acknowledged,
     totals: BTreeMap<(Kind, String), Total>,
     /// Of the latest change.
     sequence: u64,
@@ -97,7 +104,61 @@ pub struct Listing {
 impl FindingsStore {
     /// An empty store for at most `capacity` findings.
     pub fn new(capacity: usize) -> Self {
-        Self { inner: Mutex::default(), capacity }
+        Self { inner: Mutex::default(), capacity, place: Mutex::default() }
+    }
+
+    /// Takes over what is kept in a folder, and keeps what operators say from now on. What cannot be read or kept is told in
+    /// the log, and does not hold anything up.
+    pub fn keep_in(&self, folder: &Path, now: Timestamp) {
+        let place = match Place::new(folder) {
+            Ok(place) => place,
+            Err(error) => {
+                let folder = folder.display();
+                tracing::error!(%folder, %error, "observe.state_directory cannot be used: acknowledgements and mutes end with this process");
+                return;
+            }
+        };
+        let file = place.file();
+        let read = place.read();
+        let taken = read.and_then(|saved| saved.map_or(Ok(()), |saved| self.restore(saved, now)));
+        if let Err(why) = taken {
+            let file = file.display();
+            match place.set_aside() {
+                Ok(aside) => {
+                    let aside = aside.display();
+                    tracing::error!(%file, %why, %aside, "acknowledgements and mutes cannot be read and are forgotten; the file was set aside");
+                }
+                Err(error) => {
+                    tracing::error!(%file, %why, %error, "acknowledgements and mutes can neither be read nor set aside: they end with this process");
+                    return;
+                }
+            }
+        }
+        *lock(&self.place) = Some(place);
+    }
+
+    fn restore(&self, saved: Saved, now: Timestamp) -> Result<(), String> {
+        let mut inner = lock(&self.inner);
+        inner.mutes.restore(saved.last_mute, saved.mutes)?;
+        inner.acknowledged = saved.acknowledged;
+        inner.expire(now);
+        inner.judge_all(now);
+        Ok(())
+    }
+
+    /// Keeps what operators have said, where there is a place for it. Waits for the disk.
+    fn save(&self) {
+        let place = lock(&self.place);
+        let Some(place) = place.as_ref() else { return };
+        let saved = {
+            let inner = lock(&self.inner);
+            Saved::new(inner.mutes.save(), inner.acknowledged.clone())
+        };
+        if let Err(error) = place.write(&saved) {
+            let file = place.file();
+            let file = file.display();
+            tracing::error!(%file, %error, "acknowledgements and mutes cannot be kept: a restart would forget the latest");
+        }
     }
 
     /// Takes the mutes of the configuration, in place of those that it had before.
@@ -172,7 +233,8 @@ impl FindingsStore {
         Listing { total, findings, sequence, judged_until: inner.judged_until, left_out: inner.left_out }
     }
 
-    /// Notes that somebody knows of a finding; `None`: there is none of this id.
+    /// Notes that somebody knows of a finding; `None`: there is none of this id. May wait for the disk, as all do that take
+    /// down what operators say.
     pub fn acknowledge(&self, id: &str, by: String, note: Option<String>, now: Timestamp) -> Option<Kept> {
         self.change(id, now, |kept| {
             kept.acknowledged = Some(Acknowledgement::of(&kept.finding, by, note, now));
@@ -185,18 +247,13 @@ impl FindingsStore {
     }
 
     fn change(&self, id: &str, now: Timestamp, change: impl FnOnce(&mut Kept)) -> Option<Kept> {
-        let mut inner = lock(&self.inner);
-        inner.expire(now);
-        let Inner { by_id, mutes, sequence, .. } = &mut *inner;
-        let kept = &mut by_id.get_mut(id)?.kept;
-        change(kept);
-        kept.judge(mutes.each(), now);
-        *sequence += 1;
-        kept.sequence = *sequence;
-        Some(kept.clone())
+        let changed = lock(&self.inner).change(id, now, change)?;
+        self.save();
+        Some(changed)
     }
 
-    /// Mutes what it names, until it says, the process ends or [`FindingsStore::unmute`] is called with its id.
+    /// Mutes what it names, until it says or [`FindingsStore::unmute`] is called with its id; where nothing is kept over a
+    /// restart, until the process ends.
     ///
     /// # Errors
     /// There are too many.
@@ -205,6 +262,8 @@ impl FindingsStore {
         inner.expire(now);
         let kept = inner.mutes.add(mute, now)?;
         inner.judge_all(now);
+        drop(inner);
+        self.save();
         Ok(kept)
     }
 
@@ -216,6 +275,8 @@ impl FindingsStore {
         let mut inner = lock(&self.inner);
         inner.mutes.remove(id)?;
         inner.judge_all(now);
+        drop(inner);
+        self.save();
         Ok(())
     }
 
@@ -249,6 +310,23 @@ impl FindingsStore {
 }
 
 impl Inner {
+    /// What somebody says about a finding.
+    fn change(&mut self, id: &str, now: Timestamp, change: impl FnOnce(&mut Kept)) -> Option<Kept> {
+        self.expire(now);
+        let Self { by_id, mutes, sequence, acknowledged, .. } = self;
+        let kept = &mut by_id.get_mut(id)?.kept;
+        change(kept);
+        acknowledged.remove(id);
+        if let Some(known) = &kept.acknowledged {
+            saved::make_room(acknowledged);
+            acknowledged.insert(id.to_owned(), known.clone());
+        }
+        kept.judge(mutes.each(), now);
+        *sequence += 1;
+        kept.sequence = *sequence;
+        Some(kept.clone())
+    }
+
     fn make_room(&mut self) {
         let rank = |row: &&Row| (row.kept.acknowledged.is_some(), row.kept.finding.last_seen);
         let oldest = self.by_id.values().min_by_key(rank).map(|row| row.kept.finding.id.clone());
@@ -259,7 +337,7 @@ impl Inner {
     }
 
     fn take(&mut self, finding: &Finding, now: Timestamp) {
-        let Self { by_id, mutes, totals, sequence, .. } = self;
+        let Self { by_id, mutes, totals, sequence, acknowledged, .. } = self;
         let (row, news) = match by_id.entry(finding.id.clone()) {
             std::collections::hash_map::Entry::Occupied(known) => {
                 let row = known.into_mut();
@@ -278,7 +356,8 @@ impl Inner {
                 (row, news)
             }
             std::collections::hash_map::Entry::Vacant(place) => {
-                let kept = Kept::new(finding.clone());
+                let mut kept = Kept::new(finding.clone());
+                kept.acknowledged = acknowledged.get(&finding.id).cloned();
                 let news = Total { bursts: finding.occurrences, statements: finding.statements };
                 (
                     place.insert(Row {

@@ -6,8 +6,10 @@ use config::Mute;
 use policy::finding::Timestamp;
 use serde::Serialize;
 
+use super::saved::SavedMute;
+
 /// Mutes that operators may add: each finding is compared with each of them.
-const MAX_ADDED: usize = 256;
+pub(super) const MAX_ADDED: usize = 256;
 
 /// All mutes.
 #[derive(Debug, Default)]
@@ -87,11 +89,32 @@ impl Mutes {
         if self.added.len() >= MAX_ADDED {
             return Err(MuteRefusal::TooMany);
         }
-        self.number += 1;
+        self.number = self.number.saturating_add(1);
         let entry = Entry { id: self.number.to_string(), mute, created: Some(now) };
         let kept = entry.show();
         self.added.push(entry);
         Ok(kept)
+    }
+
+    /// Those that operators have added, to be kept, behind the number of the last.
+    pub(super) fn save(&self) -> (u64, Vec<SavedMute>) {
+        let save = |entry: &Entry| Some(SavedMute::new(entry.id.parse().ok()?, entry.created?, entry.mute.clone()));
+        (self.number, self.added.iter().filter_map(save).collect())
+    }
+
+    /// Takes those that were kept.
+    ///
+    /// # Errors
+    /// What is wrong with one of them; none is taken then.
+    pub(super) fn restore(&mut self, last: u64, saved: Vec<SavedMute>) -> Result<(), &'static str> {
+        let number = saved.iter().map(|mute| mute.id).fold(last, u64::max);
+        let entry = |saved: SavedMute| -> Result<Entry, &'static str> {
+            let (id, created) = (saved.id.to_string(), Some(saved.created));
+            Ok(Entry { id, mute: saved.mute()?, created })
+        };
+        self.added = saved.into_iter().map(entry).collect::<Result<_, _>>()?;
+        self.number = number;
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, id: &str) -> Result<(), MuteRefusal> {

@@ -208,3 +208,91 @@ fn what_detection_left_out_is_told_of() {
     store.leave_out(4);
     assert_eq!((store.left_out(), store.list(&all(), EARLY).left_out), (7, 7));
 }
+
+/// A folder for one test, gone with it.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("pgweir-findings-{name}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&path));
+        Self(path)
+    }
+
+    fn store(&self, now: Timestamp) -> FindingsStore {
+        let store = FindingsStore::new(10);
+        store.keep_in(&self.0, now);
+        store
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn what_is_said_is_there_again_after_a_restart() {
+    let folder = Folder::new("again");
+    let store = folder.store(EARLY);
+    for id in ["a", "b", "c"] {
+        store.take(&finding(id, "acme", 1), EARLY);
+    }
+    store.acknowledge("a", "anna".into(), Some("soon".into()), Timestamp(7)).unwrap();
+    store.acknowledge("b", "anna".into(), None, Timestamp(8)).unwrap();
+    store.withdraw("b", Timestamp(9)).unwrap();
+    let ends = |until| Mute { until_us: Some(until), note: Some("known".into()), ..of_tenant("beta") };
+    store.mute(ends(50), Timestamp(10)).unwrap();
+    let kept = store.mute(Mute { fingerprint: Some(0xbb), ..ends(500) }, Timestamp(10)).unwrap();
+    store.mute(of_tenant("gone"), Timestamp(10)).unwrap();
+    store.unmute("3", Timestamp(10)).unwrap();
+
+    let store = folder.store(Timestamp(100));
+    assert_eq!(store.mutes(Timestamp(100)), [kept], "one has ended, one was taken away");
+    for id in ["a", "b", "c"] {
+        store.take(&finding(id, "acme", 1), Timestamp(100));
+    }
+    let known = store.find("a").unwrap();
+    assert_eq!((known.state, known.acknowledged.unwrap().note.as_deref()), (State::Acknowledged, Some("soon")));
+    assert_eq!(store.list(&all(), Timestamp(100)).findings.iter().filter(|kept| kept.state == State::Open).count(), 2);
+    assert_eq!(store.mute(of_tenant("acme"), Timestamp(100)).unwrap().id, "4", "an id is not given twice");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_set_aside() {
+    for (name, text) in [
+        ("torn", "{\"format\": \"pgweir-findings\", \"vers"),
+        (
+            "newer",
+            "{\"format\": \"pgweir-findings\", \"version\": 2, \"last_mute\": 0, \"mutes\": [], \"acknowledged\": {}}",
+        ),
+        (
+            "wide",
+            "{\"format\": \"pgweir-findings\", \"version\": 1, \"last_mute\": 1, \"acknowledged\": {}, \"mutes\": [{\"id\": 1, \"created\": \"2026-01-01T00:00:00Z\"}]}",
+        ),
+        ("empty", ""),
+    ] {
+        let folder = Folder::new(name);
+        std::fs::create_dir_all(&folder.0).unwrap();
+        std::fs::write(folder.0.join("findings.json"), text).unwrap();
+        let store = folder.store(EARLY);
+        assert_eq!(store.mutes(EARLY), [], "{name}");
+        assert_eq!(std::fs::read_to_string(folder.0.join("findings.json.broken")).unwrap(), text);
+        let kept = store.mute(of_tenant("acme"), EARLY).unwrap();
+        assert_eq!(folder.store(EARLY).mutes(EARLY), [kept], "{name}");
+    }
+}
+
+#[test]
+fn acknowledgements_that_are_kept_have_an_end() {
+    let store = FindingsStore::new(1);
+    for number in 0..saved::MAX_ACKNOWLEDGED as u64 + 3 {
+        let id = number.to_string();
+        store.take(&finding(&id, "acme", number), EARLY);
+        store.acknowledge(&id, "anna".into(), None, Timestamp(number)).unwrap();
+    }
+    let inner = lock(&store.inner);
+    assert_eq!(inner.acknowledged.len(), saved::MAX_ACKNOWLEDGED);
+    assert!(!inner.acknowledged.contains_key("0") && inner.acknowledged.contains_key("3"), "the oldest went");
+}
