@@ -14,6 +14,7 @@ pub mod observe;
 pub mod plan;
 pub mod skeleton;
 pub mod statement;
+pub mod stored;
 pub mod suspects;
 pub mod tenant;
 pub mod verdict;

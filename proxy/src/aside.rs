@@ -23,11 +23,14 @@ pub enum Kind {
     Listener,
     /// Asks for the plan of a slow statement.
     Plan,
+    /// Reads `pg_stat_statements`.
+    Statements,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Secret, Self::Trial, Self::Inspection, Self::Role, Self::Listener, Self::Plan];
+    pub const ALL: [Self; 7] =
+        [Self::Secret, Self::Trial, Self::Inspection, Self::Role, Self::Listener, Self::Plan, Self::Statements];
 
     /// For metrics.
     pub fn label(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Kind {
             Self::Role => "role",
             Self::Listener => "listener",
             Self::Plan => "plan",
+            Self::Statements => "pg_stat_statements",
         }
     }
 }

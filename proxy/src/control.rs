@@ -18,6 +18,7 @@ use crate::listen::{self, Asks, Listener};
 use crate::plans;
 use crate::pool::tokens::{Attempt, Want};
 use crate::pool::{DialFailure, Pool, Welcome};
+use crate::server_ids;
 use crate::shared::Shared;
 use crate::stand_in::{self, Turns, Wanted};
 use crate::telemetry::WorkerTelemetry;
@@ -72,6 +73,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(keeper::pools(shared.clone(), telemetry.clone())),
         tokio::task::spawn_local(keeper::room(shared.clone(), telemetry.clone())),
         tokio::task::spawn_local(names::watch(shared.clone())),
+        tokio::task::spawn_local(server_ids::watch(shared.clone())),
     ];
     let (turns, captures) = (Turns::default(), plans::Turns::default());
     while let Some(order) = orders.recv().await {

@@ -20,6 +20,7 @@ pub mod pools;
 pub mod replication;
 pub mod run;
 pub mod schemas;
+pub mod server_ids;
 pub mod session;
 pub mod shared;
 pub mod slow_log;

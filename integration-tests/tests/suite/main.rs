@@ -55,6 +55,7 @@ mod restart;
 mod roles;
 mod secrets;
 mod sent_again;
+mod server_ids;
 mod session_state;
 mod shutdown;
 mod simple;

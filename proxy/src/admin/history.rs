@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::AdminContext;
 use super::api::{Answer, Context};
 use super::problem::Problem;
-use super::queries::fingerprint;
+use super::queries::{fingerprint, query_ids};
 use crate::telemetry::TenantId;
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::history::{Course, Step, Stretch};
@@ -74,7 +74,12 @@ pub(super) async fn of_query(State(context): Context, Path(strict): Path<String>
     let strict = fingerprint(&strict)?;
     super::server::aside(move || {
         let course = |tenant| context.telemetry.course_of_statement(strict, tenant, wanted.step, wanted.from_us);
-        Json(show(&wanted, wanted.tenant(&context).map(course)))
+        let mut shown = show(&wanted, wanted.tenant(&context).map(course));
+        if let (Some(ids), Value::Object(fields)) = (query_ids(&context.telemetry.server_ids.all(), strict), &mut shown)
+        {
+            fields.insert("query_id".to_owned(), json!(ids));
+        }
+        Json(shown)
     })
     .await
 }

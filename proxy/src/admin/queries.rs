@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::AdminContext;
 use super::api::{Answer, Asked, Context, ListQuery, round};
 use super::problem::Problem;
+use crate::server_ids::Ids;
 use crate::telemetry::TenantId;
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::row::{PartRow, StatementRow};
@@ -122,6 +123,7 @@ struct View {
     names: TenantNames,
     rows: Vec<StatementRow>,
     last_minute: HashMap<(u64, TenantId), u64, FxBuildHasher>,
+    server_ids: Ids,
 }
 
 impl View {
@@ -129,7 +131,8 @@ impl View {
         let telemetry = &context.telemetry;
         let now_us = telemetry.clock.micros(Instant::now());
         let last_minute = telemetry.calls_of_last_minute();
-        Self { now_us, names: telemetry.tenant_names(), rows: telemetry.statements(), last_minute }
+        let (names, rows) = (telemetry.tenant_names(), telemetry.statements());
+        Self { now_us, names, rows, last_minute, server_ids: telemetry.server_ids.all() }
     }
 
     /// The time of all rows.
@@ -146,6 +149,7 @@ impl View {
         QueryRow {
             fingerprint: format!("{:016x}", row.text.facts.strict),
             family: format!("{:016x}", row.text.facts.family),
+            query_id: query_ids(&self.server_ids, row.text.facts.strict),
             class: row.text.class.name(),
             text: &row.text.text,
             tenant: self.names.name(row.tenant),
@@ -179,6 +183,12 @@ impl View {
             since: rfc3339_us(row.since_us),
         }
     }
+}
+
+/// What servers call a statement, as texts: they are longer than what every reader of JSON takes for a number. `None`: none
+/// has said.
+pub(super) fn query_ids(all: &Ids, strict: u64) -> Option<Vec<String>> {
+    all.get(&strict).map(|ids| ids.iter().map(i64::to_string).collect())
 }
 
 /// An order of `/api/v1/queries`: the largest first.
@@ -226,6 +236,8 @@ impl Sort {
 struct QueryRow<'a> {
     fingerprint: String,
     family: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query_id: Option<Vec<String>>,
     class: &'static str,
     text: &'a str,
     tenant: &'a str,

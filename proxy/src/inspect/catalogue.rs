@@ -3,26 +3,11 @@
 use std::sync::Arc;
 
 use policy::suspects::{Catalogue, Function, Object};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::encode::frontend as ask;
-use wire::error::ErrorFields;
-use wire::frame;
-use wire::tag::Backend;
-use wire::view;
 
-use crate::aside::{Kind, Place};
+use super::session::{Row, Session};
+use crate::aside::Kind;
 use crate::pool::Pool;
 use crate::shared::Shared;
-use crate::stream::Stream;
-
-/// Bytes that one look may bring.
-const MAX_BYTES: usize = 32 * 1024 * 1024;
-/// The longest row: a source of 64 K characters, and its name.
-const MAX_ROW: usize = 512 * 1024;
-
-/// Nothing of the client's, nothing that a tenant could have made, nothing that could write.
-const PREPARE: &str = "SET search_path TO pg_catalog; SET statement_timeout TO '10s'; \
-    SET default_transaction_read_only TO on; SET client_encoding TO 'UTF8'";
 
 /// Changes with every change of what the other two texts read.
 const DIGEST: &str = "SELECT pg_catalog.concat_ws(' ', \
@@ -94,82 +79,28 @@ pub(super) struct Read {
 
 /// Connects, and reads the catalogue unless its digest is the known one.
 pub(super) async fn look(shared: &Arc<Shared>, pool: &Arc<Pool>, known: Option<&[u8]>) -> Look {
-    let settings = pool.settings();
-    // By what clients have proven, where nothing is configured; and not while the server refuses that.
-    let Some(target) = pool.dialling_target() else { return Look::Absent };
-    let Ok(place) = shared.beside(Kind::Inspection) else { return Look::Absent };
-    let dialled = target.dial(shared, &settings, settings.connect_timeout).await;
-    let Ok(stream) = dialled.map(|dialled| dialled.shipped.stream.attach()) else { return Look::Absent };
-    let Ok(stream) = stream else { return Look::Absent };
-    let mut session = Session { stream, bytes: Vec::new(), left: MAX_BYTES, _place: place };
-    match session.read(known).await {
+    let Some(mut session) = Session::open(shared, pool, Kind::Inspection).await else { return Look::Absent };
+    match read(&mut session, known).await {
         Ok(Some(read)) => Look::Read(Box::new(read)),
         Ok(None) => Look::Same,
         Err(why) => Look::Unreadable(why),
     }
 }
 
-type Row = Vec<Option<Box<[u8]>>>;
-
-struct Session {
-    stream: Stream,
-    bytes: Vec<u8>,
-    /// Bytes that may still come.
-    left: usize,
-    _place: Place,
-}
-
-impl Session {
-    async fn read(&mut self, known: Option<&[u8]>) -> Result<Option<Read>, String> {
-        self.rows(PREPARE).await?;
-        let digest = self.rows(DIGEST).await?.into_iter().flatten().flatten().next().unwrap_or_default();
-        if known == Some(&*digest) {
-            return Ok(None);
-        }
-        let functions: Vec<Function> = self.rows(FUNCTIONS).await?.iter().filter_map(function).collect();
-        let rows = self.rows(USES).await?;
-        if functions.len() > MAX_FUNCTIONS || rows.len() > MAX_USES {
-            return Err(format!("it has more than {MAX_FUNCTIONS} functions, or {MAX_USES} uses of them"));
-        }
-        let uses = rows.iter().filter_map(used).collect();
-        let relations = rows.iter().filter_map(|row| Some((number(row, 3)?, text(row, 4)?))).collect();
-        Ok(Some(Read { digest, catalogue: Catalogue { functions, relations, uses } }))
+async fn read(session: &mut Session, known: Option<&[u8]>) -> Result<Option<Read>, String> {
+    session.prepare().await?;
+    let digest = session.rows(DIGEST).await?.into_iter().flatten().flatten().next().unwrap_or_default();
+    if known == Some(&*digest) {
+        return Ok(None);
     }
-
-    /// Runs a text; every row that it returns.
-    async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, String> {
-        let mut out = Vec::new();
-        ask::query(&mut out, sql.as_bytes()).map_err(|error| error.to_string())?;
-        self.stream.write_all(&out).await.map_err(|error| error.to_string())?;
-        let (mut rows, mut failure) = (Vec::new(), None);
-        loop {
-            let mut rest = self.bytes.as_slice();
-            let mut ready = false;
-            while let Some(message) = frame::next(&mut rest, MAX_ROW).map_err(|error| error.to_string())? {
-                match Backend::from_byte(message.tag) {
-                    Some(Backend::DataRow) => {
-                        let values = view::Row::read(message.body()).map_err(|error| error.to_string())?;
-                        rows.push(values.map_while(Result::ok).map(|value| value.map(Box::from)).collect());
-                    }
-                    Some(Backend::ErrorResponse) => {
-                        failure = Some(ErrorFields::new(message.body()).message().into_owned());
-                    }
-                    Some(Backend::ReadyForQuery) => ready = true,
-                    _ => {}
-                }
-            }
-            let left = rest.len();
-            self.bytes.drain(..self.bytes.len() - left);
-            if ready {
-                return failure.map_or(Ok(rows), Err);
-            }
-            let came = self.stream.read_buf(&mut self.bytes).await.map_err(|error| error.to_string())?;
-            self.left = self.left.checked_sub(came).ok_or("it has too much source")?;
-            if came == 0 {
-                return Err("the server closed the connection".to_owned());
-            }
-        }
+    let functions: Vec<Function> = session.rows(FUNCTIONS).await?.iter().filter_map(function).collect();
+    let rows = session.rows(USES).await?;
+    if functions.len() > MAX_FUNCTIONS || rows.len() > MAX_USES {
+        return Err(format!("it has more than {MAX_FUNCTIONS} functions, or {MAX_USES} uses of them"));
     }
+    let uses = rows.iter().filter_map(used).collect();
+    let relations = rows.iter().filter_map(|row| Some((number(row, 3)?, text(row, 4)?))).collect();
+    Ok(Some(Read { digest, catalogue: Catalogue { functions, relations, uses } }))
 }
 
 fn text(row: &Row, at: usize) -> Option<Box<str>> {

@@ -13,6 +13,7 @@
 //! is reset before anybody else gets it. What is changed past us is seen at the next look.
 
 mod catalogue;
+mod session;
 
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -26,6 +27,7 @@ use crate::shared::Shared;
 use crate::telemetry::WorkerTelemetry;
 use crate::worker::Mail;
 use catalogue::{Look, Read};
+pub(crate) use session::{Row, Session};
 
 /// How long one look may take, login included.
 const PATIENCE: Duration = Duration::from_secs(15);

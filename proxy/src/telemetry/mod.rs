@@ -53,6 +53,7 @@ use tips::Tips;
 use worker::WorkerShared;
 
 use crate::plans::Plans;
+use crate::server_ids::ServerIds;
 
 /// A tenant's number, as [`policy::tenant::Directory`] gave it, in a form that fits into a ring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -223,6 +224,8 @@ pub struct Telemetry {
     history: Mutex<History>,
     /// Plans of slow statements.
     pub plans: Plans,
+    /// What servers call the statements.
+    pub server_ids: ServerIds,
     /// What the analyst is told besides events.
     pub tips: Tips,
     workers: Mutex<Vec<Arc<WorkerShared>>>,
@@ -247,6 +250,7 @@ impl Telemetry {
             baselines: Mutex::default(),
             history: Mutex::new(History::new(clock.start_us(), bounds.history_bytes)),
             plans: Plans::default(),
+            server_ids: ServerIds::default(),
             tips: Tips::default(),
             workers: Mutex::default(),
             new_readers: Mutex::default(),
