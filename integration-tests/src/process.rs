@@ -1,6 +1,6 @@
 //! The real `pgweir` binary as a child: for signals, exit codes and memory.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +19,7 @@ pub struct ProxyProcess {
     pub child: Child,
     listen: SocketAddr,
     admin: SocketAddr,
+    arguments: Vec<String>,
     folder: Scratch,
 }
 
@@ -42,13 +43,29 @@ impl ProxyProcess {
     }
 
     fn start(arguments: &[&str], folder: Scratch, listen: SocketAddr, admin: SocketAddr) -> Self {
-        let log = File::create(folder.path().join("log")).expect("a scratch folder can be written");
-        let mut command = pgweir(arguments);
-        command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
-        let mut process = Self { child: Child::spawn(&mut command), listen, admin, folder };
-        let up = within(PATIENCE, || !process.child.is_running() || RawClient::try_connect(listen).is_ok());
-        assert!(up && process.child.is_running(), "pgweir {arguments:?} does not serve: {}", process.log());
+        let child = spawn(arguments, &folder);
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut process = Self { child, listen, admin, arguments, folder };
+        process.await_start();
         process
+    }
+
+    fn await_start(&mut self) {
+        let up = within(PATIENCE, || !self.child.is_running() || RawClient::try_connect(self.listen).is_ok());
+        assert!(up && self.child.is_running(), "pgweir {:?} does not serve: {}", self.arguments, self.log());
+    }
+
+    /// Ends it by SIGTERM. What is left to do is [`ProxyProcess::start_again`].
+    pub fn stop(&mut self) {
+        self.child.signal(Signal::Terminate);
+        assert!(self.child.wait_for(PATIENCE).is_some(), "pgweir does not stop: {}", self.log());
+    }
+
+    /// After [`ProxyProcess::stop`]: another process with the same arguments, in the same place. The log goes on.
+    pub fn start_again(&mut self) {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.child = spawn(&arguments, &self.folder);
+        self.await_start();
     }
 
     /// Where clients connect.
@@ -71,6 +88,14 @@ impl ProxyProcess {
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
+
+fn spawn(arguments: &[&str], folder: &Scratch) -> Child {
+    let log = OpenOptions::new().create(true).append(true).open(folder.path().join("log"));
+    let log = log.expect("a scratch folder can be written");
+    let mut command = pgweir(arguments);
+    command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
+    Child::spawn(&mut command)
 }
 
 fn fill(text: &str, listen: SocketAddr, admin: SocketAddr) -> String {

@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::Read;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use integration_tests::child::Signal;
 use integration_tests::process::{ProxyProcess, pgweir};
-use integration_tests::{Child, Cluster, Scratch, eventually, http};
+use integration_tests::{Child, Cluster, RawClient, Scratch, eventually, http};
 use serde_json::Value;
 use tokio_postgres::NoTls;
 
@@ -87,6 +88,21 @@ impl Stage {
     }
 }
 
+/// Reads what a program prints until it has printed these words; all of it so far.
+fn reader(program: &mut Child) -> impl FnMut(&str) -> String + use<> {
+    let mut output = program.pipes().stdout.take().unwrap();
+    let mut shown = String::new();
+    move |words| {
+        let mut buffer = [0; 4096];
+        while !shown.contains(words) {
+            let length = output.read(&mut buffer).unwrap();
+            assert!(length > 0, "no {words} in {shown}");
+            shown += std::str::from_utf8(&buffer[..length]).unwrap_or("\u{fffd}");
+        }
+        shown.clone()
+    }
+}
+
 const DEVELOPMENT: &str = "[observe]\nprofile = 'development'\n";
 
 #[test]
@@ -117,17 +133,7 @@ fn what_happens_is_shown_as_it_happens_with_proof_and_rewrite() {
     eventually("the first is found", || stage.findings("").len() == 1);
     let admin = stage.proxy.admin().to_string();
     let mut watching = Child::spawn(pgweir(&["watch", "--admin", &admin]).stdout(Stdio::piped()));
-    let mut output = watching.pipes().stdout.take().unwrap();
-    let mut shown = String::new();
-    let mut read_until = |words: &str| {
-        let mut buffer = [0; 4096];
-        while !shown.contains(words) {
-            let length = output.read(&mut buffer).unwrap();
-            assert!(length > 0, "no {words} in {shown}");
-            shown += std::str::from_utf8(&buffer[..length]).unwrap_or("\u{fffd}");
-        }
-        shown.clone()
-    };
+    let mut read_until = reader(&mut watching);
     read_until("findings known so far: 1");
     stage.loop_over(20, "web");
     let shown = read_until("  id       ");
@@ -275,4 +281,105 @@ fn what_is_muted_is_not_logged_and_mutes_of_the_file_outlive_a_reload() {
     let metrics = http::fetch(admin, "/metrics").body;
     assert!(metrics.contains("pgweir_findings{kind=\"n_plus_one\",tenant=\"default\",state=\"open\"} 2"), "{metrics}");
     assert!(metrics.contains("pgweir_finding_bursts_total{kind=\"n_plus_one\",tenant=\"default\"} 1"), "{metrics}");
+}
+
+#[test]
+fn who_watches_is_told_of_a_restart_and_goes_on() {
+    let mut stage = Stage::new(DEVELOPMENT);
+    stage.loop_over(20, "before");
+    eventually("the first is found", || stage.findings("").len() == 1);
+    let admin = stage.proxy.admin().to_string();
+    let mut watching = Child::spawn(pgweir(&["watch", "--admin", &admin]).stdout(Stdio::piped()));
+    let mut read_until = reader(&mut watching);
+    read_until("findings known so far: 1");
+    stage.proxy.stop();
+    read_until("; trying again");
+    stage.proxy.start_again();
+    read_until("pgweir answers again, after ");
+    read_until("it was started anew: numbers begin again");
+    stage.loop_over(20, "behind");
+    let shown = read_until("  id       ");
+    assert!(shown.contains("  behind") && !shown.contains("  before"), "{shown}");
+    watching.signal(Signal::Interrupt);
+    read_until("1 finding in ");
+    eventually("it ends", || !watching.is_running());
+    assert_eq!(watching.try_wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_statement_that_becomes_slower_than_it_was_is_a_finding() {
+    let stage = Stage::new("[log]\nformat = 'json'\n[observe]\nregression_interval = '1s'\n");
+    let pace = |seconds: f64| {
+        let sql = format!("drop table if exists pace; create table pace as select {seconds}::float8 as seconds");
+        Cluster::shared().run(&stage.database, &sql).ok();
+    };
+    let sql = "select pg_sleep(seconds) from pace";
+    let (address, database) = (stage.proxy.address(), stage.database.as_str());
+    let run = |calls: usize| {
+        let mut client = RawClient::login(address, "postgres", database);
+        for _ in 0..calls {
+            client.query(sql).ok();
+        }
+    };
+    pace(0.0);
+    run(300);
+    // It is looked at twice: what has been seen by then is its history.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(stage.findings("?kind=regression").len(), 0);
+    pace(0.1);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| run(40));
+        }
+    });
+    eventually("it is found", || !stage.findings("?kind=regression").is_empty());
+    let findings = stage.findings("?kind=regression");
+    let [finding] = findings.as_slice() else { panic!("one statement has become slower: {findings:#?}") };
+    assert_eq!((&finding["child"]["text"], &finding["severity"]), (&sql.into(), &"high".into()), "{finding:#}");
+    let detail = |name: &str| finding["detail"][name].as_f64().unwrap();
+    assert!(detail("p95_ms") > 85.0 && detail("p95_ms") > 3.0 * detail("usual_p95_ms"), "{finding:#}");
+    assert!(detail("calls") >= 100.0 && detail("usual_calls") >= 100.0, "{finding:#}");
+    let logged = |line: &str| ["\"finding\"", "\"regression\"", sql].iter().all(|words| line.contains(words));
+    eventually("it is logged", || stage.proxy.log().lines().any(logged));
+}
+
+#[test]
+fn what_people_said_outlives_a_restart_where_there_is_a_place_for_it() {
+    let folder = Scratch::new();
+    let state = folder.path().join("state");
+    let mut stage = Stage::new(&format!("[observe]\nstate_directory = '{}'\n", state.display()));
+    let admin = stage.proxy.admin();
+    stage.loop_over(20, "web");
+    eventually("it is found", || stage.findings("").len() == 1);
+    let path = format!("/api/v1/findings/{}/acknowledge", stage.findings("")[0]["id"].as_str().unwrap());
+    assert_eq!(http::change(admin, "POST", &path, "{\"by\": \"anna\", \"note\": \"goes with #17\"}").status, 200);
+    for body in ["{\"application\": \"gone\"}", "{\"application\": \"nightly\", \"for\": \"1h\", \"note\": \"known\"}"]
+    {
+        assert_eq!(http::change(admin, "POST", "/api/v1/mutes", body).status, 201);
+    }
+    assert_eq!(http::change(admin, "DELETE", "/api/v1/mutes/1", "").status, 204);
+    let mutes = || http::fetch(admin, "/api/v1/mutes").json()["mutes"].clone();
+    let said = mutes();
+    assert_eq!((said.as_array().unwrap().len(), &said[0]["id"]), (1, &"2".into()), "{said}");
+
+    stage.proxy.stop();
+    stage.proxy.start_again();
+    assert_eq!(mutes(), said);
+    assert_eq!(stage.findings("").len(), 0);
+    stage.loop_over(20, "web");
+    stage.loop_over(20, "nightly");
+    eventually("both are found again", || stage.findings("").len() == 2);
+    let known = stage.findings("?state=acknowledged");
+    assert_eq!(known.len(), 1, "{:#?}", stage.findings(""));
+    assert_eq!(known[0]["acknowledged"]["note"], "goes with #17");
+    assert_eq!(stage.findings("?state=muted&application=nightly")[0]["mute"], "2");
+
+    stage.proxy.stop();
+    fs::write(state.join("findings.json"), "{\"format\": \"pgweir-findings\", \"vers").unwrap();
+    stage.proxy.start_again();
+    assert!(stage.proxy.log().contains("findings.json.broken"), "{}", stage.proxy.log());
+    assert!(state.join("findings.json.broken").is_file());
+    assert_eq!(mutes(), Value::Array(Vec::new()));
+    assert_eq!(http::change(admin, "POST", "/api/v1/mutes", "{\"application\": \"web\"}").status, 201);
+    assert!(fs::read_to_string(state.join("findings.json")).unwrap().contains("\"web\""));
 }
