@@ -305,9 +305,12 @@ fn peers_are_numbered_and_every_mistake_is_told() {
 fn a_reload_keeps_what_needs_a_restart() {
     let running =
         read("[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenant.limits.acme]\n");
-    let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[peers]\nid = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenant.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n[observe]\ncompat = 18\n";
+    let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[peers]\nid = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenant.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n[observe]\ncompat = 18\nstate_directory = '/s'\n";
     let new = read(text);
-    assert_eq!(Changes::between(&running, &new).restart, ["admin.listen", "observe.compat", "workers"]);
+    assert_eq!(
+        Changes::between(&running, &new).restart,
+        ["admin.listen", "observe.compat", "observe.state_directory", "workers"]
+    );
     let in_force = new.without_restart(&running);
     let changes = Changes::between(&running, &in_force);
     assert_eq!(

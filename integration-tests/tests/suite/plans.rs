@@ -345,12 +345,23 @@ fn the_newest_server_is_asked_too() {
     }
     let cluster = Cluster::builder().version(18).start();
     cluster.run("postgres", SCHEMA);
+    cluster.run("postgres", "vacuum analyze orders");
     let proxy = slow(Proxy::before(cluster.address())).start();
     let mut client = RawClient::login(proxy.address(), "postgres", "postgres");
     client.parse("", "select total from orders where id = $1").bind("", &["17"]).execute().sync().send().reply().ok();
     let rows = || http::fetch(proxy.admin(), "/api/v1/plans").json();
+    let last = || {
+        let fingerprint = rows()["plans"][0]["fingerprint"].as_str().unwrap().to_owned();
+        http::fetch(proxy.admin(), &format!("/api/v1/plans/{fingerprint}")).json()["plans"][0]["plans"][0]["plan"]
+            .clone()
+    };
     eventually("the plan is captured", || rows()["total"] == 1);
-    let fingerprint = rows()["plans"][0]["fingerprint"].as_str().unwrap().to_owned();
-    let whole = http::fetch(proxy.admin(), &format!("/api/v1/plans/{fingerprint}")).json();
-    assert_eq!(whole["plans"][0]["plans"][0]["plan"]["Index Cond"], "(orders.id = ?)", "{whole:#}");
+    assert_eq!(last()["Index Cond"], "(orders.id = ?)", "{:#}", last());
+
+    client.say(frontend::parse("by_number", "select email from orders where total < $1 and id > 0", &[23]));
+    client.say(bind_binary("by_number", &4711i32.to_be_bytes()));
+    client.execute().sync().send().reply().ok();
+    eventually("the other one too", || rows()["total"] == 2);
+    assert!(last()["Filter"].as_str().unwrap().contains("(orders.total < ?)"), "{:#}", last());
+    assert!(last()["Plan Rows"].as_f64().unwrap() > 19_000.0, "the server has seen the value: {:#}", last());
 }
