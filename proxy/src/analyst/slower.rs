@@ -134,7 +134,7 @@ mod tests {
             run(us);
             let now_us = start + minute * EVERY_US;
             let found = [0, 1, 2, 3].map(|look| {
-                slower.look(&telemetry, now_us + look, &mut notices);
+                slower.look(&telemetry, now_us + look, EVERY_US, &mut notices);
                 notices.findings().count()
             });
             let expected = if minute == 0 { [0; 4] } else { [TURN, 2 * TURN, 2 * TURN + 1, 2 * TURN + 1] };
