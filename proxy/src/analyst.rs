@@ -7,7 +7,7 @@
 //!                                   └─► capture, while one runs
 //! ```
 //!
-//! It sleeps between looks: 20 ms while there is traffic, up to 250 ms while there is none, and a burst that half fills
+//! It sleeps between looks: 20 ms while there is traffic, up to 500 ms while there is none, and a burst that half fills
 //! a ring wakes it. When it cannot keep up the rings drop and count: analysis is shed before traffic is.
 
 mod batch;
@@ -46,8 +46,8 @@ use tables::Tables;
 
 /// Between two looks while there is traffic.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
-/// Between two looks while there is none.
-const IDLE_PAUSE: Duration = Duration::from_millis(250);
+/// Between two looks while there is none: waking up for nothing is most of what an idle proxy costs.
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
 /// Events taken from one ring at a time, so that none starves.
 const TURN: usize = 8_192;
 /// How often findings are carried over to the store, and with them the moment up to which all is judged. With the pause

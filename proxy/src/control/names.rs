@@ -13,7 +13,7 @@ use crate::pool::Pool;
 use crate::shared::Shared;
 
 /// How often it is looked whether it is time, at least: a reload may have changed how long names are believed.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(3);
 /// How long one name may take to look up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
