@@ -74,10 +74,27 @@ fn tokens(text: &str) -> Vec<Token> {
 /// assert!(!has_limit("SELECT * FROM (SELECT * FROM runs LIMIT $1) a"));
 /// ```
 pub fn has_limit(text: &str) -> bool {
+    let tokens = tokens(text);
     let mut depth = 0_i32;
-    tokens(text).iter().any(|token| {
+    // `SELECT a AS limit` names a column.
+    let is_name =
+        |at: usize| at.checked_sub(1).and_then(|before| tokens.get(before)).is_some_and(|before| before.is("as"));
+    tokens.iter().enumerate().any(|(at, token)| {
         depth += i32::from(token.is_sign('(')) - i32::from(token.is_sign(')'));
-        depth <= 0 && (token.is("limit") || token.is("fetch"))
+        depth <= 0 && (token.is("limit") || token.is("fetch")) && !is_name(at)
+    })
+}
+
+/// Whether a statement that by its class only reads may write all the same, or asks for a transaction that may: READ WRITE
+/// in whatever words, a setting `…transaction_read_only` by name, EXPLAIN ANALYZE.
+pub fn lifts_read_only(text: &str) -> bool {
+    let tokens = tokens(text);
+    let explains = tokens.first().is_some_and(|first| first.is("explain"));
+    tokens.iter().enumerate().any(|(at, token)| {
+        let next = tokens.get(at + 1);
+        let named = matches!(token, Token::Word(word, _) if word.ends_with("transaction_read_only"));
+        let writes = token.is("read") && next.is_some_and(|next| next.is("write"));
+        named || writes || (explains && (token.is("analyze") || token.is("analyse")))
     })
 }
 
@@ -177,6 +194,8 @@ enum Place {
     Listed,
 }
 
+/// Of [`ENDS`], those that can also be a table's alias without AS: a list goes on behind them as if they were.
+const ALIASES: [&str; 5] = ["set", "values", "overriding", "with", "to"];
 /// Functions whose arguments have a FROM of their own.
 const FROM_FUNCTIONS: [&str; 5] = ["extract", "substring", "trim", "overlay", "position"];
 /// Words between what announces a table and its name.
@@ -225,6 +244,7 @@ impl With {
 
 fn of_statement(tokens: &[Token], found: &mut BTreeSet<String>) {
     let mut with = With::of(tokens);
+    let deletes = tokens.iter().any(|token| token.is("delete") || token.is("merge"));
     // What each open parenthesis returns to, and whether it is that of a function with a FROM of its own.
     let mut open: Vec<(Place, bool)> = Vec::new();
     let mut place = Place::Elsewhere;
@@ -233,6 +253,8 @@ fn of_statement(tokens: &[Token], found: &mut BTreeSet<String>) {
         let previous = at.checked_sub(1).and_then(|before| tokens.get(before));
         at += 1;
         let rest = tokens.get(at..).unwrap_or_default();
+        let earlier = |back: usize| at.checked_sub(back).and_then(|before| tokens.get(before));
+        let compares = earlier(3).is_some_and(|before| before.is("is") || before.is("not"));
         if token.is_sign(')') {
             place = open.pop().map_or(Place::Elsewhere, |(place, _)| place);
         }
@@ -241,8 +263,10 @@ fn of_statement(tokens: &[Token], found: &mut BTreeSet<String>) {
         }
         match token {
             Token::Sign('(') => {
-                let of_function =
-                    |before: &Token| matches!(before, Token::Word(name, _) if FROM_FUNCTIONS.contains(&name.as_str()));
+                let of_function = |before: &Token| {
+                    place == Place::Elsewhere
+                        && matches!(before, Token::Word(name, _) if FROM_FUNCTIONS.contains(&name.as_str()))
+                };
                 open.push((
                     if place == Place::Name { Place::Listed } else { place },
                     previous.is_some_and(of_function),
@@ -251,12 +275,20 @@ fn of_statement(tokens: &[Token], found: &mut BTreeSet<String>) {
                 place = if place == Place::Name { Place::Name } else { Place::Elsewhere };
             }
             Token::Sign(',') if place == Place::Listed => place = Place::Name,
-            Token::Word(word, false) if begins_table(word, previous, rest.first(), at == 1) => {
+            Token::Word(word, false) if begins_table(word, previous, rest.first(), at == 1, compares, deletes) => {
                 let in_function = open.last().is_some_and(|(_, of_function)| *of_function);
                 place = if in_function { Place::Elsewhere } else { Place::Name };
             }
             Token::Word(word, false) if place == Place::Name && SKIPPED.contains(&word.as_str()) => {}
-            Token::Word(word, false) if ENDS.contains(&word.as_str()) => place = Place::Elsewhere,
+            // A join's condition: the list goes on behind it.
+            Token::Word(word, false) if place == Place::Listed && (word == "on" || word == "using") => {}
+            // Where an alias may stand it is one, whatever it is called; what it then is not ends nothing.
+            Token::Word(word, false)
+                if ENDS.contains(&word.as_str()) && !previous.is_some_and(|before| before.is("as")) =>
+            {
+                let doubtful = place == Place::Listed && ALIASES.contains(&word.as_str());
+                place = if doubtful { Place::Listed } else { Place::Elsewhere };
+            }
             Token::Word(word, quoted) if place == Place::Name => {
                 let mut name = word.clone();
                 while tokens.get(at).is_some_and(|next| next.is_sign('.'))
@@ -268,7 +300,14 @@ fn of_statement(tokens: &[Token], found: &mut BTreeSet<String>) {
                 // `INSERT INTO t (…)`, `COPY t (…)`; elsewhere a function in place of a table.
                 let takes_columns = previous.is_some_and(|before| before.is("into") || before.is("copy"));
                 let calls = tokens.get(at).is_some_and(|next| next.is_sign('(')) && !takes_columns;
-                let is_query = !*quoted && with.names.contains(&name);
+                // What is written to is a table, whatever a WITH is called.
+                let is_target = takes_columns
+                    || previous.is_some_and(|before| before.is("update"))
+                    || (previous.is_some_and(|before| before.is("from"))
+                        && at >= 3
+                        && tokens.get(at - 3).is_some_and(|before| before.is("delete")))
+                    || previous.is_some_and(|before| before.is("only"));
+                let is_query = !*quoted && !is_target && with.names.contains(&name);
                 if !calls && !is_query {
                     found.insert(name);
                 }
@@ -280,22 +319,26 @@ fn of_statement(tokens: &[Token], found: &mut BTreeSet<String>) {
 }
 
 /// Whether a table's name follows this word.
-fn begins_table(word: &str, previous: Option<&Token>, next: Option<&Token>, is_first: bool) -> bool {
+fn begins_table(
+    word: &str,
+    previous: Option<&Token>,
+    next: Option<&Token>,
+    is_first: bool,
+    compares: bool,
+    deletes: bool,
+) -> bool {
     let behind = |words: &[&str]| previous.is_some_and(|before| words.iter().any(|word| before.is(word)));
     match word {
-        // `IS DISTINCT FROM x` compares.
-        "from" => !behind(&["distinct"]),
+        // `IS DISTINCT FROM x` compares; `a AS distinct FROM t` does not.
+        "from" => !(behind(&["distinct"]) && compares),
         "join" | "into" | "truncate" => true,
         // `FOR UPDATE`, `DO UPDATE`, `THEN UPDATE`: of a table that is named before.
         "update" => !behind(&["for", "do", "key", "then"]),
-        // USING of DELETE and MERGE; that of JOIN has a parenthesis.
-        "using" => next.is_some_and(|next| !next.is_sign('(')),
+        // USING of DELETE and MERGE. That of JOIN has columns in a parenthesis: beside a DELETE they are taken for tables too.
+        "using" => deletes || next.is_some_and(|next| !next.is_sign('(')),
         "copy" | "lock" => is_first,
-        "table" => {
-            is_first
-                || behind(&["union", "all", "except", "intersect"])
-                || previous.is_some_and(|before| before.is_sign('('))
-        }
+        // `LOCK TABLE a`, `TRUNCATE TABLE a`: skipped where the name is awaited already.
+        "table" => is_first || !behind(&["lock", "truncate", "as"]),
         _ => false,
     }
 }
@@ -345,6 +388,19 @@ mod tests {
             ("SELECT $1; SELECT * FROM t", "t"),
             ("BEGIN; SET x TO $1; COMMIT", ""),
             ("EXPLAIN SELECT * FROM t", "t"),
+            ("SELECT * FROM runs a JOIN runs b ON a.n = b.n, users", "runs users"),
+            ("SELECT * FROM runs a JOIN runs b USING (n), users", "runs users"),
+            ("SELECT name AS distinct FROM users", "users"),
+            ("SELECT * FROM runs set, users", "runs users"),
+            ("SELECT * FROM runs AS overriding, users", "runs users"),
+            ("SELECT * FROM f($1) WITH ORDINALITY, users", "users"),
+            ("SELECT $1 UNION DISTINCT TABLE users", "users"),
+            ("DECLARE c CURSOR FOR TABLE users", "users"),
+            ("EXPLAIN ANALYZE TABLE users", "users"),
+            ("INSERT INTO runs AS overlay (SELECT n FROM users)", "runs users"),
+            ("DELETE FROM runs USING (users u JOIN runs r ON $1)", "runs users"),
+            ("SELECT count(*) FILTER (WHERE a > $1) FROM t WHERE b IN ($1, $2) ORDER BY c, d", "t"),
+            ("SELECT CASE WHEN a THEN b ELSE c END, d FROM t GROUP BY e, f HAVING g > $1", "t"),
         ] {
             assert_eq!(named(text).as_deref(), Some(expected), "{text}");
         }
@@ -359,6 +415,10 @@ mod tests {
             "SELECT * FROM a WHERE x IN (WITH users AS (SELECT $1) SELECT * FROM users)",
             "WITH users AS (SELECT $1) SELECT * FROM \"users\"",
             "WITH users (users) AS (SELECT * FROM users) SELECT $1",
+            "WITH x AS (SELECT $1) TABLE users",
+            "WITH users AS (SELECT $1) DELETE FROM users",
+            "WITH users AS (SELECT $1) INSERT INTO users SELECT $2",
+            "WITH users AS (SELECT $1) UPDATE users SET a = $2",
         ] {
             assert!(named(text).unwrap().split(' ').any(|name| name == "users"), "{text}");
         }
@@ -386,6 +446,24 @@ mod tests {
     }
 
     #[test]
+    fn what_lifts_read_only_is_seen_in_any_words() {
+        for (text, lifts) in [
+            ("BEGIN READ WRITE", true),
+            ("begin isolation level serializable , read write", true),
+            ("SET TRANSACTION READ WRITE", true),
+            ("SET transaction_read_only = $1", true),
+            ("SET \"default_transaction_read_only\" TO $1", true),
+            ("RESET default_transaction_read_only", true),
+            ("EXPLAIN (ANALYZE) DELETE FROM t", true),
+            ("EXPLAIN DELETE FROM t", false),
+            ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", false),
+            ("BEGIN READ ONLY", false),
+        ] {
+            assert_eq!(lifts_read_only(text), lifts, "{text}");
+        }
+    }
+
+    #[test]
     fn a_limit_counts_at_the_outermost_level() {
         for (text, expected) in [
             ("SELECT * FROM t LIMIT $1", true),
@@ -394,6 +472,7 @@ mod tests {
             ("SELECT (SELECT a FROM t LIMIT $1)", false),
             ("SELECT \"limit\" FROM t", false),
             ("(SELECT a FROM t LIMIT $1) UNION SELECT b FROM u", false),
+            ("SELECT a AS limit FROM t", false),
         ] {
             assert_eq!(has_limit(text), expected, "{text}");
         }

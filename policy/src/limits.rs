@@ -70,11 +70,12 @@ impl Deadline {
         Some(Self { limit, key: LimitKey::StatementTimeout, cancel_at, close_at })
     }
 
-    /// The deadline of what began at `since` under a limit that the proxy alone knows.
-    pub fn own(key: LimitKey, limit: Option<Duration>, since: Instant) -> Option<Self> {
+    /// The deadline of what began at `since` under a limit that the proxy alone knows. A request that begins behind it, as
+    /// one does that rolls its transaction back, has its time before anything is closed.
+    pub fn own(key: LimitKey, limit: Option<Duration>, since: Instant, now: Instant) -> Option<Self> {
         let limit = limit.filter(|limit| !limit.is_zero())?;
         let cancel_at = since.checked_add(limit)?;
-        Some(Self { limit, key, cancel_at, close_at: cancel_at.checked_add(CLOSE_AFTER)? })
+        Some(Self { limit, key, cancel_at, close_at: cancel_at.max(now).checked_add(CLOSE_AFTER)? })
     }
 
     /// The one of two that comes first.

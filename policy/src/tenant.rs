@@ -278,6 +278,11 @@ impl Resolver {
         self.rules.iter().chain(&self.classes).any(|rule| matches!(rule.origin, Origin::Comment(_)))
     }
 
+    /// Whether a rule looks at this key of comments.
+    pub fn reads_comment(&self, key: &str) -> bool {
+        self.rules.iter().chain(&self.classes).any(|rule| matches!(&rule.origin, Origin::Comment(name) if name == key))
+    }
+
     /// Settings whose values the proxy must follow for these rules, `application_name` not among them.
     pub fn settings(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().chain(&self.classes).filter_map(|rule| match &rule.origin {

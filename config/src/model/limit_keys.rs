@@ -228,7 +228,6 @@ impl LimitKey {
                 | Self::MaxBytes
                 | Self::RowLimit
                 | Self::Blocked
-                | Self::SlowThreshold
                 | Self::Mode
         )
     }

@@ -131,7 +131,15 @@ impl Effective {
 
     /// What holds where these tables say something, each over those before it.
     pub fn of(layers: &[&Limits]) -> Self {
-        let value = |key: LimitKey| layers.iter().rev().find_map(|limits| limits.get(key));
+        Self::from(layers, |key| layers.iter().rev().find_map(|limits| limits.get(key)))
+    }
+
+    /// What one of these tables says, with the modes of all.
+    pub fn of_own(layers: &[&Limits], own: &Limits) -> Self {
+        Self::from(layers, |key| own.get(key))
+    }
+
+    fn from<'a>(layers: &[&Limits], value: impl Fn(LimitKey) -> Option<&'a LimitValue>) -> Self {
         let mode = |key: LimitKey| mode_of(layers, key);
         let bound = |key: LimitKey| Some(mode(key)).filter(|mode| *mode != Mode::Off);
         let time = |key: LimitKey| match value(key)? {

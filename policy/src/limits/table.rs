@@ -110,12 +110,18 @@ impl LimitTable {
         !self.statements.is_empty()
     }
 
-    /// The limits of one statement, where the configuration says something of it.
+    /// Whether this statement has limits of its own.
+    #[inline]
+    pub fn limits_statement(&self, strict: u64) -> bool {
+        self.statements.contains_key(&strict)
+    }
+
+    /// What the configuration says of one statement and of nothing else; modes are inherited.
     pub fn of_statement(&self, tenant: &str, class: &str, strict: u64) -> Option<Effective> {
         let own = self.statements.get(&strict)?;
         let mut layers = self.layers_of(tenant, class);
         layers.push(own);
-        Some(Effective::of(&layers))
+        Some(Effective::of_own(&layers, own))
     }
 
     fn layers_of(&self, tenant: &str, class: &str) -> Vec<&Limits> {

@@ -69,6 +69,8 @@ fn each_table_wins_over_those_before_it_and_says_so() {
     assert_eq!(table.of(acme, worker).max_clients, None);
     let statement = table.of_statement("acme", "worker", 9).unwrap();
     assert_eq!(statement.max_rows.map(|bound| (bound.at, bound.mode)), Some((40, Mode::Warn)));
+    assert_eq!(statement.max_clients, None, "only what its own table says");
+    assert!(table.limits_statement(9) && !table.limits_statement(8));
     assert_eq!(table.of_statement("acme", "worker", 8), None);
 
     let explained = table.explain("acme", "worker", Some(9));
@@ -149,7 +151,7 @@ fn a_deadline_cancels_once_the_server_had_its_chance_and_closes_later() {
     let now = Instant::now();
     let deadline = Deadline::new(Some(SECOND), now).unwrap();
     assert_eq!((deadline.limit(), deadline.key()), (SECOND, LimitKey::StatementTimeout));
-    let own = Deadline::own(LimitKey::RequestTimeout, Some(SECOND), now);
+    let own = Deadline::own(LimitKey::RequestTimeout, Some(SECOND), now, now);
     assert_eq!(own.map(|own| own.due(now + SECOND)), Some(Due::Cancel));
     assert_eq!(Deadline::sooner(Some(deadline), own), own);
     assert_eq!(Deadline::sooner(Some(deadline), None), Some(deadline));

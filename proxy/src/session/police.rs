@@ -125,13 +125,13 @@ impl Session {
         // What a comment says the server does not know: it has the connection's own limit.
         let statement = match self.comment {
             None => Deadline::new(limits.enforced_timeout(), now),
-            Some(_) => Deadline::own(LimitKey::StatementTimeout, limits.enforced_timeout(), now),
+            Some(_) => Deadline::own(LimitKey::StatementTimeout, limits.enforced_timeout(), now, now),
         };
         if limits.request_timeout.is_none() && limits.transaction_timeout.is_none() {
             return statement;
         }
         let own =
-            |key, limit: Option<Bound<Duration>>, since| Deadline::own(key, limit.and_then(Bound::enforced), since);
+            |key, limit: Option<Bound<Duration>>, since| Deadline::own(key, limit.and_then(Bound::enforced), since, now);
         let request = own(LimitKey::RequestTimeout, limits.request_timeout, now);
         let since = self.transaction_since(now);
         let transaction = own(LimitKey::TransactionTimeout, limits.transaction_timeout, since);
