@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use config::{LimitKey, PoolMode, SessionAttrs};
 use policy::verdict::{
-    ConnectFailure, Limit, Limited, ListenRefusal, LoginRefusal, Refusal, SecurityLack, SessionState,
+    ConnectFailure, Limit, Limited, ListenRefusal, LoginRefusal, QueueRefusal, Refusal, SecurityLack,
+    SessionState,
 };
 
 fn root() -> PathBuf {
@@ -72,6 +73,11 @@ fn every_make_target_in_the_documents_exists() {
     assert!(seen.contains("demo") && seen.contains("test"), "{seen:?}");
 }
 
+fn queue_refusal(tenant: Option<Box<str>>) -> Refusal {
+    let (database, user, retry_in) = ("x".into(), "x".into(), Duration::from_secs(1));
+    Refusal::Queue(QueueRefusal { tenant, database, user, waiting: 1, limit: 1, retry_in })
+}
+
 fn rule_refusal(rejected: bool) -> Refusal {
     let (host, user, database) = ("x".into(), "x".into(), "x".into());
     Refusal::Login(LoginRefusal::Rule { host, user, database, encrypted: false, rejected })
@@ -110,6 +116,8 @@ fn refusals() -> Vec<Refusal> {
             limit: Limit::Pool(1),
             waiting: 1,
         },
+        queue_refusal(Some(name.clone())),
+        queue_refusal(None),
         Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::Proxy(1) },
         Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::Database(1) },
         Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::User(1) },
@@ -159,6 +167,7 @@ fn refusals() -> Vec<Refusal> {
             | Refusal::Silent { .. }
             | Refusal::CancelledInQueue
             | Refusal::QueueTimeout { .. }
+            | Refusal::Queue(_)
             | Refusal::TooManyClients { .. }
             | Refusal::TooManyPools { .. }
             | Refusal::DatabaseDisabled { .. }

@@ -5,6 +5,7 @@
 
 pub mod clauses;
 pub mod comment;
+pub mod fair;
 pub mod finding;
 pub mod fingerprint;
 mod lexer;

@@ -26,6 +26,11 @@ impl TenantId {
     /// Everybody beyond `tenant.max_tenants`.
     pub const OTHER: Self = Self(0);
 
+    /// The tenant that has this [`TenantId::index`].
+    pub fn from_index(index: u32) -> Self {
+        Self(index)
+    }
+
     /// For tables indexed by tenant.
     pub fn index(self) -> usize {
         self.0 as usize

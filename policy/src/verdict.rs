@@ -12,11 +12,13 @@ use config::{LimitKey, PoolMode, SessionAttrs};
 
 mod listen;
 mod login;
+mod queue;
 mod tenants;
 mod texts;
 
 pub use listen::ListenRefusal;
 pub use login::LoginRefusal;
+pub use queue::QueueRefusal;
 pub use tenants::Limited;
 
 /// What the session does with a request.
@@ -90,6 +92,8 @@ pub enum Limit {
     User(usize),
     /// Of the whole proxy: `max_…`
     Proxy(usize),
+    /// Of one tenant: its `max_upstreams`.
+    Tenant(usize),
 }
 
 /// An error of our own. The client keeps its connection unless [`Refusal::is_fatal`] says otherwise.
@@ -145,6 +149,8 @@ pub enum Refusal {
         /// Clients that wait in the same queue, this one not counted.
         waiting: usize,
     },
+    /// 53400, 53300: too many wait already.
+    Queue(QueueRefusal),
     /// 53300: so many clients are served already.
     TooManyClients {
         /// The database that was asked for.
@@ -315,6 +321,7 @@ impl Refusal {
             Self::Silent { limited, .. } => limited.code(),
             Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => "57014",
             Self::QueueTimeout { .. } | Self::TooManyClients { .. } | Self::TooManyPools { .. } => "53300",
+            Self::Queue(refusal) => refusal.code(),
             Self::IdleInTransaction { .. } => "25P03",
             Self::ShuttingDown | Self::Killed | Self::Terminated | Self::DatabaseRemoved { .. } => "57P01",
             Self::DatabaseDisabled { .. } => "55000",
@@ -363,6 +370,7 @@ impl Refusal {
             | Self::StatementTimeout { .. }
             | Self::CancelledInQueue
             | Self::QueueTimeout { .. }
+            | Self::Queue(_)
             | Self::Unavailable { .. }
             | Self::CannotConnect { .. }
             | Self::NoneFits { .. }

@@ -125,7 +125,7 @@ pub async fn dial(
             if pool.inspection.is_due(Instant::now(), true) {
                 drop(shared.control.send(Order::Inspect(pool.clone())));
             }
-            let (berth, ticket) = attempt.succeed(dialled.server);
+            let (berth, ticket) = attempt.succeed(dialled.server, Instant::now());
             dialled.shipped.berth = berth;
             let to = ticket.map_or(worker, |ticket| ticket.worker);
             shared.send(to, Mail::Upstream(pool.clone(), Box::new(dialled.shipped), ticket));

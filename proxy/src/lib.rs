@@ -23,6 +23,7 @@ pub mod schemas;
 pub mod server_ids;
 pub mod session;
 pub mod shared;
+pub mod shares;
 pub mod slow_log;
 pub mod source;
 pub mod stand_in;

@@ -28,11 +28,12 @@ impl Refusal {
                     limit.key("max_upstreams")
                 ),
             ),
+            Self::Queue(refusal) => refusal.texts(),
             Self::TooManyClients { database, user, limit } => texts(
                 match limit {
                     Limit::Database(_) => format!("too many connections for database \"{database}\""),
                     Limit::User(_) => format!("too many connections for role \"{user}\""),
-                    Limit::Pool(_) | Limit::Proxy(_) => "too many clients already".to_owned(),
+                    Limit::Pool(_) | Limit::Proxy(_) | Limit::Tenant(_) => "too many clients already".to_owned(),
                 },
                 format!("The proxy serves {} such clients at once, and all places are taken.", limit.number()),
                 format!("Retry later, close connections that are not used, or raise {}.", limit.key("max_clients")),
@@ -211,7 +212,11 @@ fn not_secured(user: &str, lack: SecurityLack) -> Texts {
 impl Limit {
     fn number(self) -> usize {
         match self {
-            Self::Pool(number) | Self::Database(number) | Self::User(number) | Self::Proxy(number) => number,
+            Self::Pool(number)
+            | Self::Database(number)
+            | Self::User(number)
+            | Self::Proxy(number)
+            | Self::Tenant(number) => number,
         }
     }
 
@@ -222,6 +227,7 @@ impl Limit {
             Self::Database(_) => format!("{key} of this database"),
             Self::User(_) => format!("{key} of this user"),
             Self::Proxy(_) => key.to_owned(),
+            Self::Tenant(_) => format!("{key} of this tenant"),
         }
     }
 
@@ -233,6 +239,7 @@ impl Limit {
             Self::Database(_) => format!("all {number} server connections of this database are in use"),
             Self::User(_) => format!("all {number} server connections of this user are in use"),
             Self::Proxy(_) => format!("all {number} server connections of the proxy are in use"),
+            Self::Tenant(_) => format!("all {number} server connections of this tenant are in use"),
         }
     }
 }

@@ -132,6 +132,7 @@ fn pool_counters(totals: &PoolTotals) -> Map<String, Value> {
     let counters = json!({
         "checkouts": totals.checkouts,
         "queue_timeouts": totals.queue_timeouts,
+        "queue_refusals": totals.queue_refusals,
         "wait_ms": spread(&totals.waits),
         "dials": totals.dials,
         "dial_failures": totals.dial_failures,

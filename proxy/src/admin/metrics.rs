@@ -233,6 +233,8 @@ pub const FAMILIES: &[Family] = &[
         S::PoolHistogram(|pool| &pool.waits)),
     family("pgweir_pool_queue_timeouts_total", Counter, "Requests refused because no upstream came free in time.", POOL,
         S::Pool(|pool| pool.queue_timeouts as f64)),
+    family("pgweir_pool_queue_refusals_total", Counter, "Requests refused because too many were waiting already.", POOL,
+        S::Pool(|pool| pool.queue_refusals as f64)),
     family("pgweir_pool_dials_total", Counter, "Attempts to connect to the server.", POOL,
         S::Pool(|pool| pool.dials as f64)),
     family("pgweir_pool_dial_failures_total", Counter, "Attempts to connect to the server that failed.", POOL,

@@ -2,19 +2,25 @@
 //!
 //! ```text
 //!            wait                   returned
-//! client ──────────► waiters ─────────────────► the worker that the ticket names
-//!                       ▲ room?
-//!                       └── dial ──► dialling ──► open (idle or leased, on some worker)
+//! client ──────────► queue ───────────────────► the worker that the ticket names
+//!                     ▲ room?
+//!                     └── dial ──► dialling ──► open (idle or leased, on some worker)
 //! ```
 //!
 //! Invariants, checked after every step of the seeded test: `dialling ≤ open`; a dial begins only below `size`, or below
 //! `size + reserve_size` when a client has waited for `reserve_after`, and never while paused; a ticket is served, failed
-//! or withdrawn exactly once; tickets are served in the order in which they came.
+//! or withdrawn exactly once; those of one tenant are served in the order in which they came, and those of different
+//! tenants by their shares ([`policy::fair`]). Whose leases run is known to the queue from the first client that waits on
+//! ([`super::marks`]).
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use policy::fair::{self, Claim, Full, Key, Queue, Standing};
+use policy::tenant::TenantId;
 use policy::verdict::Limit;
+
+use super::marks::{Mark, Marks};
 
 /// One client's place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +32,9 @@ pub struct Ticket {
     /// Which of its waits this is, so that an upstream that comes too late is never taken for the next one.
     pub turn: u64,
 }
+
+/// A client whose turn it is, and who is charged.
+pub type Grant = fair::Grant<Ticket>;
 
 /// When connecting may be tried, and how long to pause after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +62,8 @@ pub struct Sizes {
     pub reserve_size: usize,
     /// How long a client waits before the reserve is used.
     pub reserve_after: Duration,
+    /// Clients that may wait; 0: any number.
+    pub max_waiting: usize,
     /// Pauses between attempts to connect.
     pub backoff: Backoff,
 }
@@ -64,13 +75,15 @@ pub enum Admission {
     Queued,
     /// The server cannot be reached, and may be tried again at this time.
     Down(Instant),
+    /// There is no room in the queue.
+    Full(Full),
 }
 
 /// What becomes of an upstream that nobody holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// It goes to this client.
-    Serve(Ticket),
+    /// It goes to this client, and is charged to its tenant.
+    Serve(Grant),
     /// It idles.
     Keep,
     /// It is closed: the pool is paused, or has too many.
@@ -85,7 +98,10 @@ pub struct Ledger {
     /// Of those, idle ones that a worker is about to close because there are too many.
     leaving: usize,
     dialling: usize,
-    waiters: VecDeque<(Ticket, Instant)>,
+    queue: Queue<Ticket>,
+    marks: Marks,
+    /// When the pool was made: the marks count from there.
+    born: Instant,
     /// Logins that wait for the pool's first upstream.
     visitors: usize,
     failures: u32,
@@ -100,15 +116,17 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty pool.
-    pub fn new(sizes: Sizes) -> Self {
+    /// An empty pool, made at this time.
+    pub fn new(sizes: Sizes, born: Instant) -> Self {
         let sizes = Sizes { size: sizes.size.max(1), ..sizes };
         Self {
             sizes,
             open: 0,
             leaving: 0,
             dialling: 0,
-            waiters: VecDeque::new(),
+            queue: Queue::new(sizes.max_waiting),
+            marks: Marks::default(),
+            born,
             visitors: 0,
             failures: 0,
             retry_at: None,
@@ -123,6 +141,7 @@ impl Ledger {
     /// Changes the sizes. Upstreams beyond them are closed as they come back.
     pub fn resize(&mut self, sizes: Sizes) {
         self.sizes = Sizes { size: sizes.size.max(1), ..sizes };
+        self.queue.set_limit(sizes.max_waiting);
     }
 
     /// Upstreams that exist or are being dialled.
@@ -137,12 +156,22 @@ impl Ledger {
 
     /// Clients that wait.
     pub fn waiting(&self) -> usize {
-        self.waiters.len()
+        self.queue.waiting()
     }
 
-    /// Since when the client waits that is served next.
+    /// Since when the client waits that has waited for longest, of those that an upstream would help.
     pub fn waiting_since(&self) -> Option<Instant> {
-        self.waiters.front().map(|(_, since)| *since)
+        self.queue.waiting_since()
+    }
+
+    /// The tenants that wait or hold, at most so many.
+    pub fn standings(&self, most: usize) -> Vec<Standing> {
+        self.queue.standings(most)
+    }
+
+    /// Upstreams that a tenant is known to hold.
+    pub fn held(&self, tenant: TenantId) -> usize {
+        self.queue.held(tenant)
     }
 
     /// Whether no upstream is given out.
@@ -160,7 +189,7 @@ impl Ledger {
     pub fn needs_attention(&self) -> bool {
         self.paused
             || self.vacancies > 0
-            || !self.waiters.is_empty()
+            || self.queue.servable() > 0
             || self.open > self.sizes.size + self.sizes.reserve_size
     }
 
@@ -212,23 +241,72 @@ impl Ledger {
         begins.and_then(|begins| begins.checked_add(timeout)).filter(|end| *end > now)
     }
 
-    /// Puts a client in the queue, unless there is nothing to be waited for.
-    pub fn wait(&mut self, ticket: Ticket, now: Instant) -> Admission {
+    /// Puts a client in the queue, unless there is nothing to be waited for, or no room.
+    pub fn wait(&mut self, ticket: Ticket, claim: &Claim, now: Instant) -> Admission {
         if self.open == 0
             && !self.paused
             && let Some(at) = self.retry_at.filter(|at| *at > now)
         {
             return Admission::Down(at);
         }
-        self.waiters.push_back((ticket, now));
-        Admission::Queued
+        if self.queue.waiting() == 0 {
+            self.count_leases(now);
+        }
+        self.queue.wait(ticket, claim, now).map_or_else(Admission::Full, |()| Admission::Queued)
     }
 
     /// Takes a client out of the queue; `false`: it is not in it (any more): an upstream may be on its way.
-    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
-        let before = self.waiters.len();
-        self.waiters.retain(|(waiter, _)| *waiter != ticket);
-        self.waiters.len() < before
+    pub fn withdraw(&mut self, ticket: Ticket, now: Instant) -> bool {
+        self.queue.withdraw(ticket, now)
+    }
+
+    /// A client is about to take a free upstream without waiting; `false`: its tenant has as many as it may have. It is
+    /// counted from now on, until [`Ledger::release`] or [`Ledger::forgo`].
+    pub fn take(&mut self, claim: &Claim, now: Instant) -> bool {
+        self.queue.take(claim, now)
+    }
+
+    /// There was none to be taken.
+    pub fn forgo(&mut self, key: Key, now: Instant) {
+        self.queue.forgo(key, now);
+    }
+
+    /// A lease that was counted has ended.
+    pub fn release(&mut self, key: Key, since_us: u64, now: Instant) {
+        self.queue.release(key, time(self.born, since_us), now);
+    }
+
+    /// A lease that was counted goes on as another's.
+    pub fn transfer(&mut self, from: Key, to: Key, now: Instant) {
+        self.queue.transfer(from, to, now);
+    }
+
+    /// Counts the leases that are not counted yet.
+    pub fn count_leases(&mut self, now: Instant) {
+        let Self { queue, marks, born, .. } = self;
+        for (key, since_us) in marks.count() {
+            queue.adopt(key, time(*born, since_us), now);
+        }
+    }
+
+    /// Counts this lease, if it is not counted yet.
+    pub fn count_lease(&mut self, mark: &Mark, now: Instant) {
+        if let Some((key, since_us)) = mark.count() {
+            self.queue.adopt(key, time(self.born, since_us), now);
+        }
+    }
+
+    /// An upstream's place among the marks.
+    pub fn moor(&mut self) -> Arc<Mark> {
+        self.marks.add()
+    }
+
+    /// The upstream is gone, and whoever held it no longer does.
+    pub fn unmoor(&mut self, mark: &Arc<Mark>, now: Instant) {
+        self.marks.remove(mark);
+        if let Some((key, since_us)) = mark.free() {
+            self.release(key, since_us, now);
+        }
     }
 
     /// A login waits for the first upstream, as clients wait for theirs.
@@ -242,24 +320,24 @@ impl Ledger {
     }
 
     /// An upstream is free: whose is it?
-    pub fn returned(&mut self) -> Use {
+    pub fn returned(&mut self, now: Instant) -> Use {
         if self.paused || self.open > self.sizes.size + self.sizes.reserve_size {
             return Use::Close;
         }
         let unused = if self.vacancies > 0 { Use::Close } else { Use::Keep };
-        self.waiters.pop_front().map_or(unused, |(ticket, _)| Use::Serve(ticket))
+        self.queue.next(now).map_or(unused, Use::Serve)
     }
 
     /// Somebody waits, and another attempt to connect may begin now.
     pub fn wants_dial(&self, now: Instant) -> bool {
         // What a login waits for is that there is any at all.
         let visitors = if self.open == self.dialling { self.visitors } else { 0 };
-        self.dialling < self.waiters.len() + visitors && self.may_dial(now, self.room(now))
+        self.dialling < self.queue.servable() + visitors && self.may_dial(now, self.room(now))
     }
 
     /// More clients wait than connections are being made.
     pub fn lacks_dials(&self) -> bool {
-        self.dialling < self.waiters.len()
+        self.dialling < self.queue.servable()
     }
 
     /// Fewer than `minimum` are open, and another attempt to connect may begin now.
@@ -294,14 +372,14 @@ impl Ledger {
     }
 
     /// A connection attempt succeeded: the upstream is open. Returns the client that it goes to.
-    pub fn dialled(&mut self) -> Option<Ticket> {
+    pub fn dialled(&mut self, now: Instant) -> Option<Grant> {
         self.dialling = self.dialling.saturating_sub(1);
         self.failures = 0;
         self.retry_at = None;
         if self.paused {
             return None;
         }
-        self.waiters.pop_front().map(|(ticket, _)| ticket)
+        self.queue.next(now)
     }
 
     /// A connection attempt failed. `jitter` in 0..1 spreads the next one. Returns the tickets that have nothing left to
@@ -311,7 +389,7 @@ impl Ledger {
         self.retry_at = Some(now + self.sizes.backoff.pause(self.failures, jitter));
         self.failures = (self.failures + 1).min(30);
         let lost = self.open == 0 && !self.paused;
-        if lost { self.waiters.drain(..).map(|(ticket, _)| ticket).collect() } else { Vec::new() }
+        if lost { self.queue.drain(now) } else { Vec::new() }
     }
 
     /// A connection attempt was given up.
@@ -342,5 +420,12 @@ impl Ledger {
     }
 }
 
+/// When that was, of a pool that was made at `born`.
+fn time(born: Instant, since_us: u64) -> Instant {
+    born.checked_add(Duration::from_micros(since_us)).unwrap_or(born)
+}
+
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 mod tests;

@@ -9,19 +9,20 @@
 //! sequentially consistent, so at least one of the two sees the other, and no upstream idles while a client waits. A pause
 //! goes the same way: it raises `attention`, and then has every worker look at its idle list.
 
+mod books;
 pub mod doubt;
 pub mod learned;
 pub mod ledger;
+pub mod marks;
 pub mod quota;
 pub mod room;
 pub mod servers;
 pub mod tokens;
 
 use std::cell::{Cell, RefCell};
-use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use config::SessionAttrs;
@@ -32,9 +33,11 @@ use wire::params::Settings;
 
 use crate::admin::source::UpstreamState;
 use crate::inspect::Inspection;
+use crate::shares;
 use crate::telemetry::{Clock, PoolMeter};
 use crate::upstream::Upstream;
 use crate::upstream::dial::{Credential, Target};
+pub use books::Books;
 use learned::Learned;
 use ledger::{Backoff, Ledger, Sizes};
 use quota::{Claim, Limits};
@@ -83,6 +86,8 @@ pub struct Pool {
     room: Arc<Room>,
     limits: RwLock<Limits>,
     ledger: Mutex<Ledger>,
+    /// When it was made.
+    born: Instant,
     /// See [`Ledger::needs_attention`].
     attention: AtomicBool,
     /// Clients, those that are logging in among them.
@@ -112,6 +117,7 @@ fn sizes(settings: &config::Pool) -> Sizes {
         size: settings.size,
         reserve_size: settings.reserve_size,
         reserve_after: settings.reserve_after,
+        max_waiting: shares::max_waiting(settings),
         backoff: backoff(settings),
     }
 }
@@ -128,6 +134,7 @@ impl Pool {
         room: (Arc<Room>, Limits),
     ) -> Self {
         let (room, limits) = room;
+        let born = Instant::now();
         Self {
             id,
             database: database.into(),
@@ -137,7 +144,8 @@ impl Pool {
             claim: Claim { pool: id, database: database.into(), user: user.into() },
             room,
             limits: RwLock::new(limits),
-            ledger: Mutex::new(Ledger::new(sizes(&settings))),
+            ledger: Mutex::new(Ledger::new(sizes(&settings), born)),
+            born,
             inspection: Inspection::new(settings.inspect_functions.is_some()),
             settings: RwLock::new(Arc::new(settings)),
             target: RwLock::new(target),
@@ -232,7 +240,7 @@ impl Pool {
 
     /// The check-out state. Locked on misses only.
     pub fn ledger(&self) -> Books<'_> {
-        Books { ledger: self.ledger.lock().unwrap_or_else(PoisonError::into_inner), attention: &self.attention }
+        Books::open(&self.ledger, &self.attention)
     }
 
     /// See [`Ledger::needs_attention`].
@@ -256,6 +264,12 @@ impl Pool {
         if !self.ledger().wants_dial(now) {
             self.room.content(self.id);
         }
+    }
+
+    /// In µs since it was made.
+    #[inline]
+    pub fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.born).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// How it is counted.
@@ -311,33 +325,6 @@ impl Pool {
     /// Upstreams idle on all workers.
     pub fn idle(&self) -> usize {
         self.idle.iter().map(|idle| idle.load(Ordering::Relaxed)).sum()
-    }
-}
-
-/// The ledger, locked. What it needs is told to those who give upstreams back when the lock is released.
-#[derive(Debug)]
-pub struct Books<'a> {
-    ledger: MutexGuard<'a, Ledger>,
-    attention: &'a AtomicBool,
-}
-
-impl Deref for Books<'_> {
-    type Target = Ledger;
-
-    fn deref(&self) -> &Ledger {
-        &self.ledger
-    }
-}
-
-impl DerefMut for Books<'_> {
-    fn deref_mut(&mut self) -> &mut Ledger {
-        &mut self.ledger
-    }
-}
-
-impl Drop for Books<'_> {
-    fn drop(&mut self) {
-        self.attention.store(self.ledger.needs_attention(), Ordering::SeqCst);
     }
 }
 

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use policy::fair::{Claim, Key};
+
 use super::Pool;
-use super::ledger::Ticket;
+use super::ledger::{Grant, Ticket};
+use super::marks::Mark;
 use super::room::Slot;
 use crate::upstream::server::Server;
 
@@ -79,12 +82,19 @@ impl Attempt {
     }
 
     /// It reached this server. Returns the upstream's place, and the client that it goes to.
-    pub fn succeed(mut self, server: Arc<Server>) -> (Option<Berth>, Option<Ticket>) {
+    pub fn succeed(mut self, server: Arc<Server>, now: Instant) -> (Option<Berth>, Option<Ticket>) {
         let server = self.pool.servers.adopt(server, self.generation);
-        let ticket = self.pool.ledger().dialled();
+        let (mark, grant) = {
+            let mut ledger = self.pool.ledger();
+            (ledger.moor(), ledger.dialled(now))
+        };
         let slot = self.slot.take();
         self.pool.changed.notify_waiters();
-        (slot.map(|slot| Berth { pool: self.pool.clone(), server, _slot: slot }), ticket)
+        let berth = slot.map(|slot| Berth { pool: self.pool.clone(), server, mark, _slot: slot });
+        if let (Some(berth), Some(grant)) = (&berth, grant) {
+            berth.grant(grant, now);
+        }
+        (berth, grant.map(|grant| grant.ticket))
     }
 
     /// It failed. Returns the clients that have nothing left to wait for.
@@ -110,6 +120,7 @@ impl Drop for Attempt {
 pub struct Berth {
     pool: Arc<Pool>,
     server: Arc<Server>,
+    mark: Arc<Mark>,
     _slot: Slot,
 }
 
@@ -119,12 +130,63 @@ impl Berth {
     pub fn server(&self) -> &Server {
         &self.server
     }
+
+    /// It is leased, and nobody else is told: as long as nobody waits, and the tenant has no maximum.
+    #[inline]
+    pub fn hold(&self, key: Key, now: Instant) {
+        self.mark.hold(key, self.pool.micros(now));
+        if self.pool.needs_attention() {
+            self.count(now);
+        }
+    }
+
+    /// Somebody waits: what is leased counts.
+    #[cold]
+    fn count(&self, now: Instant) {
+        self.pool.ledger().count_lease(&self.mark, now);
+    }
+
+    /// Its pool's ledger has given it to somebody, and counts it.
+    pub fn grant(&self, grant: Grant, now: Instant) {
+        self.mark.grant(grant.key, self.pool.micros(now));
+    }
+
+    /// It is leased, and was counted before ([`super::ledger::Ledger::take`]).
+    pub fn take(&self, key: Key, now: Instant) {
+        self.mark.grant(key, self.pool.micros(now));
+    }
+
+    /// The lease goes on as another's. Its maximum does not stop what runs already.
+    pub fn transfer(&self, claim: &Claim, now: Instant) {
+        let from = self.mark.change(claim.key);
+        let counts = from.is_some() || claim.share.max > 0;
+        if !counts {
+            return;
+        }
+        let mut ledger = self.pool.ledger();
+        match from {
+            Some(from) => ledger.transfer(from, claim.key, now),
+            None => ledger.count_leases(now),
+        }
+    }
+
+    /// The lease has ended.
+    #[inline]
+    pub fn free(&self, now: Instant) {
+        if let Some((key, since_us)) = self.mark.free() {
+            self.pool.ledger().release(key, since_us, now);
+        }
+    }
 }
 
 impl Drop for Berth {
     fn drop(&mut self) {
         self.pool.servers.left(&self.server);
-        self.pool.ledger().closed();
+        {
+            let mut ledger = self.pool.ledger();
+            ledger.unmoor(&self.mark, Instant::now());
+            ledger.closed();
+        }
         self.pool.changed.notify_waiters();
     }
 }

@@ -27,6 +27,16 @@ impl Session {
         }
     }
 
+    /// The session has said whose it is: what it holds is that tenant's from now on.
+    #[cold]
+    pub(super) fn is_charged_to_another(&self, upstream: &Upstream) {
+        let now = Instant::now();
+        if let Some(berth) = &upstream.berth {
+            berth.transfer(&self.claim(now), now);
+            self.worker.stir(&self.pool, now);
+        }
+    }
+
     /// Brings the upstream's settings to what this client wants; `true`: their outcome must be awaited. Inside of a
     /// transaction the two differ only behind a RESET, which brings the server back to its own default and not to what
     /// the client began with, and behind a SET that asks for more than a limit allows.

@@ -315,7 +315,11 @@ impl Session {
 
     /// Settings, rules or both have changed: whose the session is and what it wants follow.
     pub(super) fn settings_changed(&mut self, upstream: &mut Upstream) {
+        let before = self.tenant;
         self.resolve_tenant();
+        if self.tenant != before {
+            self.is_charged_to_another(upstream);
+        }
         if self.opaque {
             self.leave(upstream, SessionState::HiddenSetting);
         }

@@ -22,7 +22,8 @@ impl Session {
     /// Gets a server for a client that has proven who it is, and tells it everything that it is still to be told.
     pub(super) async fn begin_with_server(&mut self, key: usize) -> Result<(), End> {
         let now = Instant::now();
-        match self.worker.check_out(&self.pool, &self.ctl, &self.wanted, now) {
+        let claim = self.claim(now);
+        match self.worker.check_out(&self.pool, &self.ctl, &self.wanted, &claim, now) {
             Checkout::Leased(upstream) => self.attach(upstream, now, now),
             Checkout::Refused(trouble) => return Err(End::Trouble(trouble)),
             Checkout::Waiting => {

@@ -8,7 +8,8 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use policy::verdict::Refusal;
+use policy::fair::{Claim, Key};
+use policy::verdict::{Limit, Refusal};
 use wire::encode::backend as say;
 use wire::error::{Error, Peer};
 use wire::frame::{self, Head};
@@ -137,7 +138,8 @@ impl Session {
                 let used = self.fail_request(cx, &trouble, rest, due.whole, output)?;
                 return Ok(at + used);
             }
-            match self.worker.check_out(&self.pool, &self.ctl, &self.wanted, now) {
+            let claim = self.claim(now);
+            match self.worker.check_out(&self.pool, &self.ctl, &self.wanted, &claim, now) {
                 Checkout::Leased(upstream) => self.attach(upstream, now, now),
                 Checkout::Waiting => {
                     self.begin_waiting(now);
@@ -203,6 +205,17 @@ impl Session {
         self.lease = Some(upstream);
         let due = outbox.finish(0);
         self.send_client(cx, due)
+    }
+
+    /// Who asks for an upstream, and by when it is wanted.
+    #[inline]
+    pub(super) fn claim(&self, now: Instant) -> Claim {
+        Claim {
+            key: Key { tenant: self.tenant, class: 0 },
+            share: self.rules.shares.of(self.tenant),
+            class_weight: 1,
+            deadline: now.checked_add(self.pool.queue_timeout()),
+        }
     }
 
     pub(super) fn begin_waiting(&mut self, now: Instant) {
@@ -366,12 +379,14 @@ impl Session {
     /// How long the client has waited, as its error tells.
     pub(super) fn queue_timeout(&self, now: Instant) -> Trouble {
         let since = self.waiting_since.unwrap_or(now);
+        let most = self.rules.shares.of(self.tenant).max as usize;
         let ledger = self.pool.shared.ledger();
+        let own = most > 0 && ledger.held(self.tenant) >= most;
         Refusal::QueueTimeout {
             database: self.pool.shared.database.clone(),
             user: self.pool.shared.user.clone(),
             waited: now.saturating_duration_since(since),
-            limit: ledger.limit(),
+            limit: if own { Limit::Tenant(most) } else { ledger.limit() },
             waiting: ledger.waiting().saturating_sub(1),
         }
         .into()

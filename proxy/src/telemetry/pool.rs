@@ -229,6 +229,8 @@ pool_cells! {
         checkouts,
         /// Requests refused because no upstream came free in time.
         queue_timeouts,
+        /// Requests refused because too many waited already.
+        queue_refusals,
         /// Connection attempts.
         dials,
         /// Of them, those that failed.

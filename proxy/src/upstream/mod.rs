@@ -172,6 +172,14 @@ impl Upstream {
             && self.listens == Listens::No
     }
 
+    /// Nobody holds it any more.
+    #[inline]
+    pub fn free(&self, now: Instant) {
+        if let Some(berth) = &self.berth {
+            berth.free(now);
+        }
+    }
+
     /// A request has ended.
     #[inline]
     pub fn end_request(&mut self) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use config::PoolMode;
-use policy::verdict::{ConnectFailure, Refusal};
+use policy::fair::{Claim, Full};
+use policy::verdict::{ConnectFailure, QueueRefusal, Refusal};
 use rand::RngExt;
 use wire::params::Settings;
 
@@ -46,36 +47,52 @@ pub fn unavailable(pool: &Pool, now: Instant, retry: Option<Instant>) -> Trouble
 }
 
 impl Worker {
-    /// Gives a client an upstream, at once if one is free here.
+    /// Gives a client an upstream, at once if one is free here and its tenant may have one more.
     #[inline]
     pub fn check_out(
         self: &Rc<Self>,
         pool: &Rc<LocalPool>,
         ctl: &Rc<Ctl>,
         wanted: &Rc<Settings>,
+        claim: &Claim,
         now: Instant,
     ) -> Checkout {
+        // Whoever has a maximum is counted before he takes one. For everybody else this way is without a lock.
+        let limited = claim.share.max > 0;
+        if limited && !pool.shared.ledger().take(claim, now) {
+            return self.queue(pool, ctl, claim, now);
+        }
         while let Some(mut upstream) = pool.pop(wanted) {
             if upstream.is_expired(now) {
                 self.close_expired(pool, upstream);
             } else if pool.is_doubtful(&upstream, now) {
                 cleaner::prove(self, pool, upstream);
             } else if upstream.is_alive() {
+                match &upstream.berth {
+                    Some(berth) if limited => berth.take(claim.key, now),
+                    Some(berth) => berth.hold(claim.key, now),
+                    None => {}
+                }
                 return Checkout::Leased(upstream);
             } else {
                 self.close(pool, upstream, CloseReason::ServerClosed);
             }
         }
-        self.queue(pool, ctl, now)
+        if limited {
+            pool.shared.ledger().forgo(claim.key, now);
+        }
+        self.queue(pool, ctl, claim, now)
     }
 
     #[cold]
-    fn queue(&self, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, now: Instant) -> Checkout {
+    fn queue(&self, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, claim: &Claim, now: Instant) -> Checkout {
         ctl.turn.set(ctl.turn.get().wrapping_add(1));
         let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
-        let admission = pool.shared.ledger().wait(ticket, now);
-        if let Admission::Down(retry) = admission {
-            return Checkout::Refused(unavailable(&pool.shared, now, Some(retry)));
+        let admission = pool.shared.ledger().wait(ticket, claim, now);
+        match admission {
+            Admission::Queued => {}
+            Admission::Down(retry) => return Checkout::Refused(unavailable(&pool.shared, now, Some(retry))),
+            Admission::Full(full) => return Checkout::Refused(self.crowded(pool, claim, full)),
         }
         self.dial_again(pool, now);
         let reserve = pool.shared.ledger().watch_reserve();
@@ -93,19 +110,41 @@ impl Worker {
         Checkout::Waiting
     }
 
+    fn crowded(&self, pool: &LocalPool, claim: &Claim, full: Full) -> Trouble {
+        pool.meter.queue_refusals.increment();
+        let tenant = full.of_tenant.then(|| (&*self.shared.directory.name(claim.key.tenant)).into());
+        let (database, user) = (pool.shared.database.clone(), pool.shared.user.clone());
+        let Full { waiting, limit, retry_in, .. } = full;
+        Refusal::Queue(QueueRefusal { tenant, database, user, waiting, limit, retry_in }).into()
+    }
+
+    /// A lease has ended, or is another tenant's now: somebody who could not be served may be, by what idles.
+    pub fn stir(&self, pool: &Rc<LocalPool>, now: Instant) {
+        if pool.shared.needs_attention() {
+            if pool.idle() > 0 {
+                self.serve(pool, now);
+            }
+            if let Some(other) = pool.shared.idle_elsewhere(self.index) {
+                self.shared.send(other, Mail::Share(pool.shared.clone()));
+            }
+        }
+        self.dial_again(pool, now);
+    }
+
     /// Takes a client out of the queue. What is on its way already goes to the next one when it arrives.
     pub fn give_up(&self, pool: &Rc<LocalPool>, ctl: &Ctl) {
         let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
         ctl.turn.set(ctl.turn.get().wrapping_add(1));
+        let now = Instant::now();
         if ctl.waiting.replace(false) {
-            pool.shared.ledger().withdraw(ticket);
+            pool.shared.ledger().withdraw(ticket, now);
             if self.shared.room.is_wanted() {
-                pool.shared.settle(Instant::now());
+                pool.shared.settle(now);
             }
         }
         // It may have been served already, and not have noticed yet.
         if let Some(Delivery::Upstream(upstream)) = ctl.delivery.take() {
-            self.check_in(pool, upstream, Instant::now());
+            self.check_in(pool, upstream, now);
         }
     }
 
@@ -120,6 +159,8 @@ impl Worker {
             self.quarantine.borrow_mut().insert(upstream.id, (pool.clone(), upstream));
             return;
         }
+        // Before it is seen to be free: its tenant may be one of those that wait for it.
+        upstream.free(now);
         pool.push(upstream);
         // Published above, read here: see the race window in `pool`.
         if pool.shared.needs_attention() || self.shared.room.is_wanted() {
@@ -143,12 +184,19 @@ impl Worker {
             if self.shared.room.is_wanted() && pool.shared.yields(now) {
                 return self.make_room(pool, upstream);
             }
-            let fate = pool.shared.ledger().returned();
+            let fate = pool.shared.ledger().returned(now);
             match fate {
                 Use::Keep => return pool.push(upstream),
                 Use::Close => self.close(pool, upstream, CloseReason::Retired),
-                Use::Serve(ticket) if ticket.worker == self.index => self.deliver(pool, upstream, ticket, now),
-                Use::Serve(ticket) => self.hand_over(pool, upstream, ticket),
+                Use::Serve(grant) => {
+                    if let Some(berth) = &upstream.berth {
+                        berth.grant(grant, now);
+                    }
+                    match grant.ticket {
+                        ticket if ticket.worker == self.index => self.deliver(pool, upstream, ticket, now),
+                        ticket => self.hand_over(pool, upstream, ticket),
+                    }
+                }
             }
         }
     }
@@ -226,7 +274,7 @@ impl Worker {
         if matches!(reason, CloseReason::ServerClosed | CloseReason::HealthCheck) {
             self.doubt(pool);
         }
-        self.dial_again(pool, Instant::now());
+        self.stir(pool, Instant::now());
     }
 
     /// Something hints that a server of this pool has become something else.

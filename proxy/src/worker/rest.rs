@@ -19,6 +19,7 @@ const REST: Duration = Duration::from_secs(1);
 impl Worker {
     /// Takes back an upstream whose process id a client was told.
     pub fn rest(self: &Rc<Self>, pool: &Rc<LocalPool>, upstream: Box<Upstream>) {
+        upstream.free(Instant::now());
         let needed = {
             let ledger = pool.shared.ledger();
             ledger.lacks_dials() || ledger.is_vacated() || ledger.is_paused()

@@ -1,5 +1,8 @@
 //! The ledger by itself: its rules one by one, and random operations against a model.
 
+use std::collections::VecDeque;
+
+use policy::fair::Share;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -9,7 +12,20 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), longest: D
 const RESERVE_AFTER: Duration = Duration::from_millis(500);
 
 fn ledger(size: usize, reserve_size: usize) -> Ledger {
-    Ledger::new(Sizes { size, reserve_size, reserve_after: RESERVE_AFTER, backoff: BACKOFF })
+    let sizes = Sizes { size, reserve_size, reserve_after: RESERVE_AFTER, max_waiting: 0, backoff: BACKOFF };
+    Ledger::new(sizes, Instant::now())
+}
+
+fn key(tenant: u32) -> Key {
+    Key { tenant: TenantId::from_index(tenant), class: 0 }
+}
+
+fn claim() -> Claim {
+    Claim { key: key(0), share: Share::default(), class_weight: 1, deadline: None }
+}
+
+fn grant(client: u64) -> Grant {
+    Grant { ticket: ticket(client), key: key(0) }
 }
 
 fn ticket(client: u64) -> Ticket {
@@ -18,7 +34,7 @@ fn ticket(client: u64) -> Ticket {
 
 /// Queues a client and begins the attempt that it wants.
 fn queue(ledger: &mut Ledger, client: u64, now: Instant) -> bool {
-    assert_eq!(ledger.wait(ticket(client), now), Admission::Queued);
+    assert_eq!(ledger.wait(ticket(client), &claim(), now), Admission::Queued);
     dial(ledger, now)
 }
 
@@ -43,10 +59,10 @@ fn clients_are_served_in_the_order_in_which_they_came() {
     let mut ledger = ledger(1, 0);
     assert!(queue(&mut ledger, 1, now));
     assert!(!queue(&mut ledger, 2, now));
-    assert_eq!(ledger.dialled(), Some(ticket(1)));
-    assert!(ledger.withdraw(ticket(2)));
-    assert!(!ledger.withdraw(ticket(2)));
-    assert_eq!(ledger.returned(), Use::Keep);
+    assert_eq!(ledger.dialled(now), Some(grant(1)));
+    assert!(ledger.withdraw(ticket(2), now));
+    assert!(!ledger.withdraw(ticket(2), now));
+    assert_eq!(ledger.returned(now), Use::Keep);
 }
 
 #[test]
@@ -56,10 +72,10 @@ fn a_dead_server_is_said_to_be_down_until_the_next_attempt_is_due() {
     assert!(queue(&mut ledger, 1, now));
     assert_eq!(ledger.dial_failed(now, 1.0), [ticket(1)]);
     let retry = now + Duration::from_millis(100);
-    assert_eq!(ledger.wait(ticket(2), now), Admission::Down(retry));
+    assert_eq!(ledger.wait(ticket(2), &claim(), now), Admission::Down(retry));
     assert!(queue(&mut ledger, 2, retry));
     assert_eq!(ledger.dial_failed(retry, 1.0), [ticket(2)]);
-    assert_eq!(ledger.wait(ticket(3), retry), Admission::Down(retry + Duration::from_millis(200)));
+    assert_eq!(ledger.wait(ticket(3), &claim(), retry), Admission::Down(retry + Duration::from_millis(200)));
 }
 
 #[test]
@@ -67,7 +83,7 @@ fn those_who_can_still_be_served_go_on_waiting_after_a_failed_attempt() {
     let now = Instant::now();
     let mut ledger = ledger(2, 0);
     queue(&mut ledger, 1, now);
-    assert_eq!(ledger.dialled(), Some(ticket(1)));
+    assert_eq!(ledger.dialled(now), Some(grant(1)));
     assert!(queue(&mut ledger, 2, now));
     assert_eq!(ledger.dial_failed(now, 0.0), []);
     assert_eq!(ledger.waiting(), 1);
@@ -78,19 +94,19 @@ fn the_reserve_is_used_when_a_client_has_waited_for_long_and_given_up_when_nobod
     let now = Instant::now();
     let mut ledger = ledger(1, 1);
     assert!(queue(&mut ledger, 1, now));
-    assert_eq!((ledger.watch_reserve(), ledger.dialled()), (Some(now + RESERVE_AFTER), Some(ticket(1))));
+    assert_eq!((ledger.watch_reserve(), ledger.dialled(now)), (Some(now + RESERVE_AFTER), Some(grant(1))));
     assert!(!queue(&mut ledger, 2, now));
     assert_eq!(ledger.watch_reserve(), None, "somebody looks after it already");
     ledger.reserve_due();
     assert_eq!(ledger.watch_reserve(), Some(now + RESERVE_AFTER));
     assert!(!ledger.wants_dial(now + RESERVE_AFTER / 2));
     assert!(dial(&mut ledger, now + RESERVE_AFTER));
-    assert_eq!((ledger.dialled(), ledger.limit()), (Some(ticket(2)), Limit::Pool(2)));
+    assert_eq!((ledger.dialled(now), ledger.limit()), (Some(grant(2)), Limit::Pool(2)));
     queue(&mut ledger, 3, now);
-    assert_eq!(ledger.returned(), Use::Serve(ticket(3)));
-    assert_eq!(ledger.returned(), Use::Keep, "the sweeper closes what is left over");
+    assert_eq!(ledger.returned(now), Use::Serve(grant(3)));
+    assert_eq!(ledger.returned(now), Use::Keep, "the sweeper closes what is left over");
     ledger.resize(Sizes { reserve_size: 0, ..ledger.sizes });
-    assert_eq!(ledger.returned(), Use::Close);
+    assert_eq!(ledger.returned(now), Use::Close);
     assert_eq!((ledger.leave(0), ledger.leave(2), ledger.leave(2)), (0, 1, 0), "two workers look at the same time");
     ledger.closed();
     ledger.left(1);
@@ -103,8 +119,8 @@ fn while_paused_clients_wait_and_upstreams_are_closed() {
     let mut ledger = ledger(2, 0);
     queue(&mut ledger, 1, now);
     ledger.pause();
-    assert_eq!(ledger.dialled(), None, "what was under way serves nobody");
-    assert_eq!((ledger.returned(), ledger.needs_attention()), (Use::Close, true));
+    assert_eq!(ledger.dialled(now), None, "what was under way serves nobody");
+    assert_eq!((ledger.returned(now), ledger.needs_attention()), (Use::Close, true));
     ledger.closed();
     assert!(!queue(&mut ledger, 2, now));
     assert!(!ledger.wants_minimum(2, now));
@@ -114,7 +130,7 @@ fn while_paused_clients_wait_and_upstreams_are_closed() {
     let half = now + timeout / 2;
     assert_eq!((ledger.patience(timeout, half), ledger.patience(timeout, now + timeout)), (Some(now + timeout), None));
     assert!(dial(&mut ledger, now));
-    assert_eq!(ledger.dialled(), Some(ticket(1)));
+    assert_eq!(ledger.dialled(now), Some(grant(1)));
 }
 
 #[test]
@@ -124,10 +140,10 @@ fn a_login_that_waits_for_the_first_upstream_has_one_dialled() {
     ledger.visit();
     assert!(dial(&mut ledger, now));
     assert!(!ledger.wants_dial(now));
-    assert_eq!(ledger.dialled(), None);
+    assert_eq!(ledger.dialled(now), None);
     assert!(!ledger.wants_dial(now), "there is one");
     ledger.unvisit();
-    assert_eq!(ledger.returned(), Use::Keep);
+    assert_eq!(ledger.returned(now), Use::Keep);
 }
 
 /// A small model beside the ledger, which knows what must be true after each step.
@@ -144,18 +160,18 @@ impl Model {
         match what {
             0 | 1 if self.idle > 0 => (self.idle, self.leased) = (self.idle - 1, self.leased + 1),
             0 | 1 => {
-                if self.ledger.wait(ticket(client), now) == Admission::Queued {
+                if self.ledger.wait(ticket(client), &claim(), now) == Admission::Queued {
                     self.queued.push_back((ticket(client), now));
                 } else {
                     assert!(self.idle + self.leased + self.ledger.dialling() == 0 && !self.paused);
                 }
             }
-            2 if self.leased > 0 => self.give_back(),
+            2 if self.leased > 0 => self.give_back(now),
             3 if self.ledger.dialling() > 0 => {
                 self.leased += 1;
-                match self.ledger.dialled() {
+                match self.ledger.dialled(now) {
                     Some(served) => assert_eq!(Some(served), self.next()),
-                    None => self.give_back(),
+                    None => self.give_back(now),
                 }
             }
             4 if self.ledger.dialling() > 0 => {
@@ -169,7 +185,7 @@ impl Model {
             }
             6 if !self.queued.is_empty() => {
                 let at = rng.random_range(0..self.queued.len());
-                assert!(self.queued.remove(at).is_some_and(|(gone, _)| self.ledger.withdraw(gone)));
+                assert!(self.queued.remove(at).is_some_and(|(gone, _)| self.ledger.withdraw(gone, now)));
             }
             7 => {
                 let sizes = Sizes { size: rng.random_range(1..5), ..self.ledger.sizes };
@@ -184,8 +200,8 @@ impl Model {
         }
     }
 
-    fn give_back(&mut self) {
-        match self.ledger.returned() {
+    fn give_back(&mut self, now: Instant) {
+        match self.ledger.returned(now) {
             Use::Serve(served) => {
                 assert!(!self.paused);
                 assert_eq!(Some(served), self.next());
@@ -203,8 +219,8 @@ impl Model {
         }
     }
 
-    fn next(&mut self) -> Option<Ticket> {
-        self.queued.pop_front().map(|(ticket, _)| ticket)
+    fn next(&mut self) -> Option<Grant> {
+        self.queued.pop_front().map(|(ticket, _)| Grant { ticket, key: key(0) })
     }
 
     fn dial(&mut self, now: Instant) {
