@@ -35,6 +35,11 @@ impl Pools {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The pool of a database and user, if there is one.
+    pub fn find(&self, database: &str, user: &str) -> Option<Arc<Pool>> {
+        self.lock().by_name.get(&(Box::from(database), Box::from(user), None)).cloned()
+    }
+
     /// The pool of a database and user (and for replication, its parameter), for one more client; made from `make`, which gets its number, if there is none. An
     /// empty one gives way if there are `most` already. `None` from `make`: no such database.
     pub fn enter(

@@ -24,6 +24,7 @@ mod databases;
 mod deep;
 mod drivers;
 mod extended;
+mod fairness;
 mod faults;
 mod findings;
 mod fingerprints;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::AdminContext;
 use super::problem::Problem;
-use super::source::Switches;
+use super::source::{Switches, TenantState};
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::histogram::Distribution;
 use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
@@ -78,9 +78,31 @@ pub(super) async fn pools(State(context): Context) -> Json<Value> {
         .telemetry
         .pools()
         .iter()
-        .map(|row| pool(row, &settings, context.state.switches(&row.name.database)))
+        .map(|row| {
+            let mut pool = pool(row, &settings, context.state.switches(&row.name.database));
+            let queue = context.state.queue(&row.name.database, &row.name.user, SHOWN_TENANTS);
+            if let Some(object) = pool.as_object_mut() {
+                object.insert("tenants".into(), queue.iter().map(standing).collect());
+            }
+            pool
+        })
         .collect();
     Json(json!({"pools": pools}))
+}
+
+/// Tenants that are shown of each pool: those with most clients that wait.
+const SHOWN_TENANTS: usize = 20;
+
+fn standing(state: &TenantState) -> Value {
+    json!({
+        "tenant": state.tenant,
+        "waiting": state.waiting,
+        "holding": state.held,
+        "weight": state.share.weight,
+        "min_upstreams": state.share.min,
+        "max_upstreams": state.share.max,
+        "max_waiting": state.share.max_waiting,
+    })
 }
 
 fn pool(row: &PoolRow, settings: &Settings, switches: Switches) -> Value {

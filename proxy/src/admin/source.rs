@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use config::Settings;
+use policy::fair::Share;
 use policy::limits::Explained;
 use serde::Serialize;
 
@@ -35,6 +36,12 @@ pub trait StateSource: Send + Sync + 'static {
 
     /// What operators have switched for a database. Cheap, no waiting.
     fn switches(&self, database: &str) -> Switches;
+
+    /// The tenants that wait for upstreams of this pool, or are known to hold some, at most `limit`. Cheap, no waiting.
+    fn queue(&self, database: &str, user: &str, limit: usize) -> Vec<TenantState> {
+        let _ = (database, user, limit);
+        Vec::new()
+    }
 
     /// Clients, at most `limit`.
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>>;
@@ -77,6 +84,19 @@ pub struct Housekeeping {
     pub log_lines_lost: u64,
     /// Server connections beside the pools, by what they are for.
     pub side_connections: Vec<(&'static str, usize)>,
+}
+
+/// A tenant in a pool's queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantState {
+    /// Its name.
+    pub tenant: String,
+    /// Clients of it that wait.
+    pub waiting: usize,
+    /// Upstreams that it is known to hold.
+    pub held: usize,
+    /// What it gets.
+    pub share: Share,
 }
 
 /// What operators have switched for a database.

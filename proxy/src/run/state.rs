@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use config::Settings;
+use policy::fair::Standing;
 use tokio::sync::oneshot;
 
 use super::doors::Doors;
-use crate::admin::source::{Switches, TenantUse};
+use crate::admin::source::{Switches, TenantState, TenantUse};
 use crate::admin::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
 };
@@ -91,6 +92,18 @@ impl StateSource for State {
 
     fn switches(&self, database: &str) -> Switches {
         Switches { paused: self.shared.pools.is_paused(database), disabled: self.shared.pools.is_disabled(database) }
+    }
+
+    fn queue(&self, database: &str, user: &str, limit: usize) -> Vec<TenantState> {
+        let pool = self.shared.pools.find(database, user);
+        let standings = pool.map(|pool| pool.ledger().standings(limit)).unwrap_or_default();
+        let state = |standing: Standing| TenantState {
+            tenant: self.shared.directory.name(standing.tenant).to_string(),
+            waiting: standing.waiting,
+            held: standing.held,
+            share: standing.share,
+        };
+        standings.into_iter().map(state).collect()
     }
 
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {

@@ -1,0 +1,280 @@
+//! Tenants that share a pool: what a flood of one costs the others, and what each may have at most.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use config::PoolMode::{Session, Transaction};
+use config::TenantRule;
+use integration_tests::proxy::Builder;
+use integration_tests::{Cluster, RawClient, Scratch, Site, eventually, http};
+use policy::fair::Share;
+
+/// A pool of this many upstreams; tenants are named by the client's application name: `web-acme` is `acme`.
+fn site(size: usize, change: impl FnOnce(Builder) -> Builder) -> Site {
+    Site::behind(Transaction, |proxy| {
+        change(proxy.size(size).with(|settings| {
+            settings.tenants.rules = vec![TenantRule::ApplicationName("web-{tenant}".to_owned())];
+        }))
+    })
+}
+
+fn client_of(site: &Site, tenant: &str) -> RawClient {
+    site.client_with(&[("application_name", &format!("web-{tenant}"))])
+}
+
+fn at_most(max: u32) -> Share {
+    Share { max, ..Share::default() }
+}
+
+/// A client that holds an upstream.
+fn holder(site: &Site, tenant: &str) -> RawClient {
+    let mut holder = client_of(site, tenant);
+    holder.query("begin").ok();
+    holder
+}
+
+/// The pool's row of the admin port; null: nobody has come yet.
+fn row(site: &Site) -> serde_json::Value {
+    let pools = http::fetch(site.proxy.as_ref().unwrap().admin(), "/api/v1/pools").json();
+    let of_site = |pool: &&serde_json::Value| pool["database"] == site.database.as_str();
+    pools["pools"].as_array().unwrap().iter().find(of_site).cloned().unwrap_or_default()
+}
+
+/// How many clients of a tenant wait, by the admin port.
+fn waiting(site: &Site, tenant: &str) -> u64 {
+    let row = row(site);
+    let tenants = row["tenants"].as_array();
+    let state = tenants.and_then(|tenants| tenants.iter().find(|state| state["tenant"] == tenant));
+    state.map_or(0, |state| state["waiting"].as_u64().unwrap())
+}
+
+/// pgbench as a tenant.
+struct Bench {
+    folder: Scratch,
+    process: Child,
+}
+
+impl Bench {
+    /// So many clients run the statement one after the other.
+    fn start(site: &Site, tenant: &str, clients: usize, seconds: u32, statement: &str) -> Self {
+        let folder = Scratch::new();
+        let script = folder.file("script.sql", statement);
+        let process = Command::new(Cluster::shared().program("pgbench"))
+            .current_dir(folder.path())
+            .args(["--no-vacuum", "--log", "--host=127.0.0.1", "--username=postgres"])
+            .arg(format!("--port={}", site.address().port()))
+            .args([format!("--client={clients}"), format!("--time={seconds}"), format!("--file={}", script.display())])
+            .env("PGDATABASE", &site.database)
+            .env("PGAPPNAME", format!("web-{tenant}"))
+            .env("PGSSLMODE", "disable")
+            .env("LC_ALL", "C")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { folder, process }
+    }
+
+    /// Each transaction's time, sorted, once it has ended.
+    fn times(self) -> Vec<Duration> {
+        let output = self.process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let logs = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = logs.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("pgbench_log"));
+        let mut times: Vec<Duration> = logs
+            .flat_map(|log| {
+                let text = fs::read_to_string(log).unwrap();
+                let times = text.lines().map(|line| line.split(' ').nth(2).unwrap().parse().unwrap());
+                times.map(Duration::from_micros).collect::<Vec<_>>()
+            })
+            .collect();
+        times.sort_unstable();
+        times
+    }
+}
+
+fn p99(times: &[Duration]) -> Duration {
+    times[times.len() * 99 / 100]
+}
+
+#[test]
+fn a_tenant_that_floods_the_pool_is_hardly_felt_by_another() {
+    const STATEMENT: &str = "select pg_sleep(0.01);\n";
+    let site = site(4, |proxy| proxy);
+    let alone = p99(&Bench::start(&site, "calm", 2, 3, STATEMENT).times());
+    let measured_beside = |tenant: &str| {
+        let flood = Bench::start(&site, "flood", 64, 6, STATEMENT);
+        eventually("the flood waits", || waiting(&site, "flood") > 40);
+        let times = Bench::start(&site, tenant, 2, 3, STATEMENT).times();
+        (times, flood.times().len())
+    };
+    let (fair, served) = measured_beside("calm");
+    // The control: two more clients of the same tenant queue with all the others.
+    let (fifo, _) = measured_beside("flood");
+    println!("p99 alone {alone:?}, beside a flood {:?} ({served} served), as part of it {:?}", p99(&fair), p99(&fifo));
+    // A wait for one boundary, of which each comes after 10 ms at the latest; 160 ms as part of the flood.
+    assert!(p99(&fair) <= alone + Duration::from_millis(30), "{alone:?} became {:?}", p99(&fair));
+    assert!(p99(&fifo) >= alone + Duration::from_millis(80), "the control shows nothing: {alone:?}, {:?}", p99(&fifo));
+    // 400 a second is all that four upstreams can do.
+    assert!(served > 6 * 400 / 2, "{served}");
+}
+
+#[test]
+fn a_tenant_holds_no_more_upstreams_than_its_maximum_and_the_others_have_the_rest() {
+    let site = site(4, |proxy| proxy.share("capped", at_most(2)));
+    let capped = Bench::start(&site, "capped", 16, 3, "select pg_sleep(0.02);\n");
+    eventually("they wait", || waiting(&site, "capped") > 8);
+    let mut watcher = Cluster::shared().connect(&site.database);
+    let mut other = client_of(&site, "other");
+    let (mut most, mut slowest) = (0, Duration::ZERO);
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        let running = "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep(0.02)%' \
+             and datname = current_database()";
+        most = most.max(watcher.query(running).value().parse::<usize>().unwrap());
+        let asked = Instant::now();
+        other.query("select 1").ok();
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert_eq!(most, 2, "it has its maximum, and no more");
+    let row = row(&site);
+    let state = row["tenants"].as_array().unwrap().iter().find(|state| state["tenant"] == "capped").unwrap();
+    assert_eq!((state["holding"].as_u64(), state["max_upstreams"].as_u64()), (Some(2), Some(2)), "{state}");
+    // In the queue of the capped ones it would wait for 160 ms.
+    assert!(slowest < Duration::from_millis(120), "two upstreams are free for it: {slowest:?}");
+    assert!(capped.times().len() > 150, "and nobody is forgotten");
+    eventually("nothing is held any more", || row_is_empty(&site));
+}
+
+fn row_is_empty(site: &Site) -> bool {
+    row(site)["tenants"].as_array().unwrap().is_empty()
+}
+
+#[test]
+fn a_full_queue_is_told_at_once_and_is_the_tenants_own() {
+    let site = site(1, |proxy| proxy.share("acme", Share { max_waiting: 2, ..Share::default() }));
+    let mut holder = holder(&site, "other");
+    let mut queued: Vec<RawClient> = (0..2).map(|_| client_of(&site, "acme")).collect();
+    for (place, client) in queued.iter_mut().enumerate() {
+        client.start_query("select 1");
+        eventually("it waits", || waiting(&site, "acme") == place as u64 + 1);
+    }
+    let mut late = client_of(&site, "acme");
+    let asked = Instant::now();
+    let reply = late.query("select 1");
+    let error = reply.error();
+    assert_eq!((error.code(), error.is_whole()), ("53400", true), "{error:?}");
+    assert!(error.message().contains("\"acme\"") && error.detail().contains("2 clients of this tenant"), "{error:?}");
+    assert!(error.hint().starts_with("Retry after "), "{error:?}");
+    assert!(asked.elapsed() < Duration::from_secs(1), "it is told at once");
+    let prepared = late.parse("", "select 1").bind("", &[]).execute().sync().reply();
+    assert_eq!(prepared.error().code(), "53400", "{prepared:?}");
+    let mut other = client_of(&site, "other");
+    other.start_query("select 1");
+    eventually("it has a queue of its own", || waiting(&site, "other") == 1);
+    assert_eq!(row(&site)["queue_refusals"].as_u64(), Some(2));
+    holder.query("commit").ok();
+    queued.iter_mut().chain([&mut other]).for_each(|client| {
+        client.reply().ok();
+    });
+    late.query("select 1").ok();
+}
+
+#[test]
+fn who_waits_for_its_tenants_maximum_is_told_so() {
+    let site = site(4, |proxy| {
+        proxy.share("acme", at_most(1)).pool(|pool| pool.queue_timeout = Duration::from_millis(200))
+    });
+    let _holder = holder(&site, "acme");
+    let reply = client_of(&site, "acme").query("select 1");
+    let error = reply.error();
+    assert_eq!(error.code(), "53300", "{error:?}");
+    assert!(error.detail().contains("all 1 server connections of this tenant are in use"), "{error:?}");
+    assert!(error.hint().contains("max_upstreams of this tenant"), "{error:?}");
+}
+
+#[test]
+fn a_lease_that_ends_badly_is_given_back_too() {
+    let site = site(4, |proxy| proxy.share("acme", at_most(1)));
+    // Upstreams idle here and there: they have to be found by whoever ends the lease.
+    let others: Vec<RawClient> = (0..3).map(|_| holder(&site, "other")).collect();
+    for mut other in others {
+        other.query("commit").ok();
+    }
+    for end in ["vanishes", "is terminated", "leaves something behind"] {
+        let mut holder = holder(&site, "acme");
+        let server = holder.query("select pg_backend_pid()").value();
+        let mut next = client_of(&site, "acme");
+        next.start_query("select 7");
+        assert!(next.hears_nothing_for(Duration::from_millis(100)), "though upstreams idle");
+        match end {
+            "vanishes" => holder.vanish(),
+            "is terminated" => {
+                Cluster::shared().run(&site.database, &format!("select pg_terminate_backend({server})")).ok();
+            }
+            _ => {
+                holder.query("select pg_advisory_lock(1)").ok();
+                holder.query("commit").ok();
+                holder.terminate();
+            }
+        }
+        assert_eq!(next.reply().value(), "7", "a holder {end}");
+    }
+    eventually("nothing is held any more", || row_is_empty(&site));
+}
+
+#[test]
+fn a_transaction_that_says_whose_it_is_is_charged_to_that_tenant() {
+    let site = Site::behind(Transaction, |proxy| {
+        let proxy = proxy.size(4).share("acme", at_most(1));
+        proxy.with(|settings| settings.tenants.rules = vec![TenantRule::Setting("app.tenant_id".to_owned())])
+    });
+    let mut first = site.client();
+    first.query("begin").ok();
+    first.query("set local app.tenant_id = 'acme'").ok();
+    let mut second = site.client_with(&[("options", "-c app.tenant_id=acme")]);
+    second.start_query("select 2");
+    assert!(second.hears_nothing_for(Duration::from_millis(150)), "acme has its maximum");
+    first.query("select 1").ok();
+    first.query("commit").ok();
+    assert_eq!(second.reply().value(), "2");
+    eventually("nothing is held any more", || row_is_empty(&site));
+}
+
+#[test]
+fn a_minimum_is_served_before_those_who_have_more() {
+    let site = site(2, |proxy| {
+        let small = Share { weight: 1, min: 1, ..Share::default() };
+        proxy.share("small", small).share("large", Share { weight: 10_000, ..Share::default() })
+    });
+    let flood = Bench::start(&site, "large", 32, 3, "select pg_sleep(0.02);\n");
+    eventually("the flood waits", || waiting(&site, "large") > 20);
+    let mut small = client_of(&site, "small");
+    for _ in 0..30 {
+        let asked = Instant::now();
+        small.query("select 1").ok();
+        // By its weight it would wait for seconds.
+        assert!(asked.elapsed() < Duration::from_millis(300), "{:?}", asked.elapsed());
+    }
+    assert!(!flood.times().is_empty());
+}
+
+#[test]
+fn in_session_mode_a_maximum_counts_sessions() {
+    let site = Site::behind(Session, |proxy| {
+        proxy.size(4).share("acme", at_most(2)).with(|settings| {
+            settings.tenants.rules = vec![TenantRule::ApplicationName("web-{tenant}".to_owned())];
+        })
+    });
+    let (first, _second) = (client_of(&site, "acme"), client_of(&site, "acme"));
+    let address = site.address();
+    let parameters = [("user", "postgres"), ("database", site.database.as_str()), ("application_name", "web-acme")];
+    std::thread::scope(|scope| {
+        let third = scope.spawn(|| RawClient::login_with(address, &parameters, "").query("select 3").value());
+        eventually("it waits", || waiting(&site, "acme") == 1);
+        client_of(&site, "other").query("select 1").ok();
+        first.terminate();
+        assert_eq!(third.join().unwrap(), "3");
+    });
+}
