@@ -11,9 +11,7 @@ use config::{
 };
 
 use pgweir::run::World;
-use pgweir::shares::Written;
 use pgweir::upstream::resolve::Resolver;
-use policy::fair::Share;
 
 /// A running proxy. Shut down on drop.
 pub struct Proxy {
@@ -25,14 +23,13 @@ pub struct Proxy {
 pub struct Builder {
     settings: Settings,
     resolver: Option<Arc<dyn Resolver>>,
-    shares: Written,
 }
 
 impl Proxy {
     /// In front of the server at `upstream`: every database and every user under its own name, trust, transaction
     /// mode, 4 upstreams at most, 2 workers, admin port on.
     pub fn before(upstream: SocketAddr) -> Builder {
-        Builder { settings: settings(upstream), resolver: None, shares: Written::default() }
+        Builder { settings: settings(upstream), resolver: None }
     }
 
     /// Where clients connect.
@@ -117,12 +114,6 @@ impl Builder {
         self
     }
 
-    /// Gives a tenant its part of every pool.
-    pub fn share(mut self, tenant: &str, share: Share) -> Self {
-        self.shares.tenants.insert(tenant.to_owned(), share);
-        self
-    }
-
     /// The settings so far, for a later [`Proxy::reload`].
     pub fn settings(&self) -> Settings {
         self.settings.clone()
@@ -130,7 +121,7 @@ impl Builder {
 
     /// Starts it.
     pub fn start(self) -> Proxy {
-        let mut world = World { shares: self.shares, ..World::default() };
+        let mut world = World::default();
         world.resolver = self.resolver.unwrap_or(world.resolver);
         let handle = pgweir::run::start_with(self.settings, world)
             .unwrap_or_else(|error| panic!("the proxy did not start: {error}"));

@@ -73,9 +73,9 @@ fn every_make_target_in_the_documents_exists() {
     assert!(seen.contains("demo") && seen.contains("test"), "{seen:?}");
 }
 
-fn queue_refusal(tenant: Option<Box<str>>) -> Refusal {
+fn queue_refusal() -> Refusal {
     let (database, user, retry_in) = ("x".into(), "x".into(), Duration::from_secs(1));
-    Refusal::Queue(QueueRefusal { tenant, database, user, waiting: 1, limit: 1, retry_in })
+    Refusal::Queue(QueueRefusal { database, user, waiting: 1, limit: 1, retry_in })
 }
 
 fn rule_refusal(rejected: bool) -> Refusal {
@@ -116,8 +116,7 @@ fn refusals() -> Vec<Refusal> {
             limit: Limit::Pool(1),
             waiting: 1,
         },
-        queue_refusal(Some(name.clone())),
-        queue_refusal(None),
+        queue_refusal(),
         Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::Proxy(1) },
         Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::Database(1) },
         Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::User(1) },

@@ -18,7 +18,7 @@
 //! |---|---|---|---|
 //! | *urgent* | yes | less than its minimum | before all that are ready, among themselves by account |
 //! | *ready* | yes | between minimum and maximum | by account |
-//! | *full* | yes | its maximum | none: it is passed over until one of its leases ends |
+//! | *full* | yes | its maximum, or its classes theirs | none: it is passed over until one of its leases ends |
 //! | *served* | no | something | none; what it holds is charged |
 //! | *indebted* | no | nothing | none; remembered until the others have caught up with its account |
 //! | unknown | no | nothing | begins level with the others |
@@ -94,7 +94,25 @@ pub struct Share {
 impl Default for Share {
     /// Equal parts, and no limits.
     fn default() -> Self {
-        Self { weight: 100, min: 0, max: 0, max_waiting: 0 }
+        Self { weight: 1, min: 0, max: 0, max_waiting: 0 }
+    }
+}
+
+/// What a class gets of its tenant's part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassShare {
+    /// Its part, in proportion to the tenant's other classes; at least 1.
+    pub weight: u32,
+    /// Upstreams that it holds at most; 0: no limit but the tenant's.
+    pub max: u32,
+    /// Clients of it that wait at most; 0: no limit but the tenant's.
+    pub max_waiting: u32,
+}
+
+impl Default for ClassShare {
+    /// Equal parts, and no limits.
+    fn default() -> Self {
+        Self { weight: 1, max: 0, max_waiting: 0 }
     }
 }
 
@@ -105,16 +123,24 @@ pub struct Claim {
     pub key: Key,
     /// What the tenant gets.
     pub share: Share,
-    /// The class's part of what its tenant gets, in proportion to the tenant's other classes; at least 1.
-    pub class_weight: u32,
+    /// What the class gets of that.
+    pub class: ClassShare,
     /// By when it should be served; `None`: whenever.
     pub deadline: Option<Instant>,
+}
+
+impl Claim {
+    /// Whether it has to be counted before it is given an upstream: something says how many it may have.
+    #[inline]
+    pub fn is_limited(&self) -> bool {
+        self.share.max > 0 || self.class.max > 0
+    }
 }
 
 /// There is no room in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full {
-    /// Whose room: the tenant's own, or everybody's.
+    /// Whose room: that of the tenant, or of its class, or everybody's.
     pub of_tenant: bool,
     /// Clients that wait there.
     pub waiting: usize,
@@ -144,29 +170,6 @@ pub struct Standing {
     pub held: usize,
     /// What it gets.
     pub share: Share,
-}
-
-/// Shares by tenant. Immutable; a reload makes a new one.
-#[derive(Debug, Clone, Default)]
-pub struct Shares {
-    by_tenant: FxHashMap<TenantId, Share>,
-    default: Share,
-}
-
-impl Shares {
-    /// These tenants have shares of their own, everybody else `default`.
-    pub fn new(default: Share, own: impl IntoIterator<Item = (TenantId, Share)>) -> Self {
-        Self { by_tenant: own.into_iter().collect(), default }
-    }
-
-    /// What a tenant gets.
-    #[inline]
-    pub fn of(&self, tenant: TenantId) -> Share {
-        if self.by_tenant.is_empty() {
-            return self.default;
-        }
-        self.by_tenant.get(&tenant).copied().unwrap_or(self.default)
-    }
 }
 
 /// Where a waiter stands.
@@ -242,6 +245,14 @@ impl<T: Copy + Eq + Hash> Queue<T> {
         self.flows.get(&tenant).map_or(0, |flow| flow.account.held() as usize)
     }
 
+    /// As many upstreams as its tenant or its class may have, if it has them.
+    pub fn maximum(&self, claim: &Claim) -> Option<u32> {
+        let flow = self.flows.get(&claim.key.tenant)?;
+        let own = Some(claim.share.max).filter(|max| *max > 0 && flow.account.held() >= *max);
+        let held = flow.held_by(claim.key.class);
+        own.or(Some(claim.class.max).filter(|max| *max > 0 && held >= *max))
+    }
+
     /// The tenants that wait or hold, at most so many: those with most waiters first.
     pub fn standings(&self, most: usize) -> Vec<Standing> {
         let mut standings: Vec<Standing> = self.flows.iter().map(|(tenant, flow)| flow.standing(*tenant)).collect();
@@ -297,9 +308,9 @@ impl<T: Copy + Eq + Hash> Queue<T> {
         let mut taken = false;
         self.change(claim.key.tenant, now, |queue, flow| {
             flow.reshape(claim.share, queue.level);
-            if !flow.is_full() {
-                taken = true;
-                flow.hold(claim.key.class, claim.class_weight, now);
+            taken = flow.admits(claim.key.class, claim.class.max);
+            if taken {
+                flow.hold(claim.key.class, claim.class, now);
             }
         });
         taken
@@ -314,7 +325,7 @@ impl<T: Copy + Eq + Hash> Queue<T> {
     pub fn adopt(&mut self, key: Key, since: Instant, now: Instant) {
         let lasted = now.saturating_duration_since(since).min(CARRIED);
         self.change(key.tenant, now, |_, flow| {
-            flow.hold(key.class, 1, now);
+            flow.hold(key.class, ClassShare::default(), now);
             flow.account.charge(lasted);
         });
     }
@@ -329,7 +340,7 @@ impl<T: Copy + Eq + Hash> Queue<T> {
     /// A lease goes on as another's: its session has said whose it is.
     pub fn transfer(&mut self, from: Key, to: Key, now: Instant) {
         self.change(from.tenant, now, |_, flow| flow.let_go(from.class, now));
-        self.change(to.tenant, now, |_, flow| flow.hold(to.class, 1, now));
+        self.change(to.tenant, now, |_, flow| flow.hold(to.class, ClassShare::default(), now));
     }
 
     /// Nobody who waits has anything left to wait for.
@@ -350,10 +361,13 @@ impl<T: Copy + Eq + Hash> Queue<T> {
 
     fn has_room(&self, claim: &Claim) -> Result<(), Full> {
         let flow = self.flows.get(&claim.key.tenant);
-        let (own, most) = (flow.map_or(0, Flow::waiting), claim.share.max_waiting as usize);
-        if most > 0 && own >= most {
-            let held = flow.map_or(1, |flow| flow.account.held().max(1));
-            return Err(Full { of_tenant: true, waiting: own, limit: most, retry_in: self.retry_in(own, held) });
+        let of_class = flow.map_or(0, |flow| flow.waiting_in(claim.key.class));
+        let own = [(flow.map_or(0, Flow::waiting), claim.share.max_waiting), (of_class, claim.class.max_waiting)];
+        for (waiting, limit) in own.map(|(waiting, limit)| (waiting, limit as usize)) {
+            if limit > 0 && waiting >= limit {
+                let held = flow.map_or(1, |flow| flow.account.held().max(1));
+                return Err(Full { of_tenant: true, waiting, limit, retry_in: self.retry_in(waiting, held) });
+            }
         }
         if self.limit > 0 && self.waiting() >= self.limit {
             let held = self.flows.values().map(|flow| flow.account.held()).sum::<u32>().max(1);
@@ -427,7 +441,7 @@ impl<T: Copy + Eq + Hash> Queue<T> {
         }
         change(self, &mut flow);
         self.servable += flow.servable();
-        if let Some(since) = flow.waiting_since().filter(|_| !flow.is_full()) {
+        if let Some(since) = flow.waiting_since().filter(|_| flow.servable() > 0) {
             let (mark, used) = (flow.account.mark(), flow.account.service());
             let place = Place { mark, arrival: self.arrivals, tenant, since, used };
             let places = if flow.is_urgent() { &mut self.urgent } else { &mut self.ready };

@@ -149,7 +149,7 @@ pub enum Refusal {
         /// Clients that wait in the same queue, this one not counted.
         waiting: usize,
     },
-    /// 53400, 53300: too many wait already.
+    /// 53300: too many wait already.
     Queue(QueueRefusal),
     /// 53300: so many clients are served already.
     TooManyClients {
@@ -320,8 +320,7 @@ impl Refusal {
             Self::NotAllowed { limited, .. } => limited.code(),
             Self::Silent { limited, .. } => limited.code(),
             Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => "57014",
-            Self::QueueTimeout { .. } | Self::TooManyClients { .. } | Self::TooManyPools { .. } => "53300",
-            Self::Queue(refusal) => refusal.code(),
+            Self::QueueTimeout { .. } | Self::Queue(_) | Self::TooManyClients { .. } | Self::TooManyPools { .. } => "53300",
             Self::IdleInTransaction { .. } => "25P03",
             Self::ShuttingDown | Self::Killed | Self::Terminated | Self::DatabaseRemoved { .. } => "57P01",
             Self::DatabaseDisabled { .. } => "55000",

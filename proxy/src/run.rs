@@ -42,7 +42,6 @@ use crate::listeners::{self, Change};
 use crate::login::{limits_of, target_of};
 use crate::shared::Counted;
 use crate::shared::{Shared, WorkerSeat};
-use crate::shares::Written;
 use crate::telemetry::{Bounds, Clock, Telemetry};
 use crate::tls::TlsError;
 use crate::upstream::resolve::{self, Resolver};
@@ -161,8 +160,6 @@ impl fmt::Debug for Handle {
 pub struct World {
     /// Whom to ask for the addresses of servers.
     pub resolver: Arc<dyn Resolver>,
-    /// What tenants get of pools' upstreams.
-    pub shares: Written,
     /// Sockets that are open already.
     pub inherited: Inherited,
     /// Counts lines of the log that could not be written.
@@ -170,14 +167,9 @@ pub struct World {
 }
 
 impl Default for World {
-    /// The system's resolver, equal shares, no sockets.
+    /// The system's resolver, no sockets.
     fn default() -> Self {
-        Self {
-            resolver: Arc::new(resolve::System),
-            shares: Written::default(),
-            inherited: Inherited::default(),
-            log_lines_lost: Arc::default(),
-        }
+        Self { resolver: Arc::new(resolve::System), inherited: Inherited::default(), log_lines_lost: Arc::default() }
     }
 }
 
@@ -224,10 +216,8 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let port = doors.addresses().first().map_or(0, ListenAddress::port);
     let place = siblings::find_place(settings.peers.own, port, settings.workers.max(1));
     let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
-    let mut shared =
-        Shared::new(settings, world.resolver, place.ids, directory, telemetry.clone(), seats, orders_in);
-    shared.shares = world.shares;
-    let shared = Arc::new(shared);
+    let shared =
+        Arc::new(Shared::new(settings, world.resolver, place.ids, directory, telemetry.clone(), seats, orders_in));
     shared.set_tls(tls);
 
     let mut threads = Vec::new();

@@ -22,7 +22,6 @@ use crate::pool::tokens::Member;
 use crate::pools::{Full, Pools};
 use crate::run::reloads::Reloads;
 use crate::schemas::{Place, Schemas};
-use crate::shares::Written;
 use crate::telemetry::Telemetry;
 use crate::tenancy::{Rules, Tenancy};
 use crate::tls::clients::Clients;
@@ -59,8 +58,6 @@ pub struct Shared {
     /// From hosts' names to their addresses.
     pub names: Names,
     hosts: Mutex<HostTable>,
-    /// What tenants get of pools' upstreams.
-    pub shares: Written,
     /// Tenants by name and number.
     pub directory: Arc<Directory>,
     /// Written from everywhere, read by the admin port.

@@ -1,28 +1,44 @@
-//! What each tenant gets of a pool's upstreams: the one place that knows where that is written.
+//! From the limits of tenants and classes to their parts of a pool: the one place where they meet.
 
-use std::collections::BTreeMap;
+use std::time::Instant;
 
-use policy::fair::{Share, Shares};
-use policy::tenant::Directory;
+use policy::fair::{Claim, ClassShare, Key, Share};
+use policy::limits::{Bound, Effective, LimitTable};
+use policy::tenant::{ClassId, TenantId};
 
 /// Clients that may wait for upstreams of one pool at once: more than a server could serve within anybody's patience,
 /// and a few megabytes.
 const MAX_WAITING: usize = 10_000;
 
-/// Shares by the tenants' names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Of every tenant that is not named here.
-    pub default: Share,
-    /// Of these tenants.
-    pub tenants: BTreeMap<String, Share>,
+/// What a session of this tenant and class may claim. Tenants share the pool, classes share what their tenant gets: a
+/// limit that is said of a class holds beside the tenant's, for its own sessions. A limit that is not in force is none.
+#[inline]
+pub fn claim(limits: &LimitTable, tenant: TenantId, class: ClassId, deadline: Option<Instant>) -> Claim {
+    let (whole, part) = (&**limits.of(tenant, ClassId::NONE), &**limits.of(tenant, class));
+    let own = |limit: fn(&Effective) -> u32| if limit(part) == limit(whole) { 0 } else { limit(part) };
+    Claim {
+        key: Key { tenant, class: u8::try_from(class.index()).unwrap_or(0) },
+        share: Share {
+            weight: whole.weight.max(1),
+            min: whole.min_upstreams,
+            max: max_upstreams(whole),
+            max_waiting: max_waiting_of(whole),
+        },
+        class: ClassShare {
+            weight: part.weight.max(1),
+            max: own(max_upstreams),
+            max_waiting: own(max_waiting_of),
+        },
+        deadline,
+    }
 }
 
-impl Written {
-    /// By the tenants' numbers.
-    pub fn compile(&self, directory: &Directory) -> Shares {
-        Shares::new(self.default, self.tenants.iter().map(|(name, share)| (directory.id(name), *share)))
-    }
+fn max_upstreams(limits: &Effective) -> u32 {
+    limits.max_upstreams.and_then(Bound::enforced).unwrap_or(0)
+}
+
+fn max_waiting_of(limits: &Effective) -> u32 {
+    limits.max_waiting.and_then(Bound::enforced).unwrap_or(0)
 }
 
 /// Clients that may wait in a pool.

@@ -4,27 +4,40 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use config::PoolMode::{Session, Transaction};
-use config::TenantRule;
+use config::PoolMode::{self, Session, Transaction};
+use config::{NoSources, Overrides, Settings, Tenants};
 use integration_tests::proxy::Builder;
 use integration_tests::{Cluster, RawClient, Scratch, Site, eventually, http};
-use policy::fair::Share;
 
-/// A pool of this many upstreams; tenants are named by the client's application name: `web-acme` is `acme`.
-fn site(size: usize, change: impl FnOnce(Builder) -> Builder) -> Site {
-    Site::behind(Transaction, |proxy| {
-        change(proxy.size(size).with(|settings| {
-            settings.tenants.rules = vec![TenantRule::ApplicationName("web-{tenant}".to_owned())];
-        }))
-    })
+/// By `application_name`: `web-acme` is a client of `acme`, and `job-acme` one of its class `job`.
+const RULES: &str = "
+[[tenant.rule]]
+from = 'application_name'
+pattern = '-(?<tenant>[a-z]+)$'
+[[tenant.classify]]
+class = 'job'
+from = 'application_name'
+pattern = '^job'
+";
+
+/// Tenants as a file says them.
+fn tenants(toml: &str) -> Tenants {
+    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{toml}");
+    Settings::from_toml(&text, &Overrides::default(), &NoSources).unwrap_or_else(|wrong| panic!("{wrong}")).tenants
+}
+
+/// A pool of this many upstreams, and what the configuration says of tenants.
+fn site(mode: PoolMode, size: usize, toml: &str) -> Site {
+    site_with(mode, size, toml, |proxy| proxy)
+}
+
+fn site_with(mode: PoolMode, size: usize, toml: &str, change: impl FnOnce(Builder) -> Builder) -> Site {
+    let tenants = tenants(&format!("{RULES}{toml}"));
+    Site::behind(mode, |proxy| change(proxy.size(size).with(|settings| settings.tenants = tenants)))
 }
 
 fn client_of(site: &Site, tenant: &str) -> RawClient {
     site.client_with(&[("application_name", &format!("web-{tenant}"))])
-}
-
-fn at_most(max: u32) -> Share {
-    Share { max, ..Share::default() }
 }
 
 /// A client that holds an upstream.
@@ -101,7 +114,7 @@ fn p99(times: &[Duration]) -> Duration {
 #[test]
 fn a_tenant_that_floods_the_pool_is_hardly_felt_by_another() {
     const STATEMENT: &str = "select pg_sleep(0.01);\n";
-    let site = site(4, |proxy| proxy);
+    let site = site(Transaction, 4, "");
     let alone = p99(&Bench::start(&site, "calm", 2, 3, STATEMENT).times());
     let measured_beside = |tenant: &str| {
         let flood = Bench::start(&site, "flood", 64, 6, STATEMENT);
@@ -122,7 +135,7 @@ fn a_tenant_that_floods_the_pool_is_hardly_felt_by_another() {
 
 #[test]
 fn a_tenant_holds_no_more_upstreams_than_its_maximum_and_the_others_have_the_rest() {
-    let site = site(4, |proxy| proxy.share("capped", at_most(2)));
+    let site = site(Transaction, 4, "[tenant.limits.capped]\nmax_upstreams = 2");
     let capped = Bench::start(&site, "capped", 16, 3, "select pg_sleep(0.02);\n");
     eventually("they wait", || waiting(&site, "capped") > 8);
     let mut watcher = Cluster::shared().connect(&site.database);
@@ -153,7 +166,7 @@ fn row_is_empty(site: &Site) -> bool {
 
 #[test]
 fn a_full_queue_is_told_at_once_and_is_the_tenants_own() {
-    let site = site(1, |proxy| proxy.share("acme", Share { max_waiting: 2, ..Share::default() }));
+    let site = site(Transaction, 1, "[tenant.limits.acme]\nmax_waiting = 2");
     let mut holder = holder(&site, "other");
     let mut queued: Vec<RawClient> = (0..2).map(|_| client_of(&site, "acme")).collect();
     for (place, client) in queued.iter_mut().enumerate() {
@@ -165,8 +178,10 @@ fn a_full_queue_is_told_at_once_and_is_the_tenants_own() {
     let reply = late.query("select 1");
     let error = reply.error();
     assert_eq!((error.code(), error.is_whole()), ("53400", true), "{error:?}");
-    assert!(error.message().contains("\"acme\"") && error.detail().contains("2 clients of this tenant"), "{error:?}");
-    assert!(error.hint().starts_with("Retry after "), "{error:?}");
+    for said in ["tenant \"acme\"", "is 2 clients", "max_waiting of [tenant.limits.acme]"] {
+        assert!(error.detail().contains(said), "{error:?}");
+    }
+    assert!(error.hint().starts_with("Retry in "), "{error:?}");
     assert!(asked.elapsed() < Duration::from_secs(1), "it is told at once");
     let prepared = late.parse("", "select 1").bind("", &[]).execute().sync().reply();
     assert_eq!(prepared.error().code(), "53400", "{prepared:?}");
@@ -183,8 +198,8 @@ fn a_full_queue_is_told_at_once_and_is_the_tenants_own() {
 
 #[test]
 fn who_waits_for_its_tenants_maximum_is_told_so() {
-    let site = site(4, |proxy| {
-        proxy.share("acme", at_most(1)).pool(|pool| pool.queue_timeout = Duration::from_millis(200))
+    let site = site_with(Transaction, 4, "[tenant.limits.acme]\nmax_upstreams = 1", |proxy| {
+        proxy.pool(|pool| pool.queue_timeout = Duration::from_millis(200))
     });
     let _holder = holder(&site, "acme");
     let reply = client_of(&site, "acme").query("select 1");
@@ -196,7 +211,7 @@ fn who_waits_for_its_tenants_maximum_is_told_so() {
 
 #[test]
 fn a_lease_that_ends_badly_is_given_back_too() {
-    let site = site(4, |proxy| proxy.share("acme", at_most(1)));
+    let site = site(Transaction, 4, "[tenant.limits.acme]\nmax_upstreams = 1");
     // Upstreams idle here and there: they have to be found by whoever ends the lease.
     let others: Vec<RawClient> = (0..3).map(|_| holder(&site, "other")).collect();
     for mut other in others {
@@ -226,10 +241,10 @@ fn a_lease_that_ends_badly_is_given_back_too() {
 
 #[test]
 fn a_transaction_that_says_whose_it_is_is_charged_to_that_tenant() {
-    let site = Site::behind(Transaction, |proxy| {
-        let proxy = proxy.size(4).share("acme", at_most(1));
-        proxy.with(|settings| settings.tenants.rules = vec![TenantRule::Setting("app.tenant_id".to_owned())])
-    });
+    let by_setting = tenants(
+        "[[tenant.rule]]\nfrom = 'setting'\nname = 'app.tenant_id'\n[tenant.limits.acme]\nmax_upstreams = 1",
+    );
+    let site = Site::behind(Transaction, |proxy| proxy.size(4).with(|settings| settings.tenants = by_setting));
     let mut first = site.client();
     first.query("begin").ok();
     first.query("set local app.tenant_id = 'acme'").ok();
@@ -244,10 +259,11 @@ fn a_transaction_that_says_whose_it_is_is_charged_to_that_tenant() {
 
 #[test]
 fn a_minimum_is_served_before_those_who_have_more() {
-    let site = site(2, |proxy| {
-        let small = Share { weight: 1, min: 1, ..Share::default() };
-        proxy.share("small", small).share("large", Share { weight: 10_000, ..Share::default() })
-    });
+    let site = site(
+        Transaction,
+        2,
+        "[tenant.limits.small]\nweight = 1\nmin_upstreams = 1\n[tenant.limits.large]\nweight = 1000",
+    );
     let flood = Bench::start(&site, "large", 32, 3, "select pg_sleep(0.02);\n");
     eventually("the flood waits", || waiting(&site, "large") > 20);
     let mut small = client_of(&site, "small");
@@ -262,11 +278,7 @@ fn a_minimum_is_served_before_those_who_have_more() {
 
 #[test]
 fn in_session_mode_a_maximum_counts_sessions() {
-    let site = Site::behind(Session, |proxy| {
-        proxy.size(4).share("acme", at_most(2)).with(|settings| {
-            settings.tenants.rules = vec![TenantRule::ApplicationName("web-{tenant}".to_owned())];
-        })
-    });
+    let site = site(Session, 4, "[tenant.limits.acme]\nmax_upstreams = 2");
     let (first, _second) = (client_of(&site, "acme"), client_of(&site, "acme"));
     let address = site.address();
     let parameters = [("user", "postgres"), ("database", site.database.as_str()), ("application_name", "web-acme")];
@@ -277,4 +289,18 @@ fn in_session_mode_a_maximum_counts_sessions() {
         first.terminate();
         assert_eq!(third.join().unwrap(), "3");
     });
+}
+
+#[test]
+fn a_class_has_a_maximum_of_its_own_within_its_tenant() {
+    let site = site(Transaction, 4, "[tenant.class.job]\nmax_upstreams = 1");
+    let job = || site.client_with(&[("application_name", "job-acme")]);
+    let (mut first, mut second) = (job(), job());
+    first.query("begin").ok();
+    second.start_query("select 2");
+    assert!(second.hears_nothing_for(Duration::from_millis(100)), "the class has its maximum");
+    client_of(&site, "acme").query("select 1").ok();
+    site.client_with(&[("application_name", "job-globex")]).query("select 1").ok();
+    first.query("commit").ok();
+    assert_eq!(second.reply().value(), "2");
 }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{
-    Account, BTreeMap, Claim, Duration, Instant, Service, Share, Standing, TenantId,
+    Account, BTreeMap, Claim, ClassShare, Duration, Instant, Service, Share, Standing, TenantId,
 };
 
 /// A waiter's place within its class: the earliest deadline first, then as they came.
@@ -37,8 +37,21 @@ pub(super) struct Place {
 #[derive(Debug)]
 struct Class<T> {
     id: u8,
+    /// Upstreams that it holds at most; 0: no such limit.
+    max: u32,
     account: Account,
     waiters: BTreeMap<Rank, (T, Instant)>,
+}
+
+impl<T> Class<T> {
+    fn room(&self) -> usize {
+        room(self.max, self.account.held())
+    }
+}
+
+/// How many more there may be.
+fn room(max: u32, held: u32) -> usize {
+    if max == 0 { usize::MAX } else { max.saturating_sub(held) as usize }
 }
 
 #[derive(Debug)]
@@ -82,15 +95,23 @@ impl<T: Copy> Flow<T> {
 
     /// Waiters that would be served if there were upstreams enough.
     pub(super) fn servable(&self) -> usize {
-        match self.share.max {
-            0 => self.waiting(),
-            max => self.waiting().min(max.saturating_sub(self.account.held()) as usize),
-        }
+        let of_classes = self.classes.iter().map(|class| class.waiters.len().min(class.room())).sum::<usize>();
+        of_classes.min(room(self.share.max, self.account.held()))
     }
 
-    /// It holds as many upstreams as it may.
-    pub(super) fn is_full(&self) -> bool {
-        self.share.max > 0 && self.account.held() >= self.share.max
+    /// Whether it may hold one more, in a class that may hold so many.
+    pub(super) fn admits(&self, class: u8, max: u32) -> bool {
+        room(self.share.max, self.account.held()) > 0 && room(max, self.held_by(class)) > 0
+    }
+
+    /// Upstreams that one of its classes holds.
+    pub(super) fn held_by(&self, class: u8) -> u32 {
+        self.classes.iter().find(|other| other.id == class).map_or(0, |class| class.account.held())
+    }
+
+    /// Waiters in one of its classes.
+    pub(super) fn waiting_in(&self, class: u8) -> usize {
+        self.classes.iter().find(|other| other.id == class).map_or(0, |class| class.waiters.len())
     }
 
     /// It holds fewer than it is promised.
@@ -123,9 +144,10 @@ impl<T: Copy> Flow<T> {
 
     pub(super) fn push(&mut self, claim: &Claim, rank: Rank, waiter: (T, Instant), now: Instant) {
         let level = self.level;
-        let class = self.class(claim.key.class, claim.class_weight, now);
+        let class = self.class(claim.key.class, claim.class, now);
         class.account.settle(now);
-        class.account.reweigh(claim.class_weight, level);
+        class.account.reweigh(claim.class.weight, level);
+        class.max = claim.class.max;
         if class.waiters.is_empty() {
             class.account.raise(level, Duration::ZERO);
         }
@@ -147,10 +169,10 @@ impl<T: Copy> Flow<T> {
             class.account.settle(now);
             class.account.forgive(self.level);
         }
-        let waits = |class: &&Class<T>| !class.waiters.is_empty();
+        let waits = |class: &&Class<T>| !class.waiters.is_empty() && class.room() > 0;
         let least = self.classes.iter().filter(waits).map(|class| class.account.service()).min()?;
         self.level = self.level.max(least);
-        let waits = |class: &&mut Class<T>| !class.waiters.is_empty();
+        let waits = |class: &&mut Class<T>| !class.waiters.is_empty() && class.room() > 0;
         let first = self.classes.iter_mut().filter(waits).min_by_key(|class| class.account.mark())?;
         let (rank, (ticket, _)) = first.waiters.pop_first()?;
         first.account.take();
@@ -159,9 +181,9 @@ impl<T: Copy> Flow<T> {
     }
 
     /// It holds one more.
-    pub(super) fn hold(&mut self, class: u8, weight: u32, now: Instant) {
+    pub(super) fn hold(&mut self, class: u8, share: ClassShare, now: Instant) {
         self.account.take();
-        let class = self.class(class, weight, now);
+        let class = self.class(class, share, now);
         class.account.settle(now);
         class.account.take();
     }
@@ -187,12 +209,12 @@ impl<T: Copy> Flow<T> {
     }
 
     #[expect(clippy::indexing_slicing, reason = "the place was found, or made, a line above")]
-    fn class(&mut self, id: u8, weight: u32, now: Instant) -> &mut Class<T> {
+    fn class(&mut self, id: u8, share: ClassShare, now: Instant) -> &mut Class<T> {
         let known = self.classes.iter().position(|class| class.id == id).unwrap_or(self.classes.len());
         if known == self.classes.len() {
-            let mut account = Account::new(weight, self.level, self.account.usual(), now);
+            let mut account = Account::new(share.weight, self.level, self.account.usual(), now);
             account.raise(self.level, Duration::ZERO);
-            self.classes.push(Class { id, account, waiters: BTreeMap::new() });
+            self.classes.push(Class { id, max: share.max, account, waiters: BTreeMap::new() });
         }
         &mut self.classes[known]
     }

@@ -34,7 +34,7 @@ impl Random {
 }
 
 pub(super) fn share() -> Share {
-    Share::default()
+    Share { weight: 100, ..Share::default() }
 }
 
 pub(super) fn key(tenant: u32, class: u8) -> Key {
@@ -42,7 +42,11 @@ pub(super) fn key(tenant: u32, class: u8) -> Key {
 }
 
 pub(super) fn claim(tenant: u32, class: u8, share: Share) -> Claim {
-    Claim { key: key(tenant, class), share, class_weight: 1, deadline: None }
+    Claim { key: key(tenant, class), share, class: ClassShare::default(), deadline: None }
+}
+
+fn weighs(weight: u32) -> ClassShare {
+    ClassShare { weight, ..ClassShare::default() }
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -179,13 +183,32 @@ fn a_deadline_is_no_way_past_other_tenants() {
 fn classes_share_what_their_tenant_gets() {
     let mut pool = Pool::new();
     for class in 0..3 {
-        pool.flood(&Claim { class_weight: if class == 0 { 2 } else { 1 }, ..claim(1, class, share()) }, 50);
+        pool.flood(&Claim { class: weighs(if class == 0 { 2 } else { 1 }), ..claim(1, class, share()) }, 50);
     }
     pool.flood(&claim(2, 0, share()), 50);
     (0..16).for_each(|_| assert!(pool.serve().is_some()));
     let held = |class| pool.leases.iter().filter(|(grant, _)| grant.key == key(1, class)).count();
     assert_eq!((pool.held(1), pool.held(2)), (8, 8), "three classes are no three tenants");
     assert_eq!((held(0), held(1), held(2)), (4, 2, 2));
+}
+
+#[test]
+fn a_class_has_a_maximum_and_a_queue_of_its_own() {
+    let mut pool = Pool::new();
+    let bounded = ClassShare { max: 1, max_waiting: 3, ..ClassShare::default() };
+    let batch = Claim { class: bounded, ..claim(1, 1, Share { max: 3, ..share() }) };
+    let web = claim(1, 2, batch.share);
+    pool.flood(&batch, 3);
+    let full = pool.queue.wait(99, &batch, pool.now).unwrap_err();
+    assert_eq!((full.of_tenant, full.waiting, full.limit), (true, 3, 3));
+    assert_eq!((pool.queue.servable(), pool.serve(), pool.serve()), (1, Some(key(1, 1)), None));
+    assert_eq!((pool.queue.maximum(&batch), pool.queue.maximum(&web)), (Some(1), None));
+    assert!(!pool.queue.take(&batch, pool.now) && pool.queue.take(&web, pool.now));
+    pool.flood(&web, 2);
+    assert_eq!((pool.queue.servable(), pool.serve(), pool.serve()), (1, Some(key(1, 2)), None));
+    assert_eq!(pool.queue.maximum(&web), Some(3), "the tenant's own");
+    pool.end(key(1, 1));
+    assert_eq!((pool.queue.servable(), pool.queue.waiting()), (1, 3));
 }
 
 #[test]
@@ -334,7 +357,8 @@ fn random_operations_keep_the_invariants() {
         for ticket in 0..400 {
             pool.now += Duration::from_micros(random.below(30_000) as u64);
             let tenant = random.below(5) as u32;
-            let of = Claim { class_weight: 1 + random.below(3) as u32, ..claim(tenant, random.below(2) as u8, shares[tenant as usize]) };
+            let class = ClassShare { weight: 1 + random.below(3) as u32, ..ClassShare::default() };
+            let of = Claim { class, ..claim(tenant, random.below(2) as u8, shares[tenant as usize]) };
             match random.below(7) {
                 0..=2 => match pool.queue.wait(ticket, &of, pool.now) {
                     Ok(()) => waiting.push((ticket, tenant)),

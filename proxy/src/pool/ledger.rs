@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use policy::fair::{self, Claim, Full, Key, Queue, Standing};
-use policy::tenant::TenantId;
 use policy::verdict::Limit;
 
 use super::marks::{Mark, Marks};
@@ -169,9 +168,9 @@ impl Ledger {
         self.queue.standings(most)
     }
 
-    /// Upstreams that a tenant is known to hold.
-    pub fn held(&self, tenant: TenantId) -> usize {
-        self.queue.held(tenant)
+    /// As many upstreams as its tenant or its class may have, if it has them.
+    pub fn maximum(&self, claim: &Claim) -> Option<u32> {
+        self.queue.maximum(claim)
     }
 
     /// Whether no upstream is given out.

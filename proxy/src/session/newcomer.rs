@@ -25,6 +25,7 @@ impl Session {
         let claim = self.claim(now);
         match self.worker.check_out(&self.pool, &self.ctl, &self.wanted, &claim, now) {
             Checkout::Leased(upstream) => self.attach(upstream, now, now),
+            Checkout::Full(full) => return Err(End::Trouble(self.crowded(full))),
             Checkout::Refused(trouble) => return Err(End::Trouble(trouble)),
             Checkout::Waiting => {
                 self.begin_waiting(now);

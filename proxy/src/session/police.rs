@@ -112,8 +112,12 @@ impl Session {
     #[inline]
     pub(super) fn heed_comments(&mut self, upstream: &mut Upstream, tags: Option<&Rc<CommentTags>>, now: Instant) {
         if tags != self.comment.as_ref() {
+            let before = self.tenant;
             self.comment = tags.cloned();
             self.resolve_tenant();
+            if self.tenant != before {
+                self.is_charged_to_another(upstream);
+            }
             upstream.work.deadline = self.deadline(now);
             self.worker.watch(&self.ctl, upstream.work.deadline.map(|deadline| deadline.cancel_at));
         }

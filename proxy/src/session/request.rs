@@ -8,8 +8,9 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use policy::fair::{Claim, Key};
-use policy::verdict::{Limit, Refusal};
+use config::{LimitKey, Mode};
+use policy::fair::{Claim, Full};
+use policy::verdict::{Limit, QueueRefusal, Refusal};
 use wire::encode::backend as say;
 use wire::error::{Error, Peer};
 use wire::frame::{self, Head};
@@ -19,6 +20,7 @@ use wire::view;
 use super::ctl::{Held, State};
 use super::outbox::Outbox;
 use super::{End, Session};
+use crate::shares;
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 use crate::worker::HOLD;
@@ -145,6 +147,11 @@ impl Session {
                     self.begin_waiting(now);
                     return Ok(at);
                 }
+                Checkout::Full(full) => {
+                    let trouble = self.crowded(full);
+                    let used = self.fail_request(cx, &trouble, rest, due.whole, output)?;
+                    return Ok(at + used);
+                }
                 Checkout::Refused(trouble) => {
                     let used = self.fail_request(cx, &trouble, rest, due.whole, output)?;
                     return Ok(at + used);
@@ -210,12 +217,8 @@ impl Session {
     /// Who asks for an upstream, and by when it is wanted.
     #[inline]
     pub(super) fn claim(&self, now: Instant) -> Claim {
-        Claim {
-            key: Key { tenant: self.tenant, class: 0 },
-            share: self.rules.shares.of(self.tenant),
-            class_weight: 1,
-            deadline: now.checked_add(self.pool.queue_timeout()),
-        }
+        let deadline = now.checked_add(self.patience());
+        shares::claim(&self.rules.limits, self.tenant, self.class, deadline)
     }
 
     pub(super) fn begin_waiting(&mut self, now: Instant) {
@@ -376,17 +379,32 @@ impl Session {
         self.pending_trouble = Some(Box::new(trouble));
     }
 
+    /// There is no room in the queue for it.
+    #[cold]
+    pub(super) fn crowded(&self, full: Full) -> Trouble {
+        self.pool.meter.queue_refusals.increment();
+        let Full { waiting, limit, retry_in, of_tenant } = full;
+        if of_tenant {
+            let key = LimitKey::MaxWaiting;
+            self.reached(key, Mode::Enforce);
+            let limited = self.limited(key, None);
+            return Refusal::TooMany { limited, limit: limit as u64, retry_in: Some(retry_in) }.into();
+        }
+        let (database, user) = (self.pool.shared.database.clone(), self.pool.shared.user.clone());
+        Refusal::Queue(QueueRefusal { database, user, waiting, limit, retry_in }).into()
+    }
+
     /// How long the client has waited, as its error tells.
     pub(super) fn queue_timeout(&self, now: Instant) -> Trouble {
         let since = self.waiting_since.unwrap_or(now);
-        let most = self.rules.shares.of(self.tenant).max as usize;
+        let claim = self.claim(now);
         let ledger = self.pool.shared.ledger();
-        let own = most > 0 && ledger.held(self.tenant) >= most;
+        let own = ledger.maximum(&claim).map(|most| Limit::Tenant(most as usize));
         Refusal::QueueTimeout {
             database: self.pool.shared.database.clone(),
             user: self.pool.shared.user.clone(),
             waited: now.saturating_duration_since(since),
-            limit: if own { Limit::Tenant(most) } else { ledger.limit() },
+            limit: own.unwrap_or_else(|| ledger.limit()),
             waiting: ledger.waiting().saturating_sub(1),
         }
         .into()

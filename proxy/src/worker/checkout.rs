@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use config::PoolMode;
 use policy::fair::{Claim, Full};
-use policy::verdict::{ConnectFailure, QueueRefusal, Refusal};
+use policy::verdict::{ConnectFailure, Refusal};
 use rand::RngExt;
 use wire::params::Settings;
 
@@ -28,6 +28,8 @@ pub enum Checkout {
     Leased(Box<Upstream>),
     /// It comes by [`Ctl::delivery`].
     Waiting,
+    /// There is no room in the queue.
+    Full(Full),
     /// There is none to be had.
     Refused(Trouble),
 }
@@ -58,7 +60,7 @@ impl Worker {
         now: Instant,
     ) -> Checkout {
         // Whoever has a maximum is counted before he takes one. For everybody else this way is without a lock.
-        let limited = claim.share.max > 0;
+        let limited = claim.is_limited();
         if limited && !pool.shared.ledger().take(claim, now) {
             return self.queue(pool, ctl, claim, now);
         }
@@ -92,7 +94,7 @@ impl Worker {
         match admission {
             Admission::Queued => {}
             Admission::Down(retry) => return Checkout::Refused(unavailable(&pool.shared, now, Some(retry))),
-            Admission::Full(full) => return Checkout::Refused(self.crowded(pool, claim, full)),
+            Admission::Full(full) => return Checkout::Full(full),
         }
         self.dial_again(pool, now);
         let reserve = pool.shared.ledger().watch_reserve();
@@ -108,14 +110,6 @@ impl Worker {
             self.shared.send(other, Mail::Share(pool.shared.clone()));
         }
         Checkout::Waiting
-    }
-
-    fn crowded(&self, pool: &LocalPool, claim: &Claim, full: Full) -> Trouble {
-        pool.meter.queue_refusals.increment();
-        let tenant = full.of_tenant.then(|| (&*self.shared.directory.name(claim.key.tenant)).into());
-        let (database, user) = (pool.shared.database.clone(), pool.shared.user.clone());
-        let Full { waiting, limit, retry_in, .. } = full;
-        Refusal::Queue(QueueRefusal { tenant, database, user, waiting, limit, retry_in }).into()
     }
 
     /// A lease has ended, or is another tenant's now: somebody who could not be served may be, by what idles.

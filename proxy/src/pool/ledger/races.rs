@@ -2,7 +2,8 @@
 //! may come, in random order. Whatever the order, nothing is lost from the count, nobody is over his maximum, and nothing
 //! idles while somebody waits who could have it.
 
-use policy::fair::Share;
+use policy::fair::{ClassShare, Share};
+use policy::tenant::TenantId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -66,7 +67,7 @@ impl World {
     }
 
     fn claim(&self, tenant: u32) -> Claim {
-        Claim { key: key(tenant), share: self.shares[tenant as usize], class_weight: 1, deadline: None }
+        Claim { key: key(tenant), share: self.shares[tenant as usize], class: ClassShare::default(), deadline: None }
     }
 
     fn idle(&self) -> Option<usize> {

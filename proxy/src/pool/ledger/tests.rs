@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use policy::fair::Share;
+use policy::fair::{ClassShare, Share};
+use policy::tenant::TenantId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -21,7 +22,7 @@ fn key(tenant: u32) -> Key {
 }
 
 fn claim() -> Claim {
-    Claim { key: key(0), share: Share::default(), class_weight: 1, deadline: None }
+    Claim { key: key(0), share: Share::default(), class: ClassShare::default(), deadline: None }
 }
 
 fn grant(client: u64) -> Grant {
