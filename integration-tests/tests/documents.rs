@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use config::{LimitKey, PoolMode, SessionAttrs};
 use policy::verdict::{
-    ConnectFailure, Limit, Limited, ListenRefusal, LoginRefusal, QueueRefusal, Refusal, SecurityLack,
-    SessionState,
+    ConnectFailure, Limit, Limited, ListenRefusal, LoginRefusal, QueueRefusal, Refusal, SecurityLack, SessionState,
 };
 
 fn root() -> PathBuf {

@@ -320,7 +320,9 @@ impl Refusal {
             Self::NotAllowed { limited, .. } => limited.code(),
             Self::Silent { limited, .. } => limited.code(),
             Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => "57014",
-            Self::QueueTimeout { .. } | Self::Queue(_) | Self::TooManyClients { .. } | Self::TooManyPools { .. } => "53300",
+            Self::QueueTimeout { .. } | Self::Queue(_) | Self::TooManyClients { .. } | Self::TooManyPools { .. } => {
+                "53300"
+            }
             Self::IdleInTransaction { .. } => "25P03",
             Self::ShuttingDown | Self::Killed | Self::Terminated | Self::DatabaseRemoved { .. } => "57P01",
             Self::DatabaseDisabled { .. } => "55000",

@@ -24,11 +24,7 @@ pub fn claim(limits: &LimitTable, tenant: TenantId, class: ClassId, deadline: Op
             max: max_upstreams(whole),
             max_waiting: max_waiting_of(whole),
         },
-        class: ClassShare {
-            weight: part.weight.max(1),
-            max: own(max_upstreams),
-            max_waiting: own(max_waiting_of),
-        },
+        class: ClassShare { weight: part.weight.max(1), max: own(max_upstreams), max_waiting: own(max_waiting_of) },
         deadline,
     }
 }

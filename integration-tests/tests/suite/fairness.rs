@@ -241,9 +241,8 @@ fn a_lease_that_ends_badly_is_given_back_too() {
 
 #[test]
 fn a_transaction_that_says_whose_it_is_is_charged_to_that_tenant() {
-    let by_setting = tenants(
-        "[[tenant.rule]]\nfrom = 'setting'\nname = 'app.tenant_id'\n[tenant.limits.acme]\nmax_upstreams = 1",
-    );
+    let by_setting =
+        tenants("[[tenant.rule]]\nfrom = 'setting'\nname = 'app.tenant_id'\n[tenant.limits.acme]\nmax_upstreams = 1");
     let site = Site::behind(Transaction, |proxy| proxy.size(4).with(|settings| settings.tenants = by_setting));
     let mut first = site.client();
     first.query("begin").ok();

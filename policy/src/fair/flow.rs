@@ -2,9 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{
-    Account, BTreeMap, Claim, ClassShare, Duration, Instant, Service, Share, Standing, TenantId,
-};
+use super::{Account, BTreeMap, Claim, ClassShare, Duration, Instant, Service, Share, Standing, TenantId};
 
 /// A waiter's place within its class: the earliest deadline first, then as they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -222,8 +220,7 @@ impl<T: Copy> Flow<T> {
     /// Classes that neither wait nor hold nor owe.
     fn forget(&mut self) {
         let level = self.level;
-        self.classes.retain(|class| {
-            !class.waiters.is_empty() || class.account.held() > 0 || class.account.service() > level
-        });
+        self.classes
+            .retain(|class| !class.waiters.is_empty() || class.account.held() > 0 || class.account.service() > level);
     }
 }

@@ -107,8 +107,7 @@ fn requests(seed: u64, loads: &[Load], lasts: Duration) -> Vec<Request> {
 /// Runs it for as long as requests come. What waits then has waited at least that long, and counts so.
 fn run(loads: &[Load], requests: &[Request], upstreams: usize, lasts: Duration, queue: &mut dyn Discipline) -> Outcome {
     let begin = Instant::now();
-    let mut outcome =
-        Outcome { waits: vec![Vec::new(); loads.len()], had: vec![Duration::ZERO; loads.len()] };
+    let mut outcome = Outcome { waits: vec![Vec::new(); loads.len()], had: vec![Duration::ZERO; loads.len()] };
     let mut free = upstreams;
     let mut running: BinaryHeap<Reverse<(Duration, usize, Duration)>> = BinaryHeap::new();
     let mut coming = requests.iter().enumerate().peekable();

@@ -367,7 +367,10 @@ fn random_operations_keep_the_invariants() {
                 3 => {
                     let held: Vec<usize> = (0..5).map(|tenant| pool.held(tenant)).collect();
                     let Some(served) = pool.serve() else {
-                        let room = |tenant: u32| shares[tenant as usize].max == 0 || held[tenant as usize] < shares[tenant as usize].max as usize;
+                        let room = |tenant: u32| {
+                            shares[tenant as usize].max == 0
+                                || held[tenant as usize] < shares[tenant as usize].max as usize
+                        };
                         assert!(waiting.iter().all(|(_, tenant)| !room(*tenant)), "seed {seed}");
                         continue;
                     };
@@ -375,7 +378,13 @@ fn random_operations_keep_the_invariants() {
                     let at = waiting.iter().position(|(waiter, _)| *waiter == ticket).unwrap();
                     let (_, tenant) = waiting.remove(at);
                     assert_eq!(served.tenant, TenantId::from_index(tenant), "seed {seed}");
-                    let urgent = |tenant: u32| held[tenant as usize] < shares[tenant as usize].min.min(match shares[tenant as usize].max { 0 => 9, max => max }) as usize;
+                    let urgent = |tenant: u32| {
+                        held[tenant as usize]
+                            < shares[tenant as usize].min.min(match shares[tenant as usize].max {
+                                0 => 9,
+                                max => max,
+                            }) as usize
+                    };
                     assert!(urgent(tenant) || !waiting.iter().any(|(_, other)| urgent(*other)), "seed {seed}");
                 }
                 4 if !pool.leases.is_empty() => {
@@ -396,7 +405,8 @@ fn random_operations_keep_the_invariants() {
             assert_eq!(pool.queue.waiting(), waiting.len(), "seed {seed}");
             let mut servable = 0;
             for tenant in 0..5u32 {
-                let held = pool.leases.iter().filter(|(grant, _)| grant.key.tenant == TenantId::from_index(tenant)).count();
+                let held =
+                    pool.leases.iter().filter(|(grant, _)| grant.key.tenant == TenantId::from_index(tenant)).count();
                 assert_eq!(pool.held(tenant), held, "seed {seed}");
                 let max = shares[tenant as usize].max as usize;
                 assert!(max == 0 || held <= max, "seed {seed}");

@@ -27,7 +27,9 @@ impl QueueRefusal {
         let retry = show(Duration::from_millis(u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX)));
         texts(
             "too many requests are waiting for a server connection",
-            format!("Pool \"{database}\" of user \"{user}\": {waiting} clients are waiting, and no more than {limit} may."),
+            format!(
+                "Pool \"{database}\" of user \"{user}\": {waiting} clients are waiting, and no more than {limit} may."
+            ),
             format!("Retry after {retry}. If it happens often, look for long transactions, or raise pool.size."),
         )
     }

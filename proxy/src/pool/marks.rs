@@ -83,12 +83,8 @@ impl Mark {
     pub fn change(&self, to: Key) -> Option<Key> {
         let mut who = self.who.load(Ordering::Acquire);
         while who != 0 {
-            match self.who.compare_exchange_weak(
-                who,
-                encode(to) | (who & COUNTED),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match self.who.compare_exchange_weak(who, encode(to) | (who & COUNTED), Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) if who & COUNTED == 0 => return None,
                 Ok(_) => return decode(who),
                 Err(now) => who = now,
