@@ -33,7 +33,9 @@ impl Session {
         let now = Instant::now();
         if let Some(berth) = &upstream.berth {
             berth.transfer(&self.claim(now), now);
-            self.worker.stir(&self.pool, now);
+            if self.pool.shared.needs_attention() {
+                self.worker.stir(&self.pool, now);
+            }
         }
     }
 
