@@ -10,7 +10,7 @@
 //!  wait ───────►  ┌ tenant a: account, held 3 of max 8 ─┬ class 0: ▪▪▪▪▪▪▪▪ ┐
 //!                 │                                     └ class 1: ▪▪       │ next ──► (ticket, key)
 //!                 └ tenant b: account, held 0, min 1 ───── class 0: ▪       ┘          the lease counts as b's
-//!  take (nobody waits), adopt (it was taken before anybody did) ──► held + 1
+//!  take (it is free), adopt (it was taken before anybody waited) ─► held + 1
 //!  release ───────────────────────────────────────────────────────► held − 1
 //! ```
 //!
@@ -321,7 +321,8 @@ impl<T: Copy + Eq + Hash> Queue<T> {
         self.change(key.tenant, now, |_, flow| flow.let_go(key.class, now));
     }
 
-    /// A tenant holds an upstream since `since`, and was not counted: nobody waited when it was taken.
+    /// A tenant holds an upstream since `since`, and was not counted: nobody waited when it was taken. Called when
+    /// somebody does: before that nothing is charged.
     pub fn adopt(&mut self, key: Key, since: Instant, now: Instant) {
         let lasted = now.saturating_duration_since(since).min(CARRIED);
         self.change(key.tenant, now, |_, flow| {

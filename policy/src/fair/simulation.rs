@@ -201,7 +201,7 @@ fn in_a_pool_that_is_hardly_used_a_flood_costs_the_others_a_boundary() {
         let ([alone, fair, fifo], _) = flooded(seed, 0.3);
         println!("seed {seed}: p99 alone {alone:?}, flooded {fair:?}, first come {fifo:?}");
         // The next of eight upstreams comes back after an eighth of a request in the mean; sometimes others were first.
-        assert!(fair[1] <= alone[1] + 2 * MEAN, "seed {seed}: {alone:?} became {fair:?}");
+        assert!(fair[0] <= alone[0] + MEAN, "seed {seed}: {alone:?} became {fair:?}");
         assert!(fifo[0] > 100 * MEAN, "seed {seed}: the control shows nothing: {fifo:?}");
     }
 }

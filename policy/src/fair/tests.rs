@@ -212,22 +212,44 @@ fn a_class_has_a_maximum_and_a_queue_of_its_own() {
 }
 
 #[test]
-fn long_transactions_are_charged_also_while_they_run_and_for_what_went_before() {
+fn long_transactions_are_charged_while_they_run() {
     let mut pool = Pool::new();
-    // Three long transactions that began when nobody waited.
+    pool.flood(&claim(2, 0, share()), 60);
     for _ in 0..3 {
-        pool.queue.adopt(key(1, 0), pool.now, pool.now + 500 * MS);
+        pool.queue.adopt(key(1, 0), pool.now, pool.now);
     }
-    pool.now += 500 * MS;
-    pool.flood(&claim(1, 0, share()), 50);
-    pool.flood(&claim(2, 0, share()), 50);
-    // Upstreams of other tenants come back, and each short statement of the second holds one for a moment.
-    for _ in 0..50 {
+    pool.flood(&claim(1, 0, share()), 60);
+    // A fourth upstream comes back again and again, and each short statement of the second holds it for a moment.
+    for _ in 0..60 {
         assert_eq!(pool.serve(), Some(key(2, 0)));
         pool.now += MS;
         pool.end(key(2, 0));
     }
     assert_eq!(pool.held(1), 3);
+}
+
+#[test]
+fn long_transactions_are_charged_for_what_they_lasted_before_anybody_waited() {
+    let mut pool = Pool::new();
+    let began = pool.now;
+    pool.now += 400 * MS;
+    pool.flood(&claim(2, 0, share()), 1);
+    for _ in 0..3 {
+        pool.queue.adopt(key(1, 0), began, pool.now);
+    }
+    for _ in 0..3 {
+        pool.queue.release(key(1, 0), began, pool.now);
+    }
+    pool.wait(&claim(1, 0, share()));
+    let back = pool.now;
+    while pool.serve() == Some(key(2, 0)) {
+        pool.flood(&claim(2, 0, share()), 1);
+        pool.now += 10 * MS;
+        pool.end(key(2, 0));
+    }
+    let waited = pool.now - back;
+    // Three leases of 400 ms each, and what either side has ahead.
+    assert!(waited >= 1000 * MS && waited <= 1500 * MS, "{waited:?}");
 }
 
 #[test]

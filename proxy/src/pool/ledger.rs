@@ -248,10 +248,15 @@ impl Ledger {
         {
             return Admission::Down(at);
         }
-        if self.queue.waiting() == 0 {
+        let first = self.queue.waiting() == 0;
+        if let Err(full) = self.queue.wait(ticket, claim, now) {
+            return Admission::Full(full);
+        }
+        if first {
+            // Behind it: what is charged for the time before somebody waits would be forgotten when somebody does.
             self.count_leases(now);
         }
-        self.queue.wait(ticket, claim, now).map_or_else(Admission::Full, |()| Admission::Queued)
+        Admission::Queued
     }
 
     /// Takes a client out of the queue; `false`: it is not in it (any more): an upstream may be on its way.

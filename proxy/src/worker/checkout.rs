@@ -114,13 +114,11 @@ impl Worker {
 
     /// A lease has ended, or is another tenant's now: somebody who could not be served may be, by what idles.
     pub fn stir(&self, pool: &Rc<LocalPool>, now: Instant) {
-        if pool.shared.needs_attention() {
-            if pool.idle() > 0 {
-                self.serve(pool, now);
-            }
-            if let Some(other) = pool.shared.idle_elsewhere(self.index) {
-                self.shared.send(other, Mail::Share(pool.shared.clone()));
-            }
+        // By letter, also to ourselves: what is served may have to be closed, and brings us here again.
+        if pool.shared.needs_attention()
+            && let Some(worker) = pool.shared.idle_anywhere()
+        {
+            self.shared.send(worker, Mail::Share(pool.shared.clone()));
         }
         self.dial_again(pool, now);
     }
