@@ -483,6 +483,4 @@ impl<T: Copy + Eq + Hash> Queue<T> {
 }
 
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;

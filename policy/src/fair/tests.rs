@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod simulation;
+
 /// Numbers that look random and are the same for the same seed (SplitMix64).
 pub(super) struct Random(u64);
 

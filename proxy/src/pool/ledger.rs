@@ -430,6 +430,4 @@ fn time(born: Instant, since_us: u64) -> Instant {
 }
 
 #[cfg(test)]
-mod races;
-#[cfg(test)]
 mod tests;

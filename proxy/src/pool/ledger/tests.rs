@@ -9,6 +9,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
+mod races;
+
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 const RESERVE_AFTER: Duration = Duration::from_millis(500);
 

@@ -4,7 +4,6 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use super::tests::{Random, claim, key, share};
 use super::*;
 
 /// A tenant's requests.

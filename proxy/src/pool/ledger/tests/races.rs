@@ -2,11 +2,6 @@
 //! may come, in random order. Whatever the order, nothing is lost from the count, nobody is over his maximum, and nothing
 //! idles while somebody waits who could have it.
 
-use policy::fair::{ClassShare, Share};
-use policy::tenant::TenantId;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-
 use super::*;
 
 const TENANTS: u32 = 4;
@@ -38,10 +33,6 @@ struct World {
     tickets: u64,
     now: Instant,
     seed: u64,
-}
-
-fn key(tenant: u32) -> Key {
-    Key { tenant: TenantId::from_index(tenant), class: 0 }
 }
 
 impl World {
