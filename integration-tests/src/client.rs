@@ -249,6 +249,25 @@ impl RawClient {
         }
     }
 
+    /// All that comes until the server is ready for more, or closes.
+    pub fn read_to_end_or_ready(&mut self) -> Reply {
+        let mut messages = Vec::new();
+        loop {
+            match self.try_read() {
+                Ok(Some(message)) => {
+                    let ready = matches!(message, Message::ReadyForQuery(_));
+                    messages.push(message);
+                    if ready {
+                        return Reply { messages };
+                    }
+                }
+                Ok(None) => return Reply { messages },
+                Err(error) if is_gone(&error) => return Reply { messages },
+                Err(error) => panic!("neither ready nor closed ({error}) after {messages:?}"),
+            }
+        }
+    }
+
     /// Whether nothing comes for `quiet`: for proving absence only, never for waiting.
     pub fn hears_nothing_for(&mut self, quiet: Duration) -> bool {
         self.send();

@@ -119,7 +119,7 @@ impl Shared {
         control: UnboundedSender<Order>,
     ) -> Self {
         Self {
-            rules: RwLock::new(Arc::new(Rules::new(Arc::new(settings), &directory))),
+            rules: RwLock::new(Arc::new(Rules::new(Arc::new(settings), &directory, 0))),
             directory,
             tenancy: Tenancy::default(),
             pools: Pools::default(),
@@ -157,7 +157,7 @@ impl Shared {
     /// Puts new settings in force for whoever asks from now on.
     pub fn set_settings(&self, settings: Settings) -> Arc<Settings> {
         let settings = Arc::new(settings);
-        let rules = Arc::new(Rules::new(settings.clone(), &self.directory));
+        let rules = Arc::new(Rules::new(settings.clone(), &self.directory, self.next_id()));
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         settings
     }

@@ -25,14 +25,17 @@ pub struct Rules {
     pub limits: LimitTable,
     /// Whether a statement's comments can decide whose it is.
     pub reads_comments: bool,
+    /// Another number for each set of rules.
+    pub version: u64,
 }
 
 impl Rules {
     /// Compiles settings, and has the directory know the tenants in them.
-    pub fn new(settings: Arc<config::Settings>, directory: &Directory) -> Self {
+    pub fn new(settings: Arc<config::Settings>, directory: &Directory, version: u64) -> Self {
         directory.reload(&settings.tenants);
         let resolver = Resolver::new(&settings.tenants);
         Self {
+            version,
             reads_comments: resolver.reads_comments(),
             resolver,
             limits: LimitTable::new(&settings.tenants, directory),

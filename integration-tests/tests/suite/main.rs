@@ -23,6 +23,7 @@ mod cut;
 mod databases;
 mod deep;
 mod drivers;
+mod evasions;
 mod extended;
 mod fairness;
 mod faults;

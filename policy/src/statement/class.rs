@@ -85,12 +85,29 @@ pub enum Class {
 }
 
 impl Class {
-    /// Whether it changes rows or the schema, whatever it calls.
-    pub const fn writes(self) -> bool {
-        matches!(
-            self,
-            Self::Insert | Self::Update | Self::Delete | Self::Merge | Self::CopyIn | Self::Ddl | Self::Maintenance
-        )
+    /// Whether it may change rows or the schema by what it is, and not by what it calls alone. What runs something that
+    /// cannot be seen may.
+    pub const fn may_write(self) -> bool {
+        !self.is_transaction_control()
+            && !matches!(
+                self,
+                Self::Empty
+                    | Self::Select
+                    | Self::Values
+                    | Self::CopyOut
+                    | Self::Set
+                    | Self::Reset
+                    | Self::Show
+                    | Self::Deallocate
+                    | Self::Declare
+                    | Self::Fetch
+                    | Self::Close
+                    | Self::Listen
+                    | Self::Unlisten
+                    | Self::Notify
+                    | Self::Discard
+                    | Self::Explain
+            )
     }
 
     /// Whether it begins, ends or divides a transaction.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use config::LimitKey;
 use wire::encode::frontend as ask;
 use wire::params::difference;
 use wire::pipeline::{Awaited, Fate};
@@ -18,8 +19,13 @@ impl Session {
         upstream.prepared.begin_pipeline();
         let now_us = self.now_us(now);
         upstream.work.begun_us = now_us;
+        if upstream.pipeline.status() != TransactionStatus::Idle {
+            let limit = self.limits.idle_in_transaction_timeout;
+            let (_, since) = self.ctl.state.get();
+            self.look_at_times(upstream, LimitKey::IdleInTransactionTimeout, limit, now_us.saturating_sub(since));
+        }
         self.end_silence(upstream, now_us);
-        upstream.work.deadline = self.deadline(now);
+        upstream.work.deadline = self.deadline(upstream, now, now);
         if let Some(deadline) = upstream.work.deadline {
             self.worker.watch(&self.ctl, Some(deadline.cancel_at));
         } else if self.ctl.deadline.get().is_some() {

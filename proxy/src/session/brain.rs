@@ -207,7 +207,7 @@ impl Brain {
 
     /// What stands for a statement whose text was not seen: an empty one.
     pub fn unknown(&mut self) -> Known {
-        self.analyse(b"", &mut Vec::new())
+        Known { whole: false, ..self.analyse(b"", &mut Vec::new()) }
     }
 
     fn analyse(&mut self, sql: &[u8], literals: &mut Vec<u8>) -> Known {
@@ -216,6 +216,7 @@ impl Brain {
         let reads = analysis.flags.contains(Flags::READ_ONLY);
         let has_strings = analysis.literals.iter().any(|literal| literal.kind == LiteralKind::String);
         let explains = analysis.is_explainable();
+        let whole = !analysis.flags.contains(Flags::OVERSIZE);
         let script = script::of(analysis, sql);
         push_literals(literals, analysis.literals.iter().copied(), sql);
         let shape = match self.shapes.get(&strict) {
@@ -232,7 +233,7 @@ impl Brain {
                 shape
             }
         };
-        Known { shape, script: script.map(Rc::new), reads, has_strings, explains }
+        Known { shape, script: script.map(Rc::new), reads, has_strings, explains, whole }
     }
 
     /// The prepared statement of a text with these types, the same for every client of every worker whose names are

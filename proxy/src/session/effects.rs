@@ -55,7 +55,11 @@ pub(super) fn plain(value: &Value) -> Option<Cow<'_, str>> {
             let value = value.trim().trim_end_matches(';').trim_end();
             match value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')) {
                 Some(quoted) => Some(Cow::Owned(quoted.replace("''", "'"))),
-                None => Some(Cow::Borrowed(value)),
+                // Constants in another spelling, as E'…' and $$…$$, and what comments stand in: what the value is, is not
+                // known here, which is better than a wrong one.
+                None if value.contains(['\'', '$', '/', '"']) => None,
+                // A bare word is folded as a name is.
+                None => Some(Cow::Owned(value.to_ascii_lowercase())),
             }
         }
     }
@@ -335,6 +339,7 @@ impl Session {
         };
         let ctl = self.ctl.clone();
         let face = &ctl.face;
+        let connection;
         let (tenant, class) = {
             let tls = face.tls.as_deref();
             let facts = Facts {
@@ -352,8 +357,17 @@ impl Session {
                     None => &NOTHING,
                 },
             };
-            let name = rules.resolver.resolve(&facts).tenant;
-            (self.worker.shared.directory.id(&name), rules.resolver.class(&facts))
+            let of = |facts: &Facts<'_>| {
+                let name = rules.resolver.resolve(facts).tenant;
+                (self.worker.shared.directory.id(&name), rules.resolver.class(facts))
+            };
+            // The server is told of the connection's own limits, whatever a single statement says.
+            let own = match self.comment {
+                Some(_) => of(&Facts { comment: &NOTHING, ..facts }),
+                None => of(&facts),
+            };
+            connection = rules.limits.of(own.0, own.1).clone();
+            if self.comment.is_some() { of(&facts) } else { own }
         };
         let moved = tenant != self.tenant;
         self.belongs_to(tenant, class);
@@ -379,9 +393,7 @@ impl Session {
         let path = local.map_or_else(|| current.find(SEARCH_PATH), |(_, value)| value);
         self.path = path.map_or(0, |(Value::Plain(path) | Value::Clause(path))| xxh3_64(path).max(1));
         self.opaque = current.find("client_encoding").and_then(encoding).is_some_and(|name| is_opaque(&name));
-        if self.comment.is_none() {
-            self.wanted = self.with_limits(&current);
-        }
+        self.wanted = self.with_limits(&connection, &current);
     }
 }
 
@@ -462,6 +474,9 @@ mod tests {
             ("app.tenant_id = 'acme'", Some("acme")),
             ("app.tenant_id TO 'o''neill'", Some("o'neill")),
             ("app.tenant_id to acme", Some("acme")),
+            ("app.tenant_id to ACME", Some("acme")),
+            ("app.tenant_id = E'\\x61cme'", None),
+            ("app.tenant_id = $$acme$$", None),
             ("app.tenant_id='a=b'", Some("a=b")),
             ("statement_timeout TO '5s'", Some("5s")),
             ("statement_timeout = 0", Some("0")),

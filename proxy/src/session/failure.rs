@@ -24,6 +24,7 @@ impl Session {
     pub(super) fn on_error(&mut self, upstream: &mut Upstream, message: Message<'_>, skipped: Vec<Owed>, now: Instant) {
         upstream.work.failed = true;
         upstream.work.vacating = None;
+        upstream.work.notice = None;
         let sqlstate = Sqlstate::new(ErrorFields::new(message.body()).sqlstate().as_bytes());
         if sqlstate.as_str() == READ_ONLY {
             self.worker.doubt(&self.pool);
@@ -99,12 +100,17 @@ impl Session {
     /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.
     pub(super) fn translate_error(&self, upstream: &mut Upstream, message: Message<'_>) -> Option<Trouble> {
         let code = ErrorFields::new(message.body()).sqlstate();
-        if code != wire::error::Sqlstate::QUERY_CANCELED || upstream.work.cancelled {
+        // Whatever ends it, it is not told of a later one.
+        let exceeds = upstream.work.exceeds.take();
+        if code != wire::error::Sqlstate::QUERY_CANCELED {
             return None;
         }
-        if let Some(exceeds) = upstream.work.exceeds.take() {
+        if let Some(exceeds) = exceeds {
             self.count_trouble(&exceeds);
             return Some(*exceeds);
+        }
+        if upstream.work.cancelled {
+            return None;
         }
         let deadline = upstream.work.deadline.filter(|_| upstream.work.timed_out);
         let (key, limit) = match deadline {
@@ -115,7 +121,8 @@ impl Session {
             return None;
         }
         self.reached(key, Mode::Enforce);
-        let trouble = Trouble::from(Refusal::StatementTimeout { limited: self.limited(key, None), limit });
+        let named = deadline.and(upstream.work.named);
+        let trouble = Trouble::from(Refusal::StatementTimeout { limited: self.limited(key, named), limit });
         self.count_trouble(&trouble);
         Some(trouble)
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use policy::limits::{Clamp, clamp, parse_guc_time, server_value};
+use policy::limits::{Clamp, Effective, clamp, parse_guc_time, server_value};
 use wire::params::{Settings, Value};
 
 use super::Session;
@@ -17,8 +17,8 @@ impl Session {
     }
 
     /// The session's settings with its tenant's statement timeout where that is lower than its own.
-    pub(super) fn with_limits(&self, settings: &Rc<Settings>) -> Rc<Settings> {
-        let settings = &match self.limits.read_only {
+    pub(super) fn with_limits(&self, limits: &Effective, settings: &Rc<Settings>) -> Rc<Settings> {
+        let settings = &match limits.read_only {
             Some(config::Mode::Enforce) => {
                 let read_only = settings.with("default_transaction_read_only", Value::Plain(b"on".as_slice().into()));
                 read_only
@@ -26,7 +26,7 @@ impl Session {
             }
             _ => settings.clone(),
         };
-        let Some(limit) = self.statement_limit() else {
+        let Some(limit) = limits.enforced_timeout() else {
             return settings.clone();
         };
         let own = settings.find("statement_timeout").and_then(plain);

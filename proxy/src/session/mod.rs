@@ -19,6 +19,7 @@ mod effects;
 mod end;
 mod failure;
 mod half_closed;
+pub mod held;
 mod limited;
 mod listen;
 mod locals;

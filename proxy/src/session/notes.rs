@@ -40,6 +40,15 @@ impl Session {
             self.heed_witnesses();
             self.heed_listener()?;
         }
+        if let Some(upstream) = self.lease.as_deref_mut()
+            && upstream.work.held
+            && upstream.cancels.get() == 0
+            && upstream.pipeline.is_boundary()
+        {
+            // What waited for a cancel to end goes on.
+            upstream.work.release();
+            self.look_again = true;
+        }
         let cancels = self.ctl.cancel.take();
         if !cancels.is_empty() {
             self.on_cancel(cancels);
@@ -89,7 +98,7 @@ impl Session {
             return Ok(());
         };
         if upstream.pipeline.is_boundary() {
-            let limit = self.silence(now).filter(|_| upstream.pipeline.status() != TransactionStatus::Idle);
+            let limit = self.silence(upstream, now).filter(|_| upstream.pipeline.status() != TransactionStatus::Idle);
             return match limit {
                 Some((due, silence)) if due <= now => Err(End::Trouble(self.was_silent(silence).into())),
                 later => {
@@ -114,7 +123,8 @@ impl Session {
                 self.worker.watch(&self.ctl, Some(deadline.close_at));
             }
             Due::Close => {
-                let limited = self.limited(deadline.key(), None);
+                let named = upstream.work.named;
+                let limited = self.limited(deadline.key(), named);
                 let trouble = Refusal::StatementTimeout { limited, limit: deadline.limit() };
                 return Err(End::Trouble(trouble.into()));
             }

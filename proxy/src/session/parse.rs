@@ -1,6 +1,7 @@
 //! Preparing: a Parse, unnamed, under a name of the client's, or too long to be kept.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use policy::verdict::Refusal;
 use wire::pipeline::{Awaited, Fate, Owed};
@@ -11,6 +12,7 @@ use wire::view::Parse;
 use super::brain::{Look, MAX_UNNAMED, Sent};
 use super::names::Reach;
 use super::outbox::Outbox;
+use super::police::CommentTags;
 use super::provide::write_parse;
 use super::request::malformed;
 use super::retry::Retry;
@@ -61,6 +63,11 @@ impl Session {
         }
         let (script, strict) = (look.known.script.as_deref(), look.known.shape.strict);
         if self.before_names(upstream, outbox, message.at, script, strict)? == Reach::Waits {
+            return Ok(Next::Hold);
+        }
+        let others = self.rules.reads_comments
+            && !self.heed_comments(upstream, CommentTags::of(parse.query, &self.rules.clone()), Instant::now());
+        if others {
             return Ok(Next::Hold);
         }
         self.forget_sequences(upstream, outbox, message.at, script)?;

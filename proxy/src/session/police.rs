@@ -9,26 +9,25 @@
 //! What ends a transaction is never refused: its client would have no way out.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
-use policy::limits::{Bound, Deadline, Effective, Layer};
+use policy::limits::{Bound, Deadline, Effective, Layer, Rate};
 use policy::tenant::{ClassId, Lookup, TenantId};
-use policy::verdict::{Limited, Refusal};
+use policy::verdict::{Limited, Refusal, SessionState};
 use wire::encode::{Report, Severity};
 use wire::error::Sqlstate;
 use wire::tag::TransactionStatus;
 
-use super::brain::Look;
-use super::script::Act;
-use super::statement::Known;
+use super::held::Held;
+use super::script::{Act, Script};
+use super::statement::{Known, Running};
 use super::{End, Session};
-use crate::tenancy::{Membership, Permit, Usage};
+use crate::tenancy::{Membership, Permit, Rules, Usage};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 
-/// Keys of one statement's comments that are kept, and bytes of each key and value.
+/// Keys of one statement's comments that are kept, and bytes of each value.
 const MAX_TAGS: usize = 16;
 const MAX_TAG: usize = 256;
 
@@ -37,17 +36,18 @@ const MAX_TAG: usize = 256;
 pub struct CommentTags(Box<[(Box<str>, Box<str>)]>);
 
 impl CommentTags {
-    /// Of a text; `None`: they say nothing.
-    pub fn of(look: &Look<'_>) -> Option<Rc<Self>> {
-        if look.comments.is_empty() {
+    /// Of a text, those that a rule looks at; `None`: it has none.
+    pub fn of(sql: &[u8], rules: &Rules) -> Option<Rc<Self>> {
+        let (_, comments) = policy::comment::strip_ends(sql);
+        if comments.is_empty() {
             return None;
         }
-        let tags = look.comments.tags().map(|tag| {
-            let key = String::from_utf8_lossy(tag.key);
-            (Box::<str>::from(&*key), Box::<str>::from(&*tag.decoded()))
+        let named = comments.tags().filter_map(|tag| {
+            let key = std::str::from_utf8(tag.key).ok().filter(|key| rules.resolver.reads_comment(key))?;
+            let value = tag.decoded();
+            (value.len() <= MAX_TAG).then(|| (Box::<str>::from(key), Box::<str>::from(&*value)))
         });
-        let tags: Box<[_]> =
-            tags.filter(|(key, value)| key.len() <= MAX_TAG && value.len() <= MAX_TAG).take(MAX_TAGS).collect();
+        let tags: Box<[_]> = named.take(MAX_TAGS).collect();
         (!tags.is_empty()).then(|| Rc::new(Self(tags)))
     }
 }
@@ -55,26 +55,6 @@ impl CommentTags {
 impl Lookup for CommentTags {
     fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
-    }
-}
-
-/// What a statement that is about to run is held to.
-#[derive(Debug)]
-pub struct Held {
-    /// It counts among those that run.
-    pub permit: Option<Permit>,
-    /// Rows and bytes of its result at most.
-    pub max_rows: u64,
-    /// The same in bytes.
-    pub max_bytes: u64,
-    /// It has run for longer than it should, and that was told.
-    pub is_late: bool,
-}
-
-impl Default for Held {
-    /// To nothing.
-    fn default() -> Self {
-        Self { permit: None, max_rows: u64::MAX, max_bytes: u64::MAX, is_late: false }
     }
 }
 
@@ -108,23 +88,35 @@ impl Session {
     }
 
     /// What the statement's comments say, where that can decide whose it is. The statements behind it that say nothing are
-    /// the connection's again.
+    /// the connection's again. `false`: it is another tenant's than what still runs, whose end is awaited.
     #[inline]
-    pub(super) fn heed_comments(&mut self, upstream: &mut Upstream, tags: Option<&Rc<CommentTags>>, now: Instant) {
-        if tags != self.comment.as_ref() {
-            let before = self.tenant;
-            self.comment = tags.cloned();
-            self.resolve_tenant();
-            if self.tenant != before {
-                self.is_charged_to_another(upstream);
-            }
-            upstream.work.deadline = self.deadline(now);
-            self.worker.watch(&self.ctl, upstream.work.deadline.map(|deadline| deadline.cancel_at));
+    pub(super) fn heed_comments(
+        &mut self,
+        upstream: &mut Upstream,
+        tags: Option<Rc<CommentTags>>,
+        now: Instant,
+    ) -> bool {
+        if tags == self.comment {
+            return true;
         }
+        if !upstream.work.running.is_empty() {
+            return false;
+        }
+        let before = self.tenant;
+        self.comment = tags;
+        self.resolve_tenant();
+        if self.tenant != before {
+            self.is_charged_to_another(upstream);
+        }
+        let behind = self.now_us(now).saturating_sub(upstream.work.begun_us);
+        let begun = now.checked_sub(Duration::from_micros(behind)).unwrap_or(now);
+        upstream.work.deadline = self.deadline(upstream, begun, now);
+        self.worker.watch(&self.ctl, upstream.work.deadline.map(|deadline| deadline.cancel_at));
+        true
     }
 
-    /// When what begins now must have ended.
-    pub(super) fn deadline(&self, now: Instant) -> Option<Deadline> {
+    /// When a request that began at `begun` must have ended.
+    pub(super) fn deadline(&self, upstream: &Upstream, begun: Instant, now: Instant) -> Option<Deadline> {
         let limits = &*self.limits;
         // What a comment says the server does not know: it has the connection's own limit.
         let statement = match self.comment {
@@ -134,11 +126,12 @@ impl Session {
         if limits.request_timeout.is_none() && limits.transaction_timeout.is_none() {
             return statement;
         }
-        let own =
-            |key, limit: Option<Bound<Duration>>, since| Deadline::own(key, limit.and_then(Bound::enforced), since, now);
-        let request = own(LimitKey::RequestTimeout, limits.request_timeout, now);
-        let since = self.transaction_since(now);
-        let transaction = own(LimitKey::TransactionTimeout, limits.transaction_timeout, since);
+        let enforced = |limit: Option<Bound<Duration>>| limit.and_then(Bound::enforced);
+        let request = Deadline::own(LimitKey::RequestTimeout, enforced(limits.request_timeout), begun, now);
+        // One that has failed is over but for its ROLLBACK.
+        let open = upstream.pipeline.status() != TransactionStatus::Failed;
+        let limit = enforced(limits.transaction_timeout).filter(|_| open);
+        let transaction = Deadline::own(LimitKey::TransactionTimeout, limit, self.transaction_since(now), now);
         Deadline::sooner(Deadline::sooner(statement, request), transaction)
     }
 
@@ -153,7 +146,7 @@ impl Session {
 
     /// When a client that is silent in a transaction is ended, and by which limit.
     #[inline]
-    pub(super) fn silence(&self, now: Instant) -> Option<(Instant, Silence)> {
+    pub(super) fn silence(&self, upstream: &Upstream, now: Instant) -> Option<(Instant, Silence)> {
         let pool = self.pool.settings().idle_in_transaction_timeout;
         let idle = match self.limits.idle_in_transaction_timeout.and_then(Bound::enforced) {
             Some(limit) => Some(Silence::Limit(LimitKey::IdleInTransactionTimeout, limit)),
@@ -165,7 +158,9 @@ impl Session {
             let since = now.checked_sub(silent).unwrap_or(now);
             Some((since.checked_add(silence.limit())?, silence))
         });
-        let open = self.limits.transaction_timeout.and_then(Bound::enforced).and_then(|limit| {
+        let is_open = upstream.pipeline.status() != TransactionStatus::Failed;
+        let limit = self.limits.transaction_timeout.and_then(Bound::enforced).filter(|_| is_open);
+        let open = limit.and_then(|limit| {
             let due = self.transaction_since(now).checked_add(limit)?;
             Some((due, Silence::Limit(LimitKey::TransactionTimeout, limit)))
         });
@@ -224,97 +219,161 @@ impl Session {
         self.limits.queue_timeout.and_then(Bound::enforced).map_or(pool, |own| own.min(pool))
     }
 
-    /// Whether the statement may be run now, and what it is held to.
+    /// Whether anything is limited that a statement could run into.
+    #[inline]
+    pub(super) fn polices(&self) -> bool {
+        self.limits.judges_statements() || self.limits.judges_rows() || self.rules.limits.has_statements()
+    }
+
+    /// The same of something whose text is not seen: a portal that is not followed, a function that is called by its number.
+    pub(super) fn judge_unseen(&mut self, upstream: &mut Upstream, now: Instant) -> Result<Held, Trouble> {
+        let known = self.worker.brain.borrow_mut().unknown();
+        self.judge(upstream, &known, None, now)
+    }
+
+    /// Whether the statement may be run now, and what it is held to. `script` is what it does, with its parameters.
     ///
     /// # Errors
     /// Why it may not.
-    #[inline]
-    pub(super) fn judge(&mut self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<Held, Trouble> {
-        let limits = &*self.limits;
-        if !limits.judges_statements() && !limits.judges_rows() && !self.rules.limits.has_statements() {
-            return Ok(Held::default());
-        }
-        self.judge_closely(upstream, known, now)
-    }
-
-    fn judge_closely(&mut self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<Held, Trouble> {
+    pub(super) fn judge(
+        &mut self,
+        upstream: &mut Upstream,
+        known: &Known,
+        script: Option<&Script>,
+        now: Instant,
+    ) -> Result<Held, Trouble> {
         let shape = &known.shape;
-        if upstream.pipeline.status() == TransactionStatus::Failed {
-            return Ok(Held::default());
-        }
-        let named = self.statement_with_limits(known);
-        let own = named.as_ref().map(|(strict, own)| (*strict, own));
-        let limits = match own {
-            Some((_, own)) => own.clone(),
-            None => self.limits.clone(),
-        };
-        let strict = own.map(|(strict, _)| strict);
+        let limits = self.limits.clone();
         if let Some(mode) = limits.read_only
-            && (shape.writes || lifts_read_only(known))
+            && (shape.writes || !known.whole || script.is_some_and(lifts_read_only))
         {
-            self.hit(upstream, mode, strict, LimitKey::ReadOnly, |limited| not_allowed(limited, ""))?;
+            self.hit(upstream, mode, None, LimitKey::ReadOnly, |limited| not_allowed(limited, ""))?;
         }
-        if shape.class.is_transaction_control() {
+        if known.whole && shape.class.is_transaction_control() {
             return Ok(Held::default());
         }
         if let Some(mode) = limits.blocked {
-            self.hit(upstream, mode, strict, LimitKey::Blocked, |limited| not_allowed(limited, ""))?;
+            self.hit(upstream, mode, None, LimitKey::Blocked, |limited| not_allowed(limited, ""))?;
         }
         if let Some(tables) = &limits.tables {
-            let refused = match shape.tables() {
+            let named = shape.tables().filter(|_| known.whole && !self.opaque && !self.escapes);
+            let refused = match named {
                 Some(named) => named.iter().find(|name| !tables.allow(name)).map(|name| &**name),
                 None => Some(""),
             };
             if let Some(what) = refused {
-                self.hit(upstream, tables.mode, strict, LimitKey::Tables, |limited| not_allowed(limited, what))?;
+                self.hit(upstream, tables.mode, None, LimitKey::Tables, |limited| not_allowed(limited, what))?;
             }
         }
-        self.judge_number(upstream, &limits, strict, now)
-    }
-
-    /// Whether there is room for one more statement, and a token for it.
-    fn judge_number(
-        &mut self,
-        upstream: &mut Upstream,
-        limits: &Effective,
-        strict: Option<u64>,
-        now: Instant,
-    ) -> Result<Held, Trouble> {
-        let usage = |by_class| match strict {
-            Some(strict) => self.worker.shared.tenancy.of_statement(self.tenant, strict),
-            None => self.membership.of(by_class).clone(),
-        };
-        let mut held = Held::default();
-        if let Some(most) = limits.max_statements {
-            let (permit, others) = Permit::take(&usage(limits.by_class.statements));
+        // Statements that one client sends at once run one after the other: they count as one.
+        if let Some(most) = limits.max_statements
+            && upstream.work.permit.is_none()
+        {
+            let (permit, others) = Permit::take(self.membership.of(limits.by_class.statements));
             if others >= most.at {
                 let refusal = |limited| Refusal::TooMany { limited, limit: most.at.into(), retry_in: None };
-                self.hit(upstream, most.mode, strict, LimitKey::MaxStatements, refusal)?;
+                self.hit(upstream, most.mode, None, LimitKey::MaxStatements, refusal)?;
             }
-            held.permit = Some(permit);
+            upstream.work.permit = Some(permit);
         }
-        if let Some(rate) = limits.rate {
-            let now_ns = self.now_us(now).saturating_mul(1_000);
-            if let Err(wait) = usage(limits.by_class.rate).take(rate, now_ns) {
-                let limit = rate.at.per_second.into();
-                let refusal = |limited| Refusal::TooMany { limited, limit, retry_in: Some(wait) };
-                self.hit(upstream, rate.mode, strict, LimitKey::StatementRate, refusal)?;
-            }
+        let now_ns = self.now_us(now).saturating_mul(1_000);
+        if let Some(rate) = limits.rate
+            && let Err(wait) = self.membership.of(limits.by_class.rate).take(rate, now_ns)
+        {
+            self.hit(upstream, rate.mode, None, LimitKey::StatementRate, |limited| too_fast(limited, rate, wait))?;
         }
-        held.max_rows = limits.max_rows.map_or(u64::MAX, |most| most.at);
-        held.max_bytes = limits.max_bytes.map_or(u64::MAX, |most| most.at);
-        Ok(held)
+        let (rows, bytes) = (limits.max_rows.map(|most| most.at), limits.max_bytes.map(|most| most.at));
+        let (rows, bytes) = self.judge_by_name(upstream, known, (rows, bytes), now)?;
+        Ok(Held::to(rows.unwrap_or(u64::MAX), bytes.unwrap_or(u64::MAX)))
     }
 
-    /// The statement of this text that has limits of its own, if one has: the whole, or the first of several.
-    pub(super) fn statement_with_limits(&self, known: &Known) -> Option<(u64, Arc<Effective>)> {
+    /// What the configuration says of just these statements, besides what holds for all of the tenant's.
+    fn judge_by_name(
+        &mut self,
+        upstream: &mut Upstream,
+        known: &Known,
+        mut most: (Option<u64>, Option<u64>),
+        now: Instant,
+    ) -> Result<(Option<u64>, Option<u64>), Trouble> {
+        if !self.rules.limits.has_statements() {
+            return Ok(most);
+        }
+        let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
+        for strict in all.copied().filter(|strict| self.rules.limits.limits_statement(*strict)).collect::<Vec<u64>>() {
+            let tenant = self.worker.shared.directory.name(self.tenant);
+            let class = self.rules.resolver.class_name(self.class);
+            let Some(own) = self.rules.limits.of_statement(&tenant, class, strict) else { continue };
+            let named = Some(strict);
+            if let Some(mode) = own.blocked {
+                self.hit(upstream, mode, named, LimitKey::Blocked, |limited| not_allowed(limited, ""))?;
+            }
+            let usage = self.worker.shared.tenancy.of_statement(self.tenant, strict);
+            if let Some(limit) = own.max_statements {
+                let (permit, others) = Permit::take(&usage);
+                if others >= limit.at {
+                    let refusal = |limited| Refusal::TooMany { limited, limit: limit.at.into(), retry_in: None };
+                    self.hit(upstream, limit.mode, named, LimitKey::MaxStatements, refusal)?;
+                }
+                upstream.work.named_permits.push(permit);
+            }
+            let now_ns = self.now_us(now).saturating_mul(1_000);
+            if let Some(rate) = own.rate
+                && let Err(wait) = usage.take(rate, now_ns)
+            {
+                self.hit(upstream, rate.mode, named, LimitKey::StatementRate, |limited| too_fast(limited, rate, wait))?;
+            }
+            if let Some(limit) = own.enforced_timeout() {
+                let deadline = Deadline::own(LimitKey::StatementTimeout, Some(limit), now, now);
+                let sooner = Deadline::sooner(upstream.work.deadline, deadline);
+                if sooner != upstream.work.deadline {
+                    upstream.work.deadline = sooner;
+                    upstream.work.named = named;
+                    self.worker.watch(&self.ctl, sooner.map(|deadline| deadline.cancel_at));
+                }
+            }
+            most.0 = own.max_rows.map(|limit| limit.at).or(most.0);
+            most.1 = own.max_bytes.map(|limit| limit.at).or(most.1);
+        }
+        Ok(most)
+    }
+
+    /// Time limits that are only looked at: counted where what they hold for has ended, or goes on.
+    #[inline]
+    pub(super) fn look_at_times(
+        &self,
+        upstream: &mut Upstream,
+        key: LimitKey,
+        limit: Option<Bound<Duration>>,
+        us: u64,
+    ) {
+        if let Some(limit) = limit
+            && limit.mode != Mode::Enforce
+            && us > limit.at.as_micros() as u64
+        {
+            let refusal = |limited| Refusal::Silent { limited, limit: limit.at };
+            drop(self.hit(upstream, limit.mode, None, key, refusal));
+        }
+    }
+
+    /// What the configuration says of the first of these statements that it says this of.
+    pub(super) fn said_by_name<T>(&self, known: &Known, what: impl Fn(&Effective) -> Option<T>) -> Option<(u64, T)> {
         if !self.rules.limits.has_statements() {
             return None;
         }
-        let tenant = self.worker.shared.directory.name(self.tenant);
-        let class = self.rules.resolver.class_name(self.class);
-        let of = |strict: u64| Some((strict, Arc::new(self.rules.limits.of_statement(&tenant, class, strict)?)));
-        of(known.shape.strict).or_else(|| known.shape.parts.iter().find_map(|strict| of(*strict)))
+        let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
+        all.filter(|strict| self.rules.limits.limits_statement(**strict)).find_map(|strict| {
+            let tenant = self.worker.shared.directory.name(self.tenant);
+            let class = self.rules.resolver.class_name(self.class);
+            let own = self.rules.limits.of_statement(&tenant, class, *strict)?;
+            Some((*strict, what(&own)?))
+        })
+    }
+
+    /// Whether this must wait for the end of what may bring settings back to the server's own, which the proxy then makes
+    /// anew: a client that may only read has its transactions' mode from them.
+    #[inline]
+    pub(super) fn awaits_settings(&self, upstream: &Upstream) -> bool {
+        self.limits.read_only == Some(Mode::Enforce) && upstream.work.running.iter().any(Running::resets)
     }
 
     /// A limit was reached: what its mode says is done.
@@ -384,10 +443,19 @@ fn not_allowed(limited: Limited, what: &str) -> Refusal {
     Refusal::NotAllowed { limited, what: what.into() }
 }
 
-/// Whether a statement asks for a transaction that may write.
-fn lifts_read_only(known: &Known) -> bool {
-    let names = |act: &Act| matches!(act, Act::Set { name, .. } if name.ends_with("transaction_read_only"));
-    let sets = known.script.as_ref().is_some_and(|script| script.parts.iter().flatten().any(names));
-    let text = known.shape.text().as_bytes();
-    sets || text.windows(10).any(|words| words.eq_ignore_ascii_case(b"read write"))
+fn too_fast(limited: Limited, rate: Bound<Rate>, wait: Duration) -> Refusal {
+    Refusal::TooMany { limited, limit: rate.at.per_second.into(), retry_in: Some(wait) }
+}
+
+/// Whether a statement may take the mode away that its transactions have, as by a setting whose name is not seen. What
+/// brings settings back is made good behind it, if nothing stands in the same text.
+fn lifts_read_only(script: &Script) -> bool {
+    let alone = script.parts.len() <= 1;
+    let mode = |name: &str| name.ends_with("transaction_read_only");
+    script.parts.iter().flatten().any(|act| match act {
+        Act::Set { name, .. } | Act::Reset(name) | Act::ResetLocal(name) => mode(name),
+        Act::ResetAll | Act::DiscardAll => !alone,
+        Act::SetBound(..) | Act::Leave(SessionState::HiddenSetting | SessionState::Block) => true,
+        _ => false,
+    })
 }

@@ -9,7 +9,7 @@ use wire::view::{self, Bind, Columns};
 
 use super::Session;
 use super::brain::Look;
-use super::police::Held;
+use super::held::Held;
 use super::statement::{Prepared, Running, Tags};
 use super::verify::result_of;
 use super::work::{MAX_SAMPLES, Portal};
@@ -92,7 +92,7 @@ impl Session {
         let Some(portal) = portal else {
             // A portal that was not made by Bind (a cursor), or one that does not exist: the server knows.
             let known = self.worker.brain.borrow_mut().unknown();
-            upstream.work.running.push_back(Running::unknown(known, now_us));
+            upstream.work.running.push_back(Running { held, ..Running::unknown(known, now_us) });
             return;
         };
         let prepared = &portal.prepared;
@@ -137,8 +137,7 @@ impl Session {
         });
         let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.raw_tag(key));
         let route = route.map(|route| self.worker.telemetry.route(route.value, || route.decoded()));
-        let is_of_tenants = self.rules.reads_comments;
-        Tags { trace: trace.unwrap_or(0), route: route.unwrap_or_default(), is_of_tenants }
+        Tags { trace: trace.unwrap_or(0), route: route.unwrap_or_default() }
     }
 
     /// A row has come; `false`: it goes no further.
@@ -147,19 +146,30 @@ impl Session {
         let work = &mut upstream.work;
         let Some(running) = work.running.front_mut() else { return true };
         running.rows += 1;
-        if running.rows > running.held.max_rows || running.bytes_out >= running.held.max_bytes {
-            if self.result_too_large(upstream) {
-                return false;
-            }
-            return self.on_row_within(upstream, message, whole);
+        if running.held.is_spent() && self.result_too_large(upstream) {
+            return false;
         }
         self.on_row_within(upstream, message, whole)
+    }
+
+    /// A part of a COPY to the client has come; the same.
+    #[inline]
+    pub(super) fn on_copy_out(&mut self, upstream: &mut Upstream, message: &[u8]) -> bool {
+        let Some(running) = upstream.work.running.front_mut() else { return true };
+        if running.held.is_spent() && self.result_too_large(upstream) {
+            return false;
+        }
+        let Some(running) = upstream.work.running.front_mut() else { return true };
+        running.held.spend(message.len());
+        running.bytes_out += message.len() as u64;
+        true
     }
 
     #[inline]
     fn on_row_within(&mut self, upstream: &mut Upstream, message: &[u8], whole: bool) -> bool {
         let work = &mut upstream.work;
         let Some(running) = work.running.front_mut() else { return true };
+        running.held.spend(message.len());
         running.bytes_out += message.len() as u64;
         if running.rows == 1 {
             work.rows.clear();

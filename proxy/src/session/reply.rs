@@ -6,6 +6,7 @@
 use std::task::Context;
 use std::time::Instant;
 
+use config::LimitKey;
 use wire::encode::backend as say;
 use wire::error::ErrorFields;
 use wire::frame;
@@ -101,6 +102,7 @@ impl Session {
                 outbox.skip(0, at);
             } else if let Some(running) = upstream.work.running.front_mut() {
                 running.bytes_out += at as u64;
+                running.held.spend_more(at);
             }
         }
         while let Some(rest) = bytes.get(at..)
@@ -284,6 +286,7 @@ impl Session {
         let ours = owed.is_some_and(|owed| matches!(owed.fate, Fate::Swallow | Fate::Attempt));
         match message.tag {
             Backend::DataRow if !ours => return Ok(self.on_row(upstream, message.bytes, message.whole)),
+            Backend::CopyData if !ours => return Ok(self.on_copy_out(upstream, message.bytes)),
             Backend::DataRow if upstream.work.probe != Probe::None => upstream.work.probe = Probe::Asked(true),
             Backend::CommandComplete | Backend::EmptyQueryResponse | Backend::PortalSuspended if !ours => {
                 self.on_complete(upstream, message, owed, now)?;
@@ -328,6 +331,10 @@ impl Session {
         let suspended = message.tag == Backend::PortalSuspended;
         let Some(running) = upstream.work.running.front_mut() else { return Ok(()) };
         running.bytes_out += message.bytes.len() as u64;
+        running.held.renew();
+        if upstream.work.exceeds.is_some() {
+            upstream.work.late_reads = Some(running.known.reads);
+        }
         let part = running.part;
         running.part += 1;
         upstream.work.vacating = None;
@@ -385,6 +392,12 @@ impl Session {
             self.pool.meter.transactions.increment();
             self.pool.meter.transaction_us.add(now_us.saturating_sub(began));
         }
+        if upstream.pipeline.status() != TransactionStatus::Idle && self.ctl.transaction_us.get() == 0 {
+            // Its end may be far, and more of it sent already.
+            self.ctl.transaction_us.set(upstream.work.begun_us.max(1));
+        }
+        let request_us = self.now_us(now).saturating_sub(upstream.work.begun_us);
+        self.look_at_times(upstream, LimitKey::RequestTimeout, self.limits.request_timeout, request_us);
         if upstream.pipeline.is_boundary() {
             upstream.end_request();
             if upstream.pipeline.is_free() && upstream.work.pinned.is_none() {
@@ -392,7 +405,7 @@ impl Session {
             }
         } else {
             // The next request of the pipeline has its own time, and is not struck by a cancel of this one.
-            let deadline = self.deadline(now);
+            let deadline = self.deadline(upstream, now, now);
             upstream.next_request(deadline);
             if let Some(deadline) = deadline {
                 self.worker.watch(&self.ctl, Some(deadline.cancel_at));

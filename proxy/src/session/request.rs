@@ -246,6 +246,9 @@ impl Session {
         upstream.work.transaction_us = self.now_us(now);
         self.pool.meter.checkouts.increment();
         self.pool.meter.waits.record(waited);
+        if waited > 0 {
+            self.look_at_times(&mut upstream, LimitKey::QueueTimeout, self.limits.queue_timeout, waited);
+        }
         self.pool.meter.clients_active.up();
         self.pool.meter.upstreams_active.up();
         self.ctl.upstream.set(Some(Held {

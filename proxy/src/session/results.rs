@@ -1,8 +1,10 @@
 //! Results that a tenant's limits cut short: by a LIMIT in their text, or by a cancel when they are too large.
 
 use config::LimitKey;
+use policy::limits::Effective;
 use policy::verdict::Refusal;
 use wire::pipeline::{Awaited, Owed};
+use wire::tag::TransactionStatus;
 
 use super::statement::Known;
 use super::{End, Session};
@@ -17,19 +19,22 @@ impl Session {
         }
         let Some(running) = upstream.work.running.front_mut() else { return false };
         let known = running.known.clone();
-        let by_rows = running.rows > running.held.max_rows;
-        let named = self.statement_with_limits(&known);
-        let strict = named.as_ref().map(|(strict, _)| *strict);
-        let limits = named.map_or_else(|| self.limits.clone(), |(_, own)| own);
-        let (key, limit) =
-            if by_rows { (LimitKey::MaxRows, limits.max_rows) } else { (LimitKey::MaxBytes, limits.max_bytes) };
-        let Some(limit) = limit else { return false };
+        let by_rows = running.held.lacks_rows();
+        let key = if by_rows { LimitKey::MaxRows } else { LimitKey::MaxBytes };
+        let of = |limits: &Effective| if by_rows { limits.max_rows } else { limits.max_bytes };
+        let named = self.said_by_name(&known, of);
+        let strict = named.map(|(strict, _)| strict);
+        let Some(limit) = named.map(|(_, limit)| limit).or_else(|| of(&self.limits)) else {
+            // A reload has lifted it.
+            running.held.lift();
+            return false;
+        };
         let refusal = |limited| Refusal::TooMany { limited, limit: limit.at, retry_in: None };
         let refused = self.hit(upstream, limit.mode, strict, key, refusal);
         let Some(running) = upstream.work.running.front_mut() else { return false };
         let Err(trouble) = refused else {
             // Once for each result.
-            (running.held.max_rows, running.held.max_bytes) = (u64::MAX, u64::MAX);
+            running.held.lift();
             return false;
         };
         upstream.work.exceeds = Some(Box::new(trouble));
@@ -38,16 +43,18 @@ impl Session {
     }
 
     /// Whether the client is told that its statement is complete: not where its result was too large, and the server had
-    /// sent the rest of it before it heard of the cancel. What was sent behind it has been carried out then, which no
-    /// client expects behind an error; so it must be the last.
+    /// sent the rest of it before it heard of the cancel. What it has written then, or a transaction that goes on, would be
+    /// told as failed; what was sent behind it has been carried out, which no client expects behind an error. So all that it
+    /// may have done is read, and nothing may follow; else the client is ended.
     pub(super) fn tells_completion(&mut self, upstream: &mut Upstream, owed: Option<Owed>) -> Result<bool, End> {
         let Some(exceeds) = upstream.work.exceeds.take() else { return Ok(true) };
-        let several = upstream.work.running.front().is_some_and(|running| !running.known.shape.parts.is_empty());
+        let reads = upstream.work.late_reads.take().unwrap_or(false);
+        let next = upstream.pipeline.owed().next().map(|owed| owed.awaited);
         let last = match owed.map(|owed| owed.awaited) {
-            Some(Awaited::Query) => !several,
-            _ => upstream.pipeline.owed().next().is_none_or(|next| next.awaited == Awaited::Sync),
+            Some(Awaited::Query) => next.is_none_or(|next| next == Awaited::Query) && upstream.pipeline.len() <= 1,
+            _ => next == Some(Awaited::Sync) && upstream.pipeline.len() == 1,
         };
-        if !last {
+        if !(last && reads && upstream.pipeline.status() == TransactionStatus::Idle) {
             return Err(End::Trouble(*exceeds));
         }
         self.count_trouble(&exceeds);
@@ -57,15 +64,21 @@ impl Session {
 
     /// The text with a LIMIT behind it, where the tenant's results are limited so and it has none of its own.
     pub(super) fn with_row_limit(&self, known: &Known, sql: &[u8]) -> Option<Vec<u8>> {
-        let named = self.statement_with_limits(known);
-        let limits = named.map_or_else(|| self.limits.clone(), |(_, own)| own);
-        let limit = limits.row_limit?;
-        if !known.explains || self.escapes || self.opaque || policy::clauses::has_limit(known.shape.text()) {
+        let named = self.said_by_name(known, |own| own.row_limit);
+        let limit = named.map(|(_, limit)| limit).or(self.limits.row_limit)?;
+        let text = known.shape.text();
+        // Of a long text only the beginning is kept, in which the LIMIT may not stand.
+        let readable = known.explains && known.whole && known.shape.is_whole() && !self.escapes && !self.opaque;
+        if !readable || text.starts_with('(') || policy::clauses::has_limit(text) {
+            return None;
+        }
+        let (body, comments) = policy::comment::strip_ends(sql);
+        if body.contains(&b';') {
+            // In a constant, or before a comment that could not be told from one.
             return None;
         }
         self.reached(LimitKey::RowLimit, limit.mode);
         let number = limit.enforced()?;
-        let (body, comments) = policy::comment::strip_ends(sql);
         let end = comments.before() + body.len();
         let mut text = Vec::with_capacity(sql.len() + 32);
         text.extend_from_slice(sql.get(..end)?);

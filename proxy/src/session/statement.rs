@@ -8,16 +8,18 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use policy::observe::{CUT, ShapeFacts};
-use policy::statement::{Analysis, Class, Flags};
+use policy::statement::{Analysis, Class, Flags, Part};
 use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::brain::Look;
-use super::police::{CommentTags, Held};
+use super::held::Held;
+use super::police::CommentTags;
 use super::script::{Act, Script};
 use crate::telemetry::{
     Description, Interned, RouteTag, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry,
 };
+use crate::tenancy::Rules;
 
 /// The longest normalised text that is kept and shown, in bytes; of a longer one, its beginning.
 const MAX_SHOWN: usize = 8 * 1024;
@@ -35,7 +37,7 @@ pub struct Shape {
     text: Box<str>,
     /// Strict fingerprints of its statements, where there are several.
     pub parts: Box<[u64]>,
-    /// It changes rows or schema, by what it is.
+    /// It may change rows or schema, by what it is, or asks for a transaction that may.
     pub writes: bool,
     /// The tables that it names; `None`: they cannot be told.
     tables: OnceCell<Option<Box<[Box<str>]>>>,
@@ -53,7 +55,8 @@ impl Shape {
         let facts = ShapeFacts::new(analysis, &text);
         let several = if analysis.parts.len() > 1 { analysis.parts.as_slice() } else { &[] };
         let parts = several.iter().map(|part| part.strict).collect();
-        let writes = analysis.parts.iter().any(|part| part.class.writes() || part.flags.contains(Flags::CTE_WRITES));
+        let of_part = |part: &Part| part.class.may_write() || part.flags.contains(Flags::CTE_WRITES);
+        let writes = analysis.parts.iter().any(of_part) || policy::clauses::lifts_read_only(&text);
         let whole = text.len() <= MAX_SHOWN;
         if text.len() > MAX_SHOWN {
             let end = (0..=MAX_SHOWN).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
@@ -82,6 +85,11 @@ impl Shape {
     /// The tables that it names, as the server folds names; `None`: that cannot be told from its text.
     pub fn tables(&self) -> Option<&[Box<str>]> {
         self.tables.get_or_init(|| policy::clauses::tables(&self.text)).as_deref()
+    }
+
+    /// Whether its normalised text is kept to its end.
+    pub fn is_whole(&self) -> bool {
+        !self.text.ends_with(CUT)
     }
 
     /// Bytes of its text.
@@ -144,6 +152,8 @@ pub struct Known {
     pub has_strings: bool,
     /// EXPLAIN may be put in front of it.
     pub explains: bool,
+    /// All of it was looked at.
+    pub whole: bool,
 }
 
 /// Whether a text may run a function that changes its session: the answer of the last look, and the version of the set
@@ -178,8 +188,8 @@ pub struct Prepared {
     pub types: Box<[u8]>,
     /// What the comments at its ends say.
     pub tags: Tags,
-    /// The same, whole, where that can decide whose a statement is.
-    pub comment: Option<Rc<CommentTags>>,
+    /// Of them those that can decide whose a statement is; read where they are first asked for.
+    pub comment: RefCell<Option<(u64, Option<Rc<CommentTags>>)>>,
     /// It goes by our name on servers, also where a client prepares it without one.
     pub shared: bool,
     /// Whether it may run a function that changes its session.
@@ -203,8 +213,6 @@ pub struct Tags {
     pub trace: u64,
     /// The route, controller, action or job.
     pub route: RouteTag,
-    /// They may decide whose the statement is.
-    pub is_of_tenants: bool,
 }
 
 /// A statement that the server is running.
@@ -262,6 +270,12 @@ impl Running {
         self.known.script.as_ref().is_some_and(|script| script.parts.iter().flatten().any(doubtful))
     }
 
+    /// It may bring settings back to the server's own.
+    pub fn resets(&self) -> bool {
+        let resets = |act: &Act| matches!(act, Act::Reset(_) | Act::ResetAll | Act::DiscardAll);
+        self.known.script.as_ref().is_some_and(|script| script.parts.iter().flatten().any(resets))
+    }
+
     /// The execution of something whose text was not seen.
     pub fn unknown(known: Known, now_us: u64) -> Self {
         Self {
@@ -288,6 +302,19 @@ impl Running {
 }
 
 impl Prepared {
+    /// What its comments say to the rules of this version, as far as its text is kept.
+    pub fn comment(&self, rules: &Rules) -> Option<Rc<CommentTags>> {
+        let mut known = self.comment.borrow_mut();
+        match &*known {
+            Some((version, tags)) if *version == rules.version => tags.clone(),
+            _ => {
+                let tags = self.query.as_deref().and_then(|text| CommentTags::of(text, rules));
+                *known = Some((rules.version, tags.clone()));
+                tags
+            }
+        }
+    }
+
     /// Bytes that it takes in the name of each client that has it.
     pub fn bytes(&self) -> usize {
         self.query.as_deref().map_or(0, <[u8]>::len) + self.types.len()
@@ -303,7 +330,7 @@ impl Prepared {
         Self {
             id,
             tags,
-            comment: if tags.is_of_tenants { CommentTags::of(look) } else { None },
+            comment: RefCell::default(),
             shared: false,
             inspected: Inspected::default(),
             known: look.known.clone(),

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use config::LimitKey;
 use policy::observe::{Notice, What};
 
 use super::Session;
@@ -61,7 +62,7 @@ impl Session {
         if self.ctl.transaction_us.get() == 0 {
             self.ctl.transaction_us.set(upstream.work.begun_us.max(1));
         }
-        self.worker.watch(&self.ctl, self.silence(now).map(|(due, _)| due));
+        self.worker.watch(&self.ctl, self.silence(upstream, now).map(|(due, _)| due));
         let Thresholds { open, idle } = self.thresholds();
         let open = open.filter(|_| upstream.work.open.told.is_none());
         let open_at = open.map_or(u64::MAX, |open| self.ctl.transaction_us.get() + open);
@@ -123,6 +124,7 @@ impl Session {
     fn close_transaction(&mut self, upstream: &mut Upstream, now_us: u64) {
         self.end_silence(upstream, now_us);
         let open_us = now_us.saturating_sub(self.ctl.transaction_us.get());
+        self.look_at_times(upstream, LimitKey::TransactionTimeout, self.limits.transaction_timeout, open_us);
         if self.thresholds().open.is_some_and(|open| open_us >= open) {
             self.tell_open(upstream, now_us, true);
         }

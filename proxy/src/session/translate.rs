@@ -13,13 +13,15 @@ use wire::view::{Bind, Execute, Named, function, query};
 
 use super::brain::Sent;
 use super::effects::is_of_large_objects;
+use super::held::Held;
 use super::listen::Enlisted;
 use super::names::Reach;
 use super::outbox::Outbox;
-use super::police::{CommentTags, Held};
+use super::police::CommentTags;
 use super::provide::{Located, hold, is_ours, write_renamed};
 use super::request::{head, malformed};
 use super::retry::Retry;
+use super::statement::Known;
 use super::work::MAX_SAMPLES;
 use super::{End, Session};
 use crate::upstream::{NAMED, UNNAMED, Upstream};
@@ -67,6 +69,11 @@ impl Session {
     ) -> Translated {
         let free = upstream.pipeline.is_free();
         if upstream.pipeline.is_boundary() {
+            if upstream.cancels.get() > 0 {
+                // A cancel of what has ended is still on its way to the server: it must not strike what comes behind.
+                upstream.work.held = true;
+                return Ok(0);
+            }
             self.begin_request(upstream, now);
             if self.needs_settings(upstream, outbox).map_err(|end| (0, end))? {
                 return Ok(0);
@@ -161,6 +168,13 @@ impl Session {
             Frontend::Close => return self.close(upstream, outbox, message),
             Frontend::Flush => {}
             Frontend::FunctionCall => {
+                if !upstream.pipeline.ignores()
+                    && !function(message.body).is_ok_and(is_of_large_objects)
+                    && let Err(trouble) = self.judge_unseen(upstream, now)
+                {
+                    self.refuse_query(upstream, outbox, message, trouble)?;
+                    return Ok(Next::Go);
+                }
                 if self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0) {
                     // Any function may be called by its oid, set_config among them.
                     upstream.tainted |= !function(message.body).is_ok_and(is_of_large_objects);
@@ -236,10 +250,20 @@ impl Session {
             upstream.work.samples.truncate(begin);
             return Ok(Next::Hold);
         }
-        if self.rules.reads_comments {
-            self.heed_comments(upstream, CommentTags::of(&look).as_ref(), now);
+        let others =
+            self.rules.reads_comments && !self.heed_comments(upstream, CommentTags::of(sql, &self.rules.clone()), now);
+        if others || self.awaits_settings(upstream) {
+            upstream.work.samples.truncate(begin);
+            return Ok(Next::Hold);
         }
-        let held = match self.judge(upstream, &look.known, now) {
+        let judged = match self.polices() {
+            true => {
+                let known = Known { whole: look.known.whole && message.is_whole(), ..look.known.clone() };
+                self.judge(upstream, &known, known.script.as_deref(), now)
+            }
+            false => Ok(Held::default()),
+        };
+        let held = match judged {
             Ok(held) => held,
             Err(trouble) => {
                 self.refuse_query(upstream, outbox, message, trouble)?;
@@ -302,6 +326,9 @@ impl Session {
                 self.aim_bind(upstream, outbox, message.at, &bind, &prepared);
                 let portal = self.portal_of(upstream, &bind, prepared);
                 upstream.work.bind(bind.portal, portal);
+            } else {
+                // Whatever it is of, it is not what the portal of this name was of before.
+                upstream.work.unbind(bind.portal);
             }
         }
         self.push(upstream, Awaited::Bind, Fate::Forward, note);
@@ -368,16 +395,23 @@ impl Session {
             // Nothing but a Parse can be made to fail whatever stands before it.
             Enlisted::No(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
         }
-        let mut held = Held::default();
-        if let Some(prepared) = portal.as_ref().map(|portal| portal.prepared.clone()) {
-            if self.rules.reads_comments {
-                self.heed_comments(upstream, prepared.comment.as_ref(), now);
-            }
-            held = match self.judge(upstream, &prepared.known, now) {
-                Ok(held) => held,
-                Err(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
-            };
+        let tags = match &portal {
+            Some(portal) if self.rules.reads_comments => portal.prepared.comment(&self.rules),
+            _ => None,
+        };
+        let others = self.rules.reads_comments && !self.heed_comments(upstream, tags, now);
+        if others || self.awaits_settings(upstream) {
+            return Ok(Next::Hold);
         }
+        let held = match &portal {
+            _ if !self.polices() => Ok(Held::default()),
+            Some(portal) => self.judge(upstream, &portal.prepared.known, portal.script.as_deref(), now),
+            None => self.judge_unseen(upstream, now),
+        };
+        let held = match held {
+            Ok(held) => held,
+            Err(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
+        };
         self.push(upstream, Awaited::Execute, Fate::Forward, 0);
         self.start_portal(upstream, portal, message.end - message.at, held, now);
         Ok(Next::Go)

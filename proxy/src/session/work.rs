@@ -17,6 +17,7 @@ use super::slow::LocalSettings;
 use super::statement::{Prepared, Running};
 use super::transactions::Open;
 use crate::plans::MAX_TEXT;
+use crate::tenancy::Permit;
 use crate::trouble::Trouble;
 
 /// A portal, as far as statistics and session state need it.
@@ -67,6 +68,14 @@ pub struct Work {
     pub exceeds: Option<Box<Trouble>>,
     /// The same in place of the command tag that is due, where the server was done before it heard of the cancel.
     pub late: Option<Box<Trouble>>,
+    /// Whether that statement has read and nothing else.
+    pub late_reads: Option<bool>,
+    /// The request counts among those of its tenant that run.
+    pub permit: Option<Permit>,
+    /// The same by statements that are limited by name.
+    pub named_permits: Vec<Permit>,
+    /// The statement whose own limit the deadline is.
+    pub named: Option<u64>,
     /// That deadline has passed and the server was told.
     pub timed_out: bool,
     /// The client asked for a cancel.
@@ -211,7 +220,8 @@ impl Work {
     pub fn bind(&mut self, name: &[u8], portal: Portal) {
         if name.is_empty() {
             self.portal = Some(portal);
-        } else if self.portals.len() < MAX_PORTALS {
+        } else if self.portals.len() < MAX_PORTALS && !self.portals.contains_key(name) {
+            // One of this name is there already: the server refuses this, and keeps that.
             self.portals.insert(name.into(), portal);
         }
     }
@@ -245,6 +255,10 @@ impl Work {
         self.texts.clear();
         self.rows.clear();
         self.refusals.clear();
+        self.forget_excess();
+        self.permit = None;
+        self.named_permits.clear();
+        self.notice = None;
         self.parsed = None;
         self.vacates = false;
         self.vacating = None;
@@ -259,6 +273,11 @@ impl Work {
         if most > KEPT_STATEMENTS || self.samples.capacity().max(self.texts.capacity()) > USUAL_ROOM {
             self.give_back();
         }
+    }
+
+    /// Whatever was too large has ended, one way or another: nothing of it is told of what comes behind it.
+    pub fn forget_excess(&mut self) {
+        (self.exceeds, self.late, self.late_reads, self.named) = (None, None, None, None);
     }
 
     /// What ran was much more than usual: its room is not kept.

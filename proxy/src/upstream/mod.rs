@@ -199,6 +199,7 @@ impl Upstream {
             self.work.refusals.clear();
         }
         self.work.vacating = None;
+        self.work.forget_excess();
         self.work.deadline = deadline;
         self.work.timed_out = false;
         self.work.cancelled = false;

@@ -146,7 +146,12 @@ impl Worker {
         self.cancelling.borrow_mut().remove(&id);
         let waiting = self.quarantine.borrow_mut().remove(&id);
         if let Some((pool, upstream)) = waiting {
-            self.check_in(&pool, upstream, Instant::now());
+            return self.check_in(&pool, upstream, Instant::now());
+        }
+        // Its client may be waiting to go on. Cancels are rare, and clients that hold an upstream few.
+        let holds = |ctl: &&Rc<Ctl>| ctl.upstream.get().is_some_and(|held| held.id == id);
+        if let Some(ctl) = self.sessions.borrow().values().find(holds) {
+            ctl.wake();
         }
     }
 

@@ -1,0 +1,182 @@
+//! Ways around a tenant's limits that do not lead around them, and what a limit must not do to those who come next.
+
+use std::time::Duration;
+
+use config::PoolMode::Transaction;
+use config::{NoSources, Overrides, Settings, Tenants};
+use integration_tests::{RawClient, Site};
+
+/// Tenants as a file says them, by `application_name` alone.
+fn tenants(toml: &str) -> Tenants {
+    let rule = "[[tenant.rule]]\nfrom = 'application_name'\n";
+    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{rule}{toml}");
+    Settings::from_toml(&text, &Overrides::default(), &NoSources).unwrap_or_else(|wrong| panic!("{wrong}")).tenants
+}
+
+/// With one server connection, so that whoever comes next gets the same.
+fn site(toml: &str) -> Site {
+    let tenants = tenants(toml);
+    Site::behind(Transaction, |proxy| proxy.size(1).with(|settings| settings.tenants = tenants))
+}
+
+fn client_of(site: &Site, tenant: &str) -> RawClient {
+    site.client_with(&[("application_name", tenant)])
+}
+
+#[test]
+fn what_was_too_large_is_not_told_of_the_next() {
+    let site = site("[tenant.limits.acme]\nmax_rows = 10\n");
+    let mut other = client_of(&site, "globex");
+    for ending in [
+        // Another error than that of the cancel, at a later row.
+        "select 1 / (500 - n) from generate_series(1, 1000) n",
+        "select n, pg_sleep(0.001) from generate_series(1, 100000) n",
+    ] {
+        let mut acme = client_of(&site, "acme");
+        assert!(!acme.query(ending).errors().is_empty());
+        assert_eq!(other.query("select 1").value(), "1");
+        acme.start_query(ending);
+        std::thread::sleep(Duration::from_millis(30));
+        acme.cancel();
+        assert!(!acme.reply().errors().is_empty());
+        assert_eq!(other.query("select 2").value(), "2");
+        acme.start_query(ending);
+        std::thread::sleep(Duration::from_millis(30));
+        acme.vanish();
+        for n in 0..5 {
+            assert_eq!(other.query(format!("select {n}")).value(), n.to_string());
+        }
+    }
+}
+
+#[test]
+fn a_result_that_has_written_or_goes_on_ends_its_client() {
+    let site = site("[tenant.limits.acme]\nmax_rows = 3\n");
+    site.run_directly("create table if not exists kept (n int)").ok();
+    for sql in ["insert into kept select generate_series(1, 4) returning n", "select generate_series(1, 4); select 5"] {
+        let mut client = client_of(&site, "acme");
+        let reply = client.start_query(sql).read_to_end_or_ready();
+        let error = reply.error();
+        // Cancelled in time, or told with the end of the connection; never an error about what has happened.
+        assert_eq!(error.code(), "53400", "{sql}: {reply:?}");
+        let stored = site.run_directly("select count(*) from kept").value();
+        assert!(error.severity() == "FATAL" || stored == "0", "{sql}: {stored} {reply:?}");
+        site.run_directly("truncate kept").ok();
+    }
+    // Each statement of a text has rows of its own.
+    let mut client = client_of(&site, "acme");
+    let rows = client.query("select generate_series(1, 3); select generate_series(1, 3)").rows().len();
+    assert_eq!(rows, 6);
+}
+
+#[test]
+fn nothing_behind_a_failed_transaction_is_passed_over() {
+    let site = site("[tenant.limits.acme]\ntables = ['runs']\n[tenant.limits.reader]\nread_only = true\n");
+    site.run_directly("create table if not exists runs (n int); create table if not exists users (n int)").ok();
+    let mut client = client_of(&site, "acme");
+    client.query("begin").ok();
+    assert_eq!(client.query("select 1/0").error().code(), "22012");
+    let reply = client.query("rollback; select * from users");
+    assert_eq!(reply.errors().last().unwrap().code(), "42501", "{reply:?}");
+    client.query("rollback").ok();
+    let mut reader = client_of(&site, "reader");
+    reader.query("begin").ok();
+    assert_eq!(reader.query("select 1/0").error().code(), "22012");
+    let reply = reader.query("rollback; begin read write; insert into users values (1); commit");
+    assert_eq!(reply.errors().last().unwrap().code(), "25006", "{reply:?}");
+    reader.query("rollback").ok();
+    assert_eq!(site.run_directly("select count(*) from users").value(), "0");
+}
+
+#[test]
+fn what_is_not_seen_is_not_let_through() {
+    let site = site(
+        "[tenant.limits.acme]\ntables = ['runs']\n[tenant.limits.reader]\nread_only = true\n[tenant.limits.blocked]\nblocked = true\n[tenant.limits.few]\nmax_rows = 2\n",
+    );
+    site.run_directly("create table if not exists runs (n int); create table if not exists users (n int)").ok();
+    let padding = " ".repeat(300 * 1024);
+    let mut client = client_of(&site, "acme");
+    for sql in [
+        format!("select 1;{padding}select * from users"),
+        format!("commit;{padding}select * from users"),
+        "select * from runs a join runs b on a.n = b.n, users".to_owned(),
+        "with users as (select 1) delete from users".to_owned(),
+    ] {
+        let error = client.query(&sql).error().clone();
+        assert_eq!(error.code(), "42501", "{}: {error:?}", &sql[..20]);
+    }
+    let long = format!("select * from users where n = 1 {padding} or n = 2");
+    let reply = client.parse("long", &long).bind("long", &[]).execute().sync().reply();
+    assert_eq!(reply.errors().last().unwrap().code(), "42501", "{reply:?}");
+
+    // A statement that is too long to be parsed elsewhere keeps its server.
+    client.terminate();
+
+    let mut reader = client_of(&site, "reader");
+    for sql in [
+        "begin; set transaction_read_only = off; explain analyze delete from users; commit",
+        "reset default_transaction_read_only",
+        "explain analyze insert into users values (1)",
+        "explain (analyze) delete from users",
+        "select set_config('default_' || 'transaction_read_only', 'off', false)",
+        "do $$ begin commit; set transaction read write; insert into users values (1); end $$",
+        "reset all; select 1",
+        "prepare p as insert into users values (1)",
+    ] {
+        let reply = reader.query(sql);
+        assert_eq!(reply.errors().last().map(|error| error.code()), Some("25006"), "{sql}: {reply:?}");
+        reader.query("rollback").ok();
+    }
+    let bound =
+        reader.parse("", "select set_config($1, $2, false)").bind("", &["default_transaction_read_only", "off"]);
+    assert_eq!(bound.execute().sync().reply().errors().last().unwrap().code(), "25006");
+    // Settings that are brought back in passing are made good before anything else is run.
+    reader.say(integration_tests::frontend::query("discard all"));
+    reader.say(integration_tests::frontend::query("insert into users select 1 where true"));
+    reader.say(integration_tests::frontend::query("select count(*) from users"));
+    reader.send();
+    reader.reply().ok();
+    assert_eq!(reader.reply().error().code(), "25006");
+    assert_eq!(reader.reply().value(), "0");
+
+    let mut few = client_of(&site, "few");
+    let copied = few.query("copy (select generate_series(1, 9)) to stdout");
+    assert_eq!(copied.errors().last().unwrap().code(), "53400", "{copied:?}");
+    few.query("begin").ok();
+    few.query("declare c cursor for select generate_series(1, 3000000)").ok();
+    few.say(integration_tests::frontend::execute("c", 0)).say(integration_tests::frontend::sync());
+    let fetched = few.reply();
+    assert_eq!(fetched.errors().last().map(|error| error.code()), Some("53400"), "{fetched:?}");
+    few.query("rollback").ok();
+}
+
+#[test]
+fn a_pipeline_of_one_client_is_one_of_those_that_run() {
+    let site = site("[tenant.limits.acme]\nmax_statements = 2\n");
+    let mut client = client_of(&site, "acme");
+    client.parse("s", "select 1").sync().reply();
+    for _ in 0..50 {
+        client.bind("s", &[]).execute();
+    }
+    let reply = client.sync().reply();
+    assert_eq!((reply.rows().len(), reply.errors().len()), (50, 0));
+}
+
+#[test]
+fn what_a_client_sets_stays_where_its_statements_have_comments() {
+    let rules = "[[tenant.rule]]\nfrom = 'comment'\nname = 'tenant'\n[tenant.limits.acme]\nmax_rows = 2\n";
+    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{rules}");
+    let tenants = Settings::from_toml(&text, &Overrides::default(), &NoSources).unwrap().tenants;
+    let site = Site::behind(Transaction, |proxy| proxy.size(1).with(|settings| settings.tenants = tenants));
+    let mut client = site.client();
+    client.query("set search_path to pg_catalog /*route='/x',tenant='acme'*/").ok();
+    assert_eq!(client.query("show search_path /*route='/x',tenant='acme'*/").value(), "pg_catalog");
+    assert_eq!(client.query("show search_path /*route='/x'*/").value(), "pg_catalog");
+    // Pipelined, each has its own limits.
+    let series = "select generate_series(1, 4)";
+    client.parse("", &format!("{series} /*tenant='acme'*/")).bind("", &[]).execute().sync();
+    client.parse("", series).bind("", &[]).execute().sync();
+    let (first, second) = (client.reply(), client.reply());
+    assert_eq!((first.rows().len(), first.error().code()), (2, "53400"));
+    assert_eq!((second.rows().len(), second.errors().len()), (4, 0));
+}
