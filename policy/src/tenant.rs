@@ -253,8 +253,12 @@ impl Resolver {
 
     /// The class of work by the first rule that holds.
     pub fn class(&self, facts: &Facts<'_>) -> ClassId {
-        let rules = self.classes.iter().zip(&self.class_ids);
-        rules.into_iter().find(|(rule, _)| rule.name(facts).is_some()).map_or(ClassId::NONE, |(_, id)| *id)
+        self.class_rule(facts).and_then(|place| self.class_ids.get(place)).map_or(ClassId::NONE, |id| *id)
+    }
+
+    /// The place in the list of the rule that tells the class, from 0; `None`: none holds.
+    pub fn class_rule(&self, facts: &Facts<'_>) -> Option<usize> {
+        self.classes.iter().position(|rule| rule.name(facts).is_some())
     }
 
     /// A class's name; that of no class is empty.

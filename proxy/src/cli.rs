@@ -13,6 +13,7 @@ use crate::source::Source;
 use crate::tls;
 
 mod capture;
+mod explain;
 mod health;
 mod http;
 mod statements;
@@ -37,6 +38,8 @@ enum Command {
         #[arg(long, value_name = "FILE", env = "PGWEIR_CONFIG")]
         config: PathBuf,
     },
+    /// Say whose a login or a statement would be, and which limits hold for it
+    ExplainPolicy(Box<explain::Explain>),
     /// Read statements as JSON strings, one a line; print strict id, family id and normalised text of each
     Fingerprint {
         /// Group as pg_stat_statements of this major version does: 15 to 18
@@ -148,6 +151,7 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
     let result = match CommandLine::parse().command {
         Command::Serve(serve) => serve_with(serve.source(), run),
         Command::Check { config } => check(config),
+        Command::ExplainPolicy(wish) => explain::run(&wish),
         Command::Fingerprint { compat } => {
             statements::fingerprint(compat, &mut io::stdin().lock(), &mut io::stdout().lock())
         }

@@ -96,3 +96,38 @@ fn fingerprints_are_printed_line_by_line() {
     let text: String = serde_json::from_str(lines[3][2]).unwrap();
     assert!(text.starts_with("delete from t"), "{text}");
 }
+
+#[test]
+fn a_policy_is_explained_for_a_login_and_a_statement() {
+    let folder = Scratch::new();
+    let text = "[databases.app]\nupstream = 'postgres://app@127.0.0.1:5432/app'\n\
+                [[tenant.rule]]\nfrom = 'user'\nseparator = '.'\n\
+                [[tenant.classify]]\nclass = 'worker'\nfrom = 'application_name'\npattern = '^worker'\n\
+                [tenant.default]\nstatement_timeout = '30s'\n\
+                [tenant.class.worker]\nstatement_timeout = '5m'\n\
+                [tenant.limits.acme]\nread_only = true\n";
+    let file = folder.file("pgweir.toml", text);
+    let file = file.to_str().unwrap();
+    let asked = ["explain-policy", "--config", file, "--user", "app.acme", "--application", "worker 7"];
+    let (code, page, complaint) = run(&[&asked[..], &["--sql", "delete from runs"]].concat());
+    assert_eq!(code, Some(0), "{complaint}");
+    for said in [
+        "acme, by tenant.rule[1] (from user behind \".\")",
+        "worker, by tenant.classify[1] (from application_name)",
+        "[tenant.class.worker]",
+        "refused: 25006",
+        "refused by read_only",
+    ] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    let (_, page, _) = run(&[&asked[..], &["--json"]].concat());
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(page["limits"]["statement_timeout_ms"]["value"], 300_000, "{page:#}");
+    let (_, summary, _) = run(&["check", "--config", file]);
+    assert!(summary.contains("pgweir explain-policy"), "{summary}");
+
+    is_refused(&["explain-policy", "--config", "/no/such/file.toml", "--user", "app"], &["/no/such/file.toml"]);
+    let (code, _, complaint) = run(&[&asked[..], &["--option", "nothing"]].concat());
+    assert_eq!(code, Some(2), "{complaint}");
+    assert!(complaint.contains("name=value"), "{complaint}");
+}

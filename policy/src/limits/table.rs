@@ -65,6 +65,13 @@ pub struct Explained {
     pub mode: Option<Mode>,
 }
 
+impl Explained {
+    /// Whether a table says something about it, be it that there is no limit.
+    pub fn is_said(&self) -> bool {
+        self.from != Layer::Usual
+    }
+}
+
 impl LimitTable {
     /// Looks up each configured tenant's id. Call [`Directory::reload`] with the same settings before.
     pub fn new(tenants: &Tenants, directory: &Directory) -> Self {

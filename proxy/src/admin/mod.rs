@@ -27,6 +27,7 @@ use std::sync::Arc;
 use config::Secret;
 
 pub use server::serve;
+pub(crate) use tenants::limit as shown_limit;
 pub use source::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
 };

@@ -59,7 +59,7 @@ fn hits(reached: &Reached) -> (String, Value) {
 }
 
 /// One limit in force: its value, the table that says it, and what happens when it is reached.
-fn limit(explained: &Explained) -> Option<(String, Value)> {
+pub(crate) fn limit(explained: &Explained) -> Option<(String, Value)> {
     let (name, value) = redacted::limit(explained.key, explained.value.as_ref()?);
     let mode = explained.mode.map(config::Mode::word);
     Some((name, json!({"value": value, "from": explained.from.shown(), "mode": mode})))

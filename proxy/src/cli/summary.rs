@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use config::units::show_duration;
-use config::{Database, LimitKey, PoolMode, Settings};
+use config::{Database, LimitKey, PoolMode, Settings, Tenants};
 
 /// A few lines for people: what would be served, how, and what is probably not meant. No secrets.
 pub(super) fn summary(file: &str, settings: &Settings, more: &[String]) -> String {
@@ -29,6 +29,9 @@ pub(super) fn summary(file: &str, settings: &Settings, more: &[String]) -> Strin
         let _ = writeln!(text, "database   {}", line("*", database));
     }
     let _ = writeln!(text, "tenants    {}", tenants(settings));
+    if settings.tenants != Tenants::default() {
+        let _ = writeln!(text, "           pgweir explain-policy --config {file} --user NAME says what holds for whom");
+    }
     for warning in settings.warnings().iter().chain(more) {
         let _ = writeln!(text, "warning    {warning}");
     }
