@@ -20,6 +20,7 @@
 mod diff;
 pub mod hba;
 mod ident;
+mod json_schema;
 mod mistake;
 mod model;
 mod network;
@@ -35,6 +36,7 @@ mod userlist;
 
 pub use diff::Changes;
 pub use ident::IdentMaps;
+pub use json_schema::json_schema;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use model::*;
 pub use network::Network;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::schema::{self, Kind, Reload, Row, SECTIONS};
+use crate::schema::{self, Kind, Reload, Row, SECTIONS, Section};
 
 const HEAD: &str = "\
 # Configuration
@@ -16,6 +16,9 @@ pgweir.toml` names every mistake at once with its line and key. [pgweir.toml](pg
 - `${NAME}` inside a text is replaced by that variable; `$${` stands for the characters themselves.
 - Paths of files count from the folder of the configuration file.
 - Flags and variables of `pgweir serve` win over the file.
+- Editors complete keys, and mark mistakes while they are made, by [config.schema.json](config.schema.json), which
+  `pgweir config-schema` prints. Those that use taplo (Even Better TOML, Helix, Zed) find it by the first line of a file:
+  `#:schema ./config.schema.json`.
 - *Reload*: `yes` holds from the next login, request or sweep on; `restart` keeps the old value until then and is named
   in the log.
 ";
@@ -23,12 +26,12 @@ pgweir.toml` names every mistake at once with its line and key. [pgweir.toml](pg
 /// Every key with type, default, meaning and whether a reload applies it, in Markdown.
 pub fn reference() -> String {
     let mut page = HEAD.to_owned();
-    for (section, purpose) in SECTIONS {
+    for Section { path: section, purpose, example } in SECTIONS {
         let title = if section.is_empty() { "Top level".to_owned() } else { format!("`{}`", header(section)) };
         // Writing to a String cannot fail.
         let _ = write!(
             page,
-            "\n## {title}\n\n{purpose}\n\n| Key | Type | Default | Reload | Meaning |\n|---|---|---|---|---|\n"
+            "\n## {title}\n\n{purpose}\n\n```toml\n{example}```\n\n| Key | Type | Default | Reload | Meaning |\n|---|---|---|---|---|\n"
         );
         for row in schema::all().filter(|row| section_of(row) == *section) {
             let key = row.path.strip_prefix(section).map_or(row.path, |key| key.trim_start_matches('.'));

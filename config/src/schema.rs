@@ -4,9 +4,11 @@
 //! not stand here; docs/config.md is printed from here.
 
 mod rows;
+mod sections;
 mod tls;
 
-pub(crate) use rows::{AUTH, LIMITS, LIMITS_TABLE, POOL, ROWS, SECTIONS};
+pub(crate) use rows::{AUTH, LIMITS, LIMITS_TABLE, POOL, ROWS};
+pub(crate) use sections::{SECTIONS, Section};
 
 /// One key.
 #[derive(Debug)]

@@ -63,6 +63,8 @@ enum Command {
     Watch(Box<watch::Watch>),
     /// Print the reference of all configuration keys (docs/config.md)
     ConfigReference,
+    /// Print a JSON Schema of the configuration, for editors (docs/config.schema.json)
+    ConfigSchema,
     /// Print the version
     Version,
     /// Ask a running pgweir whether it is ready; exit code 0 if so
@@ -160,6 +162,7 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
         }
         Command::Capture(wish) => capture::run(&wish),
         Command::ConfigReference => print(&config::reference()),
+        Command::ConfigSchema => print(&config::json_schema()),
         Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Health { admin } => health::ask(&admin),
         Command::Watch(watch) => return watch::run(*watch),

@@ -20,60 +20,6 @@ pub(super) const fn row(
     Row { path, kind, default, reload, meaning }
 }
 
-/// Sections of the reference: the table's header and what it is for.
-pub(crate) const SECTIONS: &[(&str, &str)] = &[
-    ("", "Keys at the top of the file, before the first table."),
-    ("admin", "The HTTP port for operators."),
-    ("auth", "How clients prove who they are."),
-    (
-        "tls",
-        "TLS towards clients. Files are read again on a reload: connections that begin later see the new certificate, and a file that cannot be used changes nothing.",
-    ),
-    (
-        "upstream_tls",
-        "TLS towards servers. A URL may say otherwise for its server, by libpq's parameters: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `sslnegotiation`, `channel_binding`, `ssl_min_protocol_version`, `sslsni`.",
-    ),
-    ("users.<name>", "A user that clients may log in as. A userlist file adds to these; a name in both is a mistake."),
-    (
-        "pool",
-        "Pools, one for each pair of database and user. `[databases.<name>]` takes each of these keys too, for its own pools.",
-    ),
-    (
-        "databases.<name>",
-        "A database that clients may ask for. The name `\"*\"` stands for every database that is not listed.",
-    ),
-    ("tenant", "Whose statement it is, and what it may do."),
-    (
-        "tenant.rule[]",
-        "`[[tenant.rule]]`: one way to name the tenant. The first rule that yields a name wins; what stands behind a rule that always does (`user`, `database`) is never asked. So what the connection says first, no SET and no comment can change.",
-    ),
-    (
-        "tenant.classify[]",
-        "`[[tenant.classify]]`: one way to tell the class of work. The first that holds wins; without one a session is of no class.",
-    ),
-    (
-        "tenant.default",
-        "Limits of all. `[tenant.class.NAME]` takes the same keys for a class of work, `[tenant.limits.NAME]` for a tenant, `[tenant.fingerprint.HEX]` some of them for one statement. Each inherits what it does not say, in this order: default, class, tenant, fingerprint. In numbers and times 0 is: no limit.",
-    ),
-    ("observe", "What is watched."),
-    (
-        "observe.mute[]",
-        "`[[observe.mute]]`: findings that nobody wants to be told of. An entry holds for those for which everything holds that it names; it names at least one thing. They are kept and shown as muted, but not logged and not counted.",
-    ),
-    ("capture", "Event streams in files, on request over the admin port. Off unless a folder is set."),
-    ("slow_log", "The slow statement log: JSON lines without literals."),
-    (
-        "peers",
-        "Other instances behind the same address, as behind one load balancer: a cancel request that reaches the wrong one is passed on.",
-    ),
-    (
-        "peers.<id>",
-        "One of the others, by its number. This instance's own entry is passed over, so that one file can serve all.",
-    ),
-    ("shutdown", "What happens on SIGTERM."),
-    ("log", "How the proxy itself logs."),
-];
-
 /// Where a tenant's name can be.
 const FROM: &[&str] =
     &["user", "database", "application_name", "option", "setting", "comment", "sni", "certificate", "network"];
