@@ -138,7 +138,7 @@ impl Serve {
         if let Some(url) = self.upstream {
             overrides = overrides.with_upstream(url, "--upstream");
         }
-        Source { file: self.config, overrides }
+        Source { file: self.config, overrides, ..Source::default() }
     }
 }
 
@@ -191,7 +191,7 @@ fn serve_with<E: Into<Failure>>(
 }
 
 fn check(file: PathBuf) -> Result<(), Failure> {
-    let source = Source { file: Some(file), overrides: Overrides::default() };
+    let source = Source { file: Some(file), ..Source::default() };
     let settings = source.load()?;
     tls::make(&settings)?;
     print(&summary::summary(&source.name(), &settings, &tls::warnings(&settings, SystemTime::now())))

@@ -1,11 +1,15 @@
 //! Where the settings come from: a file, flags, variables. Kept for as long as the process runs, for reloads.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::{Mistakes, Overrides, Settings, Sources};
+
+mod memory;
+
+pub use memory::{Look, Memory};
 
 /// Largest file that is read as configuration, userlist or secret: a slip such as a device or a dump must not fill the
 /// memory.
@@ -18,6 +22,8 @@ pub struct Source {
     pub file: Option<PathBuf>,
     /// Flags and variables; they win over the file.
     pub overrides: Overrides,
+    /// What was read last.
+    pub memory: Arc<Memory>,
 }
 
 /// Why there are no settings. `Display` is one line for each thing that is wrong.
@@ -53,13 +59,21 @@ impl Source {
     /// See [`LoadError`]. Nothing else is changed by a failed load.
     pub fn load(&self) -> Result<Settings, LoadError> {
         let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
-        let text = self.file.as_deref().map_or(Ok(String::new()), text_of)?;
-        let machine = Machine { folder };
+        let machine = Machine { folder, memory: &self.memory };
+        self.memory.begin();
+        let text = self.file.as_deref().map_or(Ok(String::new()), |file| machine.text_of(file))?;
         let mut settings = Settings::from_toml(&text, &self.overrides, &machine)
             .map_err(|mistakes| LoadError::Invalid { file: self.name(), mistakes })?;
         settings.log.file = settings.log.file.map(|file| machine.folder.join(file));
+        let tenants = &mut settings.tenants;
+        tenants.directory = tenants.directory.take().map(|directory| machine.folder.join(directory));
         settings.capture.directory = settings.capture.directory.map(|directory| machine.folder.join(directory));
         Ok(settings)
+    }
+
+    /// What the files are now that the last load has read; `None`: what they were. Waits for the file system.
+    pub fn changed(&self) -> Option<Look> {
+        self.memory.changed()
     }
 
     /// What the settings are called in messages.
@@ -68,36 +82,35 @@ impl Source {
     }
 }
 
-fn text_of(file: &Path) -> Result<String, LoadError> {
-    let bytes = bytes_of(file).map_err(|cause| LoadError::Unreadable { file: file.to_owned(), cause })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let good = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
-        LoadError::NotText { file: file.to_owned(), line: good.filter(|byte| **byte == b'\n').count() + 1 }
-    })
-}
-
-fn bytes_of(file: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 16 MiB"));
-    }
-    Ok(bytes)
-}
-
 /// The machine that the proxy runs on, with paths counted from the configuration file's folder.
-struct Machine {
+struct Machine<'a> {
     folder: PathBuf,
+    memory: &'a Memory,
 }
 
-impl Sources for Machine {
+impl Machine<'_> {
+    fn text_of(&self, file: &Path) -> Result<String, LoadError> {
+        let bytes = self.memory.read(file, MAX_FILE);
+        let bytes = bytes.map_err(|cause| LoadError::Unreadable { file: file.to_owned(), cause })?;
+        String::from_utf8(bytes).map_err(|error| {
+            let good = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+            LoadError::NotText { file: file.to_owned(), line: good.filter(|byte| **byte == b'\n').count() + 1 }
+        })
+    }
+}
+
+impl Sources for Machine<'_> {
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
 
     fn read(&self, path: &str) -> Result<String, String> {
-        let bytes = bytes_of(&self.folder.join(path)).map_err(|cause| cause.to_string())?;
+        let bytes = self.memory.read(&self.folder.join(path), MAX_FILE).map_err(|cause| cause.to_string())?;
         String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+    }
+
+    fn tenants(&self, folder: &str) -> Result<Vec<(String, String)>, String> {
+        self.memory.tenants(&self.folder.join(folder))
     }
 
     fn cores(&self) -> usize {

@@ -1,6 +1,8 @@
 //! Values by path. A row's kind decides a value's type, so a value of another type cannot be in the map; where one
 //! nevertheless were, its type's zero stands in, and the test that reads every row would fail.
 
+use std::ops::Bound;
+
 use super::*;
 
 impl Builder<'_> {
@@ -107,9 +109,8 @@ impl Builder<'_> {
     /// Names of the tables right under a path, those without a valid key among them.
     pub(super) fn names_under(&self, path: &[&str]) -> Vec<String> {
         let depth = path.len();
-        let under = |found: &&Vec<String>| found.len() > depth && found.iter().zip(path).all(|(a, b)| a == b);
         let mut names: Vec<String> = Vec::new();
-        for found in self.written.tables.keys().filter(under) {
+        for found in under(&self.written.tables, path).map(|(found, _)| found) {
             names.extend(found.get(depth).filter(|name| names.last() != Some(name)).cloned());
         }
         names
@@ -117,9 +118,8 @@ impl Builder<'_> {
 
     /// Names of the keys right under a path.
     pub(super) fn keys_under(&self, path: &[&str]) -> Vec<String> {
-        let depth = path.len();
-        let under = |found: &&Vec<String>| found.len() == depth + 1 && found.iter().zip(path).all(|(a, b)| a == b);
-        self.written.values.keys().filter(under).filter_map(|found| found.last().cloned()).collect()
+        let keys = under(&self.written.values, path).map(|(found, _)| found);
+        keys.filter(|found| found.len() == path.len() + 1).filter_map(|found| found.last().cloned()).collect()
     }
 
     pub(super) fn wrong(&mut self, path: &[&str], sentence: &str) {
@@ -157,6 +157,12 @@ impl Builder<'_> {
         let Found::Leaf(row) = schema::find(&names) else { return None };
         text::parse(row, row.default?, Quoted::Either, self.sources).ok()
     }
+}
+
+/// What stands somewhere under a path. Asked for each of thousands of tenants, so it looks at nothing else.
+fn under<'a, T>(all: &'a BTreeMap<Vec<String>, T>, path: &'a [&str]) -> impl Iterator<Item = (&'a Vec<String>, &'a T)> {
+    let begin = Bound::Excluded(owned(path));
+    all.range((begin, Bound::Unbounded)).take_while(move |(found, _)| found.iter().zip(path).all(|(a, b)| a == b))
 }
 
 fn owned(path: &[&str]) -> Vec<String> {
