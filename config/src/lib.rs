@@ -34,7 +34,7 @@ pub mod units;
 mod url;
 mod userlist;
 
-pub use diff::Changes;
+pub use diff::{Change, Changes, Values};
 pub use ident::IdentMaps;
 pub use json_schema::json_schema;
 pub use mistake::{Mistake, Mistakes, Place};

@@ -36,6 +36,8 @@ pub struct Settings {
     pub listen: Vec<ListenAddress>,
     /// Other processes may listen there too.
     pub listen_reuse_port: bool,
+    /// Files of the configuration that have changed are read without being asked for.
+    pub reload_on_change: bool,
     /// Who may connect by Unix sockets.
     pub unix_socket: UnixSocket,
     /// The HTTP port for operators; `None` switches it off.

@@ -90,6 +90,7 @@ impl Builder<'_> {
         let mut settings = Settings {
             listen: self.addresses(&["listen"]),
             listen_reuse_port: self.flag(&["listen_reuse_port"]),
+            reload_on_change: self.flag(&["reload_on_change"]),
             unix_socket: self.unix_socket(),
             admin: self.admin(),
             workers: self.count(&["workers"]),

@@ -35,8 +35,12 @@ impl ProxyProcess {
 
     /// Starts `pgweir serve --config` with this text, in which `{listen}` and `{admin}` stand for free addresses.
     pub fn with_config(text: &str) -> Self {
+        Self::with_config_in(Scratch::new(), text)
+    }
+
+    /// The same in a folder where other files may stand already.
+    pub fn with_config_in(folder: Scratch, text: &str) -> Self {
         let [listen, admin] = [free_address(), free_address()];
-        let folder = Scratch::new();
         let file = folder.file("pgweir.toml", &fill(text, listen, admin));
         let file = file.to_str().expect("a scratch folder has a plain name").to_owned();
         Self::start(&["serve", "--config", &file], folder, listen, admin)
@@ -80,8 +84,18 @@ impl ProxyProcess {
 
     /// Replaces the text of the configuration file and asks for a reload by SIGHUP.
     pub fn reload(&self, text: &str) {
-        self.folder.file("pgweir.toml", &fill(text, self.listen, self.admin));
+        self.rewrite(text);
         self.child.signal(Signal::Hangup);
+    }
+
+    /// Replaces the text of the configuration file, and does not say so.
+    pub fn rewrite(&self, text: &str) {
+        self.folder.file("pgweir.toml", &fill(text, self.listen, self.admin));
+    }
+
+    /// The configuration file's folder.
+    pub fn folder(&self) -> &Scratch {
+        &self.folder
     }
 
     /// All that it has logged.

@@ -144,6 +144,7 @@ fn settings(upstream: SocketAddr) -> Settings {
     Settings {
         listen: vec![anywhere.into()],
         listen_reuse_port: false,
+        reload_on_change: false,
         unix_socket: config::UnixSocket::default(),
         admin: Some(Admin { listen: anywhere, token: None }),
         workers: 2,

@@ -50,6 +50,7 @@ use crate::worker::{self, Mail};
 /// Findings kept; the least recently seen go first.
 const MAX_FINDINGS: usize = 10_000;
 use doors::Doors;
+use reloads::Reloader;
 pub use signals::run;
 use state::State;
 use stop::Control;
@@ -164,12 +165,19 @@ pub struct World {
     pub inherited: Inherited,
     /// Counts lines of the log that could not be written.
     pub log_lines_lost: Arc<AtomicU64>,
+    /// Who reads the configuration again; `None`: nobody can.
+    pub reloader: Option<Reloader>,
 }
 
 impl Default for World {
-    /// The system's resolver, no sockets.
+    /// The system's resolver, no sockets, no configuration that could be read again.
     fn default() -> Self {
-        Self { resolver: Arc::new(resolve::System), inherited: Inherited::default(), log_lines_lost: Arc::default() }
+        Self {
+            resolver: Arc::new(resolve::System),
+            inherited: Inherited::default(),
+            log_lines_lost: Arc::default(),
+            reloader: None,
+        }
     }
 }
 
@@ -235,7 +243,12 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
         telemetry,
         findings: findings.clone(),
         captures,
-        state: Arc::new(State { shared: shared.clone(), doors: doors.clone(), log_lines_lost: world.log_lines_lost }),
+        state: Arc::new(State {
+            shared: shared.clone(),
+            doors: doors.clone(),
+            log_lines_lost: world.log_lines_lost,
+            reloader: world.reloader,
+        }),
         token,
     };
     let (to_listeners, changes) = mpsc::unbounded_channel();
@@ -325,7 +338,7 @@ impl Handle {
             drop(self.listeners.send(change));
         }
         self.shared.set_tls(tls);
-        self.shared.reloads().succeeded(SystemTime::now(), &changes.restart);
+        self.shared.reloads().succeeded(SystemTime::now(), &Changes::keys(&changes.restart));
         let settings = self.shared.set_settings(settings);
         for pool in self.shared.pools.all() {
             let target = target_of(&settings, &pool.database, &pool.user, pool.replication);

@@ -1,28 +1,27 @@
 //! TLS as text for comparison. A certificate that was renewed under its old name has changed too.
 
-use super::{Flat, shown_secret};
-use crate::{Authorities, ClientTls, Identity, PemFile, UpstreamTls};
+use super::{Flat, given, shown_secret, word};
+use crate::{Authorities, ClientTls, Identity, PemFile, TlsVersion, UpstreamTls};
 
 pub(super) fn put_client_tls(all: &mut Flat, tls: &ClientTls) {
-    let mut put = |key: &str, value: String| {
-        all.insert(vec!["tls".to_owned(), key.to_owned()], value);
-    };
-    put("mode", tls.mode.word().to_owned());
-    put("min_version", format!("{:?}", tls.min_version));
-    put("ca_file", shown_pem(tls.authorities.as_ref()));
-    put_identity(tls.identity.as_ref(), put);
+    all.put(&["tls", "mode"], tls.mode.word());
+    all.put(&["tls", "min_version"], version(tls.min_version));
+    let path = tls.authorities.as_ref().map(|file| &file.path);
+    all.show(&["tls", "ca_file"], shown_pem(tls.authorities.as_ref()), given(path));
+    put_identity(all, "tls", tls.identity.as_ref());
 }
 
 pub(super) fn put_upstream_tls(all: &mut Flat, tls: &UpstreamTls) {
-    let mut put = |key: &str, value: String| {
-        all.insert(vec!["upstream_tls".to_owned(), key.to_owned()], value);
-    };
-    put("mode", tls.mode.word().to_owned());
-    put("min_version", format!("{:?}", tls.min_version));
-    put("ca_file", shown_authorities(tls));
-    put("negotiation", format!("{:?}", tls.negotiation));
-    put("channel_binding", format!("{:?}", tls.channel_binding));
-    put_identity(tls.identity.as_ref(), put);
+    all.put(&["upstream_tls", "mode"], tls.mode.word());
+    all.put(&["upstream_tls", "min_version"], version(tls.min_version));
+    let path = tls.authorities.as_ref().map(|authorities| match authorities {
+        Authorities::System => "system",
+        Authorities::File(file) => &file.path,
+    });
+    all.show(&["upstream_tls", "ca_file"], shown_authorities(tls), given(path));
+    all.put(&["upstream_tls", "negotiation"], word(tls.negotiation));
+    all.put(&["upstream_tls", "channel_binding"], word(tls.channel_binding));
+    put_identity(all, "upstream_tls", tls.identity.as_ref());
 }
 
 /// All of it, for a server whose URL has parameters of its own.
@@ -39,10 +38,18 @@ pub(super) fn shown_tls(tls: &UpstreamTls) -> String {
     )
 }
 
-fn put_identity(identity: Option<&Identity>, mut put: impl FnMut(&str, String)) {
-    put("cert_file", shown_pem(identity.map(|own| &own.chain)));
-    let key = identity.map(|own| format!("{} {}", own.key_path, shown_secret(Some(&own.key))));
-    put("key_file", key.unwrap_or_default());
+fn put_identity(all: &mut Flat, section: &str, identity: Option<&Identity>) {
+    let (chain, key) = (identity.map(|own| &own.chain), identity.map(|own| &own.key_path));
+    all.show(&[section, "cert_file"], shown_pem(chain), given(chain.map(|file| &file.path)));
+    let exact = identity.map(|own| format!("{} {}", own.key_path, shown_secret(Some(&own.key))));
+    all.show(&[section, "key_file"], exact.unwrap_or_default(), given(key));
+}
+
+fn version(version: TlsVersion) -> &'static str {
+    match version {
+        TlsVersion::V1_2 => "1.2",
+        TlsVersion::V1_3 => "1.3",
+    }
 }
 
 fn shown_authorities(tls: &UpstreamTls) -> String {

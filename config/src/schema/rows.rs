@@ -36,6 +36,8 @@ pub(crate) const ROWS: &[Row] = &[
         "Where clients connect: one `address:port` or a list. `/run/pgweir:6432` is a Unix socket, the file `.s.PGSQL.6432` in that folder, which clients find by `host=/run/pgweir port=6432`. Loopback, so that nothing is open to a network unless asked for; 6432 is the port that poolers use."),
     row("listen_reuse_port", Flag, Some("false"), Restart,
         "Lets another process listen on the same addresses (SO_REUSEPORT), clients' and the admin port's: a new pgweir is started beside the old one, which then drains without refusing anybody. A Unix socket's file is the newer process's from its start on. Off, so that a second one started by mistake fails instead of taking a share of the clients."),
+    row("reload_on_change", Flag, Some("false"), AtOnce,
+        "Reads the configuration again when this file, a file that it names or one of `tenant.directory` has changed. They are looked at every 2s, and read when they have stayed the same from one look to the next: whoever writes several has so long. Off, so that a file which is being edited does nothing until SIGHUP or `POST /api/v1/reload`."),
     row("unix_socket_mode", Text, Some("0777"), AtOnce,
         "Permissions of the files of Unix sockets, in octal; to connect takes the right to write. Everybody on the machine, as with PostgreSQL: the login decides."),
     row("unix_socket_group", Text, None, AtOnce,

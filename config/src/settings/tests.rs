@@ -31,6 +31,10 @@ impl Sources for Files {
     }
 }
 
+fn keys(changes: &[Change]) -> Vec<&str> {
+    changes.iter().map(|change| change.key.as_str()).collect()
+}
+
 const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenant.limits.acme]\n\
     [tls]\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n\
     [upstream_tls]\nmode = 'require'\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n[auth]\nquery_user = 'asker'\n";
@@ -136,7 +140,7 @@ fn every_default_is_valid_and_every_key_arrives() {
             Reload::Restart => (&changes.restart, &changes.at_once),
             Reload::AtOnce => (&changes.at_once, &changes.restart),
         };
-        assert!(there.contains(&key) && elsewhere.is_empty(), "{path}: {changes:?}");
+        assert!(keys(there).contains(&key.as_str()) && elsewhere.is_empty(), "{path}: {changes:?}");
     }
 }
 
@@ -146,7 +150,7 @@ fn a_database_takes_every_key_of_the_pool() {
     for row in schema::POOL {
         let path = row.path.replace("pool.", "databases.app.");
         let changes = Changes::between(&base, &read(&with_key(&path, &other_value(row))));
-        assert_eq!(changes.at_once, [path]);
+        assert_eq!(keys(&changes.at_once), [path]);
     }
 }
 
@@ -183,7 +187,7 @@ fn mutes_arrive_in_order_and_a_reload_takes_them() {
     });
     assert_eq!(settings.observe.mutes, expected);
     let changes = Changes::between(&read(BASE), &settings);
-    assert_eq!((changes.at_once, changes.restart), (vec!["observe.mute".to_owned()], Vec::new()));
+    assert_eq!((keys(&changes.at_once), changes.restart), (vec!["observe.mute"], Vec::new()));
 }
 
 #[test]
@@ -307,15 +311,14 @@ fn a_reload_keeps_what_needs_a_restart() {
         read("[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenant.limits.acme]\n");
     let text = "listen = '127.0.0.1:1'\nworkers = 9\nmax_clients = 9\n[peers]\nid = 9\n[databases.app]\nupstream = 'postgres://h/app'\n[users.anna]\n[tenant.limits.acme]\n[admin]\nlisten = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n[observe]\ncompat = 18\nstate_directory = '/s'\n";
     let new = read(text);
-    assert_eq!(
-        Changes::between(&running, &new).restart,
-        ["admin.listen", "observe.compat", "observe.state_directory", "workers"]
-    );
+    let waiting = Changes::between(&running, &new).restart;
+    assert_eq!(keys(&waiting), ["admin.listen", "observe.compat", "observe.state_directory", "workers"]);
+    assert_eq!(waiting[3].values, Some(Values { old: Some("3".to_owned()), new: Some("9".to_owned()) }));
     let in_force = new.without_restart(&running);
     let changes = Changes::between(&running, &in_force);
     assert_eq!(
-        (changes.at_once, changes.restart),
-        (["listen", "log.format", "log.level", "max_clients"].map(String::from).to_vec(), vec![])
+        (keys(&changes.at_once), changes.restart),
+        (vec!["listen", "log.format", "log.level", "max_clients"], vec![])
     );
     assert!(Changes::between(&running, &running.clone()).is_empty());
 }
@@ -331,10 +334,10 @@ fn a_reload_never_opens_a_public_admin_port() {
 fn changes_of_databases_users_and_tenants_are_named() {
     let changes = Changes::between(&read(BASE), &read("[databases.\"a.b\"]\nupstream = 'postgres://h/app'\n"));
     for key in ["databases.\"a.b\".upstream", "databases.app.upstream", "users.anna.password", "tenant.limits.acme"] {
-        assert!(changes.at_once.iter().any(|change| change == key), "{key}: {changes:?}");
+        assert!(changes.at_once.iter().any(|change| change.key == key), "{key}: {changes:?}");
     }
     let secret = |password: &str| read(&format!("{BASE}[users.bob]\npassword = '{password}'\n"));
-    assert_eq!(Changes::between(&secret("a"), &secret("b")).at_once, ["users.bob.password"]);
+    assert_eq!(keys(&Changes::between(&secret("a"), &secret("b")).at_once), ["users.bob.password"]);
 }
 
 #[test]
@@ -370,6 +373,69 @@ fn the_reference_on_file_is_up_to_date() {
     for row in schema::all() {
         assert!(crate::reference().contains(row.meaning), "{} stands in no section", row.path);
     }
+}
+
+#[test]
+fn values_are_shown_and_secrets_are_not() {
+    let all = |secret: &str| {
+        read(&format!(
+            "[admin]\ntoken = '{secret}1'\n[auth]\nquery_user = 'asker'\nquery_password = '{secret}2'\n\
+             [users.bob]\npassword = '{secret}3'\nupstream_password = '{secret}4'\n\
+             [databases.app]\nupstream = 'postgres://u:{secret}5@h/app'\nauth_user = 'a'\nauth_password = '{secret}6'\n\
+             [databases.b]\nupstream = 'postgres://u@h/app'\npassword = '{secret}7'\n"
+        ))
+    };
+    let changes = Changes::between(&all("geheim"), &all("secret"));
+    let expected = [
+        "admin.token",
+        "databases.app.auth_password",
+        "databases.app.upstream",
+        "databases.b.auth_password",
+        "databases.b.upstream",
+        "users.bob.password",
+        "users.bob.upstream_password",
+    ];
+    assert_eq!(keys(&changes.at_once), expected);
+    assert!(changes.at_once.iter().all(|change| change.values.is_none()), "{changes:?}");
+    // One that comes or goes shows as little.
+    let bare = "[databases.app]\nupstream = 'postgres://h/app'\n";
+    for (old, new) in [(all("geheim"), read(bare)), (read(bare), all("geheim"))] {
+        let changes = Changes::between(&old, &new);
+        assert!(changes.at_once.len() > 20 && !format!("{changes:?}").contains("geheim"), "{changes:?}");
+    }
+
+    let value = |old: &str, new: &str, key: &str| {
+        let changes = Changes::between(&read(old), &read(new));
+        let change = changes.at_once.into_iter().find(|change| change.key == key);
+        let values = change.unwrap_or_else(|| panic!("{key} has not changed")).values;
+        values.map(|values| (values.old, values.new))
+    };
+    let text = |text: &str| Some(text.to_owned());
+    for (old, new, key, shown) in [
+        ("", "max_clients = 7", "max_clients", (text("5000"), text("7"))),
+        (
+            "",
+            "listen = ['127.0.0.1:1', '/run/x:2']",
+            "listen",
+            (text("127.0.0.1:6432"), text("127.0.0.1:1, /run/x/.s.PGSQL.2")),
+        ),
+        ("", "[pool]\nmode = 'session'", "databases.app.mode", (text("transaction"), text("session"))),
+        ("", "[tenant.limits.b]\nmax_rows = 5", "tenant.limits.b.max_rows", (None, text("5"))),
+        ("[tenant.limits.b]\nmax_rows = 5", "", "tenant.limits.b", (text("a table"), None)),
+        ("", "[[tenant.rule]]\nfrom = 'user'", "tenant.rule", (text("none"), text("user"))),
+        ("", "[tls]\ncert_file = 'c'\nkey_file = 'k'", "tls.key_file", (text("none"), text("k"))),
+        ("", "[log]\nfile = 'x'", "log.file", (text("none"), text("x"))),
+    ] {
+        let whole = |more: &str| format!("{more}\n{bare}");
+        assert_eq!(value(&whole(old), &whole(new), key), Some(shown), "{key}");
+    }
+    let moved = value(bare, "[databases.app]\nupstream = 'postgres://u:p@h2/other'\n", "databases.app.upstream");
+    assert_eq!(moved, Some((text("h:5432/app"), text("u@h2:5432/other"))));
+    let long = "x".repeat(1000);
+    let cut = value(bare, &format!("[tenant]\ndefault_name = '{}'\n{bare}", &long[..128]), "tenant.default_name");
+    assert_eq!(cut, Some((text("default"), text(&long[..128]))));
+    let cut = value(bare, &format!("[log]\nfile = '{long}'\n{bare}"), "log.file").unwrap().1.unwrap();
+    assert_eq!(cut.chars().count(), 201);
 }
 
 #[test]

@@ -52,6 +52,7 @@ mod peers;
 mod plans;
 mod pooling;
 mod queue_workers;
+mod reload;
 mod replication;
 mod restart;
 mod roles;

@@ -1,7 +1,7 @@
 //! The admin port: what operators and their tools read over HTTP.
 //!
 //! It reads telemetry and asks a [`StateSource`] for what telemetry does not hold; the little that it changes is what is
-//! shown and told from then on. Paths and fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
+//! shown and told from then on, and it can have the configuration read again. Paths and fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
 
 mod api;
 mod body;
@@ -15,6 +15,7 @@ mod plans;
 mod problem;
 mod queries;
 mod redacted;
+mod reload;
 mod server;
 pub mod source;
 mod tenants;
@@ -27,10 +28,10 @@ use std::sync::Arc;
 use config::Secret;
 
 pub use server::serve;
-pub(crate) use tenants::limit as shown_limit;
 pub use source::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
 };
+pub(crate) use tenants::limit as shown_limit;
 
 use crate::analyst::FindingsStore;
 use crate::capture::Captures;

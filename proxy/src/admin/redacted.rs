@@ -47,6 +47,7 @@ fn settings(settings: &Settings) -> Value {
             "token": admin.token.is_some(),
         })),
         "listen_reuse_port": settings.listen_reuse_port,
+        "reload_on_change": settings.reload_on_change,
         "workers": settings.workers,
         "worker_scheduling": format!("{:?}", settings.worker_scheduling).to_lowercase(),
         "max_clients": settings.max_clients,

@@ -109,6 +109,7 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/version", get(api::version))
         .route("/api/v1/config", get(super::redacted::config))
+        .route("/api/v1/reload", post(super::reload::reload))
         .route("/api/v1/pools", get(api::pools))
         .route("/api/v1/queries", get(queries::queries))
         .route("/api/v1/queries/snapshot", get(queries::snapshot))

@@ -9,7 +9,7 @@ use policy::fair::Share;
 use policy::limits::Explained;
 use serde::Serialize;
 
-use crate::run::reloads::Reloads;
+use crate::run::reloads::{Outcome, Reloads};
 use crate::tenancy::Reached;
 
 /// An answer that may take a round trip to each worker.
@@ -28,6 +28,11 @@ pub trait StateSource: Send + Sync + 'static {
 
     /// The settings in force.
     fn settings(&self) -> Arc<Settings>;
+
+    /// Has the configuration read again, as SIGHUP does, and tells what came of it. `None`: nobody can.
+    fn reload(&self) -> StateFuture<Option<Outcome>> {
+        Box::pin(async { None })
+    }
 
     /// What tenants use of what they share, all sessions before those of a class. Cheap, no waiting.
     fn tenancy(&self) -> Vec<TenantUse> {

@@ -13,7 +13,9 @@ use std::io;
 
 use config::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
+use super::reloads::{Order, Outcome, Reloader, named, tell};
 use super::{Handle, RunError, ShutdownMode, World, start_with};
 use crate::listeners::inherited::Inherited;
 use crate::log::Log;
@@ -39,7 +41,10 @@ fn serve(settings: Settings, source: &Source, log: &Log) -> Result<(), RunError>
         Signals::listen()?
     };
     let inherited = Inherited::take().map_err(RunError::Inherited)?;
-    let mut handle = start_with(settings, World { inherited, log_lines_lost: log.lost.clone(), ..World::default() })?;
+    let (reloader, orders) = Reloader::new();
+    let world =
+        World { inherited, log_lines_lost: log.lost.clone(), reloader: Some(reloader.clone()), ..World::default() };
+    let mut handle = start_with(settings, world)?;
     let notifier = Notifier::from_env();
     let addresses: Vec<String> = handle.listen_addrs().iter().map(ToString::to_string).collect();
     let addresses = addresses.join(", ");
@@ -50,7 +55,10 @@ fn serve(settings: Settings, source: &Source, log: &Log) -> Result<(), RunError>
         "pgweir serves"
     );
     notifier.ready(&format!("serving {addresses}"));
-    runtime.block_on(Main { handle: &mut handle, source, log, notifier: &notifier }.attend(signals));
+    let shared = handle.shared.clone();
+    let watch = runtime.spawn(reloader.watch(source.clone(), move || shared.settings()));
+    runtime.block_on(Main { handle: &mut handle, source, log, notifier: &notifier }.attend(signals, orders));
+    watch.abort();
     handle.join();
     tracing::info!("pgweir has stopped");
     Ok(())
@@ -108,18 +116,24 @@ struct Main<'a> {
 }
 
 impl Main<'_> {
-    /// Attends to signals until the proxy has ended.
-    async fn attend(self, mut signals: Signals) {
+    /// Attends to signals and orders until the proxy has ended.
+    async fn attend(self, mut signals: Signals, mut orders: mpsc::Receiver<Order>) {
         let Some(mut done) = self.handle.done.take() else { return };
         let mut stopping = false;
         loop {
             let word = tokio::select! {
                 _ = &mut done => return,
                 word = signals.next() => word,
+                Some(asked) = orders.recv() => {
+                    let outcome = self.reload();
+                    // Who has asked may have gone.
+                    drop(asked.map(|asked| asked.send(outcome)));
+                    continue;
+                }
                 () = self.watch() => continue,
             };
             match word {
-                Word::Reload => self.reload(),
+                Word::Reload => drop(self.reload()),
                 Word::Pause => self.pause(),
                 Word::Resume => self.resume(),
                 Word::Stop(mode) => {
@@ -170,47 +184,37 @@ impl Main<'_> {
         }
     }
 
-    fn reload(&self) {
+    /// Reads the configuration again and puts it in force, whole or not at all.
+    fn reload(&self) -> Outcome {
         self.notifier.reloading();
-        let status = match self.source.load() {
-            Ok(settings) => self.put_in_force(settings),
-            Err(error) => {
-                self.handle.reload_refused(&error.to_string());
-                refuse(&error.to_string())
-            }
-        };
-        self.notifier.ready(status);
-    }
-
-    fn put_in_force(&self, settings: Settings) -> &'static str {
-        let log = settings.log.clone();
-        let opened = match self.log.open(&log) {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.handle.reload_refused(&error.to_string());
-                return refuse(&error.to_string());
-            }
-        };
-        match self.handle.reload(settings) {
-            Ok(changes) => {
-                self.log.change(&log, opened);
-                tracing::info!(at_once = changes.at_once.join(", "), "configuration read again");
-                if !changes.restart.is_empty() {
-                    tracing::warn!(keys = changes.restart.join(", "), "these changes need a restart");
+        let loaded = self.source.load().map_err(|error| error.to_string());
+        let outcome = loaded.inspect_err(|why| self.handle.reload_refused(why)).and_then(|new| self.put_in_force(new));
+        self.notifier.ready(match &outcome {
+            Ok(_) => "serving with the configuration read last",
+            Err(why) => {
+                for line in why.lines() {
+                    tracing::error!("configuration not changed: {line}");
                 }
-                "serving with the configuration read last"
+                "serving; the last reload was refused, see the log"
             }
-            Err(error) => refuse(&error.to_string()),
-        }
+        });
+        outcome
     }
-}
 
-/// Logs why nothing has changed, and says it for the service manager.
-fn refuse(why: &str) -> &'static str {
-    for line in why.lines() {
-        tracing::error!("configuration not changed: {line}");
+    fn put_in_force(&self, settings: Settings) -> Outcome {
+        let log = settings.log.clone();
+        let opened = self.log.open(&log).map_err(|error| error.to_string());
+        let opened = opened.inspect_err(|why| self.handle.reload_refused(why))?;
+        // It notes by itself that it refuses.
+        let changes = self.handle.reload(settings).map_err(|error| error.to_string())?;
+        self.log.change(&log, opened);
+        tracing::info!(at_once = named(&changes.at_once), "configuration read again");
+        tell(&changes);
+        if !changes.restart.is_empty() {
+            tracing::warn!(keys = named(&changes.restart), "these changes need a restart");
+        }
+        Ok(changes)
     }
-    "serving; the last reload was refused, see the log"
 }
 
 impl Handle {

@@ -8,6 +8,7 @@ use policy::fair::Standing;
 use tokio::sync::oneshot;
 
 use super::doors::Doors;
+use super::reloads::{Outcome, Reloader};
 use crate::admin::source::{Switches, TenantState, TenantUse};
 use crate::admin::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
@@ -21,6 +22,7 @@ pub(super) struct State {
     pub(super) shared: Arc<Shared>,
     pub(super) doors: Arc<Doors>,
     pub(super) log_lines_lost: Arc<AtomicU64>,
+    pub(super) reloader: Option<Reloader>,
 }
 
 impl State {
@@ -104,6 +106,11 @@ impl StateSource for State {
             share: standing.share,
         };
         standings.into_iter().map(state).collect()
+    }
+
+    fn reload(&self) -> StateFuture<Option<Outcome>> {
+        let reloader = self.reloader.clone();
+        Box::pin(async move { reloader?.reload().await })
     }
 
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {

@@ -44,6 +44,7 @@ pub(super) fn settings() -> Settings {
     let user = config::User::from(config::UserSecret::Plain(Secret::new("hunter3")));
     Settings {
         listen_reuse_port: false,
+        reload_on_change: false,
         listen: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 6432)).into()],
         unix_socket: config::UnixSocket::default(),
         admin: Some(config::Admin { listen: "127.0.0.1:6433".parse().unwrap(), token: Some(Secret::new("hunter4")) }),
