@@ -71,15 +71,19 @@ pub(crate) enum Found {
 /// Looks a concrete path up: `["databases", "app", "size"]`. A database takes all keys of the pool.
 pub(crate) fn find(path: &[&str]) -> Found {
     if let Some(path) = of_limits(path) {
-        return find(&path);
+        // Asked for with each key of each tenant: in the rows that it can be in.
+        return among(LIMITS.iter(), &path, false);
     }
     if let ["databases", _, key] = path
         && let Some(row) = POOL.iter().find(|row| row.path.strip_prefix("pool.") == Some(*key))
     {
         return Found::Leaf(row);
     }
-    let mut section = matches!(path, ["tenant", "class" | "limits" | "fingerprint"]);
-    for row in all() {
+    among(all(), path, matches!(path, ["tenant", "class" | "limits" | "fingerprint"]))
+}
+
+fn among(rows: impl Iterator<Item = &'static Row>, path: &[&str], mut section: bool) -> Found {
+    for row in rows {
         match compare(row.path, path) {
             Some(0) => return Found::Leaf(row),
             Some(_) => section = true,
