@@ -1,6 +1,7 @@
 //! What is slow or bursty and must not hold up a worker: connecting to servers, cancelling.
 
 mod keeper;
+mod limits;
 mod names;
 mod roles;
 
@@ -74,6 +75,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(keeper::room(shared.clone(), telemetry.clone())),
         tokio::task::spawn_local(names::watch(shared.clone())),
         tokio::task::spawn_local(server_ids::watch(shared.clone())),
+        tokio::task::spawn_local(limits::tell(shared.clone())),
     ];
     let (turns, captures) = (Turns::default(), plans::Turns::default());
     while let Some(order) = orders.recv().await {

@@ -48,9 +48,12 @@ impl Rules {
 #[derive(Debug, Default)]
 pub struct Usage {
     clients: AtomicU32,
+    joined: AtomicU64,
     running: AtomicU32,
     bucket: Bucket,
     hits: [Hits; LimitKey::ALL.len()],
+    /// The sum of them, so that whoever looks at all tenants need not look at each.
+    all_hits: AtomicU64,
 }
 
 /// How often one limit was reached.
@@ -80,6 +83,16 @@ impl Usage {
         self.clients.load(Ordering::Relaxed)
     }
 
+    /// Clients that have come, by connecting or by becoming this tenant's.
+    pub fn joined(&self) -> u64 {
+        self.joined.load(Ordering::Relaxed)
+    }
+
+    /// Times that any limit was reached.
+    pub fn hits(&self) -> u64 {
+        self.all_hits.load(Ordering::Acquire)
+    }
+
     /// Statements that run now, as far as they are counted: where a limit on them is set.
     pub fn running(&self) -> u32 {
         self.running.load(Ordering::Relaxed)
@@ -95,6 +108,8 @@ impl Usage {
             Mode::Enforce => &hits.enforced,
         }
         .fetch_add(1, Ordering::Relaxed);
+        // Behind the other, and seen behind it: who finds this unchanged has missed nothing.
+        self.all_hits.fetch_add(1, Ordering::Release);
     }
 
     /// Limits that were reached at least once.
@@ -133,6 +148,7 @@ impl Membership {
         let joined = Self { all, class };
         joined.each(|usage| {
             usage.clients.fetch_add(1, Ordering::Relaxed);
+            usage.joined.fetch_add(1, Ordering::Relaxed);
         });
         joined
     }
@@ -232,6 +248,7 @@ mod tests {
         assert_eq!((first.of(false).clients(), first.of(true).clients(), second.of(true).clients()), (2, 1, 2));
         drop(first);
         assert_eq!((second.all().clients(), tenancy.of(TenantId::OTHER, class).clients()), (1, 0));
+        assert_eq!((second.all().joined(), tenancy.of(TenantId::OTHER, class).joined()), (2, 1), "all that ever came");
         let (permit, others) = Permit::take(second.all());
         assert_eq!((others, second.all().running()), (0, 1));
         drop(permit);
@@ -245,6 +262,6 @@ mod tests {
             usage.reached(LimitKey::MaxRows, mode);
         }
         let rows = Reached { key: LimitKey::MaxRows, observed: 1, warned: 1, enforced: 2 };
-        assert_eq!(usage.limits_reached(), [rows]);
+        assert_eq!((usage.limits_reached(), usage.hits()), (vec![rows], 4));
     }
 }

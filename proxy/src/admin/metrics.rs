@@ -3,12 +3,14 @@
 //! Cardinality is bounded: labels are pools, tenants, workers, error codes and closed sets of reasons, each of which
 //! telemetry bounds. No statement and no client is a label.
 
+use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
 use policy::finding;
 
-use super::Housekeeping;
 use super::exposition::{Exposition, Kind, Samples};
+use super::source::TenantUse;
+use super::{Housekeeping, StateSource};
 use crate::analyst::FindingsStore;
 use crate::analyst::findings::Total;
 use crate::telemetry::histogram::Distribution;
@@ -16,6 +18,7 @@ use crate::telemetry::listen::ListenTotals;
 use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
 use crate::telemetry::process::{Process, process};
 use crate::telemetry::snapshot::{OTHERS, PoolRow, RefusalRow, TenantRow, WorkerRow};
+use crate::telemetry::usage::Usage;
 use crate::telemetry::{Sqlstate, Telemetry};
 
 /// One family of metrics.
@@ -39,6 +42,8 @@ enum Source {
     PoolStates(fn(&PoolTotals) -> Vec<(&'static str, f64)>),
     PoolHistogram(fn(&PoolTotals) -> &Distribution),
     Tenant(fn(&TenantRow) -> f64),
+    TenantUse(fn(&TenantUse) -> f64),
+    Class(fn(&Usage) -> f64),
     Worker(fn(&WorkerRow) -> f64),
     WorkerStates(fn(&WorkerRow) -> Vec<(&'static str, f64)>),
     Process(fn(&Process) -> Option<f64>),
@@ -59,6 +64,8 @@ pub(super) struct Facts {
     process: Process,
     pools: Vec<PoolRow>,
     tenants: Vec<TenantRow>,
+    uses: Vec<TenantUse>,
+    classes: BTreeMap<(String, String), Usage>,
     workers: Vec<WorkerRow>,
     listen: ListenTotals,
     errors: Vec<(Option<Sqlstate>, u64)>,
@@ -70,15 +77,10 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Reads telemetry.
-    pub(super) fn read(
-        telemetry: &Telemetry,
-        ready: bool,
-        housekeeping: Housekeeping,
-        findings: &FindingsStore,
-    ) -> Self {
+    pub(super) fn read(telemetry: &Telemetry, state: &dyn StateSource, ready: bool, findings: &FindingsStore) -> Self {
         Self {
             ready,
-            housekeeping,
+            housekeeping: state.housekeeping(),
             findings: findings.counts(),
             finding_totals: findings.totals(),
             findings_turned_away: findings.dropped(),
@@ -87,6 +89,8 @@ impl Facts {
             process: process(),
             pools: telemetry.pools(),
             tenants: telemetry.tenants(),
+            uses: state.tenancy(false),
+            classes: telemetry.classes(),
             workers: telemetry.workers(),
             listen: telemetry.listening(),
             errors: telemetry.statement_errors(),
@@ -125,6 +129,14 @@ impl Source {
             Self::Tenant(read) => {
                 facts.tenants.iter().for_each(|row| samples.put(&[&row.tenant], read(row)));
             }
+            Self::TenantUse(read) => {
+                let all = facts.uses.iter().filter(|own| own.class.is_empty());
+                all.for_each(|own| put_if_any(samples, &[&own.tenant], read(own)));
+            }
+            Self::Class(read) => {
+                let rows = facts.classes.iter();
+                rows.for_each(|((tenant, class), usage)| put_if_any(samples, &[tenant, class], read(usage)));
+            }
             Self::Worker(read) => {
                 facts.workers.iter().for_each(|row| samples.put(&[&row.worker], read(row)));
             }
@@ -147,6 +159,13 @@ impl Source {
 fn each_pool<'a>(facts: &'a Facts, mut each: impl FnMut([&'a str; 2], &'a PoolTotals)) {
     for row in &facts.pools {
         each([&row.name.database, &row.name.user], &row.totals);
+    }
+}
+
+/// A row for each tenant and class is many rows: those without anything in them are left out.
+fn put_if_any(samples: &mut Samples<'_>, labels: &[&str], number: f64) {
+    if number > 0.0 {
+        samples.put(labels, number);
     }
 }
 
@@ -174,6 +193,7 @@ const POOL_STATE: &[&str] = &["database", "user", "state"];
 const POOL_REASON: &[&str] = &["database", "user", "reason"];
 const POOL_OUTCOME: &[&str] = &["database", "user", "outcome"];
 const TENANT: &[&str] = &["tenant"];
+const TENANT_CLASS: &[&str] = &["tenant", "class"];
 const KIND_TENANT: &[&str] = &["kind", "tenant"];
 const WORKER: &[&str] = &["worker"];
 
@@ -295,6 +315,41 @@ pub const FAMILIES: &[Family] = &[
         S::Tenant(|tenant| tenant.statement_timeouts as f64)),
     family("pgweir_tenant_refusals_total", Counter, "Requests that the proxy itself refused or ended.", TENANT,
         S::Tenant(|tenant| tenant.refusals as f64)),
+    family("pgweir_tenant_queue_timeouts_total", Counter, "Requests refused because no upstream came free in time.", TENANT,
+        S::Tenant(|tenant| tenant.queue_timeouts as f64)),
+    family("pgweir_tenant_pins_total", Counter, "Clients that began to keep their upstream.", TENANT,
+        S::Tenant(|tenant| tenant.pins as f64)),
+    family("pgweir_tenant_clients", Gauge, "Clients logged in; no row: none.", TENANT,
+        S::TenantUse(|own| f64::from(own.clients))),
+    family("pgweir_tenant_connections_total", Counter, "Clients that have come, by connecting or by becoming this tenant's.", TENANT,
+        S::TenantUse(|own| own.joined as f64)),
+    family("pgweir_tenant_limit_reached_total", Counter, "Times that a limit was reached, by its mode at that time; without a class: by all of the tenant's clients together.", &["tenant", "class", "limit", "mode"],
+        S::Facts(|facts, samples| {
+            for own in &facts.uses {
+                for reached in &own.reached {
+                    let counts = [("observe", reached.observed), ("warn", reached.warned), ("enforce", reached.enforced)];
+                    for (mode, count) in counts {
+                        put_if_any(samples, &[&own.tenant, &own.class, reached.key.word(), mode], count as f64);
+                    }
+                }
+            }
+        })),
+    family("pgweir_tenant_class_statements_total", Counter, "Statements finished, by class of work.", TENANT_CLASS,
+        S::Class(|usage| usage.durations.count() as f64)),
+    family("pgweir_tenant_class_statement_errors_total", Counter, "Statements that ended in an error.", TENANT_CLASS,
+        S::Class(|usage| usage.errors as f64)),
+    family("pgweir_tenant_class_statement_seconds_total", Counter, "Time of statements, from first byte to last reply.", TENANT_CLASS,
+        S::Class(|usage| seconds(usage.durations.sum_us))),
+    family("pgweir_tenant_class_queue_seconds_total", Counter, "Of that, waiting for an upstream or a turn.", TENANT_CLASS,
+        S::Class(|usage| seconds(usage.queue_us))),
+    family("pgweir_tenant_class_server_seconds_total", Counter, "Of that, in the server.", TENANT_CLASS,
+        S::Class(|usage| seconds(usage.server_us))),
+    family("pgweir_tenant_class_rows_total", Counter, "Rows returned or changed.", TENANT_CLASS,
+        S::Class(|usage| usage.rows as f64)),
+    family("pgweir_tenant_class_received_bytes_total", Counter, "Bytes from clients.", TENANT_CLASS,
+        S::Class(|usage| usage.bytes_in as f64)),
+    family("pgweir_tenant_class_sent_bytes_total", Counter, "Bytes to clients.", TENANT_CLASS,
+        S::Class(|usage| usage.bytes_out as f64)),
 
     family("pgweir_statement_errors_total", Counter, "Statements that ended in an error, by SQLSTATE.", &["sqlstate"],
         S::Facts(|facts, samples| {

@@ -168,10 +168,8 @@ async fn readyz(State(context): State<Arc<AdminContext>>) -> Response {
 
 async fn metrics(State(context): State<Arc<AdminContext>>) -> Result<Response, Problem> {
     let ready = context.state.readiness() == Readiness::Ready;
-    let text = aside(move || {
-        let housekeeping = context.state.housekeeping();
-        metrics::render(&Facts::read(&context.telemetry, ready, housekeeping, &context.findings))
-    });
+    let text =
+        aside(move || metrics::render(&Facts::read(&context.telemetry, &*context.state, ready, &context.findings)));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text.await?).into_response())
 }

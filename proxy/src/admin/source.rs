@@ -34,10 +34,9 @@ pub trait StateSource: Send + Sync + 'static {
         Box::pin(async { None })
     }
 
-    /// What tenants use of what they share, all sessions before those of a class. Cheap, no waiting.
-    fn tenancy(&self) -> Vec<TenantUse> {
-        Vec::new()
-    }
+    /// What tenants use of what they share, all sessions before those of a class; `limits`: and what they are held to. No
+    /// waiting.
+    fn tenancy(&self, limits: bool) -> Vec<TenantUse>;
 
     /// What operators have switched for a database. Cheap, no waiting.
     fn switches(&self, database: &str) -> Switches;
@@ -72,11 +71,13 @@ pub struct TenantUse {
     pub class: String,
     /// Clients now.
     pub clients: u32,
+    /// Clients that have come, by connecting or by becoming this tenant's.
+    pub joined: u64,
     /// Statements that run now, where a limit has them counted.
     pub running: u32,
     /// Limits that were reached.
     pub reached: Vec<Reached>,
-    /// The limits in force.
+    /// The limits in force, where they were asked for.
     pub limits: Vec<Explained>,
 }
 

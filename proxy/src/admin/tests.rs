@@ -22,7 +22,7 @@ use super::metrics::FAMILIES;
 use super::*;
 use crate::analyst::finding;
 use crate::telemetry::testing::{telemetry_with, tenants, unknown_facts};
-use crate::telemetry::{Bounds, Finished, PinReason, Sqlstate, StatementText, TenantId};
+use crate::telemetry::{Bounds, Finished, PinReason, Rare, Sqlstate, StatementText, TenantId};
 use promtext::check;
 
 /// A proxy that only has a state.
@@ -45,7 +45,7 @@ impl StateSource for Proxy {
         Arc::clone(&self.settings)
     }
 
-    fn tenancy(&self) -> Vec<source::TenantUse> {
+    fn tenancy(&self, _: bool) -> Vec<source::TenantUse> {
         let directory = policy::tenant::Directory::new(&self.settings.tenants);
         let table = policy::limits::LimitTable::new(&self.settings.tenants, &directory);
         let reached = crate::tenancy::Reached { key: config::LimitKey::MaxRows, observed: 3, warned: 0, enforced: 1 };
@@ -53,6 +53,7 @@ impl StateSource for Proxy {
             tenant: "acme".into(),
             class: class.into(),
             clients: 7,
+            joined: 9,
             reached: vec![reached],
             limits: table.explain("acme", class, None),
             ..source::TenantUse::default()
@@ -169,7 +170,11 @@ impl Port {
                 }
                 worker.statement_failed(tenant, Sqlstate::new(b"57014"));
             }
-            worker.statement_timed_out(names[0]);
+            let own = Finished { end_us: 2_000, server_us: 1_000, rows: 3, bytes_out: 9, ..Finished::default() };
+            worker.class(names[0], "worker").record(&own);
+            for what in [Rare::StatementTimeout, Rare::QueueTimeout, Rare::Pin] {
+                worker.happened(names[0], what);
+            }
             worker.refused(Some(&pool), names[0], Sqlstate::new(b"53300"));
         }
     }
@@ -342,6 +347,14 @@ async fn pools_tenants_findings_and_clients_show_what_was_counted() {
     assert_eq!(acme["limits"], serde_json::json!({"statement_timeout_ms": limit}));
     assert_eq!(acme["limits_reached"], serde_json::json!({"max_rows": {"observed": 3, "warned": 0, "enforced": 1}}));
     assert_eq!((&acme["clients"], &acme["classes"]["worker"]["clients"]), (&7.into(), &7.into()));
+    assert_eq!((&acme["connections"], &acme["queue_timeouts"], &acme["pins"]), (&9.into(), &2.into(), &2.into()));
+    assert_eq!(acme["refusals_by_sqlstate"], serde_json::json!({"53300": 2}));
+    let worker = &acme["classes"]["worker"];
+    assert_eq!((&worker["statements"], &worker["rows"], &worker["server_ms"]), (&2.into(), &6.into(), &2.0.into()));
+    // Twenty calls each of 50 and 1 ms, and twenty of another tenant's of 3 ms.
+    let share = |tenant: usize| tenants["tenants"][tenant]["share"]["time"].as_f64().unwrap();
+    assert!((share(0) - 51.0 / 54.0).abs() < 1e-4 && (share(1) - 3.0 / 54.0).abs() < 1e-4, "{tenants}");
+    assert_eq!(acme["share"]["time"], acme["share"]["server"], "of all, half was in the server");
 
     port.findings.take(&finding("a", "acme", 1), Timestamp(0));
     port.findings.take(&finding("b", "beta", 2), Timestamp(0));

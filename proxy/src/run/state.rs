@@ -68,22 +68,24 @@ impl StateSource for State {
         self.shared.settings()
     }
 
-    fn tenancy(&self) -> Vec<TenantUse> {
+    fn tenancy(&self, limits: bool) -> Vec<TenantUse> {
         let rules = self.shared.rules();
+        let names = self.shared.telemetry.tenant_names();
         let mut all: Vec<TenantUse> = self
             .shared
             .tenancy
             .all()
             .into_iter()
             .map(|(tenant, class, usage)| {
-                let tenant = self.shared.directory.name(tenant).to_string();
                 let class = rules.resolver.class_name(class).to_owned();
+                let explain = || rules.limits.explain(&self.shared.directory.name(tenant), &class, None);
                 TenantUse {
                     clients: usage.clients(),
+                    joined: usage.joined(),
                     running: usage.running(),
                     reached: usage.limits_reached(),
-                    limits: rules.limits.explain(&tenant, &class, None),
-                    tenant,
+                    limits: if limits { explain() } else { Vec::new() },
+                    tenant: names.name(tenant.into()).to_owned(),
                     class,
                 }
             })

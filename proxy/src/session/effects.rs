@@ -374,7 +374,6 @@ impl Session {
         if moved || self.scope.as_ref().is_none_or(|scope| *scope.value.application != *application) {
             let name = self.worker.shared.directory.name(tenant);
             self.ctl.tenant.set(tenant);
-            self.meter = tenant.into();
             let client = face.address.rsplit_once(':').map_or(&*face.address, |(host, _)| host);
             self.application = Some(self.worker.telemetry.application(&application));
             self.scope = Some(self.worker.shared.telemetry.scope(Scope {

@@ -12,7 +12,7 @@ use wire::prepared::write_server_name;
 use super::reply::Message;
 use super::statement::Running;
 use super::{Session, provide, retry, unnamed};
-use crate::telemetry::Sqlstate;
+use crate::telemetry::{Rare, Sqlstate};
 use crate::trouble::Trouble;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
@@ -121,6 +121,9 @@ impl Session {
             return None;
         }
         self.reached(key, Mode::Enforce);
+        if key == LimitKey::StatementTimeout {
+            self.worker.telemetry.happened(self.meter(), Rare::StatementTimeout);
+        }
         let named = deadline.and(upstream.work.named);
         let trouble = Trouble::from(Refusal::StatementTimeout { limited: self.limited(key, named), limit });
         self.count_trouble(&trouble);

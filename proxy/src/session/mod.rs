@@ -162,10 +162,10 @@ struct Session {
     opaque: bool,
     tenant: TenantId,
     class: ClassId,
-    /// What the telemetry knows the tenant by.
-    meter: crate::telemetry::TenantId,
     scope: Option<Interned<Scope>>,
     application: Option<UsageMeter>,
+    /// Of its tenant's statements of its class of work; `None`: it is of no class.
+    class_usage: Option<UsageMeter>,
     lease: Option<Box<Upstream>>,
     /// When it began to wait for an upstream.
     waiting_since: Option<Instant>,
@@ -239,9 +239,9 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         path: 0,
         opaque: false,
         tenant: arrival.tenant,
-        meter: crate::telemetry::TenantId::OTHERS,
         scope: None,
         application: None,
+        class_usage: None,
         lease: None,
         waiting_since: None,
         pending_trouble: None,
@@ -269,6 +269,11 @@ async fn run(mut session: Box<Session>, owed: Option<usize>) {
 }
 
 impl Session {
+    /// What the telemetry knows its tenant by.
+    fn meter(&self) -> crate::telemetry::TenantId {
+        self.tenant.into()
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.ctl.park(cx.waker());
         loop {

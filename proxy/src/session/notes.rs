@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use config::{LimitKey, Mode};
 use policy::limits::Due;
 use policy::verdict::Refusal;
 use tokio::sync::oneshot;
@@ -10,6 +11,7 @@ use wire::tag::TransactionStatus;
 
 use super::ctl::Delivery;
 use super::{End, Session};
+use crate::telemetry::Rare;
 
 impl Session {
     /// Looks at every note.
@@ -31,6 +33,8 @@ impl Session {
         }
         if self.ctl.reload.replace(false) {
             self.rules = self.worker.rules();
+            // Classes may have other numbers now.
+            self.class_usage = None;
             self.ctl.removed.set(self.pool.shared.removed.load(Ordering::Relaxed));
             self.resolve_tenant();
             self.look_where_it_listens();
@@ -91,6 +95,10 @@ impl Session {
             let trouble = self.queue_timeout(now);
             self.worker.give_up(&self.pool, &self.ctl);
             self.pool.meter.queue_timeouts.increment();
+            self.worker.telemetry.happened(self.meter(), Rare::QueueTimeout);
+            if self.patience() < self.pool.queue_timeout() {
+                self.reached(LimitKey::QueueTimeout, Mode::Enforce);
+            }
             self.fail_waiting(trouble);
             return Ok(());
         }
@@ -124,6 +132,10 @@ impl Session {
             }
             Due::Close => {
                 let named = upstream.work.named;
+                self.reached(deadline.key(), Mode::Enforce);
+                if deadline.key() == LimitKey::StatementTimeout {
+                    self.worker.telemetry.happened(self.meter(), Rare::StatementTimeout);
+                }
                 let limited = self.limited(deadline.key(), named);
                 let trouble = Refusal::StatementTimeout { limited, limit: deadline.limit() };
                 return Err(End::Trouble(trouble.into()));

@@ -82,6 +82,11 @@ impl Session {
             // Counted where it is now, however many there are: it is not ended for what it has said.
             self.membership = Membership::join(&self.worker.shared.tenancy, tenant, class);
         }
+        if (tenant, class) != (self.tenant, self.class) || self.class_usage.is_none() {
+            let class_name = self.rules.resolver.class_name(class);
+            let own = || self.worker.telemetry.class(tenant.into(), class_name);
+            self.class_usage = (class != ClassId::NONE).then(own);
+        }
         (self.tenant, self.class) = (tenant, class);
         self.limits = self.rules.limits.of(tenant, class).clone();
         self.tell_when_idle(Instant::now());
@@ -203,7 +208,7 @@ impl Session {
             self.ctl.tell_us.set(self.ctl.tell_us.get().min(due_us));
             return Ok(());
         }
-        self.membership.all().reached(LimitKey::IdleTimeout, limit.mode);
+        self.reached(LimitKey::IdleTimeout, limit.mode);
         if limit.mode == Mode::Enforce {
             let limited = self.limited(LimitKey::IdleTimeout, None);
             return Err(End::Trouble(Refusal::Silent { limited, limit: limit.at }.into()));

@@ -258,16 +258,19 @@ impl Session {
             return;
         }
         let telemetry = &self.worker.telemetry;
-        let statement = running.known.shape.with_meter(self.meter, telemetry, |meter| {
+        let statement = running.known.shape.with_meter(self.meter(), telemetry, |meter| {
             meter.record(&finished);
             meter.statement_id()
         });
         if let Some(application) = &self.application {
             application.record(&finished);
         }
+        if let Some(class) = &self.class_usage {
+            class.record(&finished);
+        }
         telemetry.record_route(running.tags.route, &finished);
         if let Some(sqlstate) = sqlstate {
-            telemetry.statement_failed(self.meter, sqlstate);
+            telemetry.statement_failed(self.meter(), sqlstate);
         }
         let slow = self.slow_threshold_us().is_some_and(|slow| finished.total_us() >= slow);
         // What nobody would look at is not put together.
@@ -289,7 +292,7 @@ impl Session {
             trace: running.tags.trace,
             route: running.tags.route.id,
             scope: self.scope.as_ref().map_or(0, |scope| scope.id),
-            tenant: self.meter,
+            tenant: self.meter(),
             statement,
             description: running.columns,
             rows,
@@ -319,7 +322,7 @@ impl Session {
             end_us: now_us,
             connection: self.ctl.client,
             scope: self.scope.as_ref().map_or(0, |scope| scope.id),
-            tenant: self.meter,
+            tenant: self.meter(),
             flags: border,
             ..EventHeader::default()
         };
@@ -344,7 +347,7 @@ impl Session {
     /// The client is told an error of ours.
     pub(super) fn count_trouble(&self, trouble: &Trouble) {
         let sqlstate = Sqlstate::new(trouble.sqlstate().as_bytes());
-        self.worker.telemetry.refused(Some(&self.pool.meter), self.meter, sqlstate);
+        self.worker.telemetry.refused(Some(&self.pool.meter), self.meter(), sqlstate);
     }
 }
 

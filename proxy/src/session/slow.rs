@@ -107,7 +107,7 @@ impl Session {
         }
         let plans = &self.worker.shared.telemetry.plans;
         let later = match self.gather(upstream, running, finished) {
-            Ok(wanted) => match plans.ask(shape.strict, self.meter, slow_log.plans_per_minute, finished.end_us) {
+            Ok(wanted) => match plans.ask(shape.strict, self.meter(), slow_log.plans_per_minute, finished.end_us) {
                 Ok(permit) => {
                     self.worker.order(Order::Plan(Box::new(wanted), permit));
                     finished.end_us + policy::observe::plans::INTERVAL_US

@@ -20,7 +20,7 @@ use super::script::{Act, Script};
 use super::statement::{Inspected, Known};
 use super::work::Probe;
 use super::{End, Session};
-use crate::telemetry::{PinReason, Untracked};
+use crate::telemetry::{PinReason, Rare, Untracked};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 
@@ -190,6 +190,12 @@ impl Session {
     /// Who did what, for operators. Such statements are rare, and each costs the server a reset or a connection.
     fn tell(&self, state: SessionState, answer: OnUntracked, fingerprint: u64) {
         let Some(scope) = &self.scope else { return };
+        let what = match answer {
+            OnUntracked::Pin => Rare::Pin,
+            OnUntracked::Discard => Rare::Discard,
+            OnUntracked::Reject => Rare::Reject,
+        };
+        self.worker.telemetry.happened(self.meter(), what);
         let now_us = self.now_us(Instant::now());
         self.worker.shared.telemetry.untracked.note(
             Untracked {

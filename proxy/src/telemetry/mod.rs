@@ -45,7 +45,7 @@ pub use ring::{Event, EventFlags, EventHeader, EventReader, EventWriter, Payload
 pub use statement::{Finished, StatementMeter, StatementText};
 pub use untracked::{Untracked, UntrackedLog};
 pub use usage::{RouteTag, UsageMeter};
-pub use worker::WorkerTelemetry;
+pub use worker::{Rare, WorkerTelemetry};
 
 use baseline::Baselines;
 use history::History;

@@ -8,7 +8,7 @@ use rustc_hash::FxBuildHasher;
 use super::listen::ListenTotals;
 use super::pool::{PoolName, PoolTotals};
 use super::statement::StatementCell;
-use super::worker::Map;
+use super::worker::{Map, Rare};
 use super::{Sqlstate, Telemetry, TenantId, lock};
 
 /// The name under which everything beyond a bound is shown.
@@ -36,8 +36,18 @@ pub struct TenantRow {
     pub errors: u64,
     /// Ended because of the tenant's statement timeout.
     pub statement_timeouts: u64,
+    /// Refused because no upstream came free in time.
+    pub queue_timeouts: u64,
+    /// Clients that began to keep their upstream.
+    pub pins: u64,
+    /// Statements after which the upstream had to be reset.
+    pub discards: u64,
+    /// Statements refused for what they would have left on the upstream.
+    pub rejects: u64,
     /// Refused or ended by the proxy itself, statement timeouts included.
     pub refusals: u64,
+    /// The same by SQLSTATE.
+    pub refused: BTreeMap<String, u64>,
     /// Rows returned or changed.
     pub rows: u64,
     /// Bytes from its clients.
@@ -170,11 +180,19 @@ impl Telemetry {
 
     fn add_slow_path(&self, rows: &mut Map<TenantId, TenantRow>) {
         for worker in self.each_worker() {
-            for (tenant, count) in lock(&worker.timeouts).iter() {
-                rows.entry(*tenant).or_default().statement_timeouts += count;
+            for (tenant, counts) in lock(&worker.rare).iter() {
+                let count = |what: Rare| counts.get(what as usize).copied().unwrap_or(0);
+                let row = rows.entry(*tenant).or_default();
+                row.statement_timeouts += count(Rare::StatementTimeout);
+                row.queue_timeouts += count(Rare::QueueTimeout);
+                row.pins += count(Rare::Pin);
+                row.discards += count(Rare::Discard);
+                row.rejects += count(Rare::Reject);
             }
-            for ((_, tenant, _), count) in &lock(&worker.refusals).rows {
-                rows.entry(*tenant).or_default().refusals += count;
+            for ((_, tenant, code), count) in &lock(&worker.refusals).rows {
+                let row = rows.entry(*tenant).or_default();
+                row.refusals += count;
+                *row.refused.entry(code.as_str().to_owned()).or_default() += count;
             }
         }
     }

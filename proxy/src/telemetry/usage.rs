@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::pool::PoolTotals;
 use super::snapshot::OTHERS;
 use super::statement::Finished;
 use super::worker::{Map, WorkerShared};
-use super::{Telemetry, WorkerTelemetry, lock};
+use super::{Telemetry, TenantId, WorkerTelemetry, lock};
 
 /// Applications, and routes, that have a row of their own; further ones share one.
 pub const MAX_ROWS: usize = 1_000;
@@ -111,6 +112,7 @@ const OTHER_ROUTES: u16 = MAX_ROWS as u16 + 1;
 pub(super) struct Usages {
     applications: RefCell<Map<u32, UsageMeter>>,
     routes: RefCell<Routes>,
+    classes: RefCell<Map<(TenantId, Box<str>), UsageMeter>>,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +134,18 @@ impl WorkerTelemetry {
         let mut applications = self.usages.applications.borrow_mut();
         let new = || register(shown, |shared| &shared.applications, &self.shared);
         applications.entry(interned.id).or_insert_with(new).clone()
+    }
+
+    /// This thread's counters of a tenant's statements of one class of work. Miss path: keep the meter. Tenants are bounded
+    /// by their directory, and the names of classes come from the configuration.
+    pub fn class(&self, tenant: TenantId, class: &str) -> UsageMeter {
+        let mut classes = self.usages.classes.borrow_mut();
+        let new = || {
+            let cell = Arc::new(UsageCell::new(class));
+            lock(&self.shared.classes).push((tenant, Arc::clone(&cell)));
+            UsageMeter::new(cell)
+        };
+        classes.entry((tenant, class.into())).or_insert_with(new).clone()
     }
 
     /// The route, controller or job that a comment spells like this, and which `read` gives as text. A spelling that this
@@ -190,6 +204,9 @@ impl WorkerTelemetry {
 /// The cells that a thread has registered for readers.
 pub(super) type Registered = std::sync::Mutex<Vec<Arc<UsageCell>>>;
 
+/// The same, of tenants' classes.
+pub(super) type RegisteredClasses = std::sync::Mutex<Vec<(TenantId, Arc<UsageCell>)>>;
+
 fn register(name: &str, list: impl Fn(&WorkerShared) -> &Registered, shared: &WorkerShared) -> UsageMeter {
     let cell = Arc::new(UsageCell::new(name));
     lock(list(shared)).push(Arc::clone(&cell));
@@ -246,6 +263,20 @@ impl Telemetry {
         self.usages(|shared| &shared.routes)
     }
 
+    /// Every class of work of every tenant that has run a statement of it, by their names.
+    pub fn classes(&self) -> BTreeMap<(String, String), Usage> {
+        let mut rows: Map<(TenantId, String), Usage> = Map::default();
+        for worker in self.each_worker() {
+            let cells = lock(&worker.classes).clone();
+            for (tenant, cell) in &cells {
+                cell.merge_into(rows.entry((*tenant, cell.name.to_string())).or_default());
+            }
+        }
+        let names = self.tenant_names();
+        let ran = rows.into_iter().filter(|(_, usage)| usage.durations.count() > 0);
+        ran.map(|((tenant, class), usage)| ((names.name(tenant).to_owned(), class), usage)).collect()
+    }
+
     /// Every database, from its pools: bytes are all that went over its clients' connections.
     pub fn databases(&self) -> Vec<(String, Usage)> {
         let mut rows: Map<String, Usage> = Map::default();
@@ -271,8 +302,6 @@ fn shown(rows: Map<String, Usage>) -> Vec<(String, Usage)> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::super::testing::{telemetry_with, tenants};
     use super::super::{Bounds, Sqlstate};
     use super::*;
@@ -348,6 +377,25 @@ mod tests {
         }
         let rows = by_name(telemetry.routes());
         assert_eq!(rows.keys().collect::<Vec<_>>(), [OTHERS, "/one"], "a statement without a route is in no row");
+    }
+
+    #[test]
+    fn classes_of_tenants_are_told_apart_and_added_up_over_threads() {
+        let telemetry = telemetry_with(Bounds::default(), tenants(2));
+        let [acme, beta] = ["acme", "beta"].map(|name| TenantId::from(telemetry.tenants.id(name)));
+        for name in ["0", "1"] {
+            let worker = telemetry.worker(name);
+            worker.class(acme, "worker").record(&finished(7));
+            worker.class(acme, "worker").record(&finished(9));
+            worker.class(acme, "interactive").record(&finished(9));
+        }
+        telemetry.worker("2").class(beta, "worker").record(&finished(9));
+        telemetry.worker("2").class(beta, "interactive");
+        let rows = telemetry.classes();
+        let found: Vec<_> = rows.iter().map(|((tenant, class), usage)| (&**tenant, &**class, usage.rows)).collect();
+        assert_eq!(found, [("acme", "interactive", 6), ("acme", "worker", 12), ("beta", "worker", 3)]);
+        let worker = &rows[&("acme".to_owned(), "worker".to_owned())];
+        assert_eq!((worker.durations.count(), worker.errors, worker.server_us), (4, 2, 8));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::listen::ListenLoad;
 use super::pool::{PoolEntry, PoolMeter, PoolName};
 use super::ring::{Dropped, EventWriter};
 use super::statement::{NO_FACTS, StatementCell, StatementMeter, StatementText};
-use super::usage::{Registered, Usages};
+use super::usage::{Registered, RegisteredClasses, Usages};
 use super::{Interned, Sqlstate, Telemetry, TenantId, lock};
 
 /// Distinct (tenant, SQLSTATE) and (pool, tenant, SQLSTATE) rows kept per thread; further ones are counted together.
@@ -43,9 +43,29 @@ pub(crate) struct WorkerShared {
     pub(super) pools: Mutex<Vec<Arc<PoolEntry>>>,
     pub(super) applications: Registered,
     pub(super) routes: Registered,
+    pub(super) classes: RegisteredClasses,
     pub(super) errors: Mutex<ErrorTable<()>>,
     pub(super) refusals: Mutex<ErrorTable<u32>>,
-    pub(super) timeouts: Mutex<Map<TenantId, u64>>,
+    pub(super) rare: Mutex<Map<TenantId, [u64; Rare::ALL]>>,
+}
+
+/// What happens to a tenant's clients now and then, and is counted by tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rare {
+    /// A statement was ended because of the tenant's statement timeout.
+    StatementTimeout,
+    /// A request was refused because no upstream came free in time.
+    QueueTimeout,
+    /// A client began to keep its upstream.
+    Pin,
+    /// A statement after which the upstream had to be reset.
+    Discard,
+    /// A statement was refused for what it would have left on the upstream.
+    Reject,
+}
+
+impl Rare {
+    const ALL: usize = Self::Reject as usize + 1;
 }
 
 /// What a thread counts of itself.
@@ -114,9 +134,10 @@ impl WorkerShared {
             pools: Mutex::default(),
             applications: Mutex::default(),
             routes: Mutex::default(),
+            classes: Mutex::default(),
             errors: Mutex::default(),
             refusals: Mutex::default(),
-            timeouts: Mutex::default(),
+            rare: Mutex::default(),
         }
     }
 }
@@ -194,9 +215,12 @@ impl WorkerTelemetry {
         lock(&self.shared.errors).count((), tenant, sqlstate);
     }
 
-    /// Counts a statement that was ended because of its tenant's statement timeout. Slow path.
-    pub fn statement_timed_out(&self, tenant: TenantId) {
-        *lock(&self.shared.timeouts).entry(tenant).or_default() += 1;
+    /// Counts what has happened to a tenant's client. Slow path, as [`WorkerTelemetry::statement_failed`].
+    pub fn happened(&self, tenant: TenantId, what: Rare) {
+        let mut rare = lock(&self.shared.rare);
+        if let Some(count) = rare.entry(tenant).or_default().get_mut(what as usize) {
+            *count += 1;
+        }
     }
 
     /// Counts a request or connection that the proxy itself refused or ended, by SQLSTATE. `pool` is `None` before the
