@@ -116,6 +116,19 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Bearer token that every request but `/livez` and `/readyz` must carry.
     pub token: Option<Secret>,
+    /// Tokens that see one tenant alone. None without `token`.
+    pub tenant_tokens: Vec<TenantToken>,
+}
+
+/// A token that sees one tenant alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantToken {
+    /// The configuration's name for it.
+    pub name: String,
+    /// The tenant.
+    pub tenant: String,
+    /// The token.
+    pub token: Secret,
 }
 
 /// One database that clients may ask for.

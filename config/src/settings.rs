@@ -14,6 +14,7 @@ mod auth;
 mod limits;
 mod mutes;
 mod peers;
+mod tenant_tokens;
 mod tenants;
 mod tls;
 mod untracked;
@@ -159,7 +160,8 @@ impl Builder<'_> {
         if token.is_none() && !listen.ip().is_loopback() {
             self.wrong(&["admin", "listen"], "is reachable from the network and has no token; set admin.token or admin.token_file, or listen on 127.0.0.1");
         }
-        Some(Admin { listen, token })
+        let tenant_tokens = self.tenant_tokens(token.as_ref());
+        Some(Admin { listen, token, tenant_tokens })
     }
 
     /// All databases, the wildcard among them under its name `*`.

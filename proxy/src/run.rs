@@ -223,7 +223,6 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     let seats: Box<[WorkerSeat]> = seats.collect();
     let port = doors.addresses().first().map_or(0, ListenAddress::port);
     let place = siblings::find_place(settings.peers.own, port, settings.workers.max(1));
-    let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
     let shared =
         Arc::new(Shared::new(settings, world.resolver, place.ids, directory, telemetry.clone(), seats, orders_in));
     shared.set_tls(tls);
@@ -249,7 +248,6 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
             log_lines_lost: world.log_lines_lost,
             reloader: world.reloader,
         }),
-        token,
     };
     let (to_listeners, changes) = mpsc::unbounded_channel();
     let context = Arc::new(context);

@@ -30,6 +30,15 @@ max_clients = 2000
 listen = "0.0.0.0:6433"
 token_file = "admin.token"
 "#),
+    section("admin.tenant_token.<name>",
+        "A token that sees one tenant alone: the statements, findings, clients, limits of its tenant, and nothing of any other; no configuration, no `/metrics`, no changes. `admin.token` has to be set beside it. The name is for messages; a tenant may have several.",
+        r#"[admin]
+token_file = "admin.token"
+
+[admin.tenant_token.acme-dashboard]
+tenant = "acme"
+token_file = "acme.token"
+"#),
     section("auth",
         "How clients prove who they are.",
         r#"[auth]

@@ -7,9 +7,9 @@ struct Files;
 impl Sources for Files {
     fn env(&self, name: &str) -> Option<String> {
         name.starts_with("PGWEIR_TEST_").then(|| format!("value of {name}")).or_else(|| {
-            ["PGWEIR_ADMIN_TOKEN", "REPORTING_PASSWORD", "REPORTING_UPSTREAM_PASSWORD"]
+            ["PGWEIR_ADMIN_TOKEN", "ACME_TOKEN", "REPORTING_PASSWORD", "REPORTING_UPSTREAM_PASSWORD"]
                 .contains(&name)
-                .then(|| "secret".to_owned())
+                .then(|| format!("secret of {name}"))
         })
     }
 
@@ -52,6 +52,10 @@ fn other_value(row: &Row) -> String {
         "tenant.default.mode" | "tenant.default.modes.<limit>" => return "'warn'".to_owned(),
         "auth.map" => return "'other'\nident_file = 'maps'\nmethod = 'peer'".to_owned(),
         "auth.query" | "databases.<name>.auth_query" => return "'select lookup($1)'".to_owned(),
+        "admin.tenant_token.<name>.tenant" => return "'acme'\ntoken = 'own'\n[admin]\ntoken = 't'".to_owned(),
+        "admin.tenant_token.<name>.token" | "admin.tenant_token.<name>.token_file" => {
+            return "'other'\ntenant = 'acme'\n[admin]\ntoken = 't'".to_owned();
+        }
         _ => {}
     }
     match row.kind {
@@ -72,6 +76,7 @@ fn other_value(row: &Row) -> String {
 fn concrete(path: &str) -> String {
     path.replace("users.<name>", "users.anna")
         .replace("databases.<name>", "databases.app")
+        .replace("tenant_token.<name>", "tenant_token.acme")
         .replace("<id>", "3")
         .replace("<limit>", "max_rows")
 }
@@ -328,6 +333,32 @@ fn a_reload_never_opens_a_public_admin_port() {
     let public = read(&format!("{BASE}[admin]\nlisten = '0.0.0.0:1'\ntoken = 't'\n"));
     let in_force = read(&format!("{BASE}[admin]\nlisten = '127.0.0.1:1'\n")).without_restart(&public);
     assert_eq!(in_force.admin, public.admin);
+}
+
+#[test]
+fn tokens_of_tenants_need_one_that_sees_all_and_are_told_apart() {
+    let admin = "[admin]\ntoken = 't'\n";
+    let own = |name: &str, tenant: &str, token: &str| {
+        format!("[admin.tenant_token.{name}]\ntenant = '{tenant}'\ntoken = '{token}'\n")
+    };
+    let both = read(&format!("{BASE}{admin}{}{}", own("a", "acme", "1"), own("b", "acme", "2"))).admin.unwrap();
+    let seen: Vec<_> = both.tenant_tokens.iter().map(|own| (&*own.name, &*own.tenant, own.token.reveal())).collect();
+    assert_eq!(seen, [("a", "acme", "1"), ("b", "acme", "2")]);
+    for (text, said) in [
+        (own("a", "acme", "1"), "set admin.token"),
+        (format!("{admin}{}", own("a", "acme", "t")), "is the same as another token"),
+        (format!("{admin}{}{}", own("a", "acme", "1"), own("b", "globex", "1")), "is the same as another token"),
+        (format!("{admin}{}", own("a", "other", "1")), "name one tenant"),
+        (format!("{admin}[admin.tenant_token.a]\ntoken = '1'\n"), "names no tenant"),
+        (format!("{admin}[admin.tenant_token.a]\ntenant = 'acme'\n"), "has no token"),
+    ] {
+        let wrong = Settings::from_toml(&format!("{BASE}{text}"), &Overrides::default(), &Files).unwrap_err();
+        assert!(wrong.to_string().contains(said) && wrong.iter().count() == 1, "{wrong}");
+    }
+    // What is taken away is gone with the next request, and a reload that is not taken keeps them.
+    let running = read(&format!("{BASE}{admin}{}", own("a", "acme", "1")));
+    let fewer = read(&format!("{BASE}{admin}")).without_restart(&running);
+    assert!(fewer.admin.unwrap().tenant_tokens.is_empty());
 }
 
 #[test]

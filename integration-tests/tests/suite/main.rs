@@ -65,6 +65,7 @@ mod simple;
 mod startup;
 mod statistics;
 mod storms;
+mod tenant_accounts;
 mod tenants;
 mod timeout;
 mod tls;

@@ -222,7 +222,9 @@ fn millis(duration: Duration) -> u64 {
 /// `/api/v1/clients`.
 pub(super) async fn clients(State(context): Context, asked: Asked) -> Answer {
     let (query, limit) = ListQuery::checked(asked, &["tenant"])?;
-    let mut clients = patiently(context.state.clients(MAX_LIMIT)).await?;
+    // Those of one tenant may be few among many.
+    let looked_at = if query.tenant.is_some() { context.state.settings().max_clients } else { MAX_LIMIT };
+    let mut clients = patiently(context.state.clients(looked_at)).await?;
     clients.retain(|client| query.wants_tenant(&client.tenant));
     clients.truncate(limit);
     let shown: Vec<_> =

@@ -3,6 +3,7 @@
 //! It reads telemetry and asks a [`StateSource`] for what telemetry does not hold; the little that it changes is what is
 //! shown and told from then on, and it can have the configuration read again. Paths and fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
 
+mod access;
 mod api;
 mod body;
 mod breakdown;
@@ -25,8 +26,6 @@ mod untracked;
 
 use std::sync::Arc;
 
-use config::Secret;
-
 pub use server::serve;
 pub use source::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
@@ -47,12 +46,10 @@ pub struct AdminContext {
     pub captures: Arc<Captures>,
     /// What only the rest of the proxy knows.
     pub state: Arc<dyn StateSource>,
-    /// The token that a request must carry.
-    pub token: Option<Secret>,
 }
 
 impl std::fmt::Debug for AdminContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AdminContext").field("token", &self.token).finish_non_exhaustive()
+        f.debug_struct("AdminContext").finish_non_exhaustive()
     }
 }

@@ -28,15 +28,20 @@ pub(super) async fn plans(State(context): State<Arc<AdminContext>>, asked: Asked
 pub(super) async fn plans_of(
     State(context): State<Arc<AdminContext>>,
     Path(fingerprint): Path<String>,
+    asked: Asked,
 ) -> Result<Json<Value>, Problem> {
+    let (query, limit) = ListQuery::checked(asked, &["tenant"])?;
     let strict = super::queries::fingerprint(&fingerprint)?;
     super::server::aside(move || {
-        let rows = context.telemetry.plans.rows(|row| row.key.strict == strict);
+        let wanted = |row: &Row| row.key.strict == strict && query.wants_tenant(&row.key.tenant);
+        let mut rows = context.telemetry.plans.rows(wanted);
         if rows.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "no plan of this statement is kept"));
         }
+        let total = rows.len();
+        rows.truncate(limit);
         let shown: Vec<_> = rows.iter().map(|row| shown(row, true)).collect();
-        Ok(Json(json!({"total": shown.len(), "plans": shown})))
+        Ok(Json(json!({"total": total, "plans": shown})))
     })
     .await?
 }

@@ -45,6 +45,7 @@ fn settings(settings: &Settings) -> Value {
         "admin": settings.admin.as_ref().map(|admin| json!({
             "listen": admin.listen,
             "token": admin.token.is_some(),
+            "tenant_tokens": admin.tenant_tokens.iter().map(|own| json!({"name": own.name, "tenant": own.tenant})).collect::<Vec<_>>(),
         })),
         "listen_reuse_port": settings.listen_reuse_port,
         "reload_on_change": settings.reload_on_change,

@@ -1,13 +1,13 @@
 //! The HTTP server of the admin port: few connections, short patience, hardened answers.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -16,13 +16,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use subtle::ConstantTimeEq as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::metrics::{self, Facts};
 use super::problem::Problem;
-use super::{AdminContext, Readiness, api, body, breakdown, capture, findings, history, queries};
+use super::{AdminContext, Readiness, access, api, body, breakdown, capture, findings, history, queries};
 
 /// Connections served at once; the next one is closed at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -36,8 +35,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 16 * 1024;
 /// Pause after accept failed, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What a page of another site cannot add to a request without asking first (CORS), which is never granted here.
-const INTENT: &str = "x-requested-with";
 
 /// Serves the admin port until `stop` is ready; requests that run then are answered.
 ///
@@ -136,7 +133,7 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/untracked", get(super::untracked::untracked))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; docs/admin-api.md lists them"))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&context), admit));
+        .layer(middleware::from_fn_with_state(Arc::clone(&context), access::admit));
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -179,61 +176,6 @@ async fn metrics(State(context): State<Arc<AdminContext>>) -> Result<Response, P
 pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the proxy could not add its numbers up"))
-}
-
-/// Lets a request in that carries the token. Without a token the port is bound to loopback, where a browser on the
-/// same machine could be led to it by a foreign page whose host name resolves to loopback: such a name is refused.
-///
-/// The same page may send a request to the address itself, and need not see the answer to have changed something. A
-/// request that changes something therefore has to carry [`INTENT`] where no token is asked for. This is the one place
-/// where that is decided: a route for POST needs nothing of its own.
-async fn admit(State(context): State<Arc<AdminContext>>, request: Request, next: Next) -> Response {
-    match &context.token {
-        Some(token) if !carries(request.headers(), token.reveal()) => {
-            Problem::new(StatusCode::UNAUTHORIZED, "send the admin port's token as `Authorization: Bearer …`")
-                .into_response()
-        }
-        None if !names_this_machine(request.headers()) => {
-            Problem::new(StatusCode::MISDIRECTED_REQUEST, "without a token, ask for localhost or an address")
-                .into_response()
-        }
-        None if may_change(request.method()) && !request.headers().contains_key(INTENT) => Problem::new(
-            StatusCode::FORBIDDEN,
-            "without a token, a request that changes something needs the header `X-Requested-With`, with any value",
-        )
-        .into_response(),
-        _ => next.run(request).await,
-    }
-}
-
-/// Whether a request by this method is more than a look.
-fn may_change(method: &Method) -> bool {
-    ![Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
-}
-
-/// Whether the request carries this bearer token. The comparison takes the same time for every wrong token of the same
-/// length.
-fn carries(headers: &HeaderMap, token: &str) -> bool {
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (given.next(), given.next()) else {
-        return false;
-    };
-    let Some((scheme, given)) = value.as_bytes().split_first_chunk::<7>() else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(given.ct_eq(token.as_bytes()))
-}
-
-/// Whether the Host header is `localhost` or an address, with or without a port.
-fn names_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else {
-        return false;
-    };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next(),
-        None => host.split(':').next(),
-    };
-    name.is_some_and(|name| name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
 }
 
 /// Refuses bodies where none is taken, and gives every answer the headers that keep it out of caches and pages.

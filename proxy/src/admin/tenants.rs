@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::access::Access;
 use super::api::{Answer, Context};
+use super::problem::Problem;
 use super::redacted;
 use super::source::TenantUse;
 use crate::telemetry::clock::rfc3339_us;
@@ -15,8 +19,23 @@ use crate::telemetry::usage::Usage;
 use crate::tenancy::Reached;
 use policy::limits::Explained;
 
+/// What may be asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantQuery {
+    tenant: Option<String>,
+}
+
+type AskedTenant = Result<Query<TenantQuery>, axum::extract::rejection::QueryRejection>;
+
 /// `/api/v1/tenants`.
-pub(super) async fn tenants(State(context): Context) -> Answer {
+pub(super) async fn tenants(
+    State(context): Context,
+    Extension(access): Extension<Access>,
+    asked: AskedTenant,
+) -> Answer {
+    let Query(TenantQuery { tenant: wanted }) =
+        asked.map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     super::server::aside(move || {
         let mut uses: BTreeMap<String, Vec<TenantUse>> = BTreeMap::new();
         for own in context.state.tenancy(true) {
@@ -27,16 +46,18 @@ pub(super) async fn tenants(State(context): Context) -> Answer {
             classes.entry(tenant).or_default().insert(class, usage);
         }
         let rows = context.telemetry.tenants();
-        let whole = Whole::of(&rows);
+        // What share a tenant has tells how much the others do.
+        let whole = (access == Access::All).then(|| Whole::of(&rows));
         let rows: BTreeMap<String, TenantRow> = rows.into_iter().map(|row| (row.tenant.clone(), row)).collect();
         // One that is connected and has run nothing yet is there too.
         let mut names: Vec<&String> = rows.keys().chain(uses.keys()).collect();
         names.sort_unstable();
         names.dedup();
+        names.retain(|name| wanted.as_ref().is_none_or(|wanted| wanted == *name));
         let none = BTreeMap::new();
         let shown = names.into_iter().map(|name| {
             let uses = uses.get(name).map_or(&[][..], Vec::as_slice);
-            tenant(name, rows.get(name), &whole, uses, classes.get(name).unwrap_or(&none))
+            tenant(name, rows.get(name), whole.as_ref(), uses, classes.get(name).unwrap_or(&none))
         });
         Json(json!({"tenants": shown.collect::<Vec<Value>>()}))
     })
@@ -65,13 +86,13 @@ impl Whole {
 fn tenant(
     name: &str,
     row: Option<&TenantRow>,
-    whole: &Whole,
+    whole: Option<&Whole>,
     uses: &[TenantUse],
     classes: &BTreeMap<String, Usage>,
 ) -> Value {
     let mut shown = row.map(traffic).unwrap_or_default();
     shown.insert("tenant".to_owned(), name.into());
-    if let Some(row) = row {
+    if let (Some(row), Some(whole)) = (row, whole) {
         shown.insert("share".to_owned(), whole.share(row));
     }
     let (all, of_classes): (Vec<&TenantUse>, Vec<&TenantUse>) = uses.iter().partition(|own| own.class.is_empty());

@@ -1,11 +1,13 @@
 //! The admin port over a real socket.
 
+mod confined;
 mod findings;
 mod promtext;
 mod settings;
 mod statistics;
 
-use settings::settings;
+use settings::settings_with;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -109,7 +111,7 @@ impl Port {
         let findings = Arc::new(FindingsStore::new(100));
         let proxy = Arc::new(Proxy {
             draining: AtomicBool::new(false),
-            settings: Arc::new(settings()),
+            settings: Arc::new(settings_with(token)),
             clients: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -119,7 +121,6 @@ impl Port {
             findings: Arc::clone(&findings),
             captures: Arc::default(),
             state: Arc::clone(&proxy) as Arc<dyn StateSource>,
-            token: token.map(Secret::new),
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let served = tokio::spawn(serve(listener, Arc::new(context), async move { drop(stopped.await) }));
@@ -198,36 +199,6 @@ async fn readiness_turns_red_with_its_reasons_while_alive_stays_green() {
     assert_eq!(red.status, 503);
     assert_eq!(red.json(), serde_json::json!({"status": "not_ready", "reasons": ["draining"]}));
     assert_eq!(port.get("/livez").await.status, 200);
-}
-
-#[tokio::test]
-async fn the_token_opens_everything_but_the_probes_which_are_open() {
-    let port = Port::start(Some("t0ken"), Bounds::default()).await;
-    let ask = async |path: &str, authorization: &str| {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\n{authorization}\r\n");
-        port.send(&request).await
-    };
-    for path in ["/metrics", "/api/v1/pools", "/api/v1/config", "/api/v1/findings", "/nowhere"] {
-        for wrong in [
-            "",
-            "Authorization: Bearer \r\n",
-            "Authorization: Bearer t0ke\r\n",
-            "Authorization: Bearer t0kens\r\n",
-            "Authorization: Basic t0ken\r\n",
-            "Authorization: t0ken\r\n",
-            "Authorization: Bearer t0ken\r\nAuthorization: Bearer t0ken\r\n",
-        ] {
-            let answer = ask(path, wrong).await;
-            assert_eq!(answer.status, 401, "{path} {wrong}");
-            assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);
-            assert!(answer.head.contains("content-type: application/problem+json"), "{}", answer.head);
-        }
-    }
-    assert_eq!(ask("/metrics", "Authorization: Bearer t0ken\r\n").await.status, 200);
-    assert_eq!(ask("/metrics", "authorization: bearer t0ken\r\n").await.status, 200);
-    assert_eq!(ask("/nowhere", "Authorization: Bearer t0ken\r\n").await.status, 404);
-    assert_eq!(ask("/livez", "").await.status, 200);
-    assert_eq!(ask("/readyz", "").await.status, 200);
 }
 
 #[tokio::test]

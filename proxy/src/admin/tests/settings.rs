@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// The port's own token in place of the usual one.
+pub(super) fn settings_with(token: Option<&str>) -> Settings {
+    let mut settings = settings();
+    if let Some(admin) = &mut settings.admin {
+        admin.token = token.map(Secret::new);
+    }
+    settings
+}
+
 pub(super) fn settings() -> Settings {
     let database = config::Database {
         upstream: config::Upstream {
@@ -47,7 +56,17 @@ pub(super) fn settings() -> Settings {
         reload_on_change: false,
         listen: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 6432)).into()],
         unix_socket: config::UnixSocket::default(),
-        admin: Some(config::Admin { listen: "127.0.0.1:6433".parse().unwrap(), token: Some(Secret::new("hunter4")) }),
+        admin: Some(config::Admin {
+            listen: "127.0.0.1:6433".parse().unwrap(),
+            token: Some(Secret::new("hunter4")),
+            tenant_tokens: ["acme", "beta"]
+                .map(|tenant| config::TenantToken {
+                    name: tenant.to_owned(),
+                    tenant: tenant.to_owned(),
+                    token: Secret::new(format!("hunter-of-{tenant}")),
+                })
+                .into(),
+        }),
         workers: 2,
         worker_scheduling: config::Scheduling::Batch,
         max_clients: 1_000,
