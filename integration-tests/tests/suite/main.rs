@@ -34,6 +34,7 @@ mod gigabyte;
 mod half_closed;
 mod harness;
 mod host_names;
+mod hostile_tenants;
 mod hosts;
 mod housekeeping;
 mod hunt;
