@@ -130,6 +130,7 @@ fn flat(settings: &Settings) -> Flat {
     all.put(&["max_side_connections"], settings.max_side_connections);
     all.put(&["dns_max_ttl"], show_duration(settings.dns_max_ttl));
     all.put(&["max_pools"], settings.max_pools);
+    all.put(&["max_memory"], settings.max_memory);
     all.put(&["tcp_keepidle"], show_duration(settings.tcp.keepidle));
     all.put(&["tcp_keepintvl"], show_duration(settings.tcp.keepintvl));
     all.put(&["tcp_keepcnt"], settings.tcp.keepcnt);

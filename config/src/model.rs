@@ -60,6 +60,8 @@ pub struct Settings {
     pub dns_max_ttl: Duration,
     /// Pools at once: clients choose the names of users, and with a wildcard those of databases.
     pub max_pools: usize,
+    /// Bytes of resident memory beyond which no new client is let in; 0: no such limit.
+    pub max_memory: u64,
     /// How clients and the proxy prove who they are.
     pub auth: Auth,
     /// Users known by name. Passwords are in here: `Secret` hides them from `Debug`.

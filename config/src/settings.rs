@@ -102,6 +102,7 @@ impl Builder<'_> {
             max_side_connections: self.count(&["max_side_connections"]),
             dns_max_ttl: self.time(&["dns_max_ttl"]),
             max_pools: self.count(&["max_pools"]),
+            max_memory: self.count(&["max_memory"]) as u64,
             user_limits: self.user_limits(),
             auth: self.auth(),
             databases: self.databases(&users, &upstream_tls),

@@ -156,6 +156,7 @@ fn settings(upstream: SocketAddr) -> Settings {
         max_side_connections: 100,
         dns_max_ttl: Duration::ZERO,
         max_pools: 1000,
+        max_memory: 0,
         tcp: config::Tcp::default(),
         user_limits: BTreeMap::new(),
         auth: Auth { method: AuthMethod::Trust, login_timeout: Duration::from_secs(10), ..Auth::default() },

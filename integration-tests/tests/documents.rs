@@ -120,6 +120,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::Database(1) },
         Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::User(1) },
         Refusal::TooManyPools { limit: 1 },
+        Refusal::ShortOfMemory { limit: 1 },
         Refusal::DatabaseDisabled { database: name.clone() },
         Refusal::DatabaseRemoved { database: name.clone() },
         Refusal::Killed,
@@ -168,6 +169,7 @@ fn refusals() -> Vec<Refusal> {
             | Refusal::Queue(_)
             | Refusal::TooManyClients { .. }
             | Refusal::TooManyPools { .. }
+            | Refusal::ShortOfMemory { .. }
             | Refusal::DatabaseDisabled { .. }
             | Refusal::DatabaseRemoved { .. }
             | Refusal::Killed

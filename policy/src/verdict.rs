@@ -165,6 +165,11 @@ pub enum Refusal {
         /// `max_pools`.
         limit: usize,
     },
+    /// 53300: the process takes more memory than it should.
+    ShortOfMemory {
+        /// `max_memory`, in bytes.
+        limit: u64,
+    },
     /// 55000: the database was disabled by an operator. PostgreSQL's words for one that is closed.
     DatabaseDisabled {
         /// The database that was asked for.
@@ -320,9 +325,11 @@ impl Refusal {
             Self::NotAllowed { limited, .. } => limited.code(),
             Self::Silent { limited, .. } => limited.code(),
             Self::StatementTimeout { .. } | Self::CancelledInQueue | Self::LoginTimeout { .. } => "57014",
-            Self::QueueTimeout { .. } | Self::Queue(_) | Self::TooManyClients { .. } | Self::TooManyPools { .. } => {
-                "53300"
-            }
+            Self::QueueTimeout { .. }
+            | Self::Queue(_)
+            | Self::TooManyClients { .. }
+            | Self::TooManyPools { .. }
+            | Self::ShortOfMemory { .. } => "53300",
             Self::IdleInTransaction { .. } => "25P03",
             Self::ShuttingDown | Self::Killed | Self::Terminated | Self::DatabaseRemoved { .. } => "57P01",
             Self::DatabaseDisabled { .. } => "55000",
@@ -348,6 +355,7 @@ impl Refusal {
         match self {
             Self::TooManyClients { .. }
             | Self::TooManyPools { .. }
+            | Self::ShortOfMemory { .. }
             | Self::DatabaseDisabled { .. }
             | Self::DatabaseRemoved { .. }
             | Self::Killed

@@ -2,6 +2,7 @@
 
 mod keeper;
 mod limits;
+mod memory;
 mod names;
 mod roles;
 
@@ -75,7 +76,6 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(keeper::room(shared.clone(), telemetry.clone())),
         tokio::task::spawn_local(names::watch(shared.clone())),
         tokio::task::spawn_local(server_ids::watch(shared.clone())),
-        tokio::task::spawn_local(limits::tell(shared.clone())),
     ];
     let (turns, captures) = (Turns::default(), plans::Turns::default());
     while let Some(order) = orders.recv().await {
@@ -165,9 +165,9 @@ pub(crate) fn told(failure: Failure) -> DialFailure {
     DialFailure::Said { code: *b"28P01", message: message.into() }
 }
 
-/// Begins another attempt if one is wanted.
+/// Begins as many further attempts as are wanted: several where one had to find out first whether the server is back.
 fn dial_more(shared: &Arc<Shared>, pool: &Arc<Pool>, worker: usize) {
-    if let Some(attempt) = Attempt::begin(pool, Want::Waiting, Instant::now()) {
+    while let Some(attempt) = Attempt::begin(pool, Want::Waiting, Instant::now()) {
         drop(shared.control.send(Order::Dial(attempt, worker)));
     }
 }

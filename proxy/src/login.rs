@@ -297,6 +297,7 @@ impl Gate {
                     return Ok(None);
                 }
                 Opened::Startup(started, message) => {
+                    self.has_memory()?;
                     let wish = Wish::read(&message, &self.shared.settings().tenants)?;
                     guest.may_log_in(tls.mode(), &wish.user)?;
                     guest.bytes.drain(..total);
@@ -308,6 +309,14 @@ impl Gate {
             }
             guest.bytes.drain(..total);
         }
+    }
+
+    /// Behind the startup packet, so that who wants a cancel passed on is not turned away.
+    fn has_memory(&self) -> Result<(), Refusal> {
+        if self.shared.short_of_memory.load(Ordering::Relaxed) {
+            return Err(Refusal::ShortOfMemory { limit: self.shared.settings().max_memory });
+        }
+        Ok(())
     }
 
     async fn log_in(&self, guest: &mut Guest, started: Started, wish: Wish) -> Result<Admitted, Denied> {

@@ -73,6 +73,8 @@ pub struct Shared {
     pub listeners: Listeners,
     /// Clients that are served or logging in.
     pub clients: AtomicUsize,
+    /// The process takes more memory than `max_memory`: nobody new is let in.
+    pub short_of_memory: AtomicBool,
     /// SIGTERM has come.
     pub draining: AtomicBool,
 }
@@ -140,6 +142,7 @@ impl Shared {
             control,
             listeners: Listeners::default(),
             clients: AtomicUsize::new(0),
+            short_of_memory: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
     }

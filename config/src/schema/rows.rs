@@ -5,7 +5,7 @@ mod limits;
 
 use super::{Kind, Reload, Row};
 
-use Kind::{AddressOrOff, Addresses, Count, CountOrAuto, Flag, Networks, Secret, Text, Time, Url, Word};
+use Kind::{AddressOrOff, Addresses, Count, CountOrAuto, Flag, Networks, Secret, Size, Text, Time, Url, Word};
 use Reload::{AtOnce, Restart};
 pub(crate) use auth::AUTH;
 pub(crate) use limits::{LIMITS, TABLE as LIMITS_TABLE};
@@ -56,6 +56,8 @@ pub(crate) const ROWS: &[Row] = &[
         "The names of servers are looked up anew so often while connections to them are open; those to an address that the name no longer stands for are closed at their next boundary. 0: only when connecting, as for names that stand for another of several servers each time. Every attempt to connect looks its name up in any case."),
     row("max_pools", Count(1, 1_000_000), Some("10000"), AtOnce,
         "Pools at once. One that is empty gives way to a new one; when none is, the next client is told 53300. Clients choose the names of users, and with the wildcard those of databases, so their number has an end."),
+    row("max_memory", Size, Some("0"), AtOnce,
+        "Resident memory of the process beyond which new clients are told 53300 when they log in, until it is 5 % below; 0: no such limit. Looked at once a second. Those who are there go on: a limit that ended them would come as late as the kernel's. Some three quarters of what the container or the machine has for pgweir."),
     row("tcp_keepidle", Time { zero: false }, Some("60s"), AtOnce,
         "A TCP connection, a client's or a server's, that has been silent for so long is probed by the kernel. This key and the next three hold for connections that begin later."),
     row("tcp_keepintvl", Time { zero: false }, Some("10s"), AtOnce,

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use config::PoolMode;
@@ -131,6 +132,31 @@ fn heard(stream: &mut TcpStream, until: &[u8]) -> bool {
     true
 }
 
+/// What is said up to the end, or to so many ReadyForQuery.
+fn heard_until_ready(stream: &mut TcpStream, times: usize) -> std::io::Result<Vec<u8>> {
+    let (mut heard, mut at, mut ready, mut piece) = (Vec::<u8>::new(), 0, 0, [0; 4096]);
+    loop {
+        while let Some(head) = heard.get(at..at + 5) {
+            let length = 1 + u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+            if heard.len() < at + length {
+                break;
+            }
+            ready += usize::from(head[0] == b'Z');
+            at += length;
+        }
+        if ready == times {
+            return Ok(heard);
+        }
+        match stream.read(&mut piece)? {
+            0 => return Ok(heard),
+            n => heard.extend_from_slice(piece.get(..n).unwrap_or_default()),
+        }
+    }
+}
+
+/// Tests share a process and its files: ten thousand clients at a time.
+static TEN_THOUSAND: Mutex<()> = Mutex::new(());
+
 /// Whether this process may have so many files open; raises its limit as far as it may.
 fn may_open(files: u64) -> bool {
     let limit = format!("--nofile={files}:");
@@ -143,6 +169,7 @@ fn may_open(files: u64) -> bool {
 
 #[test]
 fn ten_thousand_clients_in_a_burst_are_all_served_by_five_servers() {
+    let _alone = TEN_THOUSAND.lock().unwrap_or_else(PoisonError::into_inner);
     let clients = if may_open(11_000) { 10_000 } else { 800 };
     let cluster = Cluster::shared();
     let proxy = ProxyProcess::with_config(&format!(
@@ -157,6 +184,141 @@ fn ten_thousand_clients_in_a_burst_are_all_served_by_five_servers() {
     drop(streams);
     let mut last = RawClient::login(proxy.address(), "postgres", "postgres");
     assert_eq!(last.query("select 1").value(), "1");
+}
+
+/// Ten thousand clients of two hundred tenants come at once, and each runs several statements: everybody is served or is told
+/// why not, within its time-out, and the proxy lives on. Fewer where so many files cannot be open here.
+#[test]
+fn ten_thousand_clients_of_two_hundred_tenants_each_get_an_answer_or_a_clear_error() {
+    let _alone = TEN_THOUSAND.lock().unwrap_or_else(PoisonError::into_inner);
+    let clients = if may_open(11_000) { 10_000 } else { 800 };
+    let cluster = Cluster::shared();
+    let proxy = ProxyProcess::with_config(&format!(
+        "listen = \"{{listen}}\"\nadmin.listen = \"{{admin}}\"\nmax_clients = 20000\nauth.method = \"trust\"\n\
+         auth.login_timeout = \"60s\"\npool.size = 20\npool.queue_timeout = \"60s\"\n\
+         [[tenant.rule]]\nfrom = \"application_name\"\npattern = \"tenant:{{tenant}}\"\n\
+         [tenant.default]\nmax_clients = 45\nmax_statements = 10\nstatement_timeout = \"30s\"\n\
+         [databases.\"*\"]\nupstream = \"postgres://{}\"\n",
+        cluster.address()
+    ));
+    let began = Instant::now();
+    let mut streams: Vec<TcpStream> = (0..clients)
+        .map(|n| {
+            let mut stream = TcpStream::connect(proxy.address()).unwrap_or_else(|error| panic!("refused: {error}"));
+            let application = format!("tenant:t{}", n % 200);
+            let parameters = [("user", "postgres"), ("database", "postgres"), ("application_name", &*application)];
+            let hello = frontend::startup(frontend::PROTOCOL_3_0, &parameters);
+            let sleep = frontend::query("select pg_sleep(0.001)");
+            stream.write_all(&[hello, sleep, frontend::query("select 'served'")].concat()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
+            stream
+        })
+        .collect();
+    let (mut served, mut refused) = (0, 0);
+    for (n, stream) in streams.iter_mut().enumerate() {
+        // One for the login, and one for each statement; a refused login is the end.
+        let heard = heard_until_ready(stream, 3).unwrap_or_else(|error| panic!("client {n} heard nothing: {error}"));
+        let has = |part: &[u8]| heard.windows(part.len()).any(|window| window == part);
+        if has(b"served") {
+            served += 1;
+        } else {
+            // Too many clients, or too many statements, of its tenant.
+            assert!(has(b"C53300\0") || has(b"C53400\0"), "client {n}: {}", String::from_utf8_lossy(&heard));
+            refused += 1;
+        }
+    }
+    assert_eq!(served + refused, clients);
+    println!("{served} of {clients} served in {:?}", began.elapsed());
+    assert!(served >= clients / 2, "{served} of {clients}");
+    drop(streams);
+    let tenants = http::fetch(proxy.admin(), "/api/v1/tenants").json();
+    assert!(tenants["tenants"].as_array().unwrap().len() >= 200, "log: {}", proxy.log());
+    let mut last = RawClient::login(proxy.address(), "postgres", "postgres");
+    assert_eq!(last.query("select 1").value(), "1");
+}
+
+#[test]
+fn a_process_that_is_short_of_memory_lets_nobody_new_in_and_those_who_are_there_go_on() {
+    let cluster = Cluster::shared();
+    let config = |memory: &str| {
+        format!(
+            "listen = \"{{listen}}\"\nadmin.listen = \"{{admin}}\"\nauth.method = \"trust\"\nmax_memory = \"{memory}\"\n\
+             [databases.\"*\"]\nupstream = \"postgres://{}\"\n",
+            cluster.address()
+        )
+    };
+    let proxy = ProxyProcess::with_config(&config("100GiB"));
+    let mut inside = RawClient::login(proxy.address(), "postgres", "postgres");
+    let parameters = [("user", "postgres"), ("database", "postgres")];
+    let login = || RawClient::try_login(proxy.address(), &parameters, "");
+    login().unwrap();
+    proxy.reload(&config("1MiB"));
+    let mut error = None;
+    eventually("nobody new is let in", || {
+        error = login().err();
+        error.is_some()
+    });
+    let error = error.unwrap();
+    assert_eq!((error.code(), error.message()), ("53300", "the proxy is short of memory"), "{error:?}");
+    assert!(error.detail().contains("1 MiB") && error.hint().contains("max_memory"), "{error:?}");
+    assert_eq!(inside.query("select 1").value(), "1");
+    inside.start_query("select pg_sleep(30)");
+    std::thread::sleep(Duration::from_millis(200));
+    inside.cancel();
+    assert_eq!(inside.reply().error().code(), "57014", "a cancel is no new client");
+    assert_eq!(http::fetch(proxy.admin(), "/readyz").status, 200);
+    proxy.reload(&config("100GiB"));
+    eventually("new clients are let in again", || login().is_ok());
+}
+
+#[test]
+fn a_server_that_is_down_is_asked_seldom_and_clients_are_told_at_once() {
+    let attempts = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let is_up = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (counted, up) = (attempts.clone(), is_up.clone());
+    let upstream = FakeUpstream::start(move |connection| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if !up.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(());
+        }
+        connection.login()?;
+        connection.serve_until("select boom")
+    });
+    let proxy = Proxy::before(upstream.address())
+        .size(10)
+        .pool(|pool| {
+            pool.connect_backoff = Duration::from_millis(200);
+            pool.connect_backoff_max = Duration::from_millis(400);
+        })
+        .start();
+    let mut clients: Vec<_> = (0..20).map(|_| RawClient::login(proxy.address(), "anna", "shop")).collect();
+    is_up.store(false, std::sync::atomic::Ordering::Relaxed);
+    clients[0].start_query("select boom");
+    assert_eq!(clients[0].reply().error().code(), "08006");
+    let before = attempts.load(std::sync::atomic::Ordering::Relaxed);
+    let (began, mut told, mut codes) = (Instant::now(), 0, std::collections::BTreeSet::new());
+    while began.elapsed() < Duration::from_secs(2) {
+        for client in &mut clients {
+            let asked = Instant::now();
+            let error = client.query("select 1").error().clone();
+            assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+            if error.code() == "57P03" {
+                assert!(error.hint().contains("etry"), "{error:?}");
+            }
+            codes.insert(error.code().to_owned());
+            told += 1;
+        }
+    }
+    let made = attempts.load(std::sync::atomic::Ordering::Relaxed) - before;
+    // Pauses of 100 ms at least, twice as long from the second on.
+    assert!((1..=15).contains(&made), "{made} attempts for {told} requests");
+    assert!(
+        codes.contains("57P03") && codes.iter().all(|code| ["57P03", "08006", "08001"].contains(&&**code)),
+        "{codes:?}"
+    );
+    is_up.store(true, std::sync::atomic::Ordering::Relaxed);
+    eventually("the server is found again", || clients[0].query("select 1").errors().is_empty());
+    assert!(clients.iter_mut().all(|client| client.query("select 1").value() == "1"));
 }
 
 #[test]

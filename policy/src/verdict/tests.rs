@@ -75,6 +75,7 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         ("53300", Severity::Error, queue_full()),
         ("53300", Severity::Fatal, too_many(Limit::Proxy(100))),
         ("53300", Severity::Fatal, Refusal::TooManyPools { limit: 100 }),
+        ("53300", Severity::Fatal, Refusal::ShortOfMemory { limit: 1 << 30 }),
         ("55000", Severity::Fatal, Refusal::DatabaseDisabled { database: name("shop") }),
         ("57P01", Severity::Fatal, Refusal::DatabaseRemoved { database: name("shop") }),
         ("57P01", Severity::Fatal, Refusal::Killed),

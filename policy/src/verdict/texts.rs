@@ -43,6 +43,14 @@ impl Refusal {
                 format!("The proxy keeps {limit} pools, one for each database and user, and each of them is in use."),
                 "Retry later, let clients share users, or raise max_pools.",
             ),
+            Self::ShortOfMemory { limit } => texts(
+                "the proxy is short of memory",
+                format!(
+                    "It takes more than the {} MiB that it is given; those who are connected go on.",
+                    limit.div_ceil(1 << 20)
+                ),
+                "Retry later, close connections that are not used, or raise max_memory.",
+            ),
             Self::IdleInTransaction { limit } => texts(
                 "terminating connection due to idle-in-transaction timeout",
                 format!("The transaction was open for {} without a statement; it has been rolled back.", show(*limit)),

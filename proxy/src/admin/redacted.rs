@@ -56,6 +56,7 @@ fn settings(settings: &Settings) -> Value {
         "max_side_connections": settings.max_side_connections,
         "dns_max_ttl_ms": ms(settings.dns_max_ttl),
         "max_pools": settings.max_pools,
+        "max_memory": settings.max_memory,
         "tcp_keepidle_ms": ms(settings.tcp.keepidle),
         "tcp_keepintvl_ms": ms(settings.tcp.keepintvl),
         "tcp_keepcnt": settings.tcp.keepcnt,

@@ -1,12 +1,12 @@
-//! What is looked after as time passes, whether clients come or not: the minimum of each pool, pools that have ended, and
-//! room for pools that wait for it.
+//! What is looked after as time passes, whether clients come or not: the minimum of each pool, pools that have ended, room
+//! for pools that wait for it; and, as this wakes every second anyway, memory and the limits that were reached.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::dial;
+use super::{dial, limits, memory};
 use crate::login::target_of;
 use crate::pool::Pool;
 use crate::pool::quota::Hungry;
@@ -22,8 +22,11 @@ const HUNGRY_EVERY: Duration = Duration::from_millis(100);
 
 /// Keeps pools at their minimum, and forgets those that have ended.
 pub(super) async fn pools(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>) {
+    let mut told = limits::Told::new(Instant::now());
     loop {
         let now = Instant::now();
+        memory::look(&shared);
+        limits::tell(&shared, &mut told, now);
         make_known(&shared);
         for pool in shared.pools.all() {
             if pool.removed.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! Tells the log which tenants reach their limits. Looked for once a second in the counters: no statement waits for a line.
+//! Tells the log which tenants reach their limits. Looked for in the counters now and then: no statement waits for a line.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,43 +10,36 @@ use rustc_hash::FxHashMap;
 use crate::shared::Shared;
 use crate::tenancy::{Reached, Usage};
 
-/// How often counters are looked at.
-const EVERY: Duration = Duration::from_secs(1);
 /// A tenant, class, limit and mode has one line in this time.
 const QUIET: Duration = Duration::from_secs(60);
 /// Lines at once, and in a second after that, of all tenants together.
 const BURST: u32 = 20;
 const PER_SECOND: f64 = 2.0;
 
-/// Writes the lines.
-pub(super) async fn tell(shared: Arc<Shared>) {
-    let mut told = Told::new(Instant::now());
-    loop {
-        tokio::time::sleep(EVERY).await;
-        let all = shared.tenancy.all();
-        let lines = told.look(&all, Instant::now());
-        if lines.is_empty() {
-            continue;
-        }
-        let rules = shared.rules();
-        for line in lines {
-            let tenant = shared.directory.name(line.tenant);
-            let class = rules.resolver.class_name(line.class);
-            let explained = rules.limits.explain(&tenant, class, None);
-            let from = explained.into_iter().find(|limit| limit.key == line.key && limit.value.is_some());
-            // A limit that no other table says is one of a single statement's.
-            let rule = from.map_or_else(|| "[tenant.fingerprint]".to_owned(), |limit| limit.from.shown());
-            tracing::warn!(
-                target: "limit",
-                tenant = &*tenant,
-                class,
-                limit = line.key.word(),
-                mode = line.mode.word(),
-                rule,
-                times = line.times,
-                "a tenant has reached a limit"
-            );
-        }
+/// Writes the lines that are due.
+pub(super) fn tell(shared: &Shared, told: &mut Told, now: Instant) {
+    let lines = told.look(&shared.tenancy.all(), now);
+    if lines.is_empty() {
+        return;
+    }
+    let rules = shared.rules();
+    for line in lines {
+        let tenant = shared.directory.name(line.tenant);
+        let class = rules.resolver.class_name(line.class);
+        let explained = rules.limits.explain(&tenant, class, None);
+        let from = explained.into_iter().find(|limit| limit.key == line.key && limit.value.is_some());
+        // A limit that no other table says is one of a single statement's.
+        let rule = from.map_or_else(|| "[tenant.fingerprint]".to_owned(), |limit| limit.from.shown());
+        tracing::warn!(
+            target: "limit",
+            tenant = &*tenant,
+            class,
+            limit = line.key.word(),
+            mode = line.mode.word(),
+            rule,
+            times = line.times,
+            "a tenant has reached a limit"
+        );
     }
 }
 
@@ -63,7 +56,7 @@ struct Line {
 
 /// What was told when. As many entries as tenants and classes have reached limits, each bounded by itself.
 #[derive(Debug)]
-struct Told {
+pub(super) struct Told {
     lines: FxHashMap<(TenantId, ClassId, LimitKey, u8), Entry>,
     tokens: f64,
     refilled: Instant,
@@ -77,7 +70,8 @@ struct Entry {
 }
 
 impl Told {
-    fn new(now: Instant) -> Self {
+    /// Nothing yet.
+    pub(super) fn new(now: Instant) -> Self {
         Self { lines: FxHashMap::default(), tokens: BURST.into(), refilled: now }
     }
 

@@ -419,8 +419,11 @@ impl Ledger {
         self.sizes.size + reserve
     }
 
+    /// Behind a failure one attempt at a time is made, whoever waits: a server that has just come back, or cannot, is not
+    /// stormed.
     fn may_dial(&self, now: Instant, room: usize) -> bool {
-        !self.paused && self.open < room && self.retry_at.is_none_or(|at| at <= now)
+        let probing = self.failures > 0 && self.dialling > 0;
+        !self.paused && !probing && self.open < room && self.retry_at.is_none_or(|at| at <= now)
     }
 }
 

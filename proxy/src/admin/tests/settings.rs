@@ -74,6 +74,7 @@ pub(super) fn settings() -> Settings {
         max_side_connections: 100,
         dns_max_ttl: std::time::Duration::from_secs(15),
         max_pools: 1_000,
+        max_memory: 0,
         tcp: config::Tcp::default(),
         user_limits: std::collections::BTreeMap::new(),
         tls: config::ClientTls::default(),

@@ -82,6 +82,23 @@ fn a_dead_server_is_said_to_be_down_until_the_next_attempt_is_due() {
 }
 
 #[test]
+fn a_server_that_was_down_is_tried_by_one_attempt_before_all_others() {
+    let now = Instant::now();
+    let mut ledger = ledger(5, 0);
+    assert!(queue(&mut ledger, 1, now) && queue(&mut ledger, 2, now), "a server that is up takes all at once");
+    assert_eq!(ledger.dial_failed(now, 1.0), [], "another attempt is under way");
+    assert_eq!(ledger.dial_failed(now, 1.0), [ticket(1), ticket(2)]);
+    let retry = now + Duration::from_secs(1);
+    assert!(queue(&mut ledger, 3, retry));
+    for client in 4..9 {
+        assert!(!queue(&mut ledger, client, retry), "one is enough to find out");
+    }
+    assert_eq!(ledger.dialled(retry), Some(grant(3)));
+    let begun = std::iter::repeat_with(|| dial(&mut ledger, retry)).take_while(|begun| *begun).count();
+    assert_eq!(begun, 4, "and then all that there is room for");
+}
+
+#[test]
 fn those_who_can_still_be_served_go_on_waiting_after_a_failed_attempt() {
     let now = Instant::now();
     let mut ledger = ledger(2, 0);
