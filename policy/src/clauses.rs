@@ -224,13 +224,15 @@ impl With {
     fn see(&mut self, token: &Token, rest: &[Token]) {
         match token {
             Token::Word(word, false) if MAIN.contains(&word.as_str()) => self.open = false,
-            Token::Word(word, false) if self.pending.is_none() && !matches!(word.as_str(), "with" | "recursive") => {
-                // `name AS (`, `name (columns) AS MATERIALIZED (`.
-                if rest.first().is_some_and(|next| next.is("as") || next.is_sign('(')) {
-                    self.pending = Some(word.clone());
-                    if self.recursive {
-                        self.names.push(word.clone());
-                    }
+            // `name AS (`, `name (columns) AS MATERIALIZED (`.
+            Token::Word(word, false)
+                if self.pending.is_none()
+                    && !matches!(word.as_str(), "with" | "recursive")
+                    && rest.first().is_some_and(|next| next.is("as") || next.is_sign('(')) =>
+            {
+                self.pending = Some(word.clone());
+                if self.recursive {
+                    self.names.push(word.clone());
                 }
             }
             // Behind the query, not behind the columns.

@@ -60,7 +60,7 @@ mod tests {
         let rate = Rate { per_second: 100, burst: 1 };
         assert_eq!(bucket.take(rate, 1000 * SECOND), Ok(()));
         assert!(bucket.take(rate, SECOND).is_err_and(|wait| wait <= Duration::from_millis(10)));
-        assert_eq!(bucket.take(rate, SECOND + 20_000_000).is_err(), true);
+        assert!(bucket.take(rate, SECOND + 20_000_000).is_err());
     }
 
     #[test]
