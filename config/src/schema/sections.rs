@@ -37,7 +37,7 @@ token_file = "admin.token"
 
 [admin.tenant_token.acme-dashboard]
 tenant = "acme"
-token_file = "acme.token"
+token = "a long text that nobody guesses"
 "#),
     section("auth",
         "How clients prove who they are.",

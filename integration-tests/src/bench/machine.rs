@@ -18,8 +18,10 @@ fn scheduler_time(pid: u32, name: &str) -> Option<Duration> {
     let mut total = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
         let thread = thread.ok()?.path();
-        if fs::read_to_string(thread.join("comm")).ok()?.starts_with(name) {
-            let text = fs::read_to_string(thread.join("schedstat")).ok()?;
+        // One that ends while it is looked at is passed over.
+        let Ok(named) = fs::read_to_string(thread.join("comm")) else { continue };
+        if named.starts_with(name) {
+            let Ok(text) = fs::read_to_string(thread.join("schedstat")) else { continue };
             total += text.split_whitespace().next()?.parse::<u64>().ok()?;
         }
     }

@@ -247,28 +247,13 @@ impl Session {
         script: Option<&Script>,
         now: Instant,
     ) -> Result<Held, Trouble> {
-        let shape = &known.shape;
         let limits = self.limits.clone();
-        if let Some(mode) = limits.read_only
-            && (shape.writes || !known.whole || script.is_some_and(lifts_read_only))
-        {
-            self.hit(upstream, mode, None, LimitKey::ReadOnly, |limited| not_allowed(limited, ""))?;
+        let readable = !self.opaque && !self.escapes;
+        for (key, mode, what) in against(&limits, known, script, readable) {
+            self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
         }
-        if known.whole && shape.class.is_transaction_control() {
+        if known.is_free() {
             return Ok(Held::default());
-        }
-        if let Some(mode) = limits.blocked {
-            self.hit(upstream, mode, None, LimitKey::Blocked, |limited| not_allowed(limited, ""))?;
-        }
-        if let Some(tables) = &limits.tables {
-            let named = shape.tables().filter(|_| known.whole && !self.opaque && !self.escapes);
-            let refused = match named {
-                Some(named) => named.iter().find(|name| !tables.allow(name)).map(|name| &**name),
-                None => Some(""),
-            };
-            if let Some(what) = refused {
-                self.hit(upstream, tables.mode, None, LimitKey::Tables, |limited| not_allowed(limited, what))?;
-            }
         }
         // Statements that one client sends at once run one after the other: they count as one.
         if let Some(most) = limits.max_statements
@@ -450,6 +435,30 @@ fn not_allowed(limited: Limited, what: &str) -> Refusal {
 
 fn too_fast(limited: Limited, rate: Bound<Rate>, wait: Duration) -> Refusal {
     Refusal::TooMany { limited, limit: rate.at.per_second.into(), retry_in: Some(wait) }
+}
+
+/// What speaks against a statement by what it is: the limit, its mode, and the table that may not be named. Nothing but
+/// `read_only` speaks against what begins or ends a transaction. `readable`: its session reads strings as we do.
+pub fn against<'a>(
+    limits: &Effective,
+    known: &'a Known,
+    script: Option<&Script>,
+    readable: bool,
+) -> impl Iterator<Item = (LimitKey, Mode, &'a str)> + use<'a> {
+    let shape = &known.shape;
+    let writes = shape.writes || !known.whole || script.is_some_and(lifts_read_only);
+    let read_only = limits.read_only.filter(|_| writes);
+    let judged = !known.is_free();
+    let blocked = limits.blocked.filter(|_| judged);
+    let tables = limits.tables.as_ref().filter(|_| judged).and_then(|tables| {
+        let refused = match shape.tables().filter(|_| known.whole && readable) {
+            Some(named) => named.iter().find(|name| !tables.allow(name)).map(|name| &**name),
+            None => Some(""),
+        };
+        refused.map(|what| (LimitKey::Tables, tables.mode, what))
+    });
+    let of = |key, mode: Option<Mode>| mode.map(|mode| (key, mode, ""));
+    [of(LimitKey::ReadOnly, read_only), of(LimitKey::Blocked, blocked), tables].into_iter().flatten()
 }
 
 /// Whether a statement may take the mode away that its transactions have, as by a setting whose name is not seen. What

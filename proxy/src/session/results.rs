@@ -66,10 +66,7 @@ impl Session {
     pub(super) fn with_row_limit(&self, known: &Known, sql: &[u8]) -> Option<Vec<u8>> {
         let named = self.said_by_name(known, |own| own.row_limit);
         let limit = named.map(|(_, limit)| limit).or(self.limits.row_limit)?;
-        let text = known.shape.text();
-        // Of a long text only the beginning is kept, in which the LIMIT may not stand.
-        let readable = known.explains && known.whole && known.shape.is_whole() && !self.escapes && !self.opaque;
-        if !readable || text.starts_with('(') || policy::clauses::has_limit(text) {
+        if self.escapes || self.opaque || !known.takes_limit() {
             return None;
         }
         let (body, comments) = policy::comment::strip_ends(sql);

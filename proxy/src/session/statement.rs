@@ -175,6 +175,21 @@ impl Inspected {
     }
 }
 
+impl Known {
+    /// It begins, ends or divides a transaction and does nothing else: its client would have no way out without it.
+    pub fn is_free(&self) -> bool {
+        self.whole && self.shape.class.is_transaction_control()
+    }
+
+    /// A LIMIT may be put behind it: it has none, and where it would stand is certain.
+    pub fn takes_limit(&self) -> bool {
+        let text = self.shape.text();
+        // Of a long text only the beginning is kept, in which its own may not stand.
+        let certain = self.explains && self.whole && self.shape.is_whole() && !text.starts_with('(');
+        certain && !policy::clauses::has_limit(text)
+    }
+}
+
 /// A text prepared with certain parameter types.
 #[derive(Debug)]
 pub struct Prepared {

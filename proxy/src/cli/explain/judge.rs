@@ -5,7 +5,7 @@ use policy::limits::{Effective, Layer, LimitTable};
 use policy::verdict::{Limited, Refusal};
 
 use super::{Objection, Statement, Text};
-use crate::session::script::Act;
+use crate::session::police::against;
 use crate::session::statement::Known;
 
 /// Whose statements are judged.
@@ -27,14 +27,15 @@ impl Whose<'_> {
         let shape = &known.shape;
         let all = [shape.strict].into_iter().chain(shape.parts.iter().copied());
         let named: Vec<(u64, Effective)> = all.filter_map(|strict| Some((strict, self.own(strict)?))).collect();
-        let mut objections: Vec<Objection> =
-            against(of_session, known).map(|(key, mode, what)| self.objection(None, key, mode, what)).collect();
-        let is_free = shape.class.is_transaction_control();
+        let mut objections: Vec<Objection> = against(of_session, known, known.script.as_deref(), true)
+            .map(|(key, mode, what)| self.objection(None, key, mode, what))
+            .collect();
+        let is_free = known.is_free();
         for (strict, own) in named.iter().filter(|_| !is_free) {
             objections.extend(own.blocked.map(|mode| self.objection(Some(*strict), LimitKey::Blocked, mode, "")));
         }
         let row_limit = named.iter().find_map(|(_, own)| own.row_limit).or(of_session.row_limit);
-        let takes_limit = known.explains && !policy::clauses::has_limit(shape.text());
+        let takes_limit = known.takes_limit();
         let text = Text {
             normalised: shape.text().to_owned(),
             objections,
@@ -56,30 +57,4 @@ impl Whose<'_> {
         let refusal = Refusal::NotAllowed { limited, what: what.into() };
         Objection { limit: key.word(), mode, report: refusal.report() }
     }
-}
-
-/// The limits that speak against it, with the table that may not be named. Nothing but `read_only` speaks against what
-/// begins or ends a transaction.
-fn against<'a>(limits: &Effective, known: &'a Known) -> impl Iterator<Item = (LimitKey, Mode, &'a str)> + use<'a> {
-    let shape = &known.shape;
-    let is_free = shape.class.is_transaction_control();
-    let read_only = limits.read_only.filter(|_| shape.writes || lifts_read_only(known));
-    let blocked = limits.blocked.filter(|_| !is_free);
-    let tables = limits.tables.as_ref().filter(|_| !is_free).and_then(|tables| {
-        let refused = match shape.tables() {
-            Some(named) => named.iter().find(|name| !tables.allow(name)).map(|name| &**name),
-            None => Some(""),
-        };
-        refused.map(|what| (LimitKey::Tables, tables.mode, what))
-    });
-    let of = |key, mode: Option<Mode>| mode.map(|mode| (key, mode, ""));
-    [of(LimitKey::ReadOnly, read_only), of(LimitKey::Blocked, blocked), tables].into_iter().flatten()
-}
-
-/// Whether it asks for a transaction that may write.
-fn lifts_read_only(known: &Known) -> bool {
-    let names = |act: &Act| matches!(act, Act::Set { name, .. } if name.ends_with("transaction_read_only"));
-    let sets = known.script.as_ref().is_some_and(|script| script.parts.iter().flatten().any(names));
-    let text = known.shape.text().as_bytes();
-    sets || text.windows(10).any(|words| words.eq_ignore_ascii_case(b"read write"))
 }
