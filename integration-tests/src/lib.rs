@@ -50,7 +50,7 @@ pub use fake::FakeUpstream;
 pub use message::{Fields, Message};
 pub use patience::{eventually, within};
 pub use process::ProxyProcess;
-pub use proxy::Proxy;
+pub use proxy::{Proxy, tenants};
 pub use reply::Reply;
 pub use scratch::Scratch;
 pub use service::Service;

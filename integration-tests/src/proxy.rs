@@ -186,6 +186,16 @@ fn settings(upstream: SocketAddr) -> Settings {
     }
 }
 
+/// Tenants as a configuration file says them.
+///
+/// # Panics
+/// If it is wrong.
+pub fn tenants(toml: &str) -> Tenants {
+    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{toml}");
+    let read = Settings::from_toml(&text, &config::Overrides::default(), &config::NoSources);
+    read.unwrap_or_else(|wrong| panic!("{wrong}")).tenants
+}
+
 /// Nothing happens by itself here: a test that is about a limit sets it.
 fn pool() -> Pool {
     Pool {

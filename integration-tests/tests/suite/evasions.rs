@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use config::PoolMode::Transaction;
-use config::{NoSources, Overrides, Settings, Tenants};
-use integration_tests::{RawClient, Site};
+use config::PoolMode::{Session, Transaction};
+use config::Tenants;
+use integration_tests::{RawClient, Site, tenants};
 
 /// Tenants as a file says them, by `application_name` alone.
-fn tenants(toml: &str) -> Tenants {
-    let rule = "[[tenant.rule]]\nfrom = 'application_name'\n";
-    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{rule}{toml}");
-    Settings::from_toml(&text, &Overrides::default(), &NoSources).unwrap_or_else(|wrong| panic!("{wrong}")).tenants
+fn by_name(toml: &str) -> Tenants {
+    tenants(&format!("[[tenant.rule]]\nfrom = 'application_name'\n{toml}"))
 }
 
 /// With one server connection, so that whoever comes next gets the same.
 fn site(toml: &str) -> Site {
-    let tenants = tenants(toml);
+    let tenants = by_name(toml);
     Site::behind(Transaction, |proxy| proxy.size(1).with(|settings| settings.tenants = tenants))
 }
 
@@ -151,6 +149,19 @@ fn what_is_not_seen_is_not_let_through() {
 }
 
 #[test]
+fn the_cancel_of_a_result_strikes_nothing_behind_it() {
+    let tenants = by_name("[tenant.limits.acme]\nmax_rows = 10\n");
+    // Its server stays its own, so that nothing but the wait for the cancel's end stands between the two.
+    let site = Site::behind(Session, |proxy| proxy.size(1).with(|settings| settings.tenants = tenants));
+    let mut client = client_of(&site, "acme");
+    for n in 0..200 {
+        assert_eq!(client.query("select generate_series(1, 11)").error().code(), "53400");
+        let reply = client.query(format!("select {n} from pg_sleep(0.003)"));
+        assert_eq!(reply.errors().len(), 0, "{n}: {reply:?}");
+    }
+}
+
+#[test]
 fn a_pipeline_of_one_client_is_one_of_those_that_run() {
     let site = site("[tenant.limits.acme]\nmax_statements = 2\n");
     let mut client = client_of(&site, "acme");
@@ -165,8 +176,7 @@ fn a_pipeline_of_one_client_is_one_of_those_that_run() {
 #[test]
 fn what_a_client_sets_stays_where_its_statements_have_comments() {
     let rules = "[[tenant.rule]]\nfrom = 'comment'\nname = 'tenant'\n[tenant.limits.acme]\nmax_rows = 2\n";
-    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{rules}");
-    let tenants = Settings::from_toml(&text, &Overrides::default(), &NoSources).unwrap().tenants;
+    let tenants = tenants(rules);
     let site = Site::behind(Transaction, |proxy| proxy.size(1).with(|settings| settings.tenants = tenants));
     let mut client = site.client();
     client.query("set search_path to pg_catalog /*route='/x',tenant='acme'*/").ok();

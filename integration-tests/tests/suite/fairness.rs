@@ -5,9 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use config::PoolMode::{self, Session, Transaction};
-use config::{NoSources, Overrides, Settings, Tenants};
 use integration_tests::proxy::Builder;
-use integration_tests::{Cluster, RawClient, Scratch, Site, eventually, http};
+use integration_tests::{Cluster, RawClient, Scratch, Site, eventually, http, tenants};
 
 /// By `application_name`: `web-acme` is a client of `acme`, and `job-acme` one of its class `job`.
 const RULES: &str = "
@@ -19,12 +18,6 @@ class = 'job'
 from = 'application_name'
 pattern = '^job'
 ";
-
-/// Tenants as a file says them.
-fn tenants(toml: &str) -> Tenants {
-    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{toml}");
-    Settings::from_toml(&text, &Overrides::default(), &NoSources).unwrap_or_else(|wrong| panic!("{wrong}")).tenants
-}
 
 /// A pool of this many upstreams, and what the configuration says of tenants.
 fn site(mode: PoolMode, size: usize, toml: &str) -> Site {

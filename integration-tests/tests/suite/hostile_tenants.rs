@@ -6,9 +6,11 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
-use config::{NoSources, Overrides, Settings, Tenants};
+use config::{Settings, Tenants};
 use integration_tests::fake::What;
-use integration_tests::{Cluster, FakeUpstream, Fields, Proxy, RawClient, Site, backend, eventually, frontend, http};
+use integration_tests::{
+    Cluster, FakeUpstream, Fields, Proxy, RawClient, Site, backend, eventually, frontend, http, tenants,
+};
 
 /// By `application_name`, and by a setting of the session.
 const RULES: &str = "
@@ -24,13 +26,12 @@ const LIMIT: Duration = Duration::from_millis(300);
 /// How long behind the limit a statement may end that the server itself ends, on a busy machine.
 const SLACK: Duration = Duration::from_millis(1200);
 
-fn tenants(toml: &str) -> Tenants {
-    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{RULES}{toml}");
-    Settings::from_toml(&text, &Overrides::default(), &NoSources).unwrap_or_else(|wrong| panic!("{wrong}")).tenants
+fn ruled(toml: &str) -> Tenants {
+    tenants(&format!("{RULES}{toml}"))
 }
 
 fn site_of(size: usize, toml: &str) -> Site {
-    Site::behind(Transaction, |proxy| proxy.size(size).with(|settings| settings.tenants = tenants(toml)))
+    Site::behind(Transaction, |proxy| proxy.size(size).with(|settings| settings.tenants = ruled(toml)))
 }
 
 /// The tenant `acme` may run for [`LIMIT`].
@@ -159,12 +160,14 @@ fn a_thousand_transactions_one_after_the_other_are_each_timed_by_themselves() {
     let site = site_of(2, "[tenant.limits.acme]\ntransaction_timeout = '200ms'\nmax_statements = 1\n");
     let mut client = client_of(&site, "acme");
     let begun = Instant::now();
-    for n in 0..1_000 {
+    let mut n = 0;
+    // However fast: for twice as long as one may last.
+    while n < 1_000 || begun.elapsed() < Duration::from_millis(400) {
         client.query("begin").ok();
         assert_eq!(client.query("select 1").value(), "1", "{n}");
         client.query(if n % 2 == 0 { "commit" } else { "rollback" }).ok();
+        n += 1;
     }
-    assert!(begun.elapsed() > Duration::from_millis(200), "longer than one may last: {:?}", begun.elapsed());
     assert!(site.backends() <= 2);
     // What is counted as running has ended each time.
     assert_eq!(client.query("select 1").value(), "1");
@@ -173,8 +176,7 @@ fn a_thousand_transactions_one_after_the_other_are_each_timed_by_themselves() {
 #[test]
 fn what_only_looks_like_a_comment_names_no_tenant() {
     let rules = "[[tenant.rule]]\nfrom = 'comment'\nname = 'tenant'\n[tenant.limits.free]\nmax_rows = 100\n[tenant.limits.default]\nmax_rows = 5\n";
-    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{rules}");
-    let tenants = Settings::from_toml(&text, &Overrides::default(), &NoSources).unwrap().tenants;
+    let tenants = tenants(rules);
     let site = Site::behind(Transaction, |proxy| proxy.size(1).with(|settings| settings.tenants = tenants));
     let mut client = site.client();
     let series = "select n from generate_series(1, 9) n";
@@ -217,7 +219,7 @@ fn a_tenant_that_is_switched_inside_of_a_transaction_is_held_to_its_limits_from_
 
 #[test]
 fn a_reload_meets_statements_that_run() {
-    let limits = |time: &str| tenants(&format!("[tenant.limits.acme]\nstatement_timeout = '{time}'\n"));
+    let limits = |time: &str| ruled(&format!("[tenant.limits.acme]\nstatement_timeout = '{time}'\n"));
     let mut settings = None;
     let site = Site::behind(Transaction, |proxy| {
         let proxy = proxy.size(2).with(|settings| settings.tenants = limits("600ms"));
@@ -305,7 +307,7 @@ fn each_fetch_of_a_cursor_is_timed_by_itself() {
 fn lateness(clients: usize, limit: Duration) -> Vec<Duration> {
     let most = (clients + 20).to_string();
     let cluster = Cluster::builder().setting("max_connections", &most).setting("shared_buffers", "16MB").start();
-    let limits = tenants(&format!("[tenant.limits.acme]\nstatement_timeout = '{}ms'\n", limit.as_millis()));
+    let limits = ruled(&format!("[tenant.limits.acme]\nstatement_timeout = '{}ms'\n", limit.as_millis()));
     let proxy = Proxy::before(cluster.address())
         .size(clients)
         .pool(|pool| pool.queue_timeout = Duration::from_secs(60))
@@ -354,7 +356,7 @@ fn fifty_statements_at_once_end_within_300_ms_of_their_limit() {
 /// `cargo test --test suite -- --ignored a_thousand_statements`: a thousand server processes; to be run on a machine that
 /// does nothing else.
 #[test]
-#[ignore = "a thousand server processes"]
+#[ignore = "a thousand server processes and a bound on time: alone on a machine, by its name with --ignored"]
 fn a_thousand_statements_at_once_end_within_300_ms_of_their_limit() {
     let late = lateness(1_000, Duration::from_millis(500));
     let p99 = late[late.len() * 99 / 100 - 1];
@@ -380,7 +382,7 @@ fn two_hundred_requests_at_once_are_cancelled_within_300_ms_of_their_limit() {
         )?;
         connection.serve()
     });
-    let limits = tenants("[tenant.limits.acme]\nrequest_timeout = '500ms'\n");
+    let limits = ruled("[tenant.limits.acme]\nrequest_timeout = '500ms'\n");
     let proxy = Proxy::before(upstream.address()).size(CLIENTS).with(|settings| {
         settings.tenants = limits;
         settings.wildcard.as_mut().unwrap().pool.min_size = CLIENTS;

@@ -77,6 +77,12 @@ impl Storm {
         Self { threads: threads.collect(), over, served, failed }
     }
 
+    /// Waits until as many again have been served as there are clients: each process has had its share of them.
+    pub(crate) fn goes_on(&self) {
+        let before = self.served.load(Ordering::Relaxed);
+        eventually("clients are served", || self.served.load(Ordering::Relaxed) >= before + 2 * self.threads.len());
+    }
+
     pub(crate) fn end(self) {
         self.over.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -95,6 +101,7 @@ fn a_new_process_beside_the_old_one_takes_over_without_a_refused_connection() {
     let mut serving = service.start(&config);
     let storm = Storm::begin(listen);
     for _ in 0..restarts() {
+        storm.goes_on();
         let next = service.start(&config);
         let mut old = std::mem::replace(&mut serving, next);
         old.child.signal(Signal::Terminate);
@@ -118,6 +125,7 @@ fn a_socket_of_the_service_manager_outlives_its_processes_and_nobody_is_refused(
     assert_eq!(http::fetch(operators.local_addr().unwrap(), "/readyz").status, 200);
     let storm = Storm::begin(listen);
     for _ in 0..restarts() {
+        storm.goes_on();
         serving.child.signal(Signal::Terminate);
         let status = serving.child.wait_for(Duration::from_secs(20)).expect("it drains");
         assert_eq!(status.code(), Some(0), "{}", serving.log());

@@ -3,14 +3,7 @@
 use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
-use config::{NoSources, Overrides, Settings, Tenants};
-use integration_tests::{Fields, RawClient, Site, http};
-
-/// Tenants as a file says them.
-fn tenants(toml: &str) -> Tenants {
-    let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{toml}");
-    Settings::from_toml(&text, &Overrides::default(), &NoSources).unwrap_or_else(|wrong| panic!("{wrong}")).tenants
-}
+use integration_tests::{Fields, RawClient, Site, http, tenants};
 
 /// By `application_name`: `tenant:NAME`, and class `worker` where it begins with that.
 const RULES: &str = "
