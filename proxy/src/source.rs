@@ -68,6 +68,8 @@ impl Source {
         let tenants = &mut settings.tenants;
         tenants.directory = tenants.directory.take().map(|directory| machine.folder.join(directory));
         settings.capture.directory = settings.capture.directory.map(|directory| machine.folder.join(directory));
+        let state = settings.observe.state_directory.take();
+        settings.observe.state_directory = state.map(|directory| machine.folder.join(directory));
         Ok(settings)
     }
 
@@ -140,3 +142,24 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_count_from_the_one_of_the_configuration() {
+        let folder = std::env::temp_dir().join(format!("pgweir-source-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("tenants.d")).unwrap();
+        let file = folder.join("pgweir.toml");
+        let text = "[databases.a]\nupstream = 'postgres://h'\n[tenant]\ndirectory = 'tenants.d'\n\
+            [observe]\nstate_directory = 'state'\n[capture]\ndirectory = 'captures'\n[log]\nfile = 'log'\n";
+        std::fs::write(&file, text).unwrap();
+        let settings = Source { file: Some(file), ..Source::default() }.load().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(settings.tenants.directory, Some(folder.join("tenants.d")));
+        assert_eq!(settings.observe.state_directory, Some(folder.join("state")));
+        assert_eq!(settings.capture.directory, Some(folder.join("captures")));
+        assert_eq!(settings.log.file, Some(folder.join("log")));
+    }
+}

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::effective::{Effective, is_none, mode_of};
 use crate::tenant::{ClassId, Directory, TenantId};
+use crate::verdict::Limited;
 
 /// Limits by tenant, compiled. Immutable; a reload makes a new one and swaps it in.
 #[derive(Debug, Clone)]
@@ -134,6 +135,14 @@ impl LimitTable {
     fn layers_of(&self, tenant: &str, class: &str) -> Vec<&Limits> {
         let (class, tenant) = (self.layers.class_limits.get(class), self.layers.limits.get(tenant));
         [Some(&self.layers.default_limits), class, tenant].into_iter().flatten().collect()
+    }
+
+    /// A limit of a tenant's session of a class, or of one statement in it, as its refusals tell it.
+    pub fn limited(&self, tenant: &str, class: &str, key: LimitKey, strict: Option<u64>) -> Limited {
+        let explained = self.explain(tenant, class, strict);
+        let from = explained.into_iter().find(|limit| limit.key == key).map_or(Layer::Usual, |limit| limit.from);
+        let class = if matches!(from, Layer::Class(_)) { class } else { "" };
+        Limited { tenant: tenant.into(), class: class.into(), key, rule: from.shown().into() }
     }
 
     /// Every limit of a tenant's session of a class, or of one statement in it, and which table says so.

@@ -1,9 +1,8 @@
 //! Whose a client is that has just proven who it is, and whether its tenant may have one more.
 
 use config::{LimitKey, Mode};
-use policy::limits::Layer;
 use policy::tenant::{ClassId, Facts, Lookup, NOTHING, TenantId};
-use policy::verdict::{Limited, Refusal};
+use policy::verdict::Refusal;
 use wire::encode::{Report, Severity, backend as say};
 use wire::error::Sqlstate;
 
@@ -53,18 +52,8 @@ impl Gate {
         // Two that come at once may both see the other: a place may stay free for a moment, never one too many be taken.
         if membership.of(limits.by_class.clients).clients() > most.at {
             membership.each(|usage| usage.reached(LimitKey::MaxClients, most.mode));
-            let class_name = rules.resolver.class_name(class);
-            let name = self.shared.directory.name(tenant);
-            let explained = rules.limits.explain(&name, class_name, None);
-            let from = explained.into_iter().find(|limit| limit.key == LimitKey::MaxClients);
-            let from = from.map_or(Layer::Usual, |limit| limit.from);
-            let class_name = if matches!(from, Layer::Class(_)) { class_name } else { "" };
-            let limited = Limited {
-                tenant: (&*name).into(),
-                class: class_name.into(),
-                key: LimitKey::MaxClients,
-                rule: from.shown().into(),
-            };
+            let shown = self.shared.directory.name(tenant);
+            let limited = rules.limits.limited(&shown, rules.resolver.class_name(class), LimitKey::MaxClients, None);
             let refusal = Refusal::TooMany { limited, limit: most.at.into(), retry_in: None };
             match most.mode {
                 Mode::Enforce => return Err(refusal.into()),

@@ -9,9 +9,10 @@ use wire::error::{ErrorFields, Field};
 use wire::pipeline::{Awaited, Fate, Owed};
 use wire::prepared::write_server_name;
 
+use super::outbox::Outbox;
 use super::reply::Message;
 use super::statement::Running;
-use super::{Session, provide, retry, unnamed};
+use super::{End, Session, provide, retry, unnamed};
 use crate::telemetry::{Rare, Sqlstate};
 use crate::trouble::Trouble;
 use crate::upstream::{NAMED, UNNAMED, Upstream};
@@ -95,6 +96,18 @@ impl Session {
         let mut out = Vec::new();
         rewrite_error(&mut out, message.body(), &[(Field::Message, Some(&said))]).ok()?;
         Some(out)
+    }
+
+    /// The server ends the connection, and says why.
+    #[cold]
+    pub(super) fn on_last_words(&self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> End {
+        if !self.may_survive(upstream) {
+            return End::ServerEnded;
+        }
+        // The request that it strikes is told by us, in these words.
+        upstream.work.last_words = Some(message.body().into());
+        outbox.skip(message.at, message.end());
+        End::UpstreamLost
     }
 
     /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.

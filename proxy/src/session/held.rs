@@ -1,12 +1,9 @@
 //! What a running statement is held to.
 
-/// What a statement that is about to run is held to: what is left of its result's limits.
+/// What is left of the limits of a statement's result. There is one with each statement on its way: no larger than it needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
-    /// Rows and bytes of one result at most.
-    max_rows: u64,
-    max_bytes: u64,
-    /// Of them, those that have not come yet.
+    /// Rows that may still come; the largest number: any.
     rows_left: u64,
     bytes_left: u64,
     /// It has run for longer than it should, and that was told.
@@ -14,8 +11,14 @@ pub struct Held {
 }
 
 impl Held {
-    pub(super) fn to(max_rows: u64, max_bytes: u64) -> Self {
-        Self { max_rows, max_bytes, rows_left: max_rows, bytes_left: max_bytes, is_late: false }
+    /// To so many rows and bytes of one result.
+    pub(super) fn to(rows: Option<u64>, bytes: Option<u64>) -> Self {
+        Self { rows_left: rows.unwrap_or(u64::MAX), bytes_left: bytes.unwrap_or(u64::MAX), is_late: false }
+    }
+
+    /// Whether there is any limit on its result.
+    pub fn is_limited(&self) -> bool {
+        self.rows_left != u64::MAX || self.bytes_left != u64::MAX
     }
 
     /// Another row is too much.
@@ -27,24 +30,23 @@ impl Held {
     /// A row has come.
     #[inline]
     pub fn spend(&mut self, bytes: usize) {
-        self.rows_left = self.rows_left.saturating_sub(1);
+        if self.rows_left != u64::MAX {
+            self.rows_left = self.rows_left.saturating_sub(1);
+        }
         self.spend_more(bytes);
     }
 
     /// More of a row has come.
     #[inline]
     pub fn spend_more(&mut self, bytes: usize) {
-        self.bytes_left = self.bytes_left.saturating_sub(bytes as u64);
+        if self.bytes_left != u64::MAX {
+            self.bytes_left = self.bytes_left.saturating_sub(bytes as u64);
+        }
     }
 
-    /// Another result begins, of the next statement in the text.
-    pub fn renew(&mut self) {
-        (self.rows_left, self.bytes_left) = (self.max_rows, self.max_bytes);
-    }
-
-    /// Its result may be as large as it likes from here on.
-    pub fn lift(&mut self) {
-        *self = Self { is_late: self.is_late, ..Self::default() };
+    /// Another result begins, of the next statement in the text; or this may be as large as it likes from here on.
+    pub fn renew(&mut self, rows: Option<u64>, bytes: Option<u64>) {
+        *self = Self { is_late: self.is_late, ..Self::to(rows, bytes) };
     }
 
     /// Whether rows are what there are too many of, and not bytes.
@@ -56,6 +58,6 @@ impl Held {
 impl Default for Held {
     /// To nothing.
     fn default() -> Self {
-        Self::to(u64::MAX, u64::MAX)
+        Self::to(None, None)
     }
 }

@@ -79,7 +79,7 @@ impl Session {
             Some(upstream) => {
                 upstream.work.cancelled = true;
                 meter.cancels_forwarded.add(done.len() as u64);
-                self.worker.cancel(upstream, done);
+                self.worker.cancel(upstream, self.ctl.client, done);
             }
             None => meter.cancels_ignored.add(done.len() as u64),
         }
@@ -126,7 +126,7 @@ impl Session {
             Due::Cancel => {
                 if !upstream.work.timed_out {
                     upstream.work.timed_out = true;
-                    self.worker.cancel(upstream, Vec::new());
+                    self.worker.cancel(upstream, self.ctl.client, Vec::new());
                 }
                 self.worker.watch(&self.ctl, Some(deadline.close_at));
             }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
-use policy::limits::{Bound, Deadline, Effective, Layer, Rate};
+use policy::limits::{Bound, Deadline, Effective, Rate};
 use policy::tenant::{ClassId, Lookup, TenantId};
 use policy::verdict::{Limited, Refusal, SessionState};
 use wire::encode::{Report, Severity};
@@ -274,7 +274,7 @@ impl Session {
         }
         let (rows, bytes) = (limits.max_rows.map(|most| most.at), limits.max_bytes.map(|most| most.at));
         let (rows, bytes) = self.judge_by_name(upstream, known, (rows, bytes), now)?;
-        Ok(Held::to(rows.unwrap_or(u64::MAX), bytes.unwrap_or(u64::MAX)))
+        Ok(Held::to(rows, bytes))
     }
 
     /// What the configuration says of just these statements, besides what holds for all of the tenant's.
@@ -407,10 +407,7 @@ impl Session {
     pub(super) fn limited(&self, key: LimitKey, strict: Option<u64>) -> Limited {
         let tenant = self.worker.shared.directory.name(self.tenant);
         let class = self.rules.resolver.class_name(self.class);
-        let explained = self.rules.limits.explain(&tenant, class, strict);
-        let from = explained.into_iter().find(|limit| limit.key == key).map_or(Layer::Usual, |limit| limit.from);
-        let class = if matches!(from, Layer::Class(_)) { class } else { "" };
-        Limited { tenant: (&*tenant).into(), class: class.into(), key, rule: from.shown().into() }
+        self.rules.limits.limited(&tenant, class, key, strict)
     }
 
     /// A statement has ended that may have run for longer than a limit which is only looked at.

@@ -30,7 +30,7 @@ pub(super) struct Message<'a> {
     pub(super) tag: Backend,
     /// Head and body, as far as they have come.
     bytes: &'a [u8],
-    at: usize,
+    pub(super) at: usize,
     whole: bool,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Message<'a> {
         self.bytes.get(frame::HEAD..).unwrap_or_default()
     }
 
-    fn end(&self) -> usize {
+    pub(super) fn end(&self) -> usize {
         self.at + self.bytes.len()
     }
 }
@@ -161,13 +161,7 @@ impl Session {
             return Ok(Delivery::Swallow);
         }
         if message.tag == Backend::ErrorResponse && is_fatal(message) {
-            if !self.may_survive(upstream) {
-                return Err((message.end(), End::ServerEnded));
-            }
-            // The request that it strikes is told by us, in these words.
-            upstream.work.last_words = Some(message.body().into());
-            outbox.skip(message.at, message.end());
-            return Err((message.end(), End::UpstreamLost));
+            return Err((message.end(), self.on_last_words(upstream, outbox, message)));
         }
         if message.tag == Backend::ErrorResponse {
             let tried = reply.owed.is_some_and(|owed| owed.fate == Fate::Attempt);
@@ -331,12 +325,15 @@ impl Session {
         let suspended = message.tag == Backend::PortalSuspended;
         let Some(running) = upstream.work.running.front_mut() else { return Ok(()) };
         running.bytes_out += message.bytes.len() as u64;
-        running.held.renew();
+        let renews = running.held.is_limited() && !running.known.shape.parts.is_empty();
         if upstream.work.exceeds.is_some() {
             upstream.work.late_reads = Some(running.known.reads);
         }
         let part = running.part;
         running.part += 1;
+        if renews {
+            self.renew_result(upstream);
+        }
         upstream.work.vacating = None;
         self.look_at_time(upstream, now);
         let Some(running) = upstream.work.running.front_mut() else { return Ok(()) };

@@ -26,7 +26,7 @@ impl Session {
         let strict = named.map(|(strict, _)| strict);
         let Some(limit) = named.map(|(_, limit)| limit).or_else(|| of(&self.limits)) else {
             // A reload has lifted it.
-            running.held.lift();
+            running.held.renew(None, None);
             return false;
         };
         let refusal = |limited| Refusal::TooMany { limited, limit: limit.at, retry_in: None };
@@ -34,12 +34,23 @@ impl Session {
         let Some(running) = upstream.work.running.front_mut() else { return false };
         let Err(trouble) = refused else {
             // Once for each result.
-            running.held.lift();
+            running.held.renew(None, None);
             return false;
         };
         upstream.work.exceeds = Some(Box::new(trouble));
-        self.worker.cancel(upstream, Vec::new());
+        self.worker.cancel(upstream, self.ctl.client, Vec::new());
         true
+    }
+
+    /// One of several statements in a text has ended: the next one has rows of its own.
+    #[cold]
+    pub(super) fn renew_result(&self, upstream: &mut Upstream) {
+        let Some(known) = upstream.work.running.front().map(|running| running.known.clone()) else { return };
+        let rows = self.said_by_name(&known, |own| own.max_rows).map(|(_, most)| most).or(self.limits.max_rows);
+        let bytes = self.said_by_name(&known, |own| own.max_bytes).map(|(_, most)| most).or(self.limits.max_bytes);
+        if let Some(running) = upstream.work.running.front_mut() {
+            running.held.renew(rows.map(|most| most.at), bytes.map(|most| most.at));
+        }
     }
 
     /// Whether the client is told that its statement is complete: not where its result was too large, and the server had

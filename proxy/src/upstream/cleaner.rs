@@ -81,7 +81,8 @@ async fn wash(worker: &Rc<Worker>, upstream: &mut Upstream) -> io::Result<()> {
     let unsent = std::mem::take(&mut upstream.unsent);
     upstream.stream.write_all(&unsent).await?;
     if !upstream.pipeline.is_boundary() {
-        worker.cancel(upstream, Vec::new());
+        // For nobody: the client has gone, and the upstream waits for the end of it by itself.
+        worker.cancel(upstream, 0, Vec::new());
         drain(upstream).await?;
     }
     if upstream.pipeline.status() != TransactionStatus::Idle {

@@ -125,9 +125,9 @@ impl Worker {
     }
 
     /// Has the control thread cancel what an upstream runs. It is not reused until that has ended; then `done` is dropped.
-    pub fn cancel(&self, upstream: &mut Upstream, done: Vec<oneshot::Sender<()>>) {
+    pub fn cancel(&self, upstream: &mut Upstream, client: u64, done: Vec<oneshot::Sender<()>>) {
         upstream.cancels.set(upstream.cancels.get() + 1);
-        self.cancelling.borrow_mut().insert(upstream.id, upstream.cancels.clone());
+        self.cancelling.borrow_mut().insert(upstream.id, (upstream.cancels.clone(), client));
         self.order(Order::Cancel {
             target: upstream.cancel.clone(),
             epoch: upstream.cancel.epoch(),
@@ -138,7 +138,7 @@ impl Worker {
     }
 
     fn cancelled(&self, id: u64) {
-        let Some(cancels) = self.cancelling.borrow().get(&id).cloned() else { return };
+        let Some((cancels, client)) = self.cancelling.borrow().get(&id).cloned() else { return };
         cancels.set(cancels.get().saturating_sub(1));
         if cancels.get() > 0 {
             return;
@@ -148,9 +148,8 @@ impl Worker {
         if let Some((pool, upstream)) = waiting {
             return self.check_in(&pool, upstream, Instant::now());
         }
-        // Its client may be waiting to go on. Cancels are rare, and clients that hold an upstream few.
-        let holds = |ctl: &&Rc<Ctl>| ctl.upstream.get().is_some_and(|held| held.id == id);
-        if let Some(ctl) = self.sessions.borrow().values().find(holds) {
+        // Its client may be waiting to go on.
+        if let Some(ctl) = self.sessions.borrow().get(&client) {
             ctl.wake();
         }
     }

@@ -159,8 +159,8 @@ pub struct Worker {
     quarantine: RefCell<FxHashMap<u64, Quarantined>>,
     /// Upstreams that rest ([`Worker::rest`]).
     resting: RefCell<Vec<Quarantined>>,
-    /// Cancels under way, by upstream; the count is the upstream's own.
-    cancelling: RefCell<FxHashMap<u64, Rc<Cell<u32>>>>,
+    /// Cancels under way, by upstream; the count is the upstream's own. With the client that they are for.
+    cancelling: RefCell<FxHashMap<u64, (Rc<Cell<u32>>, u64)>>,
     draining: Cell<bool>,
     gone: Notify,
 }

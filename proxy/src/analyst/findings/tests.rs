@@ -285,6 +285,19 @@ fn a_file_that_cannot_be_read_is_set_aside() {
 }
 
 #[test]
+fn what_cannot_be_written_holds_all_the_same() {
+    let folder = Folder::new("gone");
+    std::fs::create_dir_all(&folder.0).unwrap();
+    let store = folder.store(EARLY);
+    // As on a full or broken disk: nothing can be made in it any more.
+    std::fs::remove_dir_all(&folder.0).unwrap();
+    std::fs::write(&folder.0, "no folder").unwrap();
+    let kept = store.mute(of_tenant("acme"), EARLY).unwrap();
+    assert_eq!(store.mutes(EARLY), [kept]);
+    std::fs::remove_file(&folder.0).unwrap();
+}
+
+#[test]
 fn acknowledgements_that_are_kept_have_an_end() {
     let store = FindingsStore::new(1);
     for number in 0..saved::MAX_ACKNOWLEDGED as u64 + 3 {

@@ -1,8 +1,8 @@
 //! What limits say against a statement by what it is: in the order in which the proxy looks at them.
 
 use config::{LimitKey, Mode};
-use policy::limits::{Effective, Layer, LimitTable};
-use policy::verdict::{Limited, Refusal};
+use policy::limits::{Effective, LimitTable};
+use policy::verdict::Refusal;
 
 use super::{Objection, Statement, Text};
 use crate::session::police::against;
@@ -50,10 +50,7 @@ impl Whose<'_> {
     }
 
     fn objection(&self, strict: Option<u64>, key: LimitKey, mode: Mode, what: &str) -> Objection {
-        let explained = self.table.explain(self.tenant, self.class, strict);
-        let from = explained.into_iter().find(|limit| limit.key == key).map_or(Layer::Usual, |limit| limit.from);
-        let class = if matches!(from, Layer::Class(_)) { self.class } else { "" };
-        let limited = Limited { tenant: self.tenant.into(), class: class.into(), key, rule: from.shown().into() };
+        let limited = self.table.limited(self.tenant, self.class, key, strict);
         let refusal = Refusal::NotAllowed { limited, what: what.into() };
         Objection { limit: key.word(), mode, report: refusal.report() }
     }
