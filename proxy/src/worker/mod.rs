@@ -129,6 +129,9 @@ pub struct Scratch {
     pub output: Vec<u8>,
 }
 
+/// How many cancels are under way, the upstream's own count, and the client that they are for.
+type Cancelling = (Rc<Cell<u32>>, u64);
+
 /// A clean upstream that nobody may have yet, and its pool.
 type Quarantined = (Rc<LocalPool>, Box<Upstream>);
 
@@ -159,8 +162,8 @@ pub struct Worker {
     quarantine: RefCell<FxHashMap<u64, Quarantined>>,
     /// Upstreams that rest ([`Worker::rest`]).
     resting: RefCell<Vec<Quarantined>>,
-    /// Cancels under way, by upstream; the count is the upstream's own. With the client that they are for.
-    cancelling: RefCell<FxHashMap<u64, (Rc<Cell<u32>>, u64)>>,
+    /// Cancels under way, by upstream.
+    cancelling: RefCell<FxHashMap<u64, Cancelling>>,
     draining: Cell<bool>,
     gone: Notify,
 }
