@@ -190,7 +190,7 @@ impl Session {
     pub(super) fn tell_when_idle(&self, now: Instant) {
         if let Some(limit) = self.limits.idle_timeout {
             let due = self.now_us(now).saturating_add(limit.at.as_micros() as u64);
-            self.ctl.tell_us.set(self.ctl.tell_us.get().min(due));
+            self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(due));
         }
     }
 
@@ -205,7 +205,7 @@ impl Session {
             return Ok(());
         }
         if now_us < due_us {
-            self.ctl.tell_us.set(self.ctl.tell_us.get().min(due_us));
+            self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(due_us));
             return Ok(());
         }
         self.reached(LimitKey::IdleTimeout, limit.mode);
@@ -214,7 +214,7 @@ impl Session {
             return Err(End::Trouble(Refusal::Silent { limited, limit: limit.at }.into()));
         }
         // Once for each silence: the next look is when it could have ended.
-        self.ctl.tell_us.set(now_us.saturating_add(limit_us));
+        self.worker.tell_at(&self.ctl, now_us.saturating_add(limit_us));
         Ok(())
     }
 

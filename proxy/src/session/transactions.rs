@@ -66,7 +66,7 @@ impl Session {
         let Thresholds { open, idle } = self.thresholds();
         let open = open.filter(|_| upstream.work.open.told.is_none());
         let open_at = open.map_or(u64::MAX, |open| self.ctl.transaction_us.get() + open);
-        self.ctl.tell_us.set(open_at.min(idle.map_or(u64::MAX, |idle| now_us + idle)));
+        self.worker.tell_at(&self.ctl, open_at.min(idle.map_or(u64::MAX, |idle| now_us + idle)));
     }
 
     /// The client has begun another request in its transaction; it may have been silent for long.
@@ -108,7 +108,7 @@ impl Session {
                 next = next.min(began + open);
             }
         }
-        self.ctl.tell_us.set(next);
+        self.worker.tell_at(&self.ctl, next);
         self.lease = Some(upstream);
     }
 
@@ -129,7 +129,7 @@ impl Session {
             self.tell_open(upstream, now_us, true);
         }
         self.ctl.transaction_us.set(0);
-        self.ctl.tell_us.set(u64::MAX);
+        self.worker.tell_at(&self.ctl, u64::MAX);
         self.tell_when_idle(Instant::now());
         upstream.work.open = Open::default();
     }

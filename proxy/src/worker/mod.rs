@@ -158,6 +158,8 @@ pub struct Worker {
     /// Sessions whose deadlines are looked after.
     active: RefCell<Slab<Rc<Ctl>>>,
     sweep: Notify,
+    /// No session's [`Ctl::tell_us`] is earlier.
+    tell_us: Cell<u64>,
     /// Upstreams that wait for their cancels to end, by id.
     quarantine: RefCell<FxHashMap<u64, Quarantined>>,
     /// Upstreams that rest ([`Worker::rest`]).
@@ -185,6 +187,7 @@ pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::Unbounded
         sessions: RefCell::default(),
         active: RefCell::default(),
         sweep: Notify::new(),
+        tell_us: Cell::new(u64::MAX),
         quarantine: RefCell::default(),
         resting: RefCell::default(),
         cancelling: RefCell::default(),
@@ -275,6 +278,13 @@ impl Worker {
             seat.clients.fetch_sub(1, Ordering::Relaxed);
         }
         self.gone.notify_one();
+    }
+
+    /// Has a session looked at when `at_us` is past, within a second or so; `u64::MAX`: not at all.
+    #[inline]
+    pub fn tell_at(&self, ctl: &Ctl, at_us: u64) {
+        ctl.tell_us.set(at_us);
+        self.tell_us.set(self.tell_us.get().min(at_us));
     }
 
     /// Has the sweeper wake a session at `deadline`, or leave it alone.

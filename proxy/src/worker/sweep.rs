@@ -51,14 +51,24 @@ pub(super) async fn idle_upstreams(worker: Rc<Worker>) {
     }
 }
 
-/// Wakes the sessions that may have something to tell about their transaction.
+/// Wakes the sessions that may have something to tell about their transaction. They are walked only when one of them may
+/// be due: what idle clients remember has left the processor's caches, and to fetch it for 5,000 of them once a second
+/// cost 1.5 % of a core.
 fn open_transactions(worker: &Worker, now: Instant) {
     let now_us = worker.micros(now);
-    for ctl in worker.sessions.borrow().values().filter(|ctl| ctl.tell_us.get() <= now_us) {
-        ctl.tell_us.set(u64::MAX);
-        ctl.tells.set(true);
-        ctl.wake();
+    if now_us < worker.tell_us.get() {
+        return;
     }
+    let mut next = u64::MAX;
+    for ctl in worker.sessions.borrow().values() {
+        if ctl.tell_us.get() <= now_us {
+            ctl.tell_us.set(u64::MAX);
+            ctl.tells.set(true);
+            ctl.wake();
+        }
+        next = next.min(ctl.tell_us.get());
+    }
+    worker.tell_us.set(next);
 }
 
 /// Closes what of a pool's idle upstreams here is spent, dead, or more than the pool may keep.
