@@ -73,6 +73,31 @@ fn constants_do_not_count() {
     check(&rows, Compat::V15);
 }
 
+/// In the list of results the kind of a constant decides which function is meant, so that the server's id depends on it.
+#[test]
+fn the_kind_of_an_argument_counts_in_the_list_of_results() {
+    let rows = [
+        ("select f(1) from t", "select f(25) from t", SAME),
+        ("select f(1) from t", "select f(1.5) from t", FAMILY_ONLY),
+        ("select f(g(1)) from t", "select f(g(1.5)) from t", FAMILY_ONLY),
+        ("select f(-1) from t", "select f(-1.5) from t", FAMILY_ONLY),
+        // What is said to be of a type is of that type.
+        ("select f(1::numeric) from t", "select f(1.5::numeric) from t", SAME),
+        // What is in quotes takes the type that is wanted.
+        ("select f('a') from t", "select f('1.5') from t", SAME),
+        ("select f(1) from (select g(2)) x", "select f(1) from (select g(2.5)) x", FAMILY_ONLY),
+        // Elsewhere a column's type decides.
+        ("select a from t where f(1) = b", "select a from t where f(1.5) = b", SAME),
+        ("insert into t values (f(1))", "insert into t values (f(1.5))", SAME),
+        (
+            "select a from t where b in (select c from u where f(1))",
+            "select a from t where b in (select c from u where f(1.5))",
+            SAME,
+        ),
+    ];
+    check(&rows, Compat::V15);
+}
+
 #[test]
 fn a_parameter_is_a_constant_to_the_family_only() {
     let rows = [

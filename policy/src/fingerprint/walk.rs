@@ -35,6 +35,8 @@ pub(crate) struct Frame {
     hidden: bool,
     /// It is a row of VALUES that the family does not see.
     muted_row: bool,
+    /// It stands in a list of results: its constants decide which function is meant.
+    typed: bool,
     commas: u32,
 }
 
@@ -316,14 +318,24 @@ impl<'a, S: Sink> Walk<'a, S> {
     /// A constant that stands alone in the list decides which function or operator is meant (`x -> 1`, `x -> 'a'`);
     /// elsewhere a column's type decides, and the constant is converted to it.
     fn typed(&mut self, token: Token) {
-        if self.frame.clause == Clause::Target && self.class == Class::Select {
+        if self.decides_by_type() {
             let whole = token.of(self.sql).iter().all(u8::is_ascii_digit);
+            let cast = self.frame.clause == Clause::Start && self.peek(1).is_some_and(|next| next.is(CAST));
             self.sink.typed(match token.kind {
+                _ if cast => return,
                 Kind::Number if whole => 1,
                 Kind::Number => 2,
+                // An argument in quotes takes the type that its function wants.
+                _ if self.frame.clause == Clause::Start => return,
                 _ => 3,
             });
         }
+    }
+
+    /// Whether the walk is in the list of results of a query, or in the arguments of a function there.
+    fn decides_by_type(&self) -> bool {
+        let list = self.frame.clause == Clause::Target || (self.frame.typed && self.frame.clause == Clause::Start);
+        list && self.class == Class::Select
     }
 
     /// A bare integer in ORDER BY or GROUP BY names a column of the list.
@@ -402,7 +414,8 @@ impl<'a, S: Sink> Walk<'a, S> {
             let form = self.form();
             self.sink.constant(form);
         }
-        let inner = Frame { members: before == Word::In, ..Frame::default() };
+        let typed = self.decides_by_type();
+        let inner = Frame { members: before == Word::In, typed, ..Frame::default() };
         self.frames.push(std::mem::replace(&mut self.frame, inner));
     }
 
