@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::access::Access;
+use super::access::Viewer;
 use super::api::{Answer, Context};
 use super::problem::Problem;
 use super::redacted;
@@ -31,7 +31,7 @@ type AskedTenant = Result<Query<TenantQuery>, axum::extract::rejection::QueryRej
 /// `/api/v1/tenants`.
 pub(super) async fn tenants(
     State(context): Context,
-    Extension(access): Extension<Access>,
+    Extension(viewer): Extension<Viewer>,
     asked: AskedTenant,
 ) -> Answer {
     let Query(TenantQuery { tenant: wanted }) =
@@ -47,7 +47,7 @@ pub(super) async fn tenants(
         }
         let rows = context.telemetry.tenants();
         // What share a tenant has tells how much the others do.
-        let whole = (access == Access::All).then(|| Whole::of(&rows));
+        let whole = viewer.tenant().is_none().then(|| Whole::of(&rows));
         let rows: BTreeMap<String, TenantRow> = rows.into_iter().map(|row| (row.tenant.clone(), row)).collect();
         // One that is connected and has run nothing yet is there too.
         let mut names: Vec<&String> = rows.keys().chain(uses.keys()).collect();

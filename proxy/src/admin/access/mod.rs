@@ -18,6 +18,10 @@ use axum::response::{IntoResponse, Response};
 use config::Admin;
 use subtle::{Choice, ConstantTimeEq as _};
 
+mod viewer;
+
+pub(crate) use viewer::{Role, Viewer};
+
 use super::AdminContext;
 use super::problem::Problem;
 
@@ -38,38 +42,43 @@ const OF_TENANTS: &[&str] = &[
     "/api/v1/untracked",
 ];
 
-/// What a request that was let in may see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Everything.
-    All,
-    /// One tenant alone: `tenant` is set in its query.
-    OneTenant,
-}
-
-/// Whose token a request carries.
-enum Holder {
-    Operator,
-    Tenant(String),
-    Nobody,
-}
-
 /// Lets a request in that carries a token. Without a token the port is bound to loopback, where a browser on the
 /// same machine could be led to it by a foreign page whose host name resolves to loopback: such a name is refused.
 ///
 /// The same page may send a request to the address itself, and need not see the answer to have changed something. A
 /// request that changes something therefore has to carry [`INTENT`] where no token is asked for. This is the one place
 /// where that is decided: a route for POST needs nothing of its own.
+///
+/// A request that has its viewer already is one of our own making, for a page that shows what it answers.
 pub(super) async fn admit(State(context): State<Arc<AdminContext>>, mut request: Request, next: Next) -> Response {
-    let settings = context.state.settings();
-    let access = match settings.admin.as_ref().and_then(|admin| Some((admin, admin.token.as_ref()?))) {
-        Some((admin, token)) => match holder(request.headers(), admin, token.reveal()) {
-            Holder::Operator => Ok(Access::All),
-            Holder::Tenant(tenant) => confine(&mut request, &tenant).map(|()| Access::OneTenant),
-            Holder::Nobody => {
-                Err(Problem::new(StatusCode::UNAUTHORIZED, "send the admin port's token as `Authorization: Bearer …`"))
+    let viewer = match request.extensions().get::<Viewer>().cloned() {
+        Some(viewer) => Ok(viewer),
+        None => who(&context, &request),
+    };
+    let admitted = viewer.and_then(|viewer| {
+        match viewer.tenant() {
+            Some(tenant) => confine(&mut request, tenant)?,
+            None if may_change(request.method()) && !viewer.may_act() => {
+                return Err(Problem::new(StatusCode::FORBIDDEN, "a viewer's token changes nothing"));
             }
-        },
+            None => {}
+        }
+        request.extensions_mut().insert(viewer);
+        Ok(())
+    });
+    match admitted {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Whose request it is.
+fn who(context: &AdminContext, request: &Request) -> Result<Viewer, Problem> {
+    let settings = context.state.settings();
+    match settings.admin.as_ref().and_then(|admin| Some((admin, admin.token.as_ref()?))) {
+        Some((admin, token)) => holder(request.headers(), admin, token.reveal()).ok_or_else(|| {
+            Problem::new(StatusCode::UNAUTHORIZED, "send the admin port's token as `Authorization: Bearer …`")
+        }),
         None if !names_this_machine(request.headers()) => {
             Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "without a token, ask for localhost or an address"))
         }
@@ -77,14 +86,7 @@ pub(super) async fn admit(State(context): State<Arc<AdminContext>>, mut request:
             StatusCode::FORBIDDEN,
             "without a token, a request that changes something needs the header `X-Requested-With`, with any value",
         )),
-        None => Ok(Access::All),
-    };
-    match access {
-        Ok(access) => {
-            request.extensions_mut().insert(access);
-            next.run(request).await
-        }
-        Err(problem) => problem.into_response(),
+        None => Ok(Viewer::new("local", Role::Operator)),
     }
 }
 
@@ -141,25 +143,23 @@ fn may_change(method: &Method) -> bool {
 
 /// Whose bearer token the request carries. It is compared with every token, and the comparison takes the same time for
 /// every wrong one of the same length.
-fn holder(headers: &HeaderMap, admin: &Admin, token: &str) -> Holder {
+fn holder(headers: &HeaderMap, admin: &Admin, token: &str) -> Option<Viewer> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (given.next(), given.next()) else {
-        return Holder::Nobody;
+        return None;
     };
-    let Some((scheme, given)) = value.as_bytes().split_first_chunk::<7>() else {
-        return Holder::Nobody;
-    };
+    let (scheme, given) = value.as_bytes().split_first_chunk::<7>()?;
     if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-        return Holder::Nobody;
+        return None;
     }
     let operator = given.ct_eq(token.as_bytes());
     let tenants: Vec<Choice> =
         admin.tenant_tokens.iter().map(|own| given.ct_eq(own.token.reveal().as_bytes())).collect();
     if bool::from(operator) {
-        return Holder::Operator;
+        return Some(Viewer::new("admin.token", Role::Operator));
     }
     let mut own = admin.tenant_tokens.iter().zip(tenants).filter(|(_, same)| bool::from(*same));
-    own.next().map_or(Holder::Nobody, |(own, _)| Holder::Tenant(own.tenant.clone()))
+    own.next().map(|(own, _)| Viewer::of_tenant(&own.name, &own.tenant))
 }
 
 /// Whether the Host header is `localhost` or an address, with or without a port.
