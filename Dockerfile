@@ -18,7 +18,7 @@ RUN cargo build --release --locked --package pgweir ${CARGO_FLAGS} && strip targ
 FROM debian:bookworm-slim
 COPY --from=build /src/target/release/pgweir /usr/local/bin/pgweir
 COPY LICENSE /usr/share/doc/pgweir/LICENSE
-# Clients come from other containers. The admin port stays inside: publishing it takes a token (PGWEIR_ADMIN_TOKEN).
+# Clients come from other containers. The admin port stays inside: publishing it takes a token and a certificate.
 ENV PGWEIR_LISTEN=0.0.0.0:6432 \
     PGWEIR_ADMIN=127.0.0.1:6433
 EXPOSE 6432

@@ -5,9 +5,11 @@ use crate::text::show_path;
 use crate::units::show_duration;
 use crate::*;
 
+mod admin;
 mod flat;
 mod tls;
 
+use admin::put_admin;
 use flat::Flat;
 use tls::{put_client_tls, put_upstream_tls, shown_tls};
 
@@ -101,11 +103,10 @@ impl Settings {
         self.peers.own = running.peers.own;
         self.workers = running.workers;
         self.worker_scheduling = running.worker_scheduling;
-        let (token, tenant_tokens) = self.admin.map_or((None, Vec::new()), |admin| (admin.token, admin.tenant_tokens));
-        self.admin = match (&running.admin, token) {
-            // A new listener is not opened, so a token that only its old place allowed to be absent may go.
-            (Some(old), token) if token.is_some() || old.listen.ip().is_loopback() => {
-                Some(Admin { listen: old.listen, token, tenant_tokens })
+        self.admin = match (&running.admin, self.admin) {
+            // A new listener is not opened, so what only its old place allowed to be absent may go.
+            (Some(old), Some(new)) if old.listen.ip().is_loopback() || new.guards_network() => {
+                Some(Admin { listen: old.listen, ..new })
             }
             (old, _) => old.clone(),
         };
@@ -140,12 +141,7 @@ fn flat(settings: &Settings) -> Flat {
         all.put(&["users", name, "max_clients"], limits.max_clients);
         all.put(&["users", name, "max_upstreams"], limits.max_upstreams);
     }
-    all.put(&["admin", "listen"], settings.admin.as_ref().map_or("off".to_owned(), |admin| admin.listen.to_string()));
-    all.hide(&["admin", "token"], shown_secret(settings.admin.as_ref().and_then(|admin| admin.token.as_ref())));
-    for own in settings.admin.iter().flat_map(|admin| &admin.tenant_tokens) {
-        all.put(&["admin", "tenant_token", &own.name, "tenant"], &own.tenant);
-        all.hide(&["admin", "tenant_token", &own.name, "token"], shown_secret(Some(&own.token)));
-    }
+    put_admin(&mut all, settings.admin.as_ref());
     put_auth(&mut all, &settings.auth);
     put_observed(&mut all, settings);
     all.put(&["peers", "id"], settings.peers.own.checked_sub(1).map_or_else(none, |id| id.to_string()));

@@ -1,6 +1,7 @@
 //! The validated settings. Every duration, size and name in here has been checked.
 
 mod address;
+mod admin;
 mod auth;
 mod limit_keys;
 mod limits;
@@ -13,11 +14,11 @@ mod untracked;
 mod upstream;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::{ListenAddress, UnixSocket};
+pub use admin::{Admin, AdminRole, AdminTls, AdminToken, Audit, LONG_TOKEN, TokenDigest, TokenTable};
 pub use auth::*;
 pub use limit_keys::{LimitKey, LimitKind, LimitValue, Limits};
 pub use limits::{DatabaseLimits, UserLimits};
@@ -109,28 +110,6 @@ impl Default for Tcp {
     fn default() -> Self {
         Self { keepidle: Duration::from_secs(60), keepintvl: Duration::from_secs(10), keepcnt: 3, user_timeout: None }
     }
-}
-
-/// The admin port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    /// Loopback unless `token` is set.
-    pub listen: SocketAddr,
-    /// Bearer token that every request but `/livez` and `/readyz` must carry.
-    pub token: Option<Secret>,
-    /// Tokens that see one tenant alone. None without `token`.
-    pub tenant_tokens: Vec<TenantToken>,
-}
-
-/// A token that sees one tenant alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TenantToken {
-    /// The configuration's name for it.
-    pub name: String,
-    /// The tenant.
-    pub tenant: String,
-    /// The token.
-    pub token: Secret,
 }
 
 /// One database that clients may ask for.

@@ -7,7 +7,7 @@ mod rows;
 mod sections;
 mod tls;
 
-pub(crate) use rows::{AUTH, LIMITS, LIMITS_TABLE, POOL, ROWS};
+pub(crate) use rows::{ADMIN, AUTH, LIMITS, LIMITS_TABLE, POOL, ROWS};
 pub(crate) use sections::{SECTIONS, Section};
 
 /// One key.
@@ -108,9 +108,9 @@ fn of_limits<'a>(path: &[&'a str]) -> Option<Vec<&'a str>> {
     }
 }
 
-/// Every row, those for logins and the pool's among them.
+/// Every row, those of the admin port, for logins and the pool's among them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter().chain(LIMITS).chain(tls::TLS).chain(AUTH).chain(POOL)
+    ROWS.iter().chain(ADMIN).chain(LIMITS).chain(tls::TLS).chain(AUTH).chain(POOL)
 }
 
 /// Keys that may stand directly under a path.

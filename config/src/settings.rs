@@ -10,11 +10,11 @@ use crate::text::{self, Given, Quoted, Value, Written, show_path};
 use crate::*;
 
 mod access;
+mod admin;
 mod auth;
 mod limits;
 mod mutes;
 mod peers;
-mod tenant_tokens;
 mod tenants;
 mod tls;
 mod untracked;
@@ -58,6 +58,7 @@ impl Settings {
                 "auth.method: trust believes everybody who reaches {address}; use passthrough or scram-sha-256"
             ));
         }
+        warnings.extend(self.admin.iter().flat_map(admin_warnings));
         for (name, user) in &self.users {
             let scram = self.auth.hba.is_none() && self.auth.method == AuthMethod::ScramSha256;
             if scram && matches!(user.secret, UserSecret::Md5(_)) {
@@ -76,6 +77,20 @@ impl Settings {
         }
         warnings
     }
+}
+
+fn admin_warnings(admin: &Admin) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if admin.listen.ip().is_loopback() {
+        return warnings;
+    }
+    if admin.tls.is_none() {
+        warnings.push(format!("admin.cleartext_beyond_loopback: whoever sees the network between here and those who ask {} can read their tokens and act by them; set admin.tls_cert_file, unless something else encrypts it", admin.listen));
+    }
+    if let Some(short) = admin.tokens.iter().find(|token| token.short) {
+        warnings.push(format!("admin: the token of {} has fewer than {LONG_TOKEN} characters, on a port that others can reach; take one that `pgweir token` prints", short.name));
+    }
+    warnings
 }
 
 /// Takes values by path, with the table's defaults, and collects mistakes.
@@ -153,16 +168,6 @@ impl Builder<'_> {
             self.wrong(&["unix_socket_mode"], "is no set of permissions; write them in octal, such as \"0770\"");
         }
         UnixSocket { mode: mode.unwrap_or_default(), group: self.text(&["unix_socket_group"]) }
-    }
-
-    fn admin(&mut self) -> Option<Admin> {
-        let token = self.secret(&["admin"], "token");
-        let listen = self.address(&["admin", "listen"])?;
-        if token.is_none() && !listen.ip().is_loopback() {
-            self.wrong(&["admin", "listen"], "is reachable from the network and has no token; set admin.token or admin.token_file, or listen on 127.0.0.1");
-        }
-        let tenant_tokens = self.tenant_tokens(token.as_ref());
-        Some(Admin { listen, token, tenant_tokens })
     }
 
     /// All databases, the wildcard among them under its name `*`.

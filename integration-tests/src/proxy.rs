@@ -146,7 +146,7 @@ fn settings(upstream: SocketAddr) -> Settings {
         listen_reuse_port: false,
         reload_on_change: false,
         unix_socket: config::UnixSocket::default(),
-        admin: Some(Admin { listen: anywhere, token: None, tenant_tokens: Vec::new() }),
+        admin: Some(Admin::at(anywhere)),
         workers: 2,
         worker_scheduling: config::Scheduling::Batch,
         max_clients: 1000,

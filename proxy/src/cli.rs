@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand};
 use config::{Overrides, Settings};
+use rand::RngExt;
 
 use crate::source::Source;
 use crate::tls;
@@ -18,6 +19,7 @@ mod health;
 mod http;
 mod statements;
 mod summary;
+mod token;
 mod watch;
 
 /// A PostgreSQL proxy that pools, understands every statement and holds tenants to their limits.
@@ -65,11 +67,13 @@ enum Command {
     ConfigReference,
     /// Print a JSON Schema of the configuration, for editors (docs/config.schema.json)
     ConfigSchema,
+    /// Print a fresh token for the admin port, and the line for the configuration that makes it valid
+    Token,
     /// Print the version
     Version,
     /// Ask a running pgweir whether it is ready; exit code 0 if so
     Health {
-        /// Its admin address
+        /// Its admin address: host:port, or https://host:port (PGWEIR_ADMIN_CA names the file of its authority)
         #[arg(long, value_name = "ADDRESS", env = "PGWEIR_ADMIN", default_value = "127.0.0.1:6433")]
         admin: String,
     },
@@ -163,6 +167,7 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
         Command::Capture(wish) => capture::run(&wish),
         Command::ConfigReference => print(&config::reference()),
         Command::ConfigSchema => print(&config::json_schema()),
+        Command::Token => print(&token::fresh(rand::rng().random())),
         Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Health { admin } => health::ask(&admin),
         Command::Watch(watch) => return watch::run(*watch),

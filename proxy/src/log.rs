@@ -1,22 +1,26 @@
 //! The process's own log.
 
+mod journal;
+pub mod level;
+mod repeats;
 #[cfg(test)]
 pub(crate) mod testing;
 mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use config::LogLevel;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::dynamic_filter_fn;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::reload::Handle;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::fmt::format::Format;
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, fmt, reload};
+use tracing_subscriber::{Layer, fmt};
 
 use crate::run::RunError;
+use journal::Prioritised;
+use level::Level;
+use repeats::{Repeats, Verdict};
 use writer::{Destination, Queue};
 
 /// The target of the slow statement log.
@@ -27,7 +31,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// The log; what it writes, how and where to can be changed while the process runs.
 #[derive(Debug)]
 pub struct Log {
-    level: Handle<LevelFilter, Registry>,
+    /// How much is logged.
+    pub level: Arc<Level>,
     style: Arc<Style>,
     queue: Queue,
     /// Lines that could not be written.
@@ -40,6 +45,8 @@ struct Style {
     json: AtomicBool,
     /// The log goes to a terminal.
     colours: AtomicBool,
+    /// The log goes to the journal of systemd.
+    journal: AtomicBool,
 }
 
 impl Style {
@@ -47,6 +54,7 @@ impl Style {
         let terminal = log.file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
         self.json.store(log.json, Ordering::Relaxed);
         self.colours.store(terminal, Ordering::Relaxed);
+        self.journal.store(log.file.is_none() && !terminal && journal::is_journal(), Ordering::Relaxed);
     }
 
     fn is_json(&self) -> bool {
@@ -55,6 +63,35 @@ impl Style {
 
     fn has_colours(&self) -> bool {
         self.colours.load(Ordering::Relaxed)
+    }
+
+    fn is_journal(&self) -> bool {
+        self.journal.load(Ordering::Relaxed)
+    }
+}
+
+/// Which lines one way of writing them has: each line is written in one.
+struct Lines<F> {
+    wanted: F,
+    repeats: Arc<Repeats>,
+    queue: Queue,
+}
+
+impl<S: Subscriber, F: Fn(&Metadata<'_>) -> bool> Filter<S> for Lines<F> {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        (self.wanted)(metadata)
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        match self.repeats.judge(event, Instant::now()) {
+            Verdict::Write => true,
+            Verdict::Hold(first) => {
+                if first {
+                    self.queue.wake();
+                }
+                false
+            }
+        }
     }
 }
 
@@ -69,36 +106,47 @@ impl Log {
     /// [`RunError::Log`]: the file cannot be opened.
     pub fn init(log: &config::Log) -> Result<Self, RunError> {
         let lost = Arc::<AtomicU64>::default();
-        let queue = Queue::start(Destination::open(log.file.as_deref())?, lost.clone())?;
+        let repeats = Arc::<Repeats>::default();
+        let queue = Queue::start(Destination::open(log.file.as_deref())?, lost.clone(), repeats.clone())?;
         let style = Arc::<Style>::default();
         style.set(log);
-        let (level, handle) = reload::Layer::new(filter(log.level));
+        let (level, layer) = Level::new(log.level);
         let writer = || {
             let queue = queue.clone();
             move || queue.clone()
         };
+        let lines = |wanted| Lines { wanted, repeats: repeats.clone(), queue: queue.clone() };
+        type Wanted = Box<dyn Fn(&Metadata<'_>) -> bool + Send + Sync>;
         // Slow statements are lines for machines whatever the rest is.
         let now = style.clone();
-        let machines = fmt::layer().json().flatten_event(true).with_writer(writer());
-        let machines = machines.with_filter(dynamic_filter_fn(move |event, _| now.is_json() || event.target() == SLOW));
-        let people = |colours: bool| {
+        let machines: Wanted = Box::new(move |event| now.is_json() || event.target() == SLOW);
+        let format = Prioritised { format: Format::default().json().flatten_event(true), style: style.clone() };
+        let machines =
+            fmt::layer().json().event_format(format).with_writer(writer()).with_filter(lines(machines)).boxed();
+        let people = |colours: bool, journal: bool| -> Wanted {
             let now = style.clone();
-            let wanted = move |is_slow: bool| !is_slow && !now.is_json() && now.has_colours() == colours;
-            fmt::layer()
-                .with_ansi(colours)
-                .with_writer(writer())
-                .with_filter(dynamic_filter_fn(move |event, _| wanted(event.target() == SLOW)))
-                .boxed()
+            Box::new(move |event| {
+                let is_slow = event.target() == SLOW;
+                !is_slow && !now.is_json() && (now.has_colours(), now.is_journal()) == (colours, journal)
+            })
         };
-        let registry = tracing_subscriber::registry().with(level);
+        let plain = |colours: bool| {
+            let layer = fmt::layer().with_ansi(colours).with_writer(writer());
+            layer.with_filter(lines(people(colours, false))).boxed()
+        };
+        // The journal has a clock of its own.
+        let format = Prioritised { format: Format::default().without_time(), style: style.clone() };
+        let journal = fmt::layer().with_ansi(false).event_format(format).with_writer(writer());
+        let journal = journal.with_filter(lines(people(false, true))).boxed();
+        let registry = tracing_subscriber::registry().with(layer);
         // Fails only where somebody else in the process logs already: then their log is used.
-        let _ = registry.with(vec![machines.boxed(), people(true), people(false)]).try_init();
+        let _ = registry.with(vec![machines, plain(true), plain(false), journal]).try_init();
         // The hook that is there by default writes to standard error itself, and would wait for its reader.
         std::panic::set_hook(Box::new(|panic| {
             let thread = std::thread::current();
             tracing::error!(thread = thread.name(), "a bug: {panic}");
         }));
-        Ok(Self { level: handle, style, queue, lost })
+        Ok(Self { level: Arc::new(level), style, queue, lost })
     }
 
     /// Opens the place that the settings name, also if it is the one in use: its file may have been moved away.
@@ -113,22 +161,11 @@ impl Log {
     pub fn change(&self, log: &config::Log, opened: Opened) {
         self.style.set(log);
         self.queue.turn_to(opened.0);
-        if let Err(error) = self.level.reload(filter(log.level)) {
-            tracing::warn!(%error, "log.level could not be changed");
-        }
+        self.level.configure(log.level);
     }
 
     /// Waits a moment for what is not written yet.
     pub fn flush(&self) {
         self.queue.flush(LAST_LINES);
-    }
-}
-
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
     }
 }

@@ -16,7 +16,7 @@ mod guests;
 mod limits;
 mod opening;
 mod proof;
-mod rate;
+pub(crate) mod rate;
 mod replicate;
 mod room;
 mod rules;

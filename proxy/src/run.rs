@@ -39,6 +39,7 @@ use crate::capture::Captures;
 use crate::commands::Commands;
 use crate::listeners::inherited::Inherited;
 use crate::listeners::{self, Change};
+use crate::log::level::Level;
 use crate::login::{limits_of, target_of};
 use crate::shared::Counted;
 use crate::shared::{Shared, WorkerSeat};
@@ -67,6 +68,8 @@ pub enum RunError {
         /// Why.
         cause: io::Error,
     },
+    /// The admin port that the service manager has opened can be reached by others, and asks for too little.
+    OpenAdmin(SocketAddr),
     /// What the service manager has handed over is not a socket that clients can connect to.
     Inherited(io::Error),
     /// The system has no thread, timer or signal to give.
@@ -101,6 +104,10 @@ impl fmt::Display for RunError {
                 )
             }
             Self::Listen { address, key, cause } => write!(f, "cannot listen on {address} ({key}): {cause}"),
+            Self::OpenAdmin(address) => write!(
+                f,
+                "the admin port's socket is bound to {address}, which others can reach: it needs a token (admin.token) and a certificate (admin.tls_cert_file); set them, or use ListenStream=127.0.0.1:6433 in the socket unit"
+            ),
             Self::Inherited(cause) => write!(
                 f,
                 "LISTEN_FDS names a descriptor that is no listening socket (that of the admin port: of TCP): {cause}; use ListenStream= with an address and a port, or a path, in the socket unit"
@@ -165,6 +172,8 @@ pub struct World {
     pub inherited: Inherited,
     /// Counts lines of the log that could not be written.
     pub log_lines_lost: Arc<AtomicU64>,
+    /// How much is logged; `None`: whoever has started us decides.
+    pub log_level: Option<Arc<Level>>,
     /// Who reads the configuration again; `None`: nobody can.
     pub reloader: Option<Reloader>,
 }
@@ -176,6 +185,7 @@ impl Default for World {
             resolver: Arc::new(resolve::System),
             inherited: Inherited::default(),
             log_lines_lost: Arc::default(),
+            log_level: None,
             reloader: None,
         }
     }
@@ -247,6 +257,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
             doors: doors.clone(),
             log_lines_lost: world.log_lines_lost,
             reloader: world.reloader,
+            log_level: world.log_level,
         }),
     };
     let (to_listeners, changes) = mpsc::unbounded_channel();

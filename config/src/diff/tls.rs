@@ -45,7 +45,7 @@ fn put_identity(all: &mut Flat, section: &str, identity: Option<&Identity>) {
     all.show(&[section, "key_file"], exact.unwrap_or_default(), given(key));
 }
 
-fn version(version: TlsVersion) -> &'static str {
+pub(super) fn version(version: TlsVersion) -> &'static str {
     match version {
         TlsVersion::V1_2 => "1.2",
         TlsVersion::V1_3 => "1.3",
@@ -60,6 +60,6 @@ fn shown_authorities(tls: &UpstreamTls) -> String {
     }
 }
 
-fn shown_pem(file: Option<&PemFile>) -> String {
+pub(super) fn shown_pem(file: Option<&PemFile>) -> String {
     file.map(|file| format!("{} {}", file.path, file.text)).unwrap_or_default()
 }

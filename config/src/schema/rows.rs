@@ -1,12 +1,14 @@
 //! The table itself, in the order of the reference.
 
+mod admin;
 mod auth;
 mod limits;
 
 use super::{Kind, Reload, Row};
 
-use Kind::{AddressOrOff, Addresses, Count, CountOrAuto, Flag, Networks, Secret, Size, Text, Time, Url, Word};
+use Kind::{Addresses, Count, CountOrAuto, Flag, Networks, Size, Text, Time, Url, Word};
 use Reload::{AtOnce, Restart};
+pub(crate) use admin::ADMIN;
 pub(crate) use auth::AUTH;
 pub(crate) use limits::{LIMITS, TABLE as LIMITS_TABLE};
 
@@ -29,7 +31,7 @@ const CLASS_FROM: &[&str] = &["user", "database", "application_name", "option", 
 /// What can be done about session state that cannot be followed.
 pub(super) const ON: &[&str] = crate::OnUntracked::WORDS;
 
-/// Every key but those for logins and of `[pool]`.
+/// Every key but those of the admin port, for logins and of `[pool]`.
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
     row("listen", Addresses, Some("127.0.0.1:6432"), AtOnce,
@@ -66,18 +68,6 @@ pub(crate) const ROWS: &[Row] = &[
         "Probes without an answer before a connection is lost. With the defaults who has vanished without a word, as in a power cut, is noticed after 90s."),
     row("tcp_user_timeout", Time { zero: true }, Some("0"), AtOnce,
         "How long sent bytes may go unacknowledged, or a full window stay closed, before a connection is lost. 0: as the kernel does, which gives up after about a quarter of an hour and lets a peer that is alive take its time. Anything else also ends clients that do not read and servers that do not, however much alive: more than the longest pause that either may make."),
-    row("admin.listen", AddressOrOff, Some("127.0.0.1:6433"), Restart,
-        "Where operators connect, or `\"off\"`. An address other than loopback is refused without a token."),
-    row("admin.token", Secret, None, AtOnce,
-        "Bearer token that each request but `/livez` and `/readyz` must carry."),
-    row("admin.token_file", Text, None, AtOnce,
-        "File that holds the token; blanks at its end are dropped."),
-    row("admin.tenant_token.<name>.tenant", Text, None, AtOnce,
-        "The tenant. Required."),
-    row("admin.tenant_token.<name>.token", Secret, None, AtOnce,
-        "The bearer token, another than every other. This or `token_file` is required."),
-    row("admin.tenant_token.<name>.token_file", Text, None, AtOnce,
-        "File that holds the token; blanks at its end are dropped."),
     row("users.<name>.pool_size", Count(1, 10_000), None, AtOnce,
         "Server connections of each of this user's pools at most, in place of the database's `size`."),
     row("users.<name>.max_clients", Count(0, 1_000_000), Some("0"), AtOnce,

@@ -25,13 +25,30 @@ workers = 4
 max_clients = 2000
 "#),
     section("admin",
-        "The HTTP port for operators.",
+        "The HTTP port for operators. Who may do what there: [security.md](security.md#the-admin-port).",
         r#"[admin]
 listen = "0.0.0.0:6433"
 token_file = "admin.token"
+tls_cert_file = "admin.crt"
+tls_key_file = "admin.key"
+"#),
+    section("admin.access.<name>",
+        "One more token, and what it opens. The name is what the audit log calls whoever uses it: a person or a program each, so that one can be taken away without the others.",
+        r#"[admin.access.grafana]
+role = "viewer"
+token_sha256 = "4a5f1d1c1f0f4b0e7a0f2f0b8f8d1a7e3c9d2b6a5e4f3c2d1b0a9f8e7d6c5b4a"
+
+[admin.access.anna]
+role = "operator"
+token_file = "anna.token"
+
+[admin.access.acme-support]
+role = "tenant"
+tenant = "acme"
+token = "${ACME_TOKEN}"
 "#),
     section("admin.tenant_token.<name>",
-        "A token that sees one tenant alone: the statements, findings, clients, limits of its tenant, and nothing of any other; no configuration, no `/metrics`, no changes. `admin.token` has to be set beside it. The name is for messages; a tenant may have several.",
+        "A token that sees one tenant alone: the statements, findings, clients, limits of its tenant, and nothing of any other; no configuration, no `/metrics`, no changes. The same as `[admin.access.<name>]` with `role = \"tenant\"`, by its older name. A token that sees all has to be set beside it. A tenant may have several.",
         r#"[admin]
 token_file = "admin.token"
 

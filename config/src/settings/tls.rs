@@ -115,6 +115,13 @@ impl Builder<'_> {
         }
     }
 
+    /// What the admin port shows.
+    pub(super) fn admin_identity(&mut self) -> Option<Identity> {
+        let (cert, key) = (self.text(&["admin", "tls_cert_file"]), self.text(&["admin", "tls_key_file"]));
+        let path = ["admin", if cert.is_some() { "tls_cert_file" } else { "tls_key_file" }];
+        self.identity(&path, cert, key, &Names { cert: "tls_cert_file", key: "tls_key_file" })
+    }
+
     fn identity_of(&mut self, section: &str) -> Option<Identity> {
         let (cert, key) = (self.text(&[section, "cert_file"]), self.text(&[section, "key_file"]));
         let path = [section, if cert.is_some() { "cert_file" } else { "key_file" }];

@@ -94,7 +94,10 @@ fn pools_and_tenants_are_listed() {
 #[test]
 fn a_token_guards_everything_but_the_probes() {
     let site = Site::behind(Transaction, |proxy| {
-        proxy.with(|settings| settings.admin.as_mut().unwrap().token = Some(config::Secret::new("open sesame")))
+        proxy.with(|settings| {
+            let token = config::AdminToken::new("a", config::AdminRole::Operator, "open sesame");
+            settings.admin.as_mut().unwrap().tokens.push(token);
+        })
     });
     let status = |page: &str, headers: &[(&str, &str)]| http::request(site.admin(), page, headers).unwrap().status;
     assert_eq!((status("/livez", &[]), status("/readyz", &[])), (200, 200));

@@ -9,6 +9,8 @@
 )]
 
 mod admin;
+mod admin_access;
+mod admin_log;
 mod anonymous;
 mod architecture;
 mod aside;

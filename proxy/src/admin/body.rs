@@ -13,10 +13,16 @@ const MAX_BODY: usize = 16 * 1024;
 /// A body must be there within this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether a body is read there. Everywhere else a request with one is refused.
+/// Whether a body is read there. Everywhere else a request with one is refused. Outside of the API what takes POST are
+/// forms of pages.
 pub(super) fn is_taken(method: &Method, path: &str) -> bool {
     let acknowledges = || path.starts_with("/api/v1/findings/") && path.ends_with("/acknowledge");
-    method == Method::POST && (path == "/api/v1/mutes" || acknowledges())
+    let forms = || !path.starts_with("/api/") && !["/metrics", "/livez", "/readyz"].contains(&path);
+    match *method {
+        Method::POST => path == "/api/v1/mutes" || path == "/api/v1/log-level" || acknowledges() || forms(),
+        Method::PUT => path == "/api/v1/log-level",
+        _ => false,
+    }
 }
 
 /// What was sent as JSON. Nothing at all is an object without fields.

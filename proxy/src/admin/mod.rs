@@ -5,18 +5,22 @@
 
 mod access;
 mod api;
+mod audit;
 mod body;
 mod breakdown;
 mod capture;
+mod door;
 mod exposition;
 mod findings;
 mod history;
+mod log_level;
 pub mod metrics;
 mod plans;
 mod problem;
 mod queries;
 mod redacted;
 mod reload;
+mod request_id;
 mod server;
 pub mod source;
 mod tenants;

@@ -19,6 +19,11 @@ impl Problem {
         Self { status, detail: detail.into(), errors: Vec::new() }
     }
 
+    /// Its status code.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The same with everything that is wrong, one by one.
     pub(super) fn with_errors(self, errors: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { errors: errors.into_iter().map(Into::into).collect(), ..self }

@@ -44,8 +44,22 @@ fn settings(settings: &Settings) -> Value {
         },
         "admin": settings.admin.as_ref().map(|admin| json!({
             "listen": admin.listen,
-            "token": admin.token.is_some(),
-            "tenant_tokens": admin.tenant_tokens.iter().map(|own| json!({"name": own.name, "tenant": own.tenant})).collect::<Vec<_>>(),
+            "token": !admin.tokens.is_empty(),
+            "tenant_tokens": admin.tokens.iter().filter_map(|token| {
+                Some(json!({"name": token.name, "tenant": token.role.tenant()?}))
+            }).collect::<Vec<_>>(),
+            "tokens": admin.tokens.iter().map(|token| json!({
+                "name": token.name,
+                "role": token.role.word(),
+                "tenant": token.role.tenant(),
+            })).collect::<Vec<_>>(),
+            "tls": admin.tls.as_ref().map(|tls| json!({
+                "cert_file": tls.identity.chain.path,
+                "key_file": tls.identity.key_path,
+                "min_version": version(tls.min_version),
+            })),
+            "cleartext_beyond_loopback": admin.cleartext,
+            "audit": admin.audit.word(),
         })),
         "listen_reuse_port": settings.listen_reuse_port,
         "reload_on_change": settings.reload_on_change,

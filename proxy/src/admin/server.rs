@@ -19,9 +19,12 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::door::{self, Door, Manner};
 use super::metrics::{self, Facts};
 use super::problem::Problem;
-use super::{AdminContext, Readiness, access, api, body, breakdown, capture, findings, history, queries};
+use super::{
+    AdminContext, Readiness, access, api, audit, body, breakdown, capture, findings, history, log_level, queries,
+};
 
 /// Connections served at once; the next one is closed at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -36,10 +39,14 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Pause after accept failed, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a page may load, and where its forms go: nothing but what is ours, and nothing within the page itself.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
 /// Serves the admin port until `stop` is ready; requests that run then are answered.
 ///
 /// Needs a tokio runtime with I/O and time; spawns a task for each connection on it.
 pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl Future<Output = ()>) {
+    let mut door = Door::new(Arc::clone(&context));
     let router = router(context);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (stopping, stopped) = tokio::sync::watch::channel(false);
@@ -51,11 +58,13 @@ pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl
         };
         match accepted {
             Ok((stream, peer)) => {
-                // Full: dropping the stream closes it.
-                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                // Full, or not to be spoken to: dropping the stream closes it.
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned()
+                    && let Some(manner) = door.manner(&stream)
+                {
                     let (router, stopped) = (router.clone(), stopped.clone());
                     tokio::spawn(async move {
-                        converse(stream, Peer(peer), router, stopped).await;
+                        converse(stream, manner, Peer(peer), router, stopped).await;
                         drop(place);
                     });
                 }
@@ -76,12 +85,27 @@ pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
+/// What a request came by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carrier {
+    pub(super) is_tls: bool,
+}
+
 /// Serves one connection.
-async fn converse(stream: TcpStream, peer: Peer, router: Router, mut stopped: tokio::sync::watch::Receiver<bool>) {
-    _ = stream.set_nodelay(true);
+async fn converse(
+    stream: TcpStream,
+    manner: Manner,
+    peer: Peer,
+    router: Router,
+    mut stopped: tokio::sync::watch::Receiver<bool>,
+) {
+    // Who does not get so far has been told, or is no client of ours.
+    let Ok(stream) = door::open(stream, &manner, HEAD_PATIENCE).await else { return };
+    let carrier = Carrier { is_tls: matches!(manner, Manner::Tls(_)) };
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(carrier);
         hyper::service::Service::call(&router, request)
     });
     let connection = http1::Builder::new()
@@ -102,6 +126,7 @@ async fn converse(stream: TcpStream, peer: Peer, router: Router, mut stopped: to
 
 /// Every path. Those in the first group are open to anybody who reaches the port.
 fn router(context: Arc<AdminContext>) -> Router {
+    let gate = Arc::new(access::Gate::new(Arc::clone(&context)));
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/api/v1/version", get(api::version))
@@ -131,16 +156,26 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/sockets", get(api::sockets))
         .route("/api/v1/capture", get(capture::status).post(capture::start).delete(capture::stop))
         .route("/api/v1/untracked", get(super::untracked::untracked))
+        .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/session", get(access::session))
+        .route("/api/v1/log-level", get(log_level::show).put(log_level::set).post(log_level::set))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; docs/admin-api.md lists them"))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&context), access::admit));
+        .layer(middleware::from_fn_with_state(Arc::clone(&gate), access::admit));
+    let login = Router::new()
+        .route("/login", get(access::login_form).post(access::login))
+        .route("/logout", post(access::logout))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::clone(&gate));
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(&context))
+        .merge(login)
         .fallback_service(guarded.with_state(context))
         .layer(middleware::from_fn(harden))
+        .layer(middleware::from_fn_with_state(gate, audit::watch))
 }
 
 async fn method_not_allowed() -> Problem {
@@ -174,7 +209,8 @@ async fn metrics(State(context): State<Arc<AdminContext>>) -> Result<Response, P
 /// Does work on a thread of its own: adding up tens of thousands of statements must not hold up the thread that also
 /// logs clients in and dials upstreams.
 pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let span = tracing::Span::current();
+    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
     done.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the proxy could not add its numbers up"))
 }
 
@@ -190,15 +226,23 @@ async fn harden(request: Request, next: Next) -> Response {
         response
     };
     let headers = response.headers_mut();
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let (policy, referrer) = match kind.starts_with(b"text/html") {
+        // With no referrer at all a browser would say of a form that it comes from nowhere.
+        true => (PAGE_POLICY, "same-origin"),
+        false => ("default-src 'none'; frame-ancestors 'none'", "no-referrer"),
+    };
     for (name, value) in [
-        (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, referrer),
+        (header::CONTENT_SECURITY_POLICY, policy),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    // Whoever answers may know better, as of a file whose name changes with what it holds.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

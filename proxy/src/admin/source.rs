@@ -9,6 +9,7 @@ use policy::fair::Share;
 use policy::limits::Explained;
 use serde::Serialize;
 
+use crate::log::level::Level;
 use crate::run::reloads::{Outcome, Reloads};
 use crate::tenancy::Reached;
 
@@ -32,6 +33,11 @@ pub trait StateSource: Send + Sync + 'static {
     /// Has the configuration read again, as SIGHUP does, and tells what came of it. `None`: nobody can.
     fn reload(&self) -> StateFuture<Option<Outcome>> {
         Box::pin(async { None })
+    }
+
+    /// How much is logged. `None`: nobody has begun to log.
+    fn log_level(&self) -> Option<Arc<Level>> {
+        None
     }
 
     /// What tenants use of what they share, all sessions before those of a class; `limits`: and what they are held to. No

@@ -2,7 +2,9 @@
 
 mod confined;
 mod findings;
+mod login;
 mod promtext;
+mod roles;
 mod settings;
 mod statistics;
 

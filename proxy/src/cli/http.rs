@@ -4,6 +4,13 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use config::PemFile;
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::tls::operators::Trust;
+
+/// Names the file with the authorities that an admin port is believed by.
+const CA: &str = "PGWEIR_ADMIN_CA";
 /// Longest wait for each step, and for the whole of an answer. A container's health check gives up after 30 s by default, an operator sooner.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest answer that is read, in bytes: a thousand findings with long texts are some megabytes.
@@ -14,6 +21,8 @@ const MAX_ANSWER: usize = 64 << 20;
 pub(super) struct Admin {
     address: String,
     token: Option<String>,
+    /// With TLS: whom to believe.
+    trust: Option<Trust>,
 }
 
 /// An answer.
@@ -25,18 +34,43 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+impl Answer {
+    /// Whether it says that the port speaks TLS alone.
+    pub(super) fn wants_tls(&self) -> bool {
+        self.status == 400 && String::from_utf8_lossy(&self.body).contains("this port speaks TLS")
+    }
+}
+
 impl Admin {
-    /// An admin port at `host:port`.
+    /// An admin port at `host:port`, in clear text; or at `https://host:port`, by TLS. Its certificate has to be for this host, and
+    /// signed by an authority of the file that the variable `PGWEIR_ADMIN_CA` names, or else by one of the operating
+    /// system's.
     ///
     /// # Errors
-    /// It is no such thing.
+    /// It is no such thing, or the file cannot be used.
     pub(super) fn new(address: &str, token: Option<String>) -> Result<Self, String> {
-        let parts = address.rsplit_once(':');
-        if parts.is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        let (secure, plain) = match address.strip_prefix("https://") {
+            Some(rest) => (true, rest.trim_end_matches('/')),
+            None => (false, address.strip_prefix("http://").map_or(address, |rest| rest.trim_end_matches('/'))),
+        };
+        let parts = plain.rsplit_once(':');
+        if parts.is_none_or(|(host, port)| host.is_empty() || host.contains('/') || port.parse::<u16>().is_err()) {
             let shown = address.escape_debug();
-            return Err(format!("--admin: \"{shown}\" is not an address with a port; write 127.0.0.1:6433"));
+            return Err(format!(
+                "--admin: \"{shown}\" is not an address with a port; write 127.0.0.1:6433, or https://pgweir.example:6433"
+            ));
         }
-        Ok(Self { address: address.to_owned(), token })
+        let trust = if secure { Some(trust()?) } else { None };
+        Ok(Self { address: plain.to_owned(), token, trust })
+    }
+
+    /// The same port by TLS, whoever answers there. Its token is not sent.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub(super) fn unproven(self) -> Result<Self, String> {
+        let trust = Trust::anybody().map_err(|error| error.to_string())?;
+        Ok(Self { token: None, trust: Some(trust), ..self })
     }
 
     /// Its address as it was given.
@@ -57,10 +91,12 @@ impl Admin {
     /// # Errors
     /// Nobody answers there, or what answers is no HTTP, or is cut off.
     pub(super) fn send(&self, method: &str, path: &str) -> io::Result<Answer> {
-        let (mut stream, address) = self.connect()?;
+        let (stream, address) = self.connect()?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        // By the address and not by a name, which a port without a token would refuse.
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+        let mut line = Line::begin(stream, self.trust.as_ref(), &self.address)?;
+        // By the address and not by a name, which a port without a token would refuse; over TLS by what was asked for.
+        let host = if self.trust.is_some() { self.address.clone() } else { address.to_string() };
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         if method != "GET" {
             // What is asked for here is asked for on purpose, which a request that changes something has to say.
             request += "X-Requested-With: pgweir\r\nContent-Length: 0\r\n";
@@ -69,8 +105,8 @@ impl Admin {
             request += &format!("Authorization: Bearer {token}\r\n");
         }
         // One write, so that the request is one packet even to a server that reads only once.
-        stream.write_all((request + "\r\n").as_bytes())?;
-        let answer = read(&mut stream, Instant::now() + PATIENCE)?;
+        line.write_all((request + "\r\n").as_bytes())?;
+        let answer = read(&mut line, Instant::now() + PATIENCE)?;
         parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP"))
     }
 
@@ -83,6 +119,67 @@ impl Admin {
             }
         }
         Err(failure)
+    }
+}
+
+fn trust() -> Result<Trust, String> {
+    let authorities = match std::env::var(CA) {
+        Ok(path) if !path.is_empty() => {
+            let text = std::fs::read_to_string(&path);
+            let text = text.map_err(|error| format!("{CA}: cannot read {path}: {error}"))?;
+            Some(PemFile { path, text: text.into() })
+        }
+        _ => None,
+    };
+    Trust::new(authorities).map_err(|error| error.to_string())
+}
+
+/// A connection, with or without TLS.
+enum Line {
+    Clear(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Line {
+    fn begin(stream: TcpStream, trust: Option<&Trust>, address: &str) -> io::Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        Ok(match trust {
+            Some(trust) => Self::Tls(Box::new(trust.speak(host, stream)?)),
+            None => Self::Clear(stream),
+        })
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Clear(stream) => stream,
+            Self::Tls(line) => &line.sock,
+        }
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(stream) => stream.read(into),
+            Self::Tls(line) => line.read(into),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(stream) => stream.write(bytes),
+            Self::Tls(line) => line.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(stream) => stream.flush(),
+            Self::Tls(line) => line.flush(),
+        }
     }
 }
 
@@ -99,7 +196,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// What comes until the other side closes, if that is before `until`: a server that says a byte now and then is none to
 /// wait for.
-fn read(stream: &mut TcpStream, until: Instant) -> io::Result<Vec<u8>> {
+fn read(line: &mut Line, until: Instant) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     let mut piece = vec![0; 64 << 10];
     while answer.len() < MAX_ANSWER {
@@ -107,8 +204,8 @@ fn read(stream: &mut TcpStream, until: Instant) -> io::Result<Vec<u8>> {
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut piece)? {
+        line.socket().set_read_timeout(Some(left))?;
+        match line.read(&mut piece)? {
             0 => break,
             read => answer.extend_from_slice(piece.get(..read).unwrap_or_default()),
         }
@@ -179,7 +276,7 @@ mod tests {
     #[test]
     fn a_server_that_drips_is_not_waited_for() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut line = Line::Clear(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         let (mut served, _) = listener.accept().unwrap();
         let drips = std::thread::spawn(move || {
             while served.write_all(b"x").is_ok() {
@@ -187,19 +284,29 @@ mod tests {
             }
         });
         let began = Instant::now();
-        let answer = read(&mut stream, began + Duration::from_millis(200));
+        let answer = read(&mut line, began + Duration::from_millis(200));
         assert!(matches!(answer.unwrap_err().kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
         assert!(began.elapsed() < Duration::from_secs(2));
-        drop(stream);
+        drop(line);
         drips.join().unwrap();
     }
 
     #[test]
     fn an_address_has_a_port() {
-        for right in ["127.0.0.1:6433", "[::1]:6433", "pgweir:6433", "0.0.0.0:1"] {
+        for right in [
+            "127.0.0.1:6433",
+            "[::1]:6433",
+            "pgweir:6433",
+            "0.0.0.0:1",
+            "http://pgweir:1/",
+            "https://pgweir:6433",
+            "https://[::1]:6433/",
+        ] {
             assert!(Admin::new(right, None).is_ok(), "{right}");
         }
-        for wrong in ["", "localhost", ":6433", "localhost:http", "http://localhost:6433/x"] {
+        for wrong in
+            ["", "localhost", ":6433", "localhost:http", "http://localhost:6433/x", "https://localhost", "ftp://a:1"]
+        {
             assert!(Admin::new(wrong, None).unwrap_err().contains("127.0.0.1:6433"), "{wrong}");
         }
     }

@@ -12,7 +12,8 @@ pub(super) fn summary(file: &str, settings: &Settings, more: &[String]) -> Strin
     let admin = settings.admin.as_ref().map_or_else(
         || "off".to_owned(),
         |admin| {
-            format!("{} ({})", admin.listen, if admin.token.is_some() { "with a token" } else { "without a token" })
+            let token = if admin.tokens.is_empty() { "without a token" } else { "with a token" };
+            format!("{} ({token}{})", admin.listen, if admin.tls.is_some() { ", TLS" } else { "" })
         },
     );
     // Writing to a String cannot fail.

@@ -63,3 +63,29 @@ fn unix(socket: UnixListener) -> io::Result<Listener> {
     let path = socket.local_addr()?.as_pathname().map(Into::into).unwrap_or_default();
     Ok(Listener::new(ListenAddress::Unix(path), Origin::Inherited, Socket::Unix(socket)))
 }
+
+#[cfg(test)]
+mod tests {
+    use config::{AdminRole, AdminToken, NoSources, Overrides, Settings};
+
+    use super::*;
+
+    #[test]
+    fn an_admin_port_that_others_can_reach_is_held_to_what_a_bound_one_is() {
+        let open = |token: Option<&str>, cleartext: bool| {
+            let text = "listen = '127.0.0.1:0'\n[databases.a]\nupstream = 'postgres://h'\n";
+            let mut settings = Settings::from_toml(text, &Overrides::default(), &NoSources).unwrap();
+            let admin = settings.admin.as_mut().unwrap();
+            admin.tokens.extend(token.map(|token| AdminToken::new("a", AdminRole::Viewer, token)));
+            admin.cleartext = cleartext;
+            let socket = tcp(std::net::TcpListener::bind("0.0.0.0:0").unwrap()).unwrap();
+            let inherited = Inherited { admin: Some(socket), ..Inherited::default() };
+            super::super::open(&settings, inherited).map(drop).map_err(|error| error.to_string())
+        };
+        for (token, cleartext) in [(None, false), (None, true), (Some("t"), false)] {
+            let why = open(token, cleartext).unwrap_err();
+            assert!(why.contains("needs a token (admin.token) and a certificate"), "{why}");
+        }
+        assert_eq!(open(Some("t"), true), Ok(()));
+    }
+}

@@ -152,7 +152,13 @@ fn bind_tcp(address: SocketAddr, shared: bool) -> io::Result<(SocketAddr, std::n
 pub fn open(settings: &Settings, inherited: Inherited) -> Result<(Vec<Listener>, Option<Listener>), RunError> {
     let admin = match (&settings.admin, inherited.admin) {
         (None, _) => None,
-        (Some(_), Some(given)) => Some(given),
+        (Some(admin), Some(given)) => {
+            let open = given.address.tcp().filter(|address| !address.ip().is_loopback() && !admin.guards_network());
+            match open {
+                Some(address) => return Err(RunError::OpenAdmin(address)),
+                None => Some(given),
+            }
+        }
         (Some(admin), None) => Some(Listener::bind_admin(admin.listen, settings.listen_reuse_port)?),
     };
     let clients = match inherited.clients.is_empty() {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use super::repeats::{Repeats, Told};
 use crate::run::RunError;
 
 /// Lines and bytes that may wait to be written.
@@ -49,6 +50,8 @@ enum Entry {
     Line(Vec<u8>),
     Turn(Destination),
     Flush(SyncSender<()>),
+    /// Something is held back: the clock has to be watched.
+    Wake,
 }
 
 /// The near end of the queue. Cheap to clone.
@@ -61,11 +64,18 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Starts the thread that writes. `lost` counts lines that were not.
-    pub(super) fn start(destination: Destination, lost: Arc<AtomicU64>) -> io::Result<Self> {
+    pub(super) fn start(destination: Destination, lost: Arc<AtomicU64>, repeats: Arc<Repeats>) -> io::Result<Self> {
         let (entries, queue) = mpsc::sync_channel(MAX_LINES);
         let waiting = Arc::<AtomicUsize>::default();
-        let writer =
-            Writer { queue, destination, waiting: waiting.clone(), lost: lost.clone(), confessed: 0, at: None };
+        let writer = Writer {
+            queue,
+            destination,
+            waiting: waiting.clone(),
+            lost: lost.clone(),
+            confessed: 0,
+            at: None,
+            repeats,
+        };
         std::thread::Builder::new().name("log".to_owned()).spawn(|| writer.run())?;
         Ok(Self { entries, waiting, lost })
     }
@@ -76,6 +86,11 @@ impl Queue {
         if self.entries.try_send(Entry::Turn(destination)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Has the thread watch the clock. With the queue full it does so by what is in it.
+    pub(super) fn wake(&self) {
+        drop(self.entries.try_send(Entry::Wake));
     }
 
     /// Waits until what is in the queue has been written, but not for longer than `patience`.
@@ -113,6 +128,7 @@ struct Writer {
     /// Lost lines that the log has told of, and when.
     confessed: u64,
     at: Option<Instant>,
+    repeats: Arc<Repeats>,
 }
 
 impl Writer {
@@ -120,29 +136,56 @@ impl Writer {
         loop {
             // Lines are lost where the queue is full, or by this thread: with nothing to confess, an empty one means silence,
             // and a thread that is woken for nothing costs more than what it would do.
-            let quiet = self.lost.load(Ordering::Relaxed) <= self.confessed;
+            let quiet = self.lost.load(Ordering::Relaxed) <= self.confessed && !self.repeats.holds();
             let next = match quiet {
                 true => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 false => self.queue.recv_timeout(CONFESS_EVERY),
             };
             match next {
-                Ok(Entry::Line(line)) => {
-                    self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
-                    match self.destination.write(&line) {
-                        Ok(()) => self.confess(),
-                        Err(_) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
-                    }
-                }
-                Ok(Entry::Turn(destination)) => self.destination = destination,
-                Ok(Entry::Flush(done)) => drop(done.try_send(())),
+                Ok(entry) => self.take(entry),
                 Err(RecvTimeoutError::Timeout) => self.confess(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// Says how many lines were lost, as one more line in the queue.
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::Line(line) => {
+                self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+                match self.destination.write(&line) {
+                    Ok(()) => self.confess(),
+                    Err(_) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
+                }
+            }
+            Entry::Turn(destination) => self.destination = destination,
+            Entry::Flush(done) => self.finish(done),
+            Entry::Wake => {}
+        }
+    }
+
+    /// Writes what is left to be said, and tells whoever waits for it.
+    fn finish(&mut self, done: SyncSender<()>) {
+        self.repeats.due(Instant::now(), true).iter().for_each(Told::log);
+        for _ in 0..MAX_LINES {
+            match self.queue.try_recv() {
+                // Whoever waits for the same has what it waits for.
+                Ok(Entry::Flush(other)) => {
+                    let _ = other.try_send(());
+                }
+                Ok(entry) => self.take(entry),
+                Err(_) => break,
+            }
+        }
+        // In time or not: who has asked may have gone.
+        let _ = done.try_send(());
+    }
+
+    /// Says how many lines were held back or lost, as further lines in the queue.
     fn confess(&mut self) {
+        if self.repeats.holds() {
+            self.repeats.due(Instant::now(), false).iter().for_each(Told::log);
+        }
         let lost = self.lost.load(Ordering::Relaxed);
         if lost <= self.confessed || self.at.is_some_and(|at| at.elapsed() < CONFESS_EVERY) {
             return;

@@ -19,11 +19,11 @@ const MAX_ADDRESSES: usize = 10_000;
 
 /// An address, or the network that counts as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Source(IpAddr);
+pub(crate) struct Source(IpAddr);
 
 impl Source {
     /// The one that an address belongs to.
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => Self(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into()),
             address => Self(address),
@@ -33,21 +33,21 @@ impl Source {
 
 /// Failures allowed: so many, within this time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     /// 0: any number.
-    pub(super) failures: u32,
-    pub(super) period: Duration,
+    pub(crate) failures: u32,
+    pub(crate) period: Duration,
 }
 
 /// Who has failed lately. For each, when its budget is whole again.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(crate) struct Failures {
     whole_at: HashMap<Source, Instant>,
 }
 
 impl Failures {
     /// How long an address has to wait before it may try; `None`: not at all.
-    pub(super) fn wait(&self, source: Source, allowance: Allowance, now: Instant) -> Option<Duration> {
+    pub(crate) fn wait(&self, source: Source, allowance: Allowance, now: Instant) -> Option<Duration> {
         if allowance.failures == 0 {
             return None;
         }
@@ -58,7 +58,7 @@ impl Failures {
     }
 
     /// An address has given a wrong password.
-    pub(super) fn failed(&mut self, source: Source, allowance: Allowance, now: Instant) {
+    pub(crate) fn failed(&mut self, source: Source, allowance: Allowance, now: Instant) {
         if allowance.failures == 0 {
             return;
         }

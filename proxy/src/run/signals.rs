@@ -42,8 +42,13 @@ fn serve(settings: Settings, source: &Source, log: &Log) -> Result<(), RunError>
     };
     let inherited = Inherited::take().map_err(RunError::Inherited)?;
     let (reloader, orders) = Reloader::new();
-    let world =
-        World { inherited, log_lines_lost: log.lost.clone(), reloader: Some(reloader.clone()), ..World::default() };
+    let world = World {
+        inherited,
+        log_lines_lost: log.lost.clone(),
+        log_level: Some(log.level.clone()),
+        reloader: Some(reloader.clone()),
+        ..World::default()
+    };
     let mut handle = start_with(settings, world)?;
     let notifier = Notifier::from_env();
     let addresses: Vec<String> = handle.listen_addrs().iter().map(ToString::to_string).collect();

@@ -14,6 +14,7 @@ use crate::admin::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
 };
 use crate::aside::Kind;
+use crate::log::level::Level;
 use crate::shared::Shared;
 use crate::worker::Mail;
 
@@ -23,6 +24,7 @@ pub(super) struct State {
     pub(super) doors: Arc<Doors>,
     pub(super) log_lines_lost: Arc<AtomicU64>,
     pub(super) reloader: Option<Reloader>,
+    pub(super) log_level: Option<Arc<Level>>,
 }
 
 impl State {
@@ -113,6 +115,10 @@ impl StateSource for State {
     fn reload(&self) -> StateFuture<Option<Outcome>> {
         let reloader = self.reloader.clone();
         Box::pin(async move { reloader?.reload().await })
+    }
+
+    fn log_level(&self) -> Option<Arc<Level>> {
+        self.log_level.clone()
     }
 
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {

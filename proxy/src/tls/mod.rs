@@ -3,6 +3,7 @@
 mod certificate;
 mod channel;
 pub mod clients;
+pub mod operators;
 mod pem;
 pub mod servers;
 pub mod stream;
@@ -17,6 +18,7 @@ use rustls::{CipherSuite, CommonState, ProtocolVersion, SupportedProtocolVersion
 
 use crate::session::ctl::TlsFace;
 use clients::Clients;
+use operators::Operators;
 
 /// How long before its end a certificate is warned of.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30 * 86_400);
@@ -107,13 +109,16 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// Makes TLS towards clients, and sees whether TLS towards each server can be made.
+/// Makes TLS towards clients, and sees whether TLS towards each server and of the admin port can be made.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub fn make(settings: &Settings) -> Result<Clients, TlsError> {
     for database in settings.databases.values().chain(&settings.wildcard) {
         servers::client_config(&database.upstream.tls)?;
+    }
+    if let Some(tls) = settings.admin.as_ref().and_then(|admin| admin.tls.as_ref()) {
+        Operators::new(tls)?;
     }
     Clients::new(&settings.tls)
 }
@@ -122,10 +127,12 @@ pub fn make(settings: &Settings) -> Result<Clients, TlsError> {
 pub fn warnings(settings: &Settings, now: SystemTime) -> Vec<String> {
     let databases = settings.databases.values().chain(&settings.wildcard);
     let upstreams = databases.filter_map(|database| database.upstream.tls.identity.as_ref());
+    let admin = settings.admin.as_ref().and_then(|admin| admin.tls.as_ref());
     let mut warnings: Vec<String> = settings
         .tls
         .identity
         .iter()
+        .chain(admin.map(|tls| &tls.identity))
         .chain(upstreams)
         .filter_map(|identity| {
             let own = pem::certificates(&identity.chain.path, &identity.chain.text).ok()?;

@@ -2,217 +2,341 @@
 //!
 //! | request | sees |
 //! |---|---|
-//! | with `admin.token`, or without any where none is set | everything |
-//! | with a token of `[admin.tenant_token]` | GET of [`OF_TENANTS`], with `tenant` set to its own |
-//! | anything else | 401 |
+//! | with an operator's token, or without any where none is set | everything, and may change it |
+//! | with a viewer's token | everything |
+//! | with a tenant's token | GET of what can be [held to one tenant](confine), with `tenant` set to its own |
+//! | with the cookie of a [session](sessions) | what the token opens that it was begun with |
+//! | anything else | 401; a browser that wants a page is led to `/login` |
 //!
-//! A path is closed to tenants unless it is listed: one that is added later shows nothing of others by mistake.
+//! What changes something needs a proof besides, where a browser could have been led to it by a foreign page: see
+//! [`browser`]. A route needs nothing of its own for all this, and one that is added later is closed to tenants.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
-use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use config::Admin;
-use subtle::{Choice, ConstantTimeEq as _};
-
+mod browser;
+mod confine;
+mod login;
+mod sessions;
 mod viewer;
 
-pub(crate) use viewer::{Role, Viewer};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use config::{AdminRole, AdminToken, LONG_TOKEN, TokenDigest};
+use rand::RngExt;
+use subtle::ConstantTimeEq as _;
 
 use super::AdminContext;
+use super::audit::Audit;
 use super::problem::Problem;
+use super::server::{Carrier, Peer};
+use crate::login::rate::{Allowance, Failures, Source};
+pub(super) use login::{login, logout, page as login_form, session};
+use sessions::{Sessions, hex};
+pub(crate) use viewer::{Role, Viewer};
 
 /// What a page of another site cannot add to a request without asking first (CORS), which is never granted here.
 const INTENT: &str = "x-requested-with";
 
-/// Paths that a tenant's token opens; each takes the parameter `tenant`. `*` stands for one segment.
-const OF_TENANTS: &[&str] = &[
-    "/api/v1/queries",
-    "/api/v1/queries/*/history",
-    "/api/v1/history",
-    "/api/v1/plans",
-    "/api/v1/plans/*",
-    "/api/v1/findings",
-    "/api/v1/findings/export",
-    "/api/v1/tenants",
-    "/api/v1/clients",
-    "/api/v1/untracked",
-];
+/// Wrong tokens that an address may send: so many at once, and then one as often as this says. Generous, for a program
+/// with an outdated token comes back by itself, and tokens that cannot be guessed need no help.
+const WRONG_TOKENS: Allowance = Allowance { failures: 20, period: Duration::from_secs(60) };
 
-/// Lets a request in that carries a token. Without a token the port is bound to loopback, where a browser on the
-/// same machine could be led to it by a foreign page whose host name resolves to loopback: such a name is refused.
-///
-/// The same page may send a request to the address itself, and need not see the answer to have changed something. A
-/// request that changes something therefore has to carry [`INTENT`] where no token is asked for. This is the one place
-/// where that is decided: a route for POST needs nothing of its own.
-///
-/// A request that has its viewer already is one of our own making, for a page that shows what it answers.
-pub(super) async fn admit(State(context): State<Arc<AdminContext>>, mut request: Request, next: Next) -> Response {
-    let viewer = match request.extensions().get::<Viewer>().cloned() {
-        Some(viewer) => Ok(viewer),
-        None => who(&context, &request),
-    };
-    let admitted = viewer.and_then(|viewer| {
-        match viewer.tenant() {
-            Some(tenant) => confine(&mut request, tenant)?,
-            None if may_change(request.method()) && !viewer.may_act() => {
-                return Err(Problem::new(StatusCode::FORBIDDEN, "a viewer's token changes nothing"));
+/// Longest form, in bytes, and how long it may take.
+const MAX_FORM: usize = 16 * 1024;
+const FORM_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Paths that take POST for what has no room in an address, and only look.
+const LOOKS_BY_POST: &[&str] = &["/api/v1/limits/explain"];
+
+/// What the port remembers of those who ask.
+pub(super) struct Gate {
+    pub(super) context: Arc<AdminContext>,
+    pub(super) audit: Audit,
+    sessions: Mutex<Sessions>,
+    failures: Mutex<Failures>,
+    /// What forms send back where there are no tokens, and so no sessions.
+    csrf: Arc<str>,
+}
+
+/// Why a request is not let in: for the log. Stands in the extensions of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused(pub(super) &'static str);
+
+/// A request that is not let in.
+#[derive(Debug)]
+struct Denial {
+    why: &'static str,
+    problem: Problem,
+    retry_after: Option<Duration>,
+}
+
+impl Denial {
+    fn new(why: &'static str, status: StatusCode, detail: &str) -> Self {
+        Self { why, problem: Problem::new(status, detail), retry_after: None }
+    }
+}
+
+impl IntoResponse for Denial {
+    fn into_response(self) -> Response {
+        let mut response = self.problem.into_response();
+        response.extensions_mut().insert(Refused(self.why));
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        response
+    }
+}
+
+/// Rounded up: who waits so long is heard.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+impl Gate {
+    pub(super) fn new(context: Arc<AdminContext>) -> Self {
+        Self {
+            audit: Audit::new(context.telemetry.clock),
+            context,
+            sessions: Mutex::default(),
+            failures: Mutex::default(),
+            csrf: hex(&rand::rng().random::<[u8; 32]>()).into(),
+        }
+    }
+
+    /// The tokens in force.
+    fn tokens(&self) -> Vec<AdminToken> {
+        self.context.state.settings().admin.as_ref().map(|admin| admin.tokens.clone()).unwrap_or_default()
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose request it is.
+    fn identify(&self, request: &Request, now: Instant) -> Result<Viewer, Denial> {
+        let headers = request.headers();
+        let tokens = self.tokens();
+        if tokens.is_empty() {
+            return self.local(request.method(), headers);
+        }
+        if headers.contains_key(header::AUTHORIZATION) {
+            return match bearer(headers) {
+                Some(given) => self.judge(given, &tokens, source_of(request), now).map(viewer_of),
+                None => Err(no_token("no bearer token")),
+            };
+        }
+        let session = browser::session_of(headers, is_secure(request)).and_then(|id| {
+            let is_valid = |known: &TokenDigest| tokens.iter().any(|token| token.digest == *known);
+            self.sessions().find(&id, is_valid, now)
+        });
+        let Some(session) = session else { return Err(no_token("no token")) };
+        if browser::is_foreign(request.method(), headers) {
+            return Err(foreign());
+        }
+        let token = tokens.iter().find(|token| token.digest == session.token);
+        let viewer = token.map(|token| viewer_of(token).with_csrf(session.csrf));
+        viewer.ok_or_else(|| no_token("no token"))
+    }
+
+    /// Somebody on this machine, where no token is set. A browser could be led here by a foreign page whose host name
+    /// resolves to loopback: such a name is refused.
+    fn local(&self, method: &Method, headers: &HeaderMap) -> Result<Viewer, Denial> {
+        if !browser::names_this_machine(headers) {
+            let detail = "without a token, ask for localhost or an address";
+            return Err(Denial::new("foreign host name", StatusCode::MISDIRECTED_REQUEST, detail));
+        }
+        if browser::is_foreign(method, headers) {
+            return Err(foreign());
+        }
+        Ok(Viewer::new("local", Role::Operator).with_csrf(self.csrf.clone()))
+    }
+
+    /// Whose token this is. It is compared with every token, which takes the same time for every wrong one.
+    ///
+    /// Guesses have a budget for each address. Beyond it a short token is not looked at: whoever guesses learns nothing more.
+    /// A long one is, because guessing it is hopeless anyway; so nobody is locked out by others behind the same address
+    /// who has one.
+    fn judge<'a>(
+        &self,
+        given: &[u8],
+        tokens: &'a [AdminToken],
+        source: Option<Source>,
+        now: Instant,
+    ) -> Result<&'a AdminToken, Denial> {
+        let wait = source.and_then(|source| self.failures().wait(source, WRONG_TOKENS, now));
+        let too_many = |wait: Duration| Denial {
+            retry_after: Some(wait),
+            ..Denial::new(
+                "too many wrong tokens",
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many wrong tokens came from this address; wait as long as Retry-After says, and see who sends them",
+            )
+        };
+        if let Some(wait) = wait.filter(|_| given.len() < LONG_TOKEN) {
+            return Err(too_many(wait));
+        }
+        let digest = TokenDigest::of(given);
+        let same: Vec<_> = tokens.iter().map(|token| token.digest.ct_eq(&digest)).collect();
+        let found = tokens.iter().zip(same).find_map(|(token, same)| bool::from(same).then_some(token));
+        found.ok_or_else(|| {
+            if let Some(source) = source {
+                self.failures().failed(source, WRONG_TOKENS, now);
             }
-            None => {}
+            wait.map_or_else(|| no_token("wrong token"), too_many)
+        })
+    }
+
+    /// Whether a request that changes something was meant to: a browser sends cookies, and reaches loopback, for any page.
+    async fn prove(&self, viewer: &Viewer, request: Request) -> Result<Request, Denial> {
+        let Some(csrf) = viewer.csrf().filter(|_| may_change(request.method())) else { return Ok(request) };
+        let local = viewer.shared_csrf().is_some_and(|own| Arc::ptr_eq(&self.csrf, &own));
+        let meant = local && request.headers().contains_key(INTENT);
+        if meant || browser::proves_by_header(request.headers(), csrf) {
+            return Ok(request);
         }
-        request.extensions_mut().insert(viewer);
-        Ok(())
-    });
-    match admitted {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
-}
-
-/// Whose request it is.
-fn who(context: &AdminContext, request: &Request) -> Result<Viewer, Problem> {
-    let settings = context.state.settings();
-    match settings.admin.as_ref().and_then(|admin| Some((admin, admin.token.as_ref()?))) {
-        Some((admin, token)) => holder(request.headers(), admin, token.reveal()).ok_or_else(|| {
-            Problem::new(StatusCode::UNAUTHORIZED, "send the admin port's token as `Authorization: Bearer …`")
-        }),
-        None if !names_this_machine(request.headers()) => {
-            Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "without a token, ask for localhost or an address"))
-        }
-        None if may_change(request.method()) && !request.headers().contains_key(INTENT) => Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "without a token, a request that changes something needs the header `X-Requested-With`, with any value",
-        )),
-        None => Ok(Viewer::new("local", Role::Operator)),
-    }
-}
-
-/// Holds a request to one tenant: it looks at what can be shown of one alone, and its `tenant` is that one.
-fn confine(request: &mut Request, tenant: &str) -> Result<(), Problem> {
-    let closed = |detail: &str| Err(Problem::new(StatusCode::FORBIDDEN, detail));
-    if may_change(request.method()) {
-        return closed("a tenant's token changes nothing");
-    }
-    if !is_of_tenants(request.uri().path()) {
-        return closed(
-            "a tenant's token does not open this path; it opens queries, history, plans, findings, tenants, clients and untracked",
-        );
-    }
-    let Ok(Query(asked)) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()) else {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "the parameters cannot be read"));
-    };
-    if asked.iter().any(|(name, value)| name == "tenant" && value != tenant) {
-        return closed("this token is of another tenant");
-    }
-    let others = asked.iter().filter(|(name, _)| name != "tenant").map(|(name, value)| (&**name, &**value));
-    let query: Vec<String> = others
-        .chain([("tenant", tenant)])
-        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
-        .collect();
-    let confined = format!("{}?{}", request.uri().path(), query.join("&")).parse::<Uri>();
-    *request.uri_mut() = confined.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the address cannot be read"))?;
-    Ok(())
-}
-
-/// Each byte by its number: whatever stands in a name, it ends no parameter.
-fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
-}
-
-fn is_of_tenants(path: &str) -> bool {
-    OF_TENANTS.iter().any(|known| {
-        let (mut known, mut asked) = (known.split('/'), path.split('/'));
-        loop {
-            match (known.next(), asked.next()) {
-                (None, None) => return true,
-                (Some("*"), Some(one)) if !one.is_empty() => {}
-                (Some(known), Some(one)) if known == one => {}
-                _ => return false,
+        let detail = match local {
+            true => {
+                "without a token, a request that changes something needs the header `X-Requested-With`, with any value"
             }
+            false => {
+                "a request that changes something needs the session's proof: the field `csrf` of its form, or the header `X-CSRF-Token`"
+            }
+        };
+        let denial = Denial::new("no proof against forgery", StatusCode::FORBIDDEN, detail);
+        if !browser::is_form(request.headers()) {
+            return Err(denial);
         }
-    })
+        let (parts, body) = request.into_parts();
+        let body = form_body(body).await?;
+        match browser::form_of(&body).is_some_and(|form| browser::proves_by_field(&form, csrf)) {
+            true => Ok(Request::from_parts(parts, Body::from(body))),
+            false => Err(denial),
+        }
+    }
+}
+
+/// A whole form, or part of none.
+async fn form_body(body: Body) -> Result<Bytes, Denial> {
+    match tokio::time::timeout(FORM_PATIENCE, axum::body::to_bytes(body, MAX_FORM)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => {
+            let detail = "a form is whole and at most 16 KiB long";
+            Err(Denial::new("no whole form", StatusCode::PAYLOAD_TOO_LARGE, detail))
+        }
+        Err(_) => {
+            let detail = "the form was not there within 10 seconds";
+            Err(Denial::new("no whole form", StatusCode::REQUEST_TIMEOUT, detail))
+        }
+    }
+}
+
+fn no_token(why: &'static str) -> Denial {
+    Denial::new(why, StatusCode::UNAUTHORIZED, "send a token of the admin port as `Authorization: Bearer …`")
+}
+
+fn foreign() -> Denial {
+    Denial::new("sent by a page of another site", StatusCode::FORBIDDEN, "a page of another site has had this sent")
+}
+
+fn viewer_of(token: &AdminToken) -> Viewer {
+    match &token.role {
+        AdminRole::Operator => Viewer::new(&token.name, Role::Operator),
+        AdminRole::Viewer => Viewer::new(&token.name, Role::Viewer),
+        AdminRole::Tenant(tenant) => Viewer::of_tenant(&token.name, tenant),
+    }
+}
+
+fn source_of(request: &Request) -> Option<Source> {
+    request.extensions().get::<Peer>().map(|Peer(address)| Source::of(address.ip()))
+}
+
+/// Whether the browser has TLS up to us, or up to what stands in front of us.
+fn is_secure(request: &Request) -> bool {
+    request.extensions().get::<Carrier>().is_some_and(|carrier| carrier.is_tls)
 }
 
 /// Whether a request by this method is more than a look.
-fn may_change(method: &Method) -> bool {
+pub(super) fn may_change(method: &Method) -> bool {
     ![Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
 }
 
-/// Whose bearer token the request carries. It is compared with every token, and the comparison takes the same time for
-/// every wrong one of the same length.
-fn holder(headers: &HeaderMap, admin: &Admin, token: &str) -> Option<Viewer> {
+/// The bearer token that a request carries, if it is the only one.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (given.next(), given.next()) else {
-        return None;
-    };
-    let (scheme, given) = value.as_bytes().split_first_chunk::<7>()?;
-    if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-        return None;
-    }
-    let operator = given.ct_eq(token.as_bytes());
-    let tenants: Vec<Choice> =
-        admin.tenant_tokens.iter().map(|own| given.ct_eq(own.token.reveal().as_bytes())).collect();
-    if bool::from(operator) {
-        return Some(Viewer::new("admin.token", Role::Operator));
-    }
-    let mut own = admin.tenant_tokens.iter().zip(tenants).filter(|(_, same)| bool::from(*same));
-    own.next().map(|(own, _)| Viewer::of_tenant(&own.name, &own.tenant))
+    let (Some(value), None) = (given.next(), given.next()) else { return None };
+    let (scheme, token) = value.as_bytes().split_first_chunk::<7>()?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
-/// Whether the Host header is `localhost` or an address, with or without a port.
-fn names_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else {
-        return false;
+/// Lets a request in, or answers it.
+///
+/// One that has its viewer already is of our own making, for a page that shows what it answers: it is held to the same
+/// role, and nothing else is asked of it.
+pub(super) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let page = browser::wants_page(request.method(), request.uri().path(), request.headers())
+        .then(|| request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string));
+    match admitted(&gate, request).await {
+        Ok(mut request) => {
+            let viewer = request.extensions().get::<Viewer>().cloned();
+            request.extensions_mut().insert(gate);
+            let mut response = next.run(request).await;
+            note(&mut response, viewer);
+            response
+        }
+        Err((denial, viewer)) => {
+            let login = page.filter(|_| denial.problem.status() == StatusCode::UNAUTHORIZED);
+            let refused = Refused(denial.why);
+            let mut response = match login {
+                Some(next) => {
+                    let next = confine::encoded(browser::next_of(Some(&next)));
+                    Redirect::to(&format!("/login?next={next}")).into_response()
+                }
+                None => denial.into_response(),
+            };
+            response.extensions_mut().insert(refused);
+            note(&mut response, viewer);
+            response
+        }
+    }
+}
+
+/// Leaves word for the audit log of whom this answers.
+fn note(response: &mut Response, viewer: Option<Viewer>) {
+    if let Some(viewer) = viewer {
+        response.extensions_mut().insert(viewer);
+    }
+}
+
+async fn admitted(gate: &Gate, request: Request) -> Result<Request, (Denial, Option<Viewer>)> {
+    let (viewer, mut request) = match request.extensions().get::<Viewer>().cloned() {
+        Some(viewer) => (viewer, request),
+        None => {
+            let viewer = gate.identify(&request, Instant::now()).map_err(|denial| (denial, None))?;
+            let request = gate.prove(&viewer, request).await.map_err(|denial| (denial, Some(viewer.clone())))?;
+            (viewer, request)
+        }
     };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next(),
-        None => host.split(':').next(),
+    let confined = match viewer.tenant() {
+        Some(tenant) => confine::confine(&mut request, tenant),
+        None if may_change(request.method()) && !viewer.may_act() && !LOOKS_BY_POST.contains(&request.uri().path()) => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "a viewer's token changes nothing; this takes an operator's"))
+        }
+        None => Ok(()),
     };
-    name.is_some_and(|name| name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
+    if let Err(problem) = confined {
+        return Err((Denial { why: "not for this role", problem, retry_after: None }, Some(viewer)));
+    }
+    request.extensions_mut().insert(viewer);
+    Ok(request)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn confined(uri: &str, tenant: &str) -> Result<String, Problem> {
-        let mut request = Request::new(axum::body::Body::empty());
-        *request.uri_mut() = uri.parse().unwrap();
-        confine(&mut request, tenant)?;
-        Ok(request.uri().to_string())
-    }
-
-    #[test]
-    fn a_tenant_is_set_whatever_the_request_says() {
-        let acme = "%74%65%6E%61%6E%74=%61";
-        assert_eq!(confined("/api/v1/queries", "a").unwrap(), format!("/api/v1/queries?{acme}"));
-        assert_eq!(confined("/api/v1/queries?tenant=a&tenant=a", "a").unwrap(), format!("/api/v1/queries?{acme}"));
-        assert_eq!(confined("/api/v1/queries?x=1%26", "a").unwrap(), format!("/api/v1/queries?%78=%31%26&{acme}"));
-        for other in ["tenant=b", "%74enant=b", "tenant=a&tenant=b", "tenant=", "tenant"] {
-            assert!(confined(&format!("/api/v1/queries?{other}"), "a").is_err(), "{other}");
-        }
-        let odd = confined("/api/v1/history", "a&tenant=b#").unwrap();
-        assert!(odd.ends_with("=%61%26%74%65%6E%61%6E%74%3D%62%23"), "{odd}");
-    }
-
-    #[test]
-    fn paths_are_closed_unless_they_are_listed() {
-        for open in ["/api/v1/plans/00d1e8a1b2c3d4e5", "/api/v1/queries/x/history", "/api/v1/tenants"] {
-            assert!(is_of_tenants(open), "{open}");
-        }
-        for closed in [
-            "/metrics",
-            "/api/v1/queries/snapshot",
-            "/api/v1/tenants/",
-            "/api/v1/plans/",
-            "/api/v1/plans/a/b",
-            "//api/v1/tenants",
-            "/",
-        ] {
-            assert!(!is_of_tenants(closed), "{closed}");
-        }
-    }
-}
+mod tests;

@@ -51,6 +51,11 @@ impl Viewer {
         Self { csrf: Some(csrf), ..self }
     }
 
+    /// The same, shared.
+    pub(super) fn shared_csrf(&self) -> Option<Arc<str>> {
+        self.csrf.clone()
+    }
+
     /// Whose token it is, by the configuration's name for it.
     pub(crate) fn name(&self) -> &str {
         &self.name

@@ -6,7 +6,12 @@ use super::*;
 pub(super) fn settings_with(token: Option<&str>) -> Settings {
     let mut settings = settings();
     if let Some(admin) = &mut settings.admin {
-        admin.token = token.map(Secret::new);
+        match token {
+            None => admin.tokens.clear(),
+            Some(token) => {
+                admin.tokens[0] = config::AdminToken::new("admin.token", config::AdminRole::Operator, token);
+            }
+        }
     }
     settings
 }
@@ -57,15 +62,15 @@ pub(super) fn settings() -> Settings {
         listen: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 6432)).into()],
         unix_socket: config::UnixSocket::default(),
         admin: Some(config::Admin {
-            listen: "127.0.0.1:6433".parse().unwrap(),
-            token: Some(Secret::new("hunter4")),
-            tenant_tokens: ["acme", "beta"]
-                .map(|tenant| config::TenantToken {
-                    name: tenant.to_owned(),
-                    tenant: tenant.to_owned(),
-                    token: Secret::new(format!("hunter-of-{tenant}")),
-                })
-                .into(),
+            tokens: [
+                ("admin.token", config::AdminRole::Operator, "hunter4"),
+                ("grafana", config::AdminRole::Viewer, "hunter-of-grafana"),
+                ("acme", config::AdminRole::Tenant("acme".to_owned()), "hunter-of-acme"),
+                ("beta", config::AdminRole::Tenant("beta".to_owned()), "hunter-of-beta"),
+            ]
+            .map(|(name, role, token)| config::AdminToken::new(name, role, token))
+            .into(),
+            ..config::Admin::at(([127, 0, 0, 1], 6433).into())
         }),
         workers: 2,
         worker_scheduling: config::Scheduling::Batch,

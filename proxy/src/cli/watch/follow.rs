@@ -39,7 +39,7 @@ impl Lost {
         match self {
             Self::Silent(error) => format!("pgweir does not answer at {address}: {error}"),
             Self::Refused(401) => {
-                format!("pgweir at {address} wants a token: set PGWEIR_ADMIN_TOKEN to its admin.token")
+                format!("pgweir at {address} wants a token: set PGWEIR_ADMIN_TOKEN to one of its tokens")
             }
             Self::Refused(status) => {
                 format!("pgweir at {address} answered {status}; is it a pgweir of this version?")
