@@ -73,9 +73,12 @@ enum Command {
     Version,
     /// Ask a running pgweir whether it is ready; exit code 0 if so
     Health {
-        /// Its admin address: host:port, or https://host:port (PGWEIR_ADMIN_CA names the file of its authority)
+        /// Its admin address: host:port, or https://host:port
         #[arg(long, value_name = "ADDRESS", env = "PGWEIR_ADMIN", default_value = "127.0.0.1:6433")]
         admin: String,
+        /// PEM file with the authority of its certificate, or with the certificate itself, where its address is https://…
+        #[arg(long, value_name = "FILE", env = "PGWEIR_ADMIN_CA")]
+        admin_ca: Option<PathBuf>,
     },
 }
 
@@ -169,7 +172,7 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
         Command::ConfigSchema => print(&config::json_schema()),
         Command::Token => print(&token::fresh(rand::rng().random())),
         Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),
-        Command::Health { admin } => health::ask(&admin),
+        Command::Health { admin, admin_ca } => health::ask(&admin, admin_ca.as_deref()),
         Command::Watch(watch) => return watch::run(*watch),
     };
     match result {

@@ -155,8 +155,8 @@ fn no_constant_and_no_bound_value_is_shown_on_any_path() {
     client.query("select * from birds where id in (9182736451, 1) order by song").ok();
     client.parse("", "select id from birds where song = $1").bind("", &["canary-bound"]);
     client.say(frontend::describe(b'P', "")).execute().sync().reply();
-    client.query("prepare p as select id from birds where song = 'canary-prepared'").ok();
-    client.query("do $$ begin perform 'canary-in-a-block'; end $$").ok();
+    client.query("prepare p as select id from birds where song = 'canary-prepared'");
+    client.query("do $$ begin perform 'canary-in-a-block'; end $$");
     assert_eq!(client.query("select 'canary-in-an-error'::int").error().code(), "22P02");
     assert_eq!(client.query("select 'canary-in-an-error' frm birds 'canary-in-an-error'").error().code(), "42601");
     client.query("select count(*) from birds where song like '%canary-copied%'").ok();

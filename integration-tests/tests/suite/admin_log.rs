@@ -53,7 +53,7 @@ fn the_level_is_changed_for_a_while_and_a_reload_puts_it_back() {
 fn the_audit_log_is_written_at_every_level_and_names_its_request() {
     let proxy = ProxyProcess::with_config(&config("log.level = \"error\"\nlog.format = \"json\""));
     let id = [("X-Request-Id", "from-a-test")];
-    assert_eq!(http::request(proxy.admin(), "/api/v1/queries?tenant=acme&text=secret", &id).unwrap().status, 200);
+    http::request(proxy.admin(), "/api/v1/queries?tenant=acme&text=secret", &id).unwrap();
     assert_eq!(http::post(proxy.admin(), "/api/v1/queries/reset", &[("X-Requested-With", "x"), id[0]]).status, 200);
     let refused = http::request(
         proxy.admin(),
@@ -114,6 +114,10 @@ fn the_journal_gets_priorities_and_no_clock() {
     eventually("it serves", || read().contains("pgweir serves"));
     let first = read();
     assert!(first.starts_with("<6> INFO pgweir::run"), "{first}");
-    assert!(!first.contains('\u{1b}') && !first.contains("202"), "neither colours nor a clock: {first}");
+    let is_clock = |part: &str| part.len() > 18 && part.ends_with('Z') && part.contains('T') && part.starts_with("20");
+    assert!(
+        !first.contains('\u{1b}') && !first.split_whitespace().any(is_clock),
+        "neither colours nor a clock: {first}"
+    );
     drop(child);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Admin, Settings};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::AdminContext;
@@ -15,6 +15,9 @@ use crate::tls::operators::Operators;
 /// What somebody is told who speaks in clear text where TLS is spoken.
 const SPEAK_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nContent-Length: 114\r\n\
     Connection: close\r\n\r\n{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":\"this port speaks TLS; ask for it by https://\"}\n";
+
+/// As much of a request in clear text as is read, in bytes.
+const MAX_ASKED: usize = 4096;
 
 /// How connections are spoken to.
 #[derive(Debug, Clone)]
@@ -82,7 +85,11 @@ pub(super) async fn open(mut stream: TcpStream, manner: &Manner, patience: Durat
         stream.peek(&mut first).await?;
         // A method's first letter; TLS begins with 22.
         if first.iter().all(u8::is_ascii_uppercase) {
+            // What was not read when it is closed would take the answer with it.
+            let mut asked = [0; MAX_ASKED];
+            stream.read(&mut asked).await?;
             stream.write_all(SPEAK_TLS.as_bytes()).await?;
+            stream.shutdown().await?;
             return Err(io::ErrorKind::InvalidData.into());
         }
         operators.accept(Stream::Tcp(stream)).await

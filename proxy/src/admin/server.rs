@@ -238,7 +238,7 @@ async fn harden(request: Request, next: Next) -> Response {
         (header::REFERRER_POLICY, referrer),
         (header::CONTENT_SECURITY_POLICY, policy),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));

@@ -1,5 +1,6 @@
 //! `pgweir capture`: has a running pgweir write its events to a file, and waits for it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -20,6 +21,9 @@ pub(super) struct Capture {
     /// Its token, if it has one. Other users see flags: prefer the variable
     #[arg(long, value_name = "TOKEN", env = "PGWEIR_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
+    /// PEM file with the authority of its certificate, or with the certificate itself, where its address is https://…
+    #[arg(long, value_name = "FILE", env = "PGWEIR_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
     /// The name of the file in the folder that its capture.directory names [default: capture-<time>.jsonl]
     #[arg(long, value_name = "NAME")]
     out: Option<String>,
@@ -43,7 +47,7 @@ pub(super) struct Capture {
 /// # Errors
 /// One line: nobody there, refused, or the file could not be written.
 pub(super) fn run(capture: &Capture) -> Result<(), Failure> {
-    let admin = Admin::new(&capture.admin, capture.admin_token.clone())?;
+    let admin = Admin::new(&capture.admin, capture.admin_token.clone())?.believing(capture.admin_ca.as_deref())?;
     let status = if capture.stop {
         ask(&admin, "DELETE", "/api/v1/capture")?
     } else {

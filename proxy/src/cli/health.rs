@@ -1,5 +1,7 @@
 //! `pgweir health`: one request to `/readyz`, for container health checks in images that hold no curl.
 
+use std::path::Path;
+
 use super::Failure;
 use super::http::Admin;
 
@@ -9,11 +11,11 @@ use super::http::Admin;
 ///
 /// # Errors
 /// One line: not an address, nobody there, or not ready.
-pub(super) fn ask(address: &str) -> Result<(), Failure> {
+pub(super) fn ask(address: &str, authorities: Option<&Path>) -> Result<(), Failure> {
     let silent = |error| {
         format!("pgweir does not answer at {address}: {error}; is it running, and is admin.listen this address?")
     };
-    let admin = Admin::new(address, None)?;
+    let admin = Admin::new(address, None)?.believing(authorities)?;
     let mut answer = admin.get("/readyz").map_err(silent)?;
     if answer.wants_tls() {
         answer = admin.unproven()?.get("/readyz").map_err(silent)?;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use config::PemFile;
@@ -60,8 +61,20 @@ impl Admin {
                 "--admin: \"{shown}\" is not an address with a port; write 127.0.0.1:6433, or https://pgweir.example:6433"
             ));
         }
-        let trust = if secure { Some(trust()?) } else { None };
+        let file = std::env::var_os(CA).filter(|file| !file.is_empty());
+        let trust = if secure { Some(trust(file.as_deref().map(Path::new))?) } else { None };
         Ok(Self { address: plain.to_owned(), token, trust })
+    }
+
+    /// The same, believed by what stands in this file instead; in clear text nobody is asked for a proof.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub(super) fn believing(self, authorities: Option<&Path>) -> Result<Self, String> {
+        match authorities.filter(|_| self.trust.is_some()) {
+            Some(file) => Ok(Self { trust: Some(trust(Some(file))?), ..self }),
+            None => Ok(self),
+        }
     }
 
     /// The same port by TLS, whoever answers there. Its token is not sent.
@@ -122,16 +135,15 @@ impl Admin {
     }
 }
 
-fn trust() -> Result<Trust, String> {
-    let authorities = match std::env::var(CA) {
-        Ok(path) if !path.is_empty() => {
-            let text = std::fs::read_to_string(&path);
-            let text = text.map_err(|error| format!("{CA}: cannot read {path}: {error}"))?;
-            Some(PemFile { path, text: text.into() })
-        }
-        _ => None,
+/// Whom to believe: what stands in this file, or else the operating system's authorities.
+fn trust(file: Option<&Path>) -> Result<Trust, String> {
+    let read = |file: &Path| {
+        let text = std::fs::read_to_string(file);
+        let text =
+            text.map_err(|error| format!("cannot read {}, to know the admin port by: {error}", file.display()))?;
+        Ok::<_, String>(PemFile { path: file.display().to_string(), text: text.into() })
     };
-    Trust::new(authorities).map_err(|error| error.to_string())
+    Trust::new(file.map(read).transpose()?).map_err(|error| error.to_string())
 }
 
 /// A connection, with or without TLS.

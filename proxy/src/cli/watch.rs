@@ -44,6 +44,9 @@ pub(super) struct Watch {
     /// Its bearer token, if it has one. Other users see flags: prefer the variable
     #[arg(long, value_name = "TOKEN", env = "PGWEIR_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
+    /// PEM file with the authority of its certificate, or with the certificate itself, where its address is https://…
+    #[arg(long, value_name = "FILE", env = "PGWEIR_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
     /// Only these kinds, separated by commas, as n_plus_one,insert_loop; docs/findings.md lists them
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
     kind: Vec<Kind>,
@@ -125,7 +128,7 @@ impl Watch {
             let _entered = runtime.enter();
             Signals::listen().map_err(system)?
         };
-        let admin = Admin::new(&self.admin, self.admin_token.clone())?;
+        let admin = Admin::new(&self.admin, self.admin_token.clone())?.believing(self.admin_ca.as_deref())?;
         let mut follower = Follower::new(admin, self.kind.clone(), self.application.clone());
         let mut show = self.show();
         let gate = match self.fail_on.is_empty() {

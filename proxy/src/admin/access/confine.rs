@@ -20,6 +20,14 @@ const OF_TENANTS: &[&str] = &[
     "/api/v1/clients",
     "/api/v1/untracked",
     "/api/v1/session",
+    // Pages show what these paths answer to the same viewer.
+    "/",
+    "/queries",
+    "/queries/*",
+    "/findings",
+    "/findings/*",
+    "/tenants/*",
+    "/connections",
 ];
 
 /// Holds a request to one tenant: it looks at what can be shown of one alone, and its `tenant` is that one.
@@ -106,7 +114,8 @@ mod tests {
             "/api/v1/plans/",
             "/api/v1/plans/a/b",
             "//api/v1/tenants",
-            "/",
+            "/config",
+            "/queries/",
         ] {
             assert!(!is_of_tenants(closed), "{closed}");
         }

@@ -291,7 +291,8 @@ pub(super) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
             note(&mut response, viewer);
             response
         }
-        Err((denial, viewer)) => {
+        Err(turned_away) => {
+            let (denial, viewer) = *turned_away;
             let login = page.filter(|_| denial.problem.status() == StatusCode::UNAUTHORIZED);
             let refused = Refused(denial.why);
             let mut response = match login {
@@ -315,12 +316,13 @@ fn note(response: &mut Response, viewer: Option<Viewer>) {
     }
 }
 
-async fn admitted(gate: &Gate, request: Request) -> Result<Request, (Denial, Option<Viewer>)> {
+async fn admitted(gate: &Gate, request: Request) -> Result<Request, Box<(Denial, Option<Viewer>)>> {
     let (viewer, mut request) = match request.extensions().get::<Viewer>().cloned() {
         Some(viewer) => (viewer, request),
         None => {
-            let viewer = gate.identify(&request, Instant::now()).map_err(|denial| (denial, None))?;
-            let request = gate.prove(&viewer, request).await.map_err(|denial| (denial, Some(viewer.clone())))?;
+            let viewer = gate.identify(&request, Instant::now()).map_err(|denial| Box::new((denial, None)))?;
+            let proven = gate.prove(&viewer, request).await;
+            let request = proven.map_err(|denial| Box::new((denial, Some(viewer.clone()))))?;
             (viewer, request)
         }
     };
@@ -332,7 +334,7 @@ async fn admitted(gate: &Gate, request: Request) -> Result<Request, (Denial, Opt
         None => Ok(()),
     };
     if let Err(problem) = confined {
-        return Err((Denial { why: "not for this role", problem, retry_after: None }, Some(viewer)));
+        return Err(Box::new((Denial { why: "not for this role", problem, retry_after: None }, Some(viewer))));
     }
     request.extensions_mut().insert(viewer);
     Ok(request)
