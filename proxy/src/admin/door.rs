@@ -87,7 +87,9 @@ pub(super) async fn open(mut stream: TcpStream, manner: &Manner, patience: Durat
         if first.iter().all(u8::is_ascii_uppercase) {
             // What was not read when it is closed would take the answer with it.
             let mut asked = [0; MAX_ASKED];
-            stream.read(&mut asked).await?;
+            if stream.read(&mut asked).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             stream.write_all(SPEAK_TLS.as_bytes()).await?;
             stream.shutdown().await?;
             return Err(io::ErrorKind::InvalidData.into());

@@ -17,7 +17,7 @@ use super::Style;
 /// Whether standard error is the journal, by what the service manager says of it.
 pub(super) fn is_journal() -> bool {
     let said = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    fstat(std::io::stderr()).is_ok_and(|own| is_stream(&said, own.st_dev as u64, own.st_ino as u64))
+    fstat(std::io::stderr()).is_ok_and(|own| is_stream(&said, own.st_dev, own.st_ino))
 }
 
 /// Whether `said` names this device and inode.
