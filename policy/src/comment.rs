@@ -136,6 +136,12 @@ impl<'a> Comments<'a> {
         self.tags().find(|tag| tag.key.eq_ignore_ascii_case(key.as_bytes()))
     }
 
+    /// What stands inside of each comment, those behind the statement first.
+    pub fn insides(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut tags = self.tags();
+        std::iter::from_fn(move || tags.next_comment())
+    }
+
     /// All tags, those behind the statement first.
     pub fn tags(&self) -> Tags<'a> {
         Tags { ends: [self.head, self.tail], comment: b"" }

@@ -3,6 +3,7 @@
 //! Facts in, verdicts and findings out: nothing here knows the wire, opens a socket or reads a clock.
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod clauses;
 pub mod comment;
 pub mod fair;

@@ -1,0 +1,195 @@
+//! What a write touches besides the table that it names.
+
+use std::collections::BTreeSet;
+
+use super::{Acts, Catalog, Function, Kind, Language, Name, Ops, SYSTEM, Target, Touched, Volatility};
+
+/// Steps after which a closure is everything. A database with that many dependencies of one table gains nothing from being
+/// told apart.
+const MAX_STEPS: usize = 20_000;
+
+impl Catalog {
+    /// What a text touches. `path`: the schemas that the session searches, in order; without one, every table of a name is
+    /// meant. `prepared`: what the statement does that the session has prepared under a name; `None`: nobody knows.
+    ///
+    /// ```
+    /// use policy::cache::catalog::{Acts, Catalog, Facts};
+    /// let nothing_known = Catalog::new(Facts::default());
+    /// assert!(nothing_known.touched(&Acts::of(b"update runs set a = 1"), None, &|_| None).is_everything());
+    /// assert!(nothing_known.touched(&Acts::of(b"begin"), None, &|_| None).is_nothing());
+    /// ```
+    pub fn touched(&self, acts: &Acts, path: Option<&[&str]>, prepared: &dyn Fn(&str) -> Option<Acts>) -> Touched {
+        let mut closure = Closure::new(self);
+        closure.acts(acts, path);
+        for name in &acts.executes {
+            match prepared(name) {
+                // One that executes another one: only by PREPARE of a DO, which is everything.
+                Some(acts) if acts.executes.is_empty() => closure.acts(&acts, path),
+                _ => closure.touched.everything = true,
+            }
+        }
+        closure.finish()
+    }
+
+    /// What a change of rows touches that the log tells of: the relation by its number. What it led to (by foreign keys,
+    /// by triggers) stands in the log by itself.
+    pub fn changed(&self, relation: u32) -> Touched {
+        if !self.relations.contains_key(&relation) {
+            // Made since the catalog was read.
+            return Touched { everything: true, catalog: true, ..Touched::default() };
+        }
+        let mut touched = Touched::of(self.ancestors(relation));
+        touched.tables.insert(relation);
+        touched
+    }
+
+    /// What a write to one table in these ways touches.
+    pub fn written(&self, relation: u32, ops: Ops) -> Touched {
+        let mut closure = Closure::new(self);
+        closure.write(relation, ops);
+        closure.finish()
+    }
+}
+
+/// Work that is done once for each table, way and function.
+struct Closure<'a> {
+    catalog: &'a Catalog,
+    touched: Touched,
+    seen: BTreeSet<(u32, Ops)>,
+    functions: BTreeSet<u32>,
+    queue: Vec<(u32, Ops)>,
+}
+
+impl<'a> Closure<'a> {
+    fn new(catalog: &'a Catalog) -> Self {
+        Self {
+            catalog,
+            touched: Touched::default(),
+            seen: BTreeSet::new(),
+            functions: BTreeSet::new(),
+            queue: Vec::new(),
+        }
+    }
+
+    fn finish(mut self) -> Touched {
+        while let Some((relation, op)) = self.queue.pop() {
+            if self.touched.everything || self.seen.len() > MAX_STEPS {
+                self.touched.everything = true;
+                break;
+            }
+            self.step(relation, op);
+        }
+        if self.touched.everything {
+            // It includes them.
+            self.touched.tables.clear();
+        }
+        self.touched
+    }
+
+    fn write(&mut self, relation: u32, ops: Ops) {
+        for op in Ops::EACH {
+            if ops.has(op) && self.seen.insert((relation, op)) {
+                self.queue.push((relation, op));
+            }
+        }
+    }
+
+    fn step(&mut self, oid: u32, op: Ops) {
+        let catalog = self.catalog;
+        let Some(relation) = catalog.relation(oid) else { return self.touched.everything = true };
+        let ancestors = catalog.ancestors(oid);
+        self.touched.tables.insert(oid);
+        self.touched.tables.extend(&ancestors);
+        // What it is a part of is read with it; what is a part of it is written with it.
+        for child in catalog.descendants(oid) {
+            self.write(child, op);
+        }
+        match relation.kind {
+            // A row that no longer belongs where it is moves.
+            Kind::Partitioned if op == Ops::UPDATE => self.write(oid, Ops::INSERT | Ops::DELETE),
+            // It may lead back to a table of this database, past everything.
+            Kind::Foreign => self.touched.everything = true,
+            Kind::View => self.view(oid, op),
+            _ => {}
+        }
+        for referred in ancestors.iter().chain([&oid]) {
+            for key in Catalog::of(&catalog.foreign_keys, *referred) {
+                match op {
+                    Ops::DELETE => self.write(key.from, key.on_delete),
+                    Ops::UPDATE => self.write(key.from, key.on_update),
+                    Ops::TRUNCATE_CASCADE => self.write(key.from, op),
+                    _ => {}
+                }
+            }
+        }
+        for trigger in Catalog::of(&catalog.triggers, oid).iter().filter(|trigger| trigger.ops.has(op)) {
+            match catalog.functions.get(&trigger.function) {
+                Some(function) => self.function(function),
+                None => self.touched.everything = true,
+            }
+        }
+        for rule in Catalog::of(&catalog.rewrites, oid) {
+            if rule.ops.is_some_and(|ops| ops.has(op)) {
+                self.acts(&Acts::of(rule.text.as_bytes()), None);
+            }
+        }
+    }
+
+    /// Rows of a view are those of its tables.
+    fn view(&mut self, oid: u32, op: Ops) {
+        let rules = Catalog::of(&self.catalog.rewrites, oid);
+        for used in rules.iter().filter(|rule| rule.ops.is_none()).flat_map(|rule| &rule.uses) {
+            self.write(*used, op);
+        }
+    }
+
+    fn acts(&mut self, acts: &Acts, path: Option<&[&str]>) {
+        self.touched.catalog |= acts.catalog;
+        self.touched.everything |= acts.anything || (acts.catalog && self.catalog.event_triggers);
+        for Target { name, ops } in &acts.targets {
+            let relations = self.catalog.resolve(name, path);
+            // Made since the catalog was read, or a session's own.
+            self.touched.everything |= relations.is_empty();
+            relations.into_iter().for_each(|relation| self.write(relation, *ops));
+        }
+        acts.calls.iter().for_each(|name| self.call(name));
+        for operator in acts.operators.iter().filter(|_| self.catalog.has_operators()) {
+            for oid in self.catalog.operators.get(operator).map_or(&[][..], Vec::as_slice) {
+                match self.catalog.functions.get(oid) {
+                    Some(function) => self.function(function),
+                    None => self.touched.everything = true,
+                }
+            }
+        }
+    }
+
+    /// Any function that may be meant: which one depends on the types of its arguments and on the path.
+    fn call(&mut self, name: &Name) {
+        let mut known = false;
+        let catalog = self.catalog;
+        for function in catalog.functions_named(name) {
+            known = true;
+            self.function(function);
+        }
+        self.touched.everything |= !known;
+    }
+
+    fn function(&mut self, function: &Function) {
+        if !self.functions.insert(function.oid) {
+            return;
+        }
+        match function.language {
+            // The server's own change no table of anybody's.
+            Language::Internal if *function.schema == *SYSTEM => {}
+            // Libraries are trusted in what they promise.
+            Language::C if function.volatility != Volatility::Volatile => {}
+            // A promise does not help here: what is stable may call what is not.
+            language if language.is_readable() => {
+                let acts = Acts::of_body(&function.source, language);
+                self.touched.everything |= !acts.executes.is_empty();
+                self.acts(&acts, None);
+            }
+            _ => self.touched.everything = true,
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! What a read depends on, and whether its text may be cached at all.
+
+use std::collections::BTreeSet;
+
+use super::super::eligible::{Bypass, means_a_moment};
+use super::super::text::{DOT, OPEN, SEMICOLON, Text};
+use super::{Catalog, Function, Kind, Language, Name, Persistence, SYSTEM, Volatility};
+use crate::clauses;
+use crate::fingerprint::{Compat, normalise};
+use crate::lexer::{Kind as Token, Word};
+
+/// Tables that one entry may depend on: each is a load at every hit.
+const MAX_TABLES: usize = 64;
+/// Views in views, functions in policies.
+const MAX_DEPTH: u8 = 16;
+
+/// What the rows of a read depend on besides its text and its tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Settings that policies read, in lower case: their values belong into the key, also those of settings that change no
+    /// output otherwise.
+    pub settings: BTreeSet<String>,
+}
+
+/// What a read depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The relations that its text names, views among them: what rules are about, and what the key holds.
+    pub named: Vec<u32>,
+    /// The relations whose writes end its answer, those named among them.
+    pub tables: Vec<u32>,
+    /// What else matters.
+    pub inputs: Inputs,
+}
+
+/// What a rule lets a text do that is not let otherwise.
+#[derive(Clone, Copy)]
+pub struct Allowed<'a> {
+    /// Whether a function of this name depends on its arguments and on settings of the session alone.
+    pub pure: &'a dyn Fn(&Name) -> bool,
+    /// Whether materialised views may be read: every REFRESH passes here or is heard of.
+    pub materialized: bool,
+}
+
+impl Allowed<'_> {
+    /// Nothing.
+    pub const NOTHING: Self = Self { pure: &|_| false, materialized: false };
+}
+
+/// What no rule can declare pure.
+const NEVER: &[&str] = &[
+    "now", "random", "random_normal", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday",
+    "nextval", "currval", "lastval", "setval", "gen_random_uuid", "uuid_generate_v4", "txid_current", "set_config",
+];
+/// Words that ask for the time, or for what depends on it.
+const CLOCKS: &[&str] = &["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];
+/// Words that ask who asks, or for what is his.
+const WHO: &[&str] =
+    &["current_user", "session_user", "current_role", "user", "system_user", "current_catalog", "current_schema"];
+/// Columns that are nobody's.
+const SYSTEM_COLUMNS: &[&str] = &["ctid", "xmin", "xmax", "cmin", "cmax"];
+/// Types whose values are looked up in the catalog.
+const LOOKED_UP: &[&str] = &[
+    "regclass", "regproc", "regprocedure", "regoper", "regoperator", "regtype", "regrole", "regnamespace", "regconfig",
+    "regdictionary", "regcollation", "information_schema",
+];
+/// Functions that a policy may ask, besides immutable ones: their answers stand in the key or change with the epoch.
+const POLICY_FUNCTIONS: &[&str] = &["pg_has_role", "row_security_active", "current_database", "has_table_privilege"];
+
+impl Catalog {
+    /// What `sql` depends on, or why it is not cached. Once for each shape, path and rule; plain strings in it have no
+    /// escapes. `path`: the schemas that the session searches, in order, temporary ones left out.
+    ///
+    /// Whatever name in the text is a relation's counts, wherever it stands, so that none can be missed; each one that
+    /// stands where a table does must be known.
+    pub fn reads(&self, sql: &[u8], path: &[&str], allowed: Allowed<'_>) -> Result<Reads, Bypass> {
+        let text = Text::new(sql);
+        let mut judge = Judge { catalog: self, allowed, reads: Reads::default(), found: BTreeSet::new(), depth: 0 };
+        judge.statement(&text)?;
+        judge.judge(&text, Place::Statement)?;
+        judge.names(&text, Some(path))?;
+        let named: BTreeSet<u32> = judge.named(sql, path)?;
+        judge.found.extend(&named);
+        if judge.found.is_empty() {
+            return Err(Bypass::NoTable);
+        }
+        judge.expand()?;
+        let Judge { mut reads, found, .. } = judge;
+        if found.len() > MAX_TABLES {
+            return Err(Bypass::TooManyTables);
+        }
+        reads.named = named.into_iter().collect();
+        reads.tables = found.into_iter().collect();
+        Ok(reads)
+    }
+}
+
+/// Where a text stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A client's, or a view's, whose words are judged alike.
+    Statement,
+    /// In a policy, or in a function that it calls: who asks may matter, since the key says it.
+    Policy,
+}
+
+struct Judge<'a> {
+    catalog: &'a Catalog,
+    allowed: Allowed<'a>,
+    reads: Reads,
+    found: BTreeSet<u32>,
+    depth: u8,
+}
+
+impl Judge<'_> {
+    /// Its form as a whole.
+    fn statement(&self, text: &Text<'_>) -> Result<(), Bypass> {
+        if text.broken {
+            return Err(Bypass::Unreadable);
+        }
+        let end = text.tokens.iter().rposition(|token| !token.is(SEMICOLON)).map_or(0, |last| last + 1);
+        if text.tokens.iter().take(end).any(|token| token.is(SEMICOLON)) {
+            return Err(Bypass::SeveralStatements);
+        }
+        let first = text.tokens.iter().find(|token| !token.is(OPEN)).map_or(Word::None, |token| token.word);
+        if matches!(first, Word::Insert | Word::Update | Word::Delete | Word::Merge) {
+            return Err(Bypass::Writes);
+        }
+        let reads = matches!(first, Word::Select | Word::With | Word::Table | Word::Values);
+        if reads { Ok(()) } else { Err(Bypass::NotARead) }
+    }
+
+    /// Its words, one by one.
+    fn judge(&mut self, text: &Text<'_>, place: Place) -> Result<(), Bypass> {
+        for (at, token) in text.tokens.iter().enumerate() {
+            match token.kind {
+                Token::Word => self.word(text, at, place)?,
+                Token::String if text.string(at).is_none_or(|value| means_a_moment(value.as_bytes())) => {
+                    return Err(Bypass::Time);
+                }
+                Token::Symbol if self.catalog.has_operators() => {
+                    let operator = String::from_utf8_lossy(token.of(text.sql));
+                    if self.catalog.doubts_operator(&operator) {
+                        return Err(Bypass::UserOperator);
+                    }
+                }
+                _ => {}
+            }
+            if let Some(name) = text.call(at) {
+                self.call(text, at, &name, place)?;
+            }
+            if let Some(name) = text.name(at) {
+                self.name(text, at, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn word(&self, text: &Text<'_>, at: usize, place: Place) -> Result<(), Bypass> {
+        let is_column = text.before(at, 1).is_some_and(|before| before.is(DOT));
+        if !is_column {
+            match text.word(at) {
+                Word::Update if matches!(text.word_before(at, 1), Word::For | Word::Key) => {
+                    return Err(Bypass::LocksRows);
+                }
+                Word::Insert | Word::Update | Word::Delete | Word::Merge => return Err(Bypass::Writes),
+                Word::For if matches!(text.word(at + 1), Word::Update | Word::Share | Word::No | Word::Key) => {
+                    return Err(Bypass::LocksRows);
+                }
+                Word::Into => return Err(Bypass::SelectInto),
+                _ => {}
+            }
+            if text.says(at, "tablesample") {
+                return Err(Bypass::TableSample);
+            }
+            if text.says_one_of(at, CLOCKS) {
+                return Err(Bypass::Time);
+            }
+            if place == Place::Statement && text.says_one_of(at, WHO) && !text.is(at + 1, DOT) {
+                return Err(Bypass::AsksWho);
+            }
+        }
+        if text.says_one_of(at, LOOKED_UP) { Err(Bypass::Catalog) } else { Ok(()) }
+    }
+
+    /// A name, quoted or not.
+    fn name(&self, text: &Text<'_>, at: usize, name: &str) -> Result<(), Bypass> {
+        if SYSTEM_COLUMNS.contains(&name) {
+            return Err(Bypass::SystemColumn);
+        }
+        if LOOKED_UP.contains(&name) || (name.starts_with("pg_") && name != SYSTEM && !text.is(at + 1, OPEN)) {
+            return Err(Bypass::Catalog);
+        }
+        // `pg_catalog.name (` is a call or a type, which are judged by themselves.
+        if name == SYSTEM && !self.may_be_trusted_behind(text, at) {
+            return Err(Bypass::Catalog);
+        }
+        if self.catalog.doubts_column(name) {
+            return Err(Bypass::UserFunction);
+        }
+        if self.catalog.doubts_type(name) {
+            return Err(Bypass::UserType);
+        }
+        Ok(())
+    }
+
+    /// What stands in `pg_catalog` here: a function, a type or a collation, not a relation.
+    fn may_be_trusted_behind(&self, text: &Text<'_>, at: usize) -> bool {
+        let is_type = text.before(at, 1).is_some_and(|before| before.is(super::super::text::CAST));
+        let is_collation = text.word_before(at, 1) == Word::Collate;
+        text.is(at + 1, DOT) && (is_type || is_collation || text.is(at + 3, OPEN))
+    }
+
+    fn call(&mut self, text: &Text<'_>, at: usize, name: &Name, place: Place) -> Result<(), Bypass> {
+        let plain = name.name.as_str();
+        if plain.starts_with("pg_advisory") || plain.starts_with("pg_try_advisory") {
+            return Err(Bypass::AdvisoryLock);
+        }
+        if NEVER.contains(&plain) {
+            return Err(Bypass::VolatileFunction);
+        }
+        if place == Place::Policy {
+            return self.policy_call(text, at, name);
+        }
+        let Some(volatility) = self.catalog.volatility(name) else { return Err(Bypass::UnknownFunction) };
+        if (self.allowed.pure)(name) {
+            return self.bodies(name);
+        }
+        let trusted = |function: &Function| {
+            function.language == Language::C || (function.language == Language::Internal && *function.schema == *SYSTEM)
+        };
+        match volatility {
+            Volatility::Volatile => Err(Bypass::VolatileFunction),
+            Volatility::Stable => Err(Bypass::StableFunction),
+            Volatility::Immutable if self.catalog.functions_named(name).all(trusted) => Ok(()),
+            Volatility::Immutable => Err(Bypass::UserFunction),
+        }
+    }
+
+    /// A function that is declared pure: still, what it is seen to read is what its answer depends on.
+    fn bodies(&mut self, name: &Name) -> Result<(), Bypass> {
+        let catalog = self.catalog;
+        for function in catalog.functions_named(name).filter(|function| function.language.is_readable()) {
+            self.names(&Text::new(function.source.as_bytes()), None)?;
+        }
+        Ok(())
+    }
+
+    /// A call in a policy: of a setting, which goes into the key; of what is immutable; of what can be read.
+    fn policy_call(&mut self, text: &Text<'_>, at: usize, name: &Name) -> Result<(), Bypass> {
+        if name.name == "current_setting" && name.schema.as_deref().is_none_or(|schema| schema == SYSTEM) {
+            let setting = text.string(at + 2).ok_or(Bypass::Policy)?;
+            // What the constant stands in is a part of a longer expression, or the whole argument.
+            let ends = text.get(at + 3).is_some_and(|next| !matches!(next.kind, Token::Symbol))
+                || [super::super::text::CLOSE, super::super::text::COMMA, super::super::text::CAST]
+                    .iter()
+                    .any(|end| text.is(at + 3, *end));
+            if !ends {
+                return Err(Bypass::Policy);
+            }
+            self.reads.inputs.settings.insert(setting.to_ascii_lowercase());
+            return Ok(());
+        }
+        if POLICY_FUNCTIONS.contains(&name.name.as_str()) {
+            return Ok(());
+        }
+        let catalog = self.catalog;
+        let mut known = false;
+        for function in catalog.functions_named(name) {
+            known = true;
+            if function.language.is_readable() {
+                self.deeper(|judge| judge.policy(&function.source))?;
+            } else if function.volatility != Volatility::Immutable {
+                return Err(Bypass::Policy);
+            }
+        }
+        if known { Ok(()) } else { Err(Bypass::Policy) }
+    }
+
+    /// A policy's expressions, or the body of a function that one calls.
+    fn policy(&mut self, source: &str) -> Result<(), Bypass> {
+        let text = Text::new(source.as_bytes());
+        // Of a text that is put together.
+        if text.broken || text.tokens.iter().any(|token| token.word == Word::Execute) {
+            return Err(Bypass::Policy);
+        }
+        self.judge(&text, Place::Policy).map_err(|_| Bypass::Policy)?;
+        self.names(&text, None)
+    }
+
+    fn deeper(&mut self, what: impl FnOnce(&mut Self) -> Result<(), Bypass>) -> Result<(), Bypass> {
+        if self.depth == MAX_DEPTH {
+            return Err(Bypass::TooManyTables);
+        }
+        self.depth += 1;
+        let result = what(self);
+        self.depth -= 1;
+        result
+    }
+
+    /// Every relation that any name of the text is, a column's or an alias' name included.
+    fn names(&mut self, text: &Text<'_>, path: Option<&[&str]>) -> Result<(), Bypass> {
+        for at in 0..text.tokens.len() {
+            let Some(name) = text.name(at) else { continue };
+            let behind_dot = text.before(at, 1).is_some_and(|before| before.is(DOT));
+            let schema = if behind_dot { at.checked_sub(2).and_then(|at| text.name(at)) } else { None };
+            // `schema.table`, or `table.column`: the table was the name before.
+            if behind_dot && schema.is_none() {
+                continue;
+            }
+            self.found.extend(self.catalog.resolve(&Name { schema, name }, path));
+        }
+        if self.found.len() > 4 * MAX_TABLES { Err(Bypass::TooManyTables) } else { Ok(()) }
+    }
+
+    /// The relations that stand where tables do. Each of them has to be known.
+    fn named(&self, sql: &[u8], path: &[&str]) -> Result<BTreeSet<u32>, Bypass> {
+        let listed = clauses::tables(&normalise(sql, Compat::V15)).ok_or(Bypass::NotARead)?;
+        let mut named = BTreeSet::new();
+        for shown in &listed {
+            // A dot may be part of a quoted name: any reading that leads to a relation.
+            let whole = Name { schema: None, name: shown.to_string() };
+            let divided = shown.match_indices('.').map(|(dot, _)| {
+                let (before, behind) = (shown.get(..dot), shown.get(dot + 1..));
+                let schema = before.map(|before| before.rsplit('.').next().unwrap_or(before).to_owned());
+                Name { schema, name: behind.unwrap_or_default().to_owned() }
+            });
+            let found: Vec<u32> =
+                std::iter::once(whole).chain(divided).flat_map(|name| self.catalog.resolve(&name, Some(path))).collect();
+            if found.is_empty() {
+                return Err(Bypass::UnknownTable);
+            }
+            named.extend(found);
+        }
+        Ok(named)
+    }
+
+    /// What stands behind what was found: tables of views, tables that policies read.
+    fn expand(&mut self) -> Result<(), Bypass> {
+        let mut queue: Vec<u32> = self.found.iter().copied().collect();
+        let mut seen: BTreeSet<u32> = BTreeSet::new();
+        while let Some(oid) = queue.pop() {
+            if !seen.insert(oid) {
+                continue;
+            }
+            if seen.len() > 4 * MAX_TABLES {
+                return Err(Bypass::TooManyTables);
+            }
+            self.found.insert(oid);
+            self.relation(oid)?;
+            queue.extend(self.found.difference(&seen));
+        }
+        Ok(())
+    }
+
+    fn relation(&mut self, oid: u32) -> Result<(), Bypass> {
+        let catalog = self.catalog;
+        let relation = catalog.relation(oid).ok_or(Bypass::UnknownTable)?;
+        match relation.persistence {
+            Persistence::Permanent => {}
+            Persistence::Unlogged => return Err(Bypass::UnloggedTable),
+            Persistence::Temporary => return Err(Bypass::TemporaryTable),
+        }
+        if relation.own_types {
+            return Err(Bypass::UserType);
+        }
+        match relation.kind {
+            Kind::Table | Kind::Partitioned => {}
+            Kind::Materialized if self.allowed.materialized => {}
+            Kind::Materialized => return Err(Bypass::MaterializedView),
+            Kind::Foreign => return Err(Bypass::ForeignTable),
+            Kind::Sequence => return Err(Bypass::Sequence),
+            Kind::Other => return Err(Bypass::Catalog),
+            Kind::View => {
+                let rules = Catalog::of(&catalog.rewrites, oid).iter().filter(|rule| rule.ops.is_none());
+                let mut known = false;
+                for rule in rules {
+                    known = true;
+                    let text = Text::new(rule.text.as_bytes());
+                    self.statement(&text)?;
+                    self.judge(&text, Place::Statement)?;
+                    self.found.extend(&rule.uses);
+                }
+                if !known {
+                    return Err(Bypass::UnknownTable);
+                }
+            }
+        }
+        if relation.row_security {
+            for policy in Catalog::of(&catalog.policies, oid) {
+                self.deeper(|judge| judge.policy(&policy.text))?;
+            }
+        }
+        Ok(())
+    }
+}

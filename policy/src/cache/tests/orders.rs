@@ -1,0 +1,173 @@
+//! The order of single steps inside of what the model takes for one: who hears of a transaction adds it and then changes
+//! the generation; who reads takes the generation and then the transactions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use super::super::catalog::Touched;
+use super::super::*;
+
+const TERMS: Terms =
+    Terms { freshness: Freshness::Coherent, ttl: Duration::from_secs(60), stale_for: Duration::ZERO };
+
+fn heard_of() -> (Arc<Database>, Instant) {
+    let now = Instant::now();
+    let database = Arc::new(Database::new(Slot::down(now)));
+    database.slot_is_up(now, Lsn(0), &Snapshot::parse("5:5:").unwrap());
+    (database, now)
+}
+
+/// A read as its steps: what it took, in which order it takes it.
+#[derive(Clone, Copy, Default)]
+struct Read {
+    generation: Option<Generation>,
+    knows: Option<bool>,
+}
+
+/// Runs two lists of steps in every order that keeps each list's own.
+fn orders(own: &[usize], others: &[usize], done: &mut Vec<(bool, usize)>, run: &mut dyn FnMut(&[(bool, usize)])) {
+    if own.is_empty() && others.is_empty() {
+        return run(done);
+    }
+    if let Some((first, rest)) = own.split_first() {
+        done.push((true, *first));
+        orders(rest, others, done, run);
+        done.pop();
+    }
+    if let Some((first, rest)) = others.split_first() {
+        done.push((false, *first));
+        orders(own, rest, done, run);
+        done.pop();
+    }
+}
+
+/// How often a read would be admitted that neither knows the transaction nor has an old generation.
+fn missed(reads: [usize; 2], hears: [usize; 2]) -> usize {
+    let mut missed = 0;
+    orders(&reads, &hears, &mut Vec::new(), &mut |steps| {
+        let (database, _) = heard_of();
+        let (table, footprint) = (database.table(1), database.footprint(&Touched::of([1])));
+        let mut read = Read::default();
+        for (reads, step) in steps {
+            match (reads, step) {
+                (true, 0) => read.generation = Some(table.generation()),
+                (true, _) => {
+                    let mut unseen = Unseen::default();
+                    table.heard.copy(&mut unseen);
+                    read.knows = Some(!unseen.is_empty());
+                }
+                (false, 0) => database.note(Xid(7), &footprint),
+                (false, _) => database.invalidate(&footprint),
+            }
+        }
+        let current = read.generation == Some(table.generation());
+        missed += usize::from(current && read.knows == Some(false));
+    });
+    missed
+}
+
+#[test]
+fn a_transaction_is_missed_in_no_order_of_steps() {
+    assert_eq!(missed([0, 1], [0, 1]), 0);
+}
+
+#[test]
+fn either_of_them_the_other_way_round_misses_it() {
+    assert!(missed([1, 0], [0, 1]) > 0);
+    assert!(missed([0, 1], [1, 0]) > 0);
+}
+
+#[test]
+fn threads_that_hear_and_read_at_once_miss_nothing() {
+    let (database, now) = heard_of();
+    let tables = database.tables([1]);
+    let footprint = database.footprint(&Touched::of([1]));
+    // No snapshot of these sees any of the transactions: whatever is admitted must be out of date at once or before them.
+    let blind = Snapshot::parse("5:5:").unwrap();
+    let over = AtomicBool::new(false);
+    let kept = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for xid in 10..2_010 {
+                database.heard(Xid(xid), &footprint, Lsn(xid));
+            }
+            over.store(true, SeqCst);
+        });
+        let mut kept = Vec::new();
+        while !over.load(SeqCst) {
+            let Ok(reading) = Reading::begin(&database, &tables, TERMS, now) else { continue };
+            kept.extend(reading.admit(Some(&blind)));
+        }
+        kept
+    });
+    assert!(kept.iter().all(|dependencies| !dependencies.are_current()));
+    let after = Reading::begin(&database, &tables, TERMS, now).unwrap();
+    assert_eq!(after.admit(Some(&blind)).err(), Some(Refused::NotVisible));
+}
+
+#[test]
+fn a_read_is_refused_for_each_reason() {
+    let (database, now) = heard_of();
+    let tables = database.tables([1, 2]);
+    let begin = || Reading::begin(&database, &tables, TERMS, now);
+    for touched in [Touched::of([2]), Touched::everything(), Touched::catalog()] {
+        let footprint = database.footprint(&touched);
+        let reading = begin().unwrap();
+        let write = Write::begin(&database, &[Arc::clone(&footprint)]);
+        assert_eq!(begin().err(), Some(Refused::WriteUnderWay), "{touched:?}");
+        assert!(!reading.may_be_joined(now, None));
+        write.finish();
+        assert_eq!(reading.admit(None).err(), Some(Refused::Changed), "{touched:?}");
+        begin().unwrap().admit(None).unwrap();
+    }
+    database.heard(Xid(7), &database.footprint(&Touched::of([1])), Lsn(9));
+    assert!(begin().unwrap().needs_snapshot());
+    assert_eq!(begin().unwrap().admit(None).err(), Some(Refused::NotVisible), "nobody asked");
+    assert_eq!(
+        begin().unwrap().admit(Some(&Snapshot::parse("7:9:7").unwrap())).err(),
+        Some(Refused::NotVisible)
+    );
+    let kept = begin().unwrap().admit(Some(&Snapshot::parse("8:9:").unwrap())).unwrap();
+    assert!(!begin().unwrap().needs_snapshot(), "what one has seen all later ones see");
+    assert_eq!(kept.serve(now, None), Ok(Served::Fresh));
+    database.slot_is_down();
+    assert_eq!(begin().err(), Some(Refused::SlotDown));
+    assert_eq!(kept.serve(now, None), Err(NotServed::Miss(Miss::SlotDown)));
+}
+
+#[test]
+fn an_answer_ends_with_its_time_and_is_stale_only_where_that_is_allowed() {
+    let now = Instant::now();
+    let database = Arc::new(Database::new(Slot::not_needed(now)));
+    let tables = database.tables([1]);
+    let second = Duration::from_secs(1);
+    let kept = |freshness| {
+        let terms = Terms { freshness, ttl: second, stale_for: second };
+        Reading::begin(&database, &tables, terms, now).unwrap().admit(None).unwrap()
+    };
+    let expired = Err(NotServed::Miss(Miss::Expired));
+    let (by_time, coherent) = (kept(Freshness::Ttl), kept(Freshness::Coherent));
+    assert_eq!(coherent.serve(now + second / 2, None), Ok(Served::Fresh));
+    assert_eq!(coherent.serve(now + second, None), expired);
+    assert_eq!(by_time.serve(now + second, None), Ok(Served::Stale));
+    assert_eq!(by_time.serve(now + 2 * second, None), expired);
+    // Writes end the one and not the other; a new epoch ends both.
+    database.invalidate(&database.footprint(&Touched::of([1])));
+    assert_eq!(coherent.serve(now, None), Err(NotServed::Miss(Miss::Changed)));
+    assert_eq!(by_time.serve(now, None), Ok(Served::Fresh));
+    database.flush();
+    assert_eq!(by_time.serve(now, None), Err(NotServed::Miss(Miss::Changed)));
+}
+
+#[test]
+fn strict_answers_wait_for_the_slot() {
+    let (database, now) = heard_of();
+    let terms = Terms { freshness: Freshness::Strict, ..TERMS };
+    let kept = Reading::begin(&database, &database.tables([1]), terms, now).unwrap().admit(None).unwrap();
+    assert_eq!(kept.serve(now, None), Err(NotServed::Ask));
+    assert_eq!(kept.serve(now, Some(Lsn(5))), Err(NotServed::Wait(Lsn(5))));
+    database.heard(Xid(7), &database.footprint(&Touched::of([2])), Lsn(5));
+    assert_eq!(kept.serve(now, Some(Lsn(5))), Ok(Served::Fresh));
+    database.heard(Xid(8), &database.footprint(&Touched::of([1])), Lsn(6));
+    assert_eq!(kept.serve(now, Some(Lsn(6))), Err(NotServed::Miss(Miss::Changed)));
+}

@@ -1,0 +1,249 @@
+//! What the steps of the model do: the server's and the clients' by themselves, the processes' through what is tested.
+
+use super::*;
+use crate::cache::account::Refused;
+use crate::cache::catalog::Touched;
+use crate::cache::fill::Terms;
+use crate::cache::snapshot::Xid;
+
+impl World<'_> {
+    pub(in crate::cache) fn take(&mut self, step: Step) {
+        match step {
+            Step::Forward(w) => self.forward(w),
+            Step::Commit(w) => {
+                let (parts, at) = (self.scenario.writers[w].parts, self.ticks);
+                // Locks keep others away until it is shown: it is the next version of what it writes.
+                let versions = std::array::from_fn(|part| if parts[part] { self.shown[part] + 1 } else { 0 });
+                let writer = &mut self.writers[w];
+                (writer.in_log, writer.at, writer.versions) = (true, at, versions);
+                self.log.push(w);
+            }
+            Step::Show(w) => {
+                self.writers[w].shown = true;
+                self.shown = max(self.shown, self.writers[w].versions);
+            }
+            Step::Abort(w) => self.writers[w].aborted = true,
+            Step::Lose(w) => self.without_end(w, Written::Lost, Guard::HeldWhenLost),
+            Step::Prepared(w) => self.without_end(w, Written::Prepared, Guard::HeldWhilePrepared),
+            Step::Answer(w) => {
+                self.writers[w].state = Written::Answered;
+                if !self.has(Guard::OddBeforeForward) {
+                    self.begin(w);
+                }
+                if self.has(Guard::EvenBeforeTold) {
+                    self.finish(w);
+                }
+            }
+            Step::Tell(w) => {
+                self.writers[w].state = Written::Told;
+                self.acked = max(self.acked, self.writers[w].versions);
+                if let Some(via) = self.scenario.writers[w].via.filter(|_| !self.scenario.writers[w].prepares) {
+                    self.acked_via[via] = max(self.acked_via[via], self.writers[w].versions);
+                    self.finish(w);
+                }
+            }
+            Step::Resolve(w) => {
+                self.writers[w].held = false;
+                if self.writers[w].state == Written::Lost {
+                    self.writers[w].state = Written::Over;
+                }
+                let via = self.scenario.writers[w].via.unwrap();
+                self.processes[via].database.is_resolved(&cause(w));
+            }
+            Step::Ask(r) => self.ask(r),
+            Step::Look(r) => self.look_or_send(r),
+            Step::Join(r, leader) => self.readers[r].0 = ReaderNow::Joined(leader),
+            Step::Execute(r) => {
+                if let ReaderNow::Sent(reading) = std::mem::replace(&mut self.readers[r].0, ReaderNow::Idle) {
+                    self.readers[r].0 = ReaderNow::Executed(reading, self.shown, self.snapshot());
+                }
+            }
+            Step::Reply(r) => self.reply(r),
+            Step::Hear(p) => {
+                let w = self.log[self.processes[p].next];
+                let footprint = self.processes[p].database.footprint(&self.touched(w));
+                self.processes[p].next += 1;
+                let end = Lsn(self.processes[p].next as u64);
+                self.processes[p].database.heard(xid(w), &footprint, end);
+            }
+            Step::LoseSlot(p) => {
+                self.processes[p].drops_left -= 1;
+                match self.has(Guard::FlushWhenDown) {
+                    true => self.processes[p].database.slot_is_down(),
+                    false => self.processes[p].database.slot().set_down(),
+                }
+            }
+            Step::MakeSlot(p) => self.make_slot(p),
+            Step::KeepAlive(p) => {
+                self.processes[p].current_to = self.ticks;
+                self.processes[p].database.slot().is_current_to(self.now());
+            }
+            Step::Tick => self.ticks += 1,
+        }
+        self.check_for_ever();
+    }
+
+    fn touched(&self, w: usize) -> Touched {
+        let [first, second, catalog] = self.scenario.writers[w].parts;
+        let tables = [(first, 0), (second, 1)].into_iter().filter_map(|(writes, table)| writes.then_some(table));
+        let mut touched = Touched::of(tables);
+        if catalog && self.has(Guard::Epoch) {
+            touched.add(&Touched::catalog());
+        }
+        touched
+    }
+
+    fn begin(&mut self, w: usize) {
+        let Some(via) = self.scenario.writers[w].via else { return };
+        let database = Arc::clone(&self.processes[via].database);
+        let footprint = database.footprint(&self.touched(w));
+        let odd = footprint.counters(&database).any(|counter| !counter.now().is_even());
+        if self.has(Guard::CountsWriters) || !odd {
+            self.writers[w].token = Some(Write::begin(&database, &[footprint]));
+        }
+    }
+
+    fn finish(&mut self, w: usize) {
+        if let Some(token) = self.writers[w].token.take() {
+            if self.has(Guard::LeavesATrace) { token.finish() } else { token.finish_without_a_trace() }
+        }
+    }
+
+    fn forward(&mut self, w: usize) {
+        self.writers[w].state = Written::Forwarded;
+        if self.has(Guard::OddBeforeForward) {
+            self.begin(w);
+        }
+        if !self.has(Guard::EvenAfterReply) {
+            self.finish(w);
+        }
+    }
+
+    fn without_end(&mut self, w: usize, state: Written, guard: Guard) {
+        self.writers[w].state = state;
+        if !self.has(guard) {
+            return self.finish(w);
+        }
+        if let Some(token) = self.writers[w].token.take() {
+            self.processes[self.scenario.writers[w].via.unwrap()].database.hold(cause(w), token);
+            self.writers[w].held = true;
+        }
+    }
+
+    fn ask(&mut self, r: usize) {
+        let reader = self.scenario.readers[r];
+        let alone = !self.processes[reader.at].has_slot;
+        let strict = alone || reader.freshness == Freshness::Strict;
+        let mut floor = if strict { max(self.acked, self.seen) } else { self.acked_via[reader.at] };
+        // Two ticks are more than the lag that is allowed, one is less.
+        let old = self.writers.iter().filter(|writer| writer.in_log && writer.shown && writer.at + 2 <= self.ticks);
+        floor = old.fold(floor, |floor, writer| max(floor, writer.versions));
+        let round = self.readers[r].1;
+        self.readers[r] = (ReaderNow::Asked, round, floor, Some(self.log.len()));
+    }
+
+    fn look_or_send(&mut self, r: usize) {
+        if let Some(Ok(values)) = self.look(r, self.readers[r].3) {
+            self.hits += 1;
+            return self.answer(r, values);
+        }
+        let reading = if self.has(Guard::BeginsBeforeSent) { self.reading(r) } else { None };
+        self.readers[r].0 = ReaderNow::Sent(reading);
+    }
+
+    fn reading(&self, r: usize) -> Option<Reading> {
+        let reader = &self.scenario.readers[r];
+        let process = &self.processes[reader.at];
+        let tables = process.tables.iter().zip(reader.tables).filter(|(_, reads)| *reads);
+        let tables: Arc<[Arc<Table>]> = tables.map(|(table, _)| Arc::clone(table)).collect();
+        let terms =
+            Terms { freshness: reader.freshness, ttl: Duration::from_secs(3_600), stale_for: Duration::ZERO };
+        let (database, now) = (&process.database, self.now());
+        let unguarded = match Reading::begin(database, &tables, terms, now) {
+            Ok(_) => false,
+            Err(Refused::SlotDown) => !self.has(Guard::NoFillWhenDown),
+            Err(_) => !self.has(Guard::EvenAtBegin),
+        };
+        match unguarded {
+            true => Some(Reading::begin_unguarded(database, &tables, terms, now)),
+            false => Reading::begin(database, &tables, terms, now).ok(),
+        }
+    }
+
+    fn reply(&mut self, r: usize) {
+        let state = std::mem::replace(&mut self.readers[r].0, ReaderNow::Idle);
+        let ReaderNow::Executed(mut reading, values, snapshot) = state else { return };
+        if !self.has(Guard::BeginsBeforeSent) {
+            reading = self.reading(r);
+        }
+        for joined in 0..self.readers.len() {
+            if matches!(self.readers[joined].0, ReaderNow::Joined(leader) if leader == r) {
+                self.answer(joined, values);
+            }
+        }
+        self.answer(r, values);
+        let Some(mut reading) = reading else { return };
+        if !self.has(Guard::SeesWhatWasHeard) {
+            reading.ask_nothing();
+        }
+        if !self.has(Guard::KeepsItsCopy) {
+            reading.ask_again();
+        }
+        let admitted = match self.has(Guard::ComparedAtAdmission) {
+            true => reading.admit(Some(&snapshot)).ok(),
+            false => reading.admit_changed(Some(&snapshot)),
+        };
+        if let Some(dependencies) = admitted {
+            let key = self.key(r);
+            self.processes[self.scenario.readers[r].at].entries[key] = Some((values, dependencies));
+        }
+    }
+
+    /// A reader is answered, by the cache or by the server.
+    fn answer(&mut self, r: usize, values: Values) {
+        let floor = self.readers[r].2;
+        if self.reads(r).into_iter().any(|part| values[part] < floor[part]) {
+            self.violation = Some(format!("reader {r} got {values:?} and had to get {floor:?} at least"));
+        }
+        for part in self.reads(r) {
+            self.seen[part] = self.seen[part].max(values[part]);
+        }
+        self.readers[r].0 = ReaderNow::Idle;
+        self.readers[r].1 += 1;
+    }
+
+    pub(super) fn reads(&self, r: usize) -> Vec<usize> {
+        let [first, second] = self.scenario.readers[r].tables;
+        [first, second, true].iter().enumerate().filter_map(|(part, reads)| reads.then_some(part)).collect()
+    }
+
+    fn make_slot(&mut self, p: usize) {
+        let behind = match self.has(Guard::SeesWhatRan) {
+            true => self.snapshot(),
+            false => Snapshot::parse("1:1:").unwrap(),
+        };
+        let (now, ticks, end) = (self.now(), self.ticks, self.log.len());
+        let flushes = self.has(Guard::FlushWhenUp);
+        let process = &mut self.processes[p];
+        (process.next, process.current_to) = (end, ticks);
+        if flushes {
+            return process.database.slot_is_up(now, Lsn(end as u64), &behind);
+        }
+        // The same but for the new epoch.
+        behind.running().for_each(|xid| process.database.heard.add(xid));
+        process.database.slot().set_up(now, Lsn(end as u64));
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let running = |(w, writer): (usize, &WriterNow)| {
+            // Not yet begun is not over either.
+            (!writer.shown && !writer.aborted).then(|| (w + 10).to_string())
+        };
+        let running: Vec<_> = self.writers.iter().enumerate().filter_map(running).collect();
+        Snapshot::parse(&format!("10:50:{}", running.join(","))).unwrap()
+    }
+}
+
+fn xid(w: usize) -> Xid {
+    Xid(w as u64 + 10)
+}

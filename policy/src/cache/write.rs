@@ -1,0 +1,116 @@
+//! Writes under way.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::database::{Database, Footprint};
+use super::generation::Counter;
+
+/// Why nobody knows how a write ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The connection was lost after something was sent that commits. The server process may be at it still.
+    Backend {
+        /// Its process id.
+        process: i32,
+        /// When it was started, as the server says it: process ids are given again.
+        started: i64,
+    },
+    /// PREPARE TRANSACTION under this name.
+    Prepared(Box<str>),
+}
+
+/// A write that is under way: as long as it is there, nothing that it touches is served or admitted.
+///
+/// ```text
+///   begin ──► forward ──► the server's ReadyForQuery ──► finish ──► tell the client
+///                 └────── connection lost ─────────────► Database::hold ──► the backend is gone
+///                 └────── PREPARE TRANSACTION is done ─► Database::hold ──► it is resolved
+/// ```
+/// It begins *before* the first byte of anything that can commit is sent: COMMIT, a statement outside of a transaction, a
+/// Sync behind writes. It ends at the ReadyForQuery, not at a CommandComplete: in the extended protocol the server says
+/// that a statement is complete before it commits it. To end late is safe and costs hits; to end early is not.
+///
+/// Whoever drops one instead keeps its tables odd for good: an unknown end is never taken for a good one.
+#[derive(Debug)]
+#[must_use = "what is dropped without an end keeps its tables odd for good"]
+pub struct Write {
+    database: Arc<Database>,
+    footprints: Vec<Arc<Footprint>>,
+    open: bool,
+}
+
+impl Write {
+    /// Everything in these footprints is odd from here on.
+    pub fn begin(database: &Arc<Database>, footprints: &[Arc<Footprint>]) -> Self {
+        let write = Self { database: Arc::clone(database), footprints: footprints.to_vec(), open: true };
+        write.counters(Counter::enter);
+        write
+    }
+
+    /// The server has answered, with success or with an error: even again, with a higher version.
+    pub fn finish(mut self) {
+        self.counters(Counter::leave);
+        self.open = false;
+    }
+
+    /// The same write in other hands; what stays behind is empty.
+    pub(super) fn take(&mut self) -> Self {
+        let open = std::mem::replace(&mut self.open, false);
+        Self { database: Arc::clone(&self.database), footprints: std::mem::take(&mut self.footprints), open }
+    }
+
+    fn counters(&self, step: fn(&Counter)) {
+        self.footprints.iter().flat_map(|footprint| footprint.counters(&self.database)).for_each(step);
+    }
+
+    /// What no code may do: see [`Counter::leave_without_a_trace`].
+    #[cfg(test)]
+    pub(super) fn finish_without_a_trace(mut self) {
+        self.counters(Counter::leave_without_a_trace);
+        self.open = false;
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if self.open {
+            self.database.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::catalog::Touched;
+    use super::super::freshness::Slot;
+    use super::*;
+
+    fn database() -> Arc<Database> {
+        Arc::new(Database::new(Slot::not_needed(Instant::now())))
+    }
+
+    #[test]
+    fn a_write_that_is_lost_stays_odd_and_is_counted() {
+        let database = database();
+        let table = database.table(1);
+        drop(Write::begin(&database, &[database.footprint(&Touched::of([1]))]));
+        assert!(!table.generation().is_even());
+        assert_eq!(database.dropped_writes(), 1);
+        Write::begin(&database, &[database.footprint(&Touched::of([1]))]).finish();
+        assert!(!table.generation().is_even(), "another write does not make up for it");
+        assert_eq!(database.dropped_writes(), 1);
+    }
+
+    #[test]
+    fn a_transaction_of_several_statements_ends_as_one() {
+        let database = database();
+        let both: Vec<_> = [vec![1], vec![1, 2]].map(|oids| database.footprint(&Touched::of(oids))).into();
+        let write = Write::begin(&database, &both);
+        assert_eq!((database.table(1).generation().writers(), database.table(2).generation().writers()), (2, 1));
+        write.finish();
+        assert!(database.table(1).generation().is_even() && database.table(2).generation().is_even());
+    }
+}
