@@ -77,6 +77,10 @@ reasons! {
         WriteUnderWay "write_under_way",
         /// Something that it depends on was written meanwhile.
         Changed "changed",
+        /// What it depends on was told from a catalog that is out of date.
+        CatalogChanged "catalog_changed",
+        /// Somebody still writes by a catalog that is out of date.
+        OlderWrite "older_write",
         /// Its snapshot does not see, or may not see, a write that was heard of.
         NotVisible "not_visible",
         /// There is no news of writes from outside.

@@ -1,7 +1,7 @@
 //! What the cache knows of one database: its generations, its slot, and the writes of which nobody knows how they ended.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -25,15 +25,56 @@ impl Table {
     }
 }
 
+/// The catalog as it was read once: what was told from it is true of this epoch and of no other one.
+#[derive(Debug)]
+pub struct Epoch {
+    generation: Generation,
+    /// Writes that go by it.
+    pub(super) under_way: AtomicU64,
+}
+
+impl Epoch {
+    /// The catalog's generation, for keys.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+}
+
+/// What a read depends on, looked up: kept beside a statement's shape and path.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    pub(super) tables: Arc<[Arc<Table>]>,
+    pub(super) epoch: Arc<Epoch>,
+}
+
+impl Sources {
+    /// The epoch that they were told in.
+    pub fn epoch(&self) -> Generation {
+        self.epoch.generation
+    }
+}
+
 /// What a write touches, looked up: kept beside a statement's shape, so that a write looks nothing up.
 #[derive(Clone, Debug, Default)]
 pub struct Footprint {
     pub(super) tables: Box<[Arc<Table>]>,
     pub(super) everything: bool,
     pub(super) catalog: bool,
+    /// `None`: it is true of any.
+    pub(super) epoch: Option<Arc<Epoch>>,
 }
 
 impl Footprint {
+    /// That of a write of which nothing is known, not even the catalog.
+    pub fn unknown() -> Arc<Self> {
+        Arc::new(Self { everything: true, catalog: true, ..Self::default() })
+    }
+
+    /// Whether the catalog is not what it was told from, or is being changed.
+    pub(super) fn is_outdated(&self, database: &Database) -> bool {
+        self.epoch.as_ref().is_some_and(|epoch| database.catalog.now() != epoch.generation)
+    }
+
     /// Whether no answer can depend on it.
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty() && !self.everything && !self.catalog
@@ -49,6 +90,12 @@ impl Footprint {
 /// Longest list of writes whose end is not known.
 const MAX_HELD: usize = 4_096;
 
+#[derive(Debug, Default)]
+struct Epochs {
+    current: Option<Arc<Epoch>>,
+    older: Vec<Arc<Epoch>>,
+}
+
 /// One database of one server. Shared by all workers.
 ///
 /// The catalog's generation is the *epoch* of keys: it changes with DDL, grants, policies, roles, a fail-over, and whenever
@@ -60,6 +107,10 @@ pub struct Database {
     pub(super) heard: Heard,
     tables: RwLock<BTreeMap<u32, Arc<Table>>>,
     slot: Slot,
+    /// The catalog that was read last, and those before it by which somebody may still write.
+    epochs: Mutex<Epochs>,
+    /// Whether there are any of the latter: what almost always spares the lock.
+    older: AtomicBool,
     held: Mutex<Vec<(Cause, Write)>>,
     /// Writes that were dropped although nobody knows how they ended: their tables stay odd.
     pub(super) dropped: AtomicU64,
@@ -74,6 +125,8 @@ impl Database {
             heard: Heard::default(),
             tables: RwLock::default(),
             slot,
+            epochs: Mutex::default(),
+            older: AtomicBool::new(false),
             held: Mutex::default(),
             dropped: AtomicU64::new(0),
         }
@@ -98,17 +151,48 @@ impl Database {
         Arc::clone(self.tables.write().unwrap_or_else(PoisonError::into_inner).entry(oid).or_default())
     }
 
-    /// The tables of these numbers.
-    pub fn tables(&self, oids: impl IntoIterator<Item = u32>) -> Arc<[Arc<Table>]> {
-        oids.into_iter().map(|oid| self.table(oid)).collect()
+    /// A catalog was read, all of it since [`Self::epoch`] was `before`. `None`: it has changed meanwhile; read it again.
+    pub fn catalog_is_read(&self, before: Generation) -> Option<Arc<Epoch>> {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !before.is_even() || self.catalog.now() != before {
+            return None;
+        }
+        if let Some(current) = epochs.current.as_ref().filter(|current| current.generation == before) {
+            return Some(Arc::clone(current));
+        }
+        let new = Arc::new(Epoch { generation: before, under_way: AtomicU64::new(0) });
+        if let Some(last) = epochs.current.replace(Arc::clone(&new)) {
+            epochs.older.push(last);
+            self.older.store(true, SeqCst);
+        }
+        Some(new)
     }
 
-    /// What a write of this reach touches.
-    pub fn footprint(&self, touched: &Touched) -> Arc<Footprint> {
+    /// Whether somebody writes by what a catalog said that is out of date. A trigger or a foreign key that was made since
+    /// may lead such a write to tables that it does not keep odd.
+    pub(super) fn has_older_writes(&self) -> bool {
+        if !self.older.load(SeqCst) {
+            return false;
+        }
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        // None of them can begin any more: who writes by one looks at the catalog once he is counted.
+        epochs.older.retain(|epoch| epoch.under_way.load(SeqCst) > 0);
+        self.older.store(!epochs.older.is_empty(), SeqCst);
+        !epochs.older.is_empty()
+    }
+
+    /// What a read of these tables depends on, as a catalog of this epoch told them.
+    pub fn sources(&self, oids: impl IntoIterator<Item = u32>, epoch: &Arc<Epoch>) -> Sources {
+        Sources { tables: oids.into_iter().map(|oid| self.table(oid)).collect(), epoch: Arc::clone(epoch) }
+    }
+
+    /// What a write of this reach touches, as a catalog of this epoch told it.
+    pub fn footprint(&self, touched: &Touched, epoch: &Arc<Epoch>) -> Arc<Footprint> {
         Arc::new(Footprint {
             tables: touched.tables().iter().map(|oid| self.table(*oid)).collect(),
             everything: touched.is_everything(),
             catalog: touched.is_catalog(),
+            epoch: Some(Arc::clone(epoch)),
         })
     }
 
@@ -118,19 +202,23 @@ impl Database {
     pub fn heard(&self, xid: Xid, footprint: &Footprint, end: Lsn) {
         self.note(xid, footprint);
         self.invalidate(footprint);
-        self.slot.applied(end);
+        self.slot.is_applied_to(end);
     }
 
     pub(super) fn note(&self, xid: Xid, footprint: &Footprint) {
         footprint.tables.iter().for_each(|table| table.heard.add(xid));
-        if footprint.everything || footprint.catalog {
+        if footprint.everything || footprint.catalog || footprint.is_outdated(self) {
             self.heard.add(xid);
         }
     }
 
     /// What an operator asks for, or a catalog that is not what it was: whatever depends on this is not served again.
     pub fn invalidate(&self, footprint: &Footprint) {
+        let outdated = footprint.is_outdated(self);
         footprint.counters(self).for_each(Counter::bump);
+        if outdated {
+            self.everything.bump();
+        }
     }
 
     /// Nothing that is kept of this database is served again: a new epoch. Fail-over, a flush, the mode `off`.
@@ -195,22 +283,24 @@ impl Database {
 mod tests {
     use super::*;
 
-    fn database() -> Arc<Database> {
-        Arc::new(Database::new(Slot::not_needed(Instant::now())))
+    fn database() -> (Arc<Database>, Arc<Epoch>) {
+        let database = Arc::new(Database::new(Slot::not_needed(Instant::now())));
+        let epoch = database.catalog_is_read(database.epoch()).unwrap();
+        (database, epoch)
     }
 
     #[test]
     fn a_table_is_one_and_the_same_for_everybody() {
-        let database = database();
-        let tables = database.tables([7, 8, 7]);
+        let (database, epoch) = database();
+        let tables = database.sources([7, 8, 7], &epoch).tables;
         assert!(Arc::ptr_eq(&tables[0], &tables[2]) && !Arc::ptr_eq(&tables[0], &tables[1]));
         assert!(Arc::ptr_eq(&database.table(8), &tables[1]));
     }
 
     #[test]
     fn a_write_is_seen_by_who_reads_its_table_for_the_first_time() {
-        let database = database();
-        let write = Write::begin(&database, &[database.footprint(&Touched::of([5]))]);
+        let (database, epoch) = database();
+        let write = Write::begin(&database, &[database.footprint(&Touched::of([5]), &epoch)]);
         assert!(!database.table(5).generation().is_even());
         write.finish();
         assert!(database.table(5).generation().is_even());
@@ -218,13 +308,19 @@ mod tests {
 
     #[test]
     fn a_footprint_changes_what_it_names_and_nothing_else() {
-        let database = database();
+        let (database, _) = database();
         let read = |database: &Database| {
-            [database.table(1).generation(), database.table(2).generation(), database.everything.now(), database.epoch()]
+            [
+                database.table(1).generation(),
+                database.table(2).generation(),
+                database.everything.now(),
+                database.epoch(),
+            ]
         };
         let changes = |touched: Touched| {
             let before = read(&database);
-            database.invalidate(&database.footprint(&touched));
+            let epoch = database.catalog_is_read(database.epoch()).unwrap();
+            database.invalidate(&database.footprint(&touched, &epoch));
             let after = read(&database);
             [0, 1, 2, 3].map(|at| before[at] != after[at])
         };
@@ -232,14 +328,59 @@ mod tests {
         assert_eq!(changes(Touched::everything()), [false, false, true, false]);
         assert_eq!(changes(Touched::catalog()), [false, false, false, true]);
         assert_eq!(changes(Touched::default()), [false; 4]);
-        assert!(database.footprint(&Touched::default()).is_empty());
-        assert!(!database.footprint(&Touched::everything()).is_empty());
+        let epoch = database.catalog_is_read(database.epoch()).unwrap();
+        assert!(database.footprint(&Touched::default(), &epoch).is_empty());
+        assert!(!database.footprint(&Touched::everything(), &epoch).is_empty());
+        assert!(!Footprint::unknown().is_empty());
+    }
+
+    #[test]
+    fn what_an_old_catalog_tells_is_everything() {
+        let (database, old) = database();
+        let footprint = database.footprint(&Touched::of([1]), &old);
+        database.flush();
+        let write = Write::begin(&database, &[Arc::clone(&footprint)]);
+        assert!(!database.everything.now().is_even());
+        write.finish();
+        let before = database.everything.now();
+        assert!(before.is_even());
+        database.heard(Xid(7), &footprint, Lsn(1));
+        assert_ne!(database.everything.now(), before);
+        let mut unseen = Default::default();
+        database.heard.copy(&mut unseen);
+        assert!(!unseen.is_empty());
+    }
+
+    #[test]
+    fn a_catalog_that_changes_while_it_is_read_is_read_again() {
+        let (database, first) = database();
+        let before = database.epoch();
+        assert!(Arc::ptr_eq(&first, &database.catalog_is_read(before).unwrap()));
+        let ddl = Write::begin(&database, &[database.footprint(&Touched::catalog(), &first)]);
+        assert!(database.catalog_is_read(before).is_none() && database.catalog_is_read(database.epoch()).is_none());
+        ddl.finish();
+        assert!(database.catalog_is_read(before).is_none());
+        let second = database.catalog_is_read(database.epoch()).unwrap();
+        assert_ne!(first.generation(), second.generation());
+    }
+
+    #[test]
+    fn who_writes_by_an_old_catalog_is_waited_for() {
+        let (database, old) = database();
+        let footprint = database.footprint(&Touched::of([1]), &old);
+        let write = Write::begin(&database, &[footprint]);
+        assert!(!database.has_older_writes(), "it is the current one");
+        database.flush();
+        database.catalog_is_read(database.epoch()).unwrap();
+        assert!(database.has_older_writes());
+        write.finish();
+        assert!(!database.has_older_writes() && !database.older.load(SeqCst));
     }
 
     #[test]
     fn what_cannot_be_told_is_held_until_it_can() {
-        let database = database();
-        let footprint = database.footprint(&Touched::of([1]));
+        let (database, epoch) = database();
+        let footprint = database.footprint(&Touched::of([1]), &epoch);
         let backend = Cause::Backend { process: 17, started: 1 };
         let prepared = Cause::Prepared("gid".into());
         for cause in [&backend, &prepared, &backend] {
@@ -256,8 +397,8 @@ mod tests {
 
     #[test]
     fn more_than_can_be_held_stays_odd() {
-        let database = database();
-        let footprint = database.footprint(&Touched::of([1]));
+        let (database, epoch) = database();
+        let footprint = database.footprint(&Touched::of([1]), &epoch);
         let cause = Cause::Prepared("gid".into());
         for _ in 0..=MAX_HELD {
             database.hold(cause.clone(), Write::begin(&database, &[Arc::clone(&footprint)]));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::{Miss, Refused};
-use super::database::{Database, Table};
+use super::database::{Database, Sources, Table};
 use super::freshness::{Freshness, Lsn, Readiness};
 use super::generation::Generation;
 use super::snapshot::{Snapshot, Unseen};
@@ -55,7 +55,8 @@ pub enum NotServed {
 
 impl Dependencies {
     /// Reads generations. Nothing may have been sent yet.
-    fn read(database: &Arc<Database>, tables: &Arc<[Arc<Table>]>, terms: Terms, now: Instant) -> Self {
+    fn read(database: &Arc<Database>, sources: &Sources, terms: Terms, now: Instant) -> Self {
+        let tables = &sources.tables;
         let follows = terms.freshness.follows_writes();
         Self {
             catalog: database.catalog.now(),
@@ -132,17 +133,18 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Begins. `tables`: all that the statement reads, as [`Catalog::reads`](super::catalog::Catalog::reads) tells them.
-    pub fn begin(
-        database: &Arc<Database>,
-        tables: &Arc<[Arc<Table>]>,
-        terms: Terms,
-        now: Instant,
-    ) -> Result<Self, Refused> {
-        let dependencies = Dependencies::read(database, tables, terms, now);
+    /// Begins. `sources`: all that the statement reads, as [`Catalog::reads`](super::catalog::Catalog::reads) tells it.
+    pub fn begin(database: &Arc<Database>, sources: &Sources, terms: Terms, now: Instant) -> Result<Self, Refused> {
+        let dependencies = Dependencies::read(database, sources, terms, now);
         let unseen = Self::unseen_of(&dependencies);
         if !dependencies.are_even() {
             return Err(Refused::WriteUnderWay);
+        }
+        if dependencies.catalog != sources.epoch() {
+            return Err(Refused::CatalogChanged);
+        }
+        if terms.freshness.follows_writes() && database.has_older_writes() {
+            return Err(Refused::OlderWrite);
         }
         if terms.freshness.follows_writes() && !database.slot().hears() {
             return Err(Refused::SlotDown);
@@ -206,13 +208,8 @@ impl Reading {
 #[cfg(test)]
 impl Reading {
     /// As [`Self::begin`], whatever is being written.
-    pub(super) fn begin_unguarded(
-        database: &Arc<Database>,
-        tables: &Arc<[Arc<Table>]>,
-        terms: Terms,
-        now: Instant,
-    ) -> Self {
-        let dependencies = Dependencies::read(database, tables, terms, now);
+    pub(super) fn begin_unguarded(database: &Arc<Database>, sources: &Sources, terms: Terms, now: Instant) -> Self {
+        let dependencies = Dependencies::read(database, sources, terms, now);
         let unseen = Self::unseen_of(&dependencies);
         Self { dependencies, unseen }
     }

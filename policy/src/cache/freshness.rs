@@ -121,7 +121,9 @@ impl Slot {
         self.current_to.store(0, SeqCst);
     }
 
-    pub(super) fn applied(&self, end: Lsn) {
+    /// Everything up to this place has been applied: the end of a commit, or what a keep-alive says, which comes behind all
+    /// that was before it.
+    pub fn is_applied_to(&self, end: Lsn) {
         self.applied.fetch_max(end.0, SeqCst);
     }
 
@@ -214,8 +216,8 @@ mod tests {
         assert_eq!(ready(None), Readiness::Ask);
         assert_eq!(ready(Some(Lsn(100))), Readiness::Ready);
         assert_eq!(ready(Some(Lsn(101))), Readiness::Wait(Lsn(101)));
-        slot.applied(Lsn(150));
-        slot.applied(Lsn(120));
+        slot.is_applied_to(Lsn(150));
+        slot.is_applied_to(Lsn(120));
         assert_eq!(ready(Some(Lsn(150))), Readiness::Ready);
     }
 

@@ -25,7 +25,8 @@ pub struct Hint {
 pub fn hint_of(comments: &Comments<'_>) -> Option<Hint> {
     comments.insides().find_map(|inside| {
         let inside = inside.strip_prefix(b"+")?;
-        let mut words = inside.split(|byte| byte.is_ascii_whitespace() || *byte == b',').filter(|word| !word.is_empty());
+        let mut words =
+            inside.split(|byte| byte.is_ascii_whitespace() || *byte == b',').filter(|word| !word.is_empty());
         words.next().filter(|first| first.eq_ignore_ascii_case(b"cache"))?;
         let mut hint = Hint { off: false, ttl: None };
         for word in words {

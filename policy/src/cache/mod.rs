@@ -34,10 +34,8 @@ mod write;
 pub use account::{
     Account, Budget, Counters, Counts, ENTRY_OVERHEAD, Eviction, Invalidated, Miss, Reason, Refused, weight,
 };
-pub use database::{Database, Footprint, Table};
-pub use eligible::{
-    Bypass, Execution, Isolation, MIN_COST_MICROS, Mode, Reply, Session, Transaction, means_a_moment,
-};
+pub use database::{Database, Epoch, Footprint, Sources, Table};
+pub use eligible::{Bypass, Execution, Isolation, MIN_COST_MICROS, Mode, Reply, Session, Transaction, means_a_moment};
 pub use fill::{Dependencies, NotServed, Reading, Served, Terms};
 pub use freshness::{Freshness, Lsn, MAX_LAG, Readiness, Slot};
 pub use generation::{Counter, Generation};

@@ -107,9 +107,8 @@ impl Rule {
     /// What does not change while a statement's shape and path are the same.
     fn may_hold(&self, shape: &Shape<'_>) -> bool {
         let doubt = self.effect == Effect::Deny;
-        let means = |(schema, name): &(Option<&str>, &str)| {
-            self.tables.iter().any(|table| table.means(*schema, name, doubt))
-        };
+        let means =
+            |(schema, name): &(Option<&str>, &str)| self.tables.iter().any(|table| table.means(*schema, name, doubt));
         let tables = match self.effect {
             _ if self.tables.is_empty() => true,
             Effect::Allow => !shape.named.is_empty() && shape.named.iter().all(means),
@@ -200,7 +199,8 @@ impl Rules {
     pub fn new(rules: Vec<Rule>, version: u32) -> Result<Self, Vec<BadRule>> {
         let mut bad = Vec::new();
         for (at, rule) in rules.iter().enumerate() {
-            let said = !rule.tables.is_empty() || rule.fingerprint.is_some() || rule.application.is_some() || rule.hinted;
+            let said =
+                !rule.tables.is_empty() || rule.fingerprint.is_some() || rule.application.is_some() || rule.hinted;
             if !said {
                 bad.push(BadRule::NoCondition(at));
             }

@@ -8,18 +8,62 @@ use rustc_hash::FxHashMap;
 /// settings and those of extensions and of later releases among it. `search_path` is not here: functions and operators are
 /// found by it.
 const HARMLESS: &[&str] = &[
-    "application_name", "client_connection_check_interval", "commit_delay", "commit_siblings", "cpu_index_tuple_cost",
-    "cpu_operator_cost", "cpu_tuple_cost", "cursor_tuple_fraction", "deadlock_timeout", "debug_pretty_print",
-    "debug_print_parse", "debug_print_plan", "debug_print_rewritten", "default_statistics_target",
-    "effective_cache_size", "effective_io_concurrency", "from_collapse_limit", "geqo", "geqo_effort",
-    "geqo_generations", "geqo_pool_size", "geqo_seed", "geqo_selection_bias", "geqo_threshold", "hash_mem_multiplier",
-    "idle_in_transaction_session_timeout", "idle_session_timeout", "jit", "jit_above_cost", "jit_inline_above_cost",
-    "jit_optimize_above_cost", "join_collapse_limit", "lock_timeout", "logical_decoding_work_mem",
-    "maintenance_work_mem", "max_parallel_workers", "max_parallel_workers_per_gather", "min_parallel_index_scan_size",
-    "min_parallel_table_scan_size", "parallel_leader_participation", "parallel_setup_cost", "parallel_tuple_cost",
-    "plan_cache_mode", "random_page_cost", "seq_page_cost", "statement_timeout", "synchronous_commit",
-    "tcp_keepalives_count", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout", "temp_buffers",
-    "transaction_timeout", "vacuum_cost_delay", "vacuum_cost_limit", "work_mem",
+    "application_name",
+    "client_connection_check_interval",
+    "commit_delay",
+    "commit_siblings",
+    "cpu_index_tuple_cost",
+    "cpu_operator_cost",
+    "cpu_tuple_cost",
+    "cursor_tuple_fraction",
+    "deadlock_timeout",
+    "debug_pretty_print",
+    "debug_print_parse",
+    "debug_print_plan",
+    "debug_print_rewritten",
+    "default_statistics_target",
+    "effective_cache_size",
+    "effective_io_concurrency",
+    "from_collapse_limit",
+    "geqo",
+    "geqo_effort",
+    "geqo_generations",
+    "geqo_pool_size",
+    "geqo_seed",
+    "geqo_selection_bias",
+    "geqo_threshold",
+    "hash_mem_multiplier",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "jit",
+    "jit_above_cost",
+    "jit_inline_above_cost",
+    "jit_optimize_above_cost",
+    "join_collapse_limit",
+    "lock_timeout",
+    "logical_decoding_work_mem",
+    "maintenance_work_mem",
+    "max_parallel_workers",
+    "max_parallel_workers_per_gather",
+    "min_parallel_index_scan_size",
+    "min_parallel_table_scan_size",
+    "parallel_leader_participation",
+    "parallel_setup_cost",
+    "parallel_tuple_cost",
+    "plan_cache_mode",
+    "random_page_cost",
+    "seq_page_cost",
+    "statement_timeout",
+    "synchronous_commit",
+    "tcp_keepalives_count",
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "tcp_user_timeout",
+    "temp_buffers",
+    "transaction_timeout",
+    "vacuum_cost_delay",
+    "vacuum_cost_limit",
+    "work_mem",
 ];
 
 /// Families of them.
@@ -127,11 +171,30 @@ mod tests {
         let mut sets = OutputSettings::default();
         let plain = sets.id([]).unwrap();
         for name in [
-            "client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "extra_float_digits", "bytea_output",
-            "xmlbinary", "xmloption", "lc_monetary", "lc_numeric", "lc_time", "lc_messages",
-            "default_text_search_config", "array_nulls", "standard_conforming_strings", "search_path", "row_security",
-            "app.tenant_id", "request.jwt.claims", "enable_x.y", "backslash_quote", "transform_null_equals",
-            "session_replication_role", "unheard_of",
+            "client_encoding",
+            "DateStyle",
+            "IntervalStyle",
+            "TimeZone",
+            "extra_float_digits",
+            "bytea_output",
+            "xmlbinary",
+            "xmloption",
+            "lc_monetary",
+            "lc_numeric",
+            "lc_time",
+            "lc_messages",
+            "default_text_search_config",
+            "array_nulls",
+            "standard_conforming_strings",
+            "search_path",
+            "row_security",
+            "app.tenant_id",
+            "request.jwt.claims",
+            "enable_x.y",
+            "backslash_quote",
+            "transform_null_equals",
+            "session_replication_role",
+            "unheard_of",
         ] {
             let one = sets.id([(name, "one")]).unwrap();
             let two = sets.id([(name, "two")]).unwrap();
@@ -144,7 +207,9 @@ mod tests {
     fn what_changes_no_reply_does_not() {
         let mut sets = OutputSettings::default();
         let plain = sets.id([]).unwrap();
-        for name in ["application_name", "Statement_Timeout", "work_mem", "enable_seqscan", "log_min_duration_statement"] {
+        for name in
+            ["application_name", "Statement_Timeout", "work_mem", "enable_seqscan", "log_min_duration_statement"]
+        {
             assert_eq!(sets.id([(name, "x")]), Some(plain), "{name}");
         }
     }
@@ -153,9 +218,8 @@ mod tests {
     fn order_does_not_matter_and_ends_do() {
         let mut sets = OutputSettings::default();
         assert_eq!(sets.id([("a.a", "1"), ("a.b", "2")]), sets.id([("a.b", "2"), ("a.a", "0"), ("a.a", "1")]));
-        let mut different = |one: &[(&str, &str)], two: &[(&str, &str)]| {
-            sets.id(one.iter().copied()) != sets.id(two.iter().copied())
-        };
+        let mut different =
+            |one: &[(&str, &str)], two: &[(&str, &str)]| sets.id(one.iter().copied()) != sets.id(two.iter().copied());
         assert!(different(&[("a.a", "1")], &[("a.a1", "")]));
         assert!(different(&[("a.a", "b.b1")], &[("a.a", ""), ("b.b", "1")]));
         assert!(different(&[("a.a", "")], &[]));

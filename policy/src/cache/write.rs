@@ -1,7 +1,7 @@
 //! Writes under way.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::database::{Database, Footprint};
 use super::generation::Counter;
@@ -37,38 +37,56 @@ pub enum Cause {
 pub struct Write {
     database: Arc<Database>,
     footprints: Vec<Arc<Footprint>>,
+    /// The catalog is not what a footprint was told from: it may reach anything.
+    wide: bool,
     open: bool,
 }
 
 impl Write {
     /// Everything in these footprints is odd from here on.
     pub fn begin(database: &Arc<Database>, footprints: &[Arc<Footprint>]) -> Self {
-        let write = Self { database: Arc::clone(database), footprints: footprints.to_vec(), open: true };
+        let epochs = footprints.iter().filter_map(|footprint| footprint.epoch.as_ref());
+        // Counted first, and then a look at the catalog. Who reads by a newer one either finds this write counted, or has
+        // made this look find the change.
+        epochs.for_each(|epoch| {
+            epoch.under_way.fetch_add(1, SeqCst);
+        });
+        let wide = footprints.iter().any(|footprint| footprint.is_outdated(database));
+        let write = Self { database: Arc::clone(database), footprints: footprints.to_vec(), wide, open: true };
         write.counters(Counter::enter);
         write
     }
 
     /// The server has answered, with success or with an error: even again, with a higher version.
     pub fn finish(mut self) {
-        self.counters(Counter::leave);
+        self.end(Counter::leave);
+    }
+
+    fn end(&mut self, step: fn(&Counter)) {
+        self.counters(step);
+        let epochs = self.footprints.iter().filter_map(|footprint| footprint.epoch.as_ref());
+        epochs.for_each(|epoch| {
+            epoch.under_way.fetch_sub(1, SeqCst);
+        });
         self.open = false;
     }
 
     /// The same write in other hands; what stays behind is empty.
     pub(super) fn take(&mut self) -> Self {
         let open = std::mem::replace(&mut self.open, false);
-        Self { database: Arc::clone(&self.database), footprints: std::mem::take(&mut self.footprints), open }
+        let footprints = std::mem::take(&mut self.footprints);
+        Self { database: Arc::clone(&self.database), footprints, wide: self.wide, open }
     }
 
     fn counters(&self, step: fn(&Counter)) {
         self.footprints.iter().flat_map(|footprint| footprint.counters(&self.database)).for_each(step);
+        self.wide.then_some(&self.database.everything).into_iter().for_each(step);
     }
 
     /// What no code may do: see [`Counter::leave_without_a_trace`].
     #[cfg(test)]
     pub(super) fn finish_without_a_trace(mut self) {
-        self.counters(Counter::leave_without_a_trace);
-        self.open = false;
+        self.end(Counter::leave_without_a_trace);
     }
 }
 
@@ -85,29 +103,32 @@ mod tests {
     use std::time::Instant;
 
     use super::super::catalog::Touched;
+    use super::super::database::Epoch;
     use super::super::freshness::Slot;
     use super::*;
 
-    fn database() -> Arc<Database> {
-        Arc::new(Database::new(Slot::not_needed(Instant::now())))
+    fn database() -> (Arc<Database>, Arc<Epoch>) {
+        let database = Arc::new(Database::new(Slot::not_needed(Instant::now())));
+        let epoch = database.catalog_is_read(database.epoch()).unwrap();
+        (database, epoch)
     }
 
     #[test]
     fn a_write_that_is_lost_stays_odd_and_is_counted() {
-        let database = database();
+        let (database, epoch) = database();
         let table = database.table(1);
-        drop(Write::begin(&database, &[database.footprint(&Touched::of([1]))]));
+        drop(Write::begin(&database, &[database.footprint(&Touched::of([1]), &epoch)]));
         assert!(!table.generation().is_even());
         assert_eq!(database.dropped_writes(), 1);
-        Write::begin(&database, &[database.footprint(&Touched::of([1]))]).finish();
+        Write::begin(&database, &[database.footprint(&Touched::of([1]), &epoch)]).finish();
         assert!(!table.generation().is_even(), "another write does not make up for it");
         assert_eq!(database.dropped_writes(), 1);
     }
 
     #[test]
     fn a_transaction_of_several_statements_ends_as_one() {
-        let database = database();
-        let both: Vec<_> = [vec![1], vec![1, 2]].map(|oids| database.footprint(&Touched::of(oids))).into();
+        let (database, epoch) = database();
+        let both: Vec<_> = [vec![1], vec![1, 2]].map(|oids| database.footprint(&Touched::of(oids), &epoch)).into();
         let write = Write::begin(&database, &both);
         assert_eq!((database.table(1).generation().writers(), database.table(2).generation().writers()), (2, 1));
         write.finish();

@@ -143,7 +143,8 @@ const HARMLESS: [Word; 30] = [
 ];
 
 impl Acts {
-    /// What a statement does, or several. Plain strings in it have no escapes.
+    /// What a statement does, or several. Plain strings in it have no escapes: where a session's
+    /// `standard_conforming_strings` is off, the answer is [`Footprint::unknown`](crate::cache::Footprint::unknown).
     ///
     /// ```
     /// use policy::cache::catalog::{Acts, Ops};
@@ -205,9 +206,9 @@ impl Acts {
             return;
         }
         let word = text.word(first);
-        // EXPLAIN without ANALYZE runs nothing. ANALYZE among its options may be switched off: it is taken to be on.
-        let head = |at: &usize| matches!(text.word(*at), Word::Analyze | Word::Analyse);
-        if word == Word::Explain && !(first..to.min(first + 24)).any(|at| head(&at)) {
+        // EXPLAIN without ANALYZE runs nothing. Wherever the word stands, and whether or not it is switched off.
+        let analyzes = |at: usize| matches!(text.word(at), Word::Analyze | Word::Analyse);
+        if word == Word::Explain && !(first..to).any(analyzes) {
             return;
         }
         match word {
@@ -220,7 +221,14 @@ impl Acts {
             // What a prepared statement does it does when it is executed.
             Word::Prepare if text.word(first + 1) != Word::Transaction => return,
             _ if SCHEMA.contains(&word) => self.catalog = true,
-            Word::Select | Word::With | Word::Insert | Word::Update | Word::Delete | Word::Merge | Word::Copy | Word::Table => {}
+            Word::Select
+            | Word::With
+            | Word::Insert
+            | Word::Update
+            | Word::Delete
+            | Word::Merge
+            | Word::Copy
+            | Word::Table => {}
             _ if HARMLESS.contains(&word) => {}
             _ => self.anything = true,
         }
@@ -229,8 +237,8 @@ impl Acts {
                 self.executes.extend(text.name(at + 1));
             }
             // Also in a member of a WITH it would have to be told; CREATE TABLE AS in all but name.
-            self.catalog |= text.word(at) == Word::Into
-                && !matches!(text.word_before(at, 1), Word::Insert | Word::Merge);
+            self.catalog |=
+                text.word(at) == Word::Into && !matches!(text.word_before(at, 1), Word::Insert | Word::Merge);
             self.word(text, at, at == first);
         }
     }
@@ -245,8 +253,9 @@ impl Acts {
         let only = |at: usize| if text.word(at) == Word::Only { at + 1 } else { at };
         match text.word(at) {
             Word::Insert if text.word(at + 1) == Word::Into => {
-                // ON CONFLICT DO UPDATE is told apart from nothing else: it is rare enough.
-                self.target(text, at + 2, Ops::INSERT | Ops::UPDATE);
+                // ON CONFLICT … DO UPDATE, of whichever INSERT of the text it is.
+                let updates = (at..text.tokens.len()).any(|at| text.says(at, "conflict"));
+                self.target(text, at + 2, if updates { Ops::INSERT | Ops::UPDATE } else { Ops::INSERT });
             }
             Word::Merge if text.word(at + 1) == Word::Into => {
                 self.target(text, only(at + 2), Ops::INSERT | Ops::UPDATE | Ops::DELETE);
@@ -260,7 +269,9 @@ impl Acts {
                     && text.word(at + 1) == Word::Set
                     && text.word(at + 2) != Word::Set => {}
             Word::Update => self.target(text, only(at + 1), Ops::UPDATE),
-            Word::Copy if is_first && !text.is(at + 1, OPEN) && text.tokens.iter().any(|token| token.word == Word::From) => {
+            Word::Copy
+                if is_first && !text.is(at + 1, OPEN) && text.tokens.iter().any(|token| token.word == Word::From) =>
+            {
                 self.target(text, at + 1, Ops::INSERT);
             }
             Word::Truncate if !is_first => self.truncate(text, at, text.tokens.len()),
@@ -304,9 +315,8 @@ impl Acts {
     }
 
     fn refresh(&mut self, text: &Text<'_>, first: usize) {
-        let named = (first + 1..=first + 4).find(|at| {
-            !matches!(text.word(*at), Word::Materialized | Word::View | Word::Concurrently)
-        });
+        let named = (first + 1..=first + 4)
+            .find(|at| !matches!(text.word(*at), Word::Materialized | Word::View | Word::Concurrently));
         self.target(text, named.unwrap_or(first), Ops::REFRESH);
     }
 

@@ -372,7 +372,8 @@ impl Catalog {
     /// that name are meant.
     pub fn resolve(&self, name: &Name, path: Option<&[&str]>) -> Vec<u32> {
         let all = self.by_name.get(name.name.as_str()).map_or(&[][..], Vec::as_slice);
-        let within = |schema: &str| all.iter().copied().find(|oid| self.relation(*oid).is_some_and(|r| *r.schema == *schema));
+        let within =
+            |schema: &str| all.iter().copied().find(|oid| self.relation(*oid).is_some_and(|r| *r.schema == *schema));
         match (&name.schema, path) {
             (Some(schema), _) => within(schema).into_iter().collect(),
             (None, Some(path)) => path.iter().find_map(|schema| within(schema)).into_iter().collect(),

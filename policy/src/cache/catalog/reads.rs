@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::super::eligible::{Bypass, means_a_moment};
-use super::super::text::{DOT, OPEN, SEMICOLON, Text};
-use super::{Catalog, Function, Kind, Language, Name, Persistence, SYSTEM, Volatility};
+use super::super::text::{CAST, CLOSE, COMMA, DOT, OPEN, SEMICOLON, Text};
+use super::{Catalog, Function, Kind, Language, Name, Persistence, Relation, SYSTEM, Volatility};
 use crate::clauses;
 use crate::fingerprint::{Compat, normalise};
 use crate::lexer::{Kind as Token, Word};
@@ -49,8 +49,21 @@ impl Allowed<'_> {
 
 /// What no rule can declare pure.
 const NEVER: &[&str] = &[
-    "now", "random", "random_normal", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday",
-    "nextval", "currval", "lastval", "setval", "gen_random_uuid", "uuid_generate_v4", "txid_current", "set_config",
+    "now",
+    "random",
+    "random_normal",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "timeofday",
+    "nextval",
+    "currval",
+    "lastval",
+    "setval",
+    "gen_random_uuid",
+    "uuid_generate_v4",
+    "txid_current",
+    "set_config",
 ];
 /// Words that ask for the time, or for what depends on it.
 const CLOCKS: &[&str] = &["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];
@@ -61,8 +74,18 @@ const WHO: &[&str] =
 const SYSTEM_COLUMNS: &[&str] = &["ctid", "xmin", "xmax", "cmin", "cmax"];
 /// Types whose values are looked up in the catalog.
 const LOOKED_UP: &[&str] = &[
-    "regclass", "regproc", "regprocedure", "regoper", "regoperator", "regtype", "regrole", "regnamespace", "regconfig",
-    "regdictionary", "regcollation", "information_schema",
+    "regclass",
+    "regproc",
+    "regprocedure",
+    "regoper",
+    "regoperator",
+    "regtype",
+    "regrole",
+    "regnamespace",
+    "regconfig",
+    "regdictionary",
+    "regcollation",
+    "information_schema",
 ];
 /// Functions that a policy may ask, besides immutable ones: their answers stand in the key or change with the epoch.
 const POLICY_FUNCTIONS: &[&str] = &["pg_has_role", "row_security_active", "current_database", "has_table_privilege"];
@@ -206,7 +229,7 @@ impl Judge<'_> {
 
     /// What stands in `pg_catalog` here: a function, a type or a collation, not a relation.
     fn may_be_trusted_behind(&self, text: &Text<'_>, at: usize) -> bool {
-        let is_type = text.before(at, 1).is_some_and(|before| before.is(super::super::text::CAST));
+        let is_type = text.before(at, 1).is_some_and(|before| before.is(CAST));
         let is_collation = text.word_before(at, 1) == Word::Collate;
         text.is(at + 1, DOT) && (is_type || is_collation || text.is(at + 3, OPEN))
     }
@@ -250,12 +273,12 @@ impl Judge<'_> {
     fn policy_call(&mut self, text: &Text<'_>, at: usize, name: &Name) -> Result<(), Bypass> {
         if name.name == "current_setting" && name.schema.as_deref().is_none_or(|schema| schema == SYSTEM) {
             let setting = text.string(at + 2).ok_or(Bypass::Policy)?;
-            // What the constant stands in is a part of a longer expression, or the whole argument.
-            let ends = text.get(at + 3).is_some_and(|next| !matches!(next.kind, Token::Symbol))
-                || [super::super::text::CLOSE, super::super::text::COMMA, super::super::text::CAST]
-                    .iter()
-                    .any(|end| text.is(at + 3, *end));
-            if !ends {
+            // The whole argument has to be that constant, casts aside.
+            let mut end = at + 3;
+            while text.is(end, CAST) && text.is_name(end + 1) {
+                end += 2;
+            }
+            if !text.is(end, CLOSE) && !text.is(end, COMMA) {
                 return Err(Bypass::Policy);
             }
             self.reads.inputs.settings.insert(setting.to_ascii_lowercase());
@@ -325,8 +348,10 @@ impl Judge<'_> {
                 let schema = before.map(|before| before.rsplit('.').next().unwrap_or(before).to_owned());
                 Name { schema, name: behind.unwrap_or_default().to_owned() }
             });
-            let found: Vec<u32> =
-                std::iter::once(whole).chain(divided).flat_map(|name| self.catalog.resolve(&name, Some(path))).collect();
+            let found: Vec<u32> = std::iter::once(whole)
+                .chain(divided)
+                .flat_map(|name| self.catalog.resolve(&name, Some(path)))
+                .collect();
             if found.is_empty() {
                 return Err(Bypass::UnknownTable);
             }
@@ -356,35 +381,13 @@ impl Judge<'_> {
     fn relation(&mut self, oid: u32) -> Result<(), Bypass> {
         let catalog = self.catalog;
         let relation = catalog.relation(oid).ok_or(Bypass::UnknownTable)?;
-        match relation.persistence {
-            Persistence::Permanent => {}
-            Persistence::Unlogged => return Err(Bypass::UnloggedTable),
-            Persistence::Temporary => return Err(Bypass::TemporaryTable),
+        self.kind(relation)?;
+        // Its rows are also those of what is a part of it.
+        for part in catalog.descendants(oid) {
+            self.kind(catalog.relation(part).ok_or(Bypass::UnknownTable)?)?;
         }
-        if relation.own_types {
-            return Err(Bypass::UserType);
-        }
-        match relation.kind {
-            Kind::Table | Kind::Partitioned => {}
-            Kind::Materialized if self.allowed.materialized => {}
-            Kind::Materialized => return Err(Bypass::MaterializedView),
-            Kind::Foreign => return Err(Bypass::ForeignTable),
-            Kind::Sequence => return Err(Bypass::Sequence),
-            Kind::Other => return Err(Bypass::Catalog),
-            Kind::View => {
-                let rules = Catalog::of(&catalog.rewrites, oid).iter().filter(|rule| rule.ops.is_none());
-                let mut known = false;
-                for rule in rules {
-                    known = true;
-                    let text = Text::new(rule.text.as_bytes());
-                    self.statement(&text)?;
-                    self.judge(&text, Place::Statement)?;
-                    self.found.extend(&rule.uses);
-                }
-                if !known {
-                    return Err(Bypass::UnknownTable);
-                }
-            }
+        if relation.kind == Kind::View {
+            self.view(oid)?;
         }
         if relation.row_security {
             for policy in Catalog::of(&catalog.policies, oid) {
@@ -392,5 +395,35 @@ impl Judge<'_> {
             }
         }
         Ok(())
+    }
+
+    fn kind(&self, relation: &Relation) -> Result<(), Bypass> {
+        match relation.persistence {
+            Persistence::Permanent => {}
+            Persistence::Unlogged => return Err(Bypass::UnloggedTable),
+            Persistence::Temporary => return Err(Bypass::TemporaryTable),
+        }
+        match relation.kind {
+            _ if relation.own_types => Err(Bypass::UserType),
+            Kind::Table | Kind::Partitioned | Kind::View => Ok(()),
+            Kind::Materialized if self.allowed.materialized => Ok(()),
+            Kind::Materialized => Err(Bypass::MaterializedView),
+            Kind::Foreign => Err(Bypass::ForeignTable),
+            Kind::Sequence => Err(Bypass::Sequence),
+            Kind::Other => Err(Bypass::Catalog),
+        }
+    }
+
+    fn view(&mut self, oid: u32) -> Result<(), Bypass> {
+        let catalog = self.catalog;
+        let mut known = false;
+        for rule in Catalog::of(&catalog.rewrites, oid).iter().filter(|rule| rule.ops.is_none()) {
+            known = true;
+            let text = Text::new(rule.text.as_bytes());
+            self.statement(&text)?;
+            self.judge(&text, Place::Statement)?;
+            self.found.extend(&rule.uses);
+        }
+        if known { Ok(()) } else { Err(Bypass::UnknownTable) }
     }
 }

@@ -120,7 +120,9 @@ fn every_reason_has_a_word_of_its_own() {
             assert_eq!(reason.number(), at);
             counts.add(*reason, at as u64 + 1);
         }
-        assert!(counts.all().enumerate().all(|(at, (word, count))| count == at as u64 + 1 && word == R::ALL[at].word()));
+        assert!(
+            counts.all().enumerate().all(|(at, (word, count))| count == at as u64 + 1 && word == R::ALL[at].word())
+        );
     }
     check::<Miss>();
     check::<Refused>();

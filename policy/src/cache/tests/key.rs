@@ -127,9 +127,7 @@ impl Owned {
                 .collect(),
             formats: (0..random.below(3)).map(|_| random.below(2) as i16).collect(),
             relations: (0..random.below(3)).map(|_| random.below(2) as u32).collect(),
-            inputs: (0..random.below(3))
-                .map(|_| (word(random), (!random.once_in(3)).then(|| word(random))))
-                .collect(),
+            inputs: (0..random.below(3)).map(|_| (word(random), (!random.once_in(3)).then(|| word(random)))).collect(),
             protocol: random.below(3),
             settings: random.below(2) as usize,
             epoch: random.below(2) as usize,
@@ -148,8 +146,11 @@ impl Owned {
             tenant: &self.words[0],
             database: &self.words[1],
             text: self.words[2].as_bytes(),
-            protocol: [Protocol::Simple, Protocol::Extended { described: false }, Protocol::Extended { described: true }]
-                [self.protocol as usize],
+            protocol: [
+                Protocol::Simple,
+                Protocol::Extended { described: false },
+                Protocol::Extended { described: true },
+            ][self.protocol as usize],
             parameter_types: &self.types,
             parameters: &parameters,
             result_formats: &self.formats,
@@ -219,8 +220,7 @@ fn a_key_is_read_back_into_its_parts() {
         let parameters = back.list(|back| (back.short(), back.option()));
         let (formats, relations) = (back.list(Back::short), back.list(Back::oid));
         words.extend([back.word(), back.word()]);
-        let inputs =
-            back.list(|back| (back.word(), back.option().map(|value| String::from_utf8(value).unwrap())));
+        let inputs = back.list(|back| (back.word(), back.option().map(|value| String::from_utf8(value).unwrap())));
         let (settings, rest) = (back.number(), back.0.len());
         let read = Owned {
             words,

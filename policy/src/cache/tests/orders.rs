@@ -1,6 +1,7 @@
 //! The order of single steps inside of what the model takes for one: who hears of a transaction adds it and then changes
 //! the generation; who reads takes the generation and then the transactions.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -8,14 +9,14 @@ use std::time::{Duration, Instant};
 use super::super::catalog::Touched;
 use super::super::*;
 
-const TERMS: Terms =
-    Terms { freshness: Freshness::Coherent, ttl: Duration::from_secs(60), stale_for: Duration::ZERO };
+const TERMS: Terms = Terms { freshness: Freshness::Coherent, ttl: Duration::from_secs(60), stale_for: Duration::ZERO };
 
-fn heard_of() -> (Arc<Database>, Instant) {
+fn heard_of() -> (Arc<Database>, Arc<Epoch>, Instant) {
     let now = Instant::now();
     let database = Arc::new(Database::new(Slot::down(now)));
     database.slot_is_up(now, Lsn(0), &Snapshot::parse("5:5:").unwrap());
-    (database, now)
+    let epoch = database.catalog_is_read(database.epoch()).unwrap();
+    (database, epoch, now)
 }
 
 /// A read as its steps: what it took, in which order it takes it.
@@ -46,8 +47,8 @@ fn orders(own: &[usize], others: &[usize], done: &mut Vec<(bool, usize)>, run: &
 fn missed(reads: [usize; 2], hears: [usize; 2]) -> usize {
     let mut missed = 0;
     orders(&reads, &hears, &mut Vec::new(), &mut |steps| {
-        let (database, _) = heard_of();
-        let (table, footprint) = (database.table(1), database.footprint(&Touched::of([1])));
+        let (database, epoch, _) = heard_of();
+        let (table, footprint) = (database.table(1), database.footprint(&Touched::of([1]), &epoch));
         let mut read = Read::default();
         for (reads, step) in steps {
             match (reads, step) {
@@ -80,9 +81,9 @@ fn either_of_them_the_other_way_round_misses_it() {
 
 #[test]
 fn threads_that_hear_and_read_at_once_miss_nothing() {
-    let (database, now) = heard_of();
-    let tables = database.tables([1]);
-    let footprint = database.footprint(&Touched::of([1]));
+    let (database, epoch, now) = heard_of();
+    let tables = database.sources([1], &epoch);
+    let footprint = database.footprint(&Touched::of([1]), &epoch);
     // No snapshot of these sees any of the transactions: whatever is admitted must be out of date at once or before them.
     let blind = Snapshot::parse("5:5:").unwrap();
     let over = AtomicBool::new(false);
@@ -107,30 +108,36 @@ fn threads_that_hear_and_read_at_once_miss_nothing() {
 
 #[test]
 fn a_read_is_refused_for_each_reason() {
-    let (database, now) = heard_of();
-    let tables = database.tables([1, 2]);
-    let begin = || Reading::begin(&database, &tables, TERMS, now);
+    let (database, epoch, now) = heard_of();
+    let read_again = || database.catalog_is_read(database.epoch()).unwrap();
+    let tables = RefCell::new(database.sources([1, 2], &epoch));
+    let begin = || Reading::begin(&database, &tables.borrow(), TERMS, now);
     for touched in [Touched::of([2]), Touched::everything(), Touched::catalog()] {
-        let footprint = database.footprint(&touched);
+        let footprint = database.footprint(&touched, &read_again());
         let reading = begin().unwrap();
         let write = Write::begin(&database, &[Arc::clone(&footprint)]);
         assert_eq!(begin().err(), Some(Refused::WriteUnderWay), "{touched:?}");
         assert!(!reading.may_be_joined(now, None));
         write.finish();
         assert_eq!(reading.admit(None).err(), Some(Refused::Changed), "{touched:?}");
+        if touched.is_catalog() {
+            assert_eq!(begin().err(), Some(Refused::CatalogChanged));
+            tables.replace(database.sources([1, 2], &read_again()));
+        }
         begin().unwrap().admit(None).unwrap();
     }
-    database.heard(Xid(7), &database.footprint(&Touched::of([1])), Lsn(9));
+    database.heard(Xid(7), &database.footprint(&Touched::of([1]), &read_again()), Lsn(9));
     assert!(begin().unwrap().needs_snapshot());
     assert_eq!(begin().unwrap().admit(None).err(), Some(Refused::NotVisible), "nobody asked");
-    assert_eq!(
-        begin().unwrap().admit(Some(&Snapshot::parse("7:9:7").unwrap())).err(),
-        Some(Refused::NotVisible)
-    );
+    assert_eq!(begin().unwrap().admit(Some(&Snapshot::parse("7:9:7").unwrap())).err(), Some(Refused::NotVisible));
     let kept = begin().unwrap().admit(Some(&Snapshot::parse("8:9:").unwrap())).unwrap();
     assert!(!begin().unwrap().needs_snapshot(), "what one has seen all later ones see");
     assert_eq!(kept.serve(now, None), Ok(Served::Fresh));
+    let write = Write::begin(&database, &[database.footprint(&Touched::of([9]), &read_again())]);
     database.slot_is_down();
+    tables.replace(database.sources([1, 2], &read_again()));
+    assert_eq!(begin().err(), Some(Refused::OlderWrite), "wherever it leads");
+    write.finish();
     assert_eq!(begin().err(), Some(Refused::SlotDown));
     assert_eq!(kept.serve(now, None), Err(NotServed::Miss(Miss::SlotDown)));
 }
@@ -139,7 +146,8 @@ fn a_read_is_refused_for_each_reason() {
 fn an_answer_ends_with_its_time_and_is_stale_only_where_that_is_allowed() {
     let now = Instant::now();
     let database = Arc::new(Database::new(Slot::not_needed(now)));
-    let tables = database.tables([1]);
+    let epoch = database.catalog_is_read(database.epoch()).unwrap();
+    let tables = database.sources([1], &epoch);
     let second = Duration::from_secs(1);
     let kept = |freshness| {
         let terms = Terms { freshness, ttl: second, stale_for: second };
@@ -152,7 +160,7 @@ fn an_answer_ends_with_its_time_and_is_stale_only_where_that_is_allowed() {
     assert_eq!(by_time.serve(now + second, None), Ok(Served::Stale));
     assert_eq!(by_time.serve(now + 2 * second, None), expired);
     // Writes end the one and not the other; a new epoch ends both.
-    database.invalidate(&database.footprint(&Touched::of([1])));
+    database.invalidate(&database.footprint(&Touched::of([1]), &epoch));
     assert_eq!(coherent.serve(now, None), Err(NotServed::Miss(Miss::Changed)));
     assert_eq!(by_time.serve(now, None), Ok(Served::Fresh));
     database.flush();
@@ -161,13 +169,13 @@ fn an_answer_ends_with_its_time_and_is_stale_only_where_that_is_allowed() {
 
 #[test]
 fn strict_answers_wait_for_the_slot() {
-    let (database, now) = heard_of();
+    let (database, epoch, now) = heard_of();
     let terms = Terms { freshness: Freshness::Strict, ..TERMS };
-    let kept = Reading::begin(&database, &database.tables([1]), terms, now).unwrap().admit(None).unwrap();
+    let kept = Reading::begin(&database, &database.sources([1], &epoch), terms, now).unwrap().admit(None).unwrap();
     assert_eq!(kept.serve(now, None), Err(NotServed::Ask));
     assert_eq!(kept.serve(now, Some(Lsn(5))), Err(NotServed::Wait(Lsn(5))));
-    database.heard(Xid(7), &database.footprint(&Touched::of([2])), Lsn(5));
+    database.heard(Xid(7), &database.footprint(&Touched::of([2]), &epoch), Lsn(5));
     assert_eq!(kept.serve(now, Some(Lsn(5))), Ok(Served::Fresh));
-    database.heard(Xid(8), &database.footprint(&Touched::of([1])), Lsn(6));
+    database.heard(Xid(8), &database.footprint(&Touched::of([1]), &epoch), Lsn(6));
     assert_eq!(kept.serve(now, Some(Lsn(6))), Err(NotServed::Miss(Miss::Changed)));
 }

@@ -9,9 +9,10 @@ mod taking;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::database::{Database, Table};
+use super::super::database::{Database, Epoch, Table};
 use super::super::fill::{Dependencies, NotServed, Reading};
 use super::super::freshness::{Freshness, Lsn, Slot};
+use super::super::generation::Generation;
 use super::super::snapshot::Snapshot;
 use super::super::write::{Cause, Write};
 
@@ -32,6 +33,10 @@ pub(super) enum Guard {
     HeldWhilePrepared,
     /// DDL changes the epoch.
     Epoch,
+    /// A write that goes by an old catalog is taken to reach everything.
+    WideByAnOldCatalog,
+    /// No read begins by a new catalog while somebody writes by an old one.
+    WaitsForOlderWrites,
     /// No read begins while something is written.
     EvenAtBegin,
     /// A read begins before it is sent.
@@ -74,6 +79,8 @@ pub(super) struct Writer {
     pub(super) parts: [bool; 3],
     /// Its connection may be lost.
     pub(super) may_be_lost: bool,
+    /// Once the catalog has changed, it writes the second table as well: a trigger was made.
+    pub(super) triggers: bool,
     /// It is prepared through its process, and committed beside it.
     pub(super) prepares: bool,
 }
@@ -147,6 +154,8 @@ pub(super) struct WriterNow {
     versions: Values,
     token: Option<Write>,
     held: bool,
+    /// The epoch that it went by when it began, and whether that was out of date.
+    begun: Option<(Generation, bool)>,
 }
 
 pub(super) enum ReaderNow {
@@ -160,6 +169,9 @@ pub(super) enum ReaderNow {
 pub(super) struct Process {
     pub(super) database: Arc<Database>,
     pub(super) tables: Vec<Arc<Table>>,
+    epoch: Arc<Epoch>,
+    /// Whether its catalog has the trigger.
+    knows: bool,
     pub(super) drops_left: u8,
     has_slot: bool,
     /// The next commit in the log that it has not heard of.
@@ -195,10 +207,13 @@ impl<'s> World<'s> {
             if slot.is_some() {
                 database.slot_is_up(base, Lsn(0), &Snapshot::parse("1:1:").unwrap());
             }
-            let tables = database.tables([0, 1]).to_vec();
+            let tables = [0, 1].map(|oid| database.table(oid)).into();
+            let epoch = database.catalog_is_read(database.epoch()).unwrap();
             Process {
                 database,
                 tables,
+                epoch,
+                knows: false,
                 drops_left: slot.unwrap_or(0),
                 has_slot: slot.is_some(),
                 next: 0,
@@ -215,6 +230,7 @@ impl<'s> World<'s> {
             versions: [0; 3],
             token: None,
             held: false,
+            begun: None,
         };
         Self {
             scenario,
@@ -286,10 +302,11 @@ impl<'s> World<'s> {
 
     fn writer_steps(&self, w: usize, writer: &WriterNow, steps: &mut Vec<Step>) {
         let spec = &self.scenario.writers[w];
-        let conflicts = |other: &WriterNow, parts: [bool; 3]| {
-            other.in_log && !other.shown && parts.iter().zip(spec.parts).any(|(a, b)| *a && b)
+        let parts = |writer: &Writer| [writer.parts[0], writer.parts[1] || writer.triggers, writer.parts[2]];
+        let conflicts = |other: &WriterNow, its: &Writer| {
+            other.in_log && !other.shown && parts(its).iter().zip(parts(spec)).any(|(a, b)| *a && b)
         };
-        let locked = self.writers.iter().zip(&self.scenario.writers).any(|(other, its)| conflicts(other, its.parts));
+        let locked = self.writers.iter().zip(&self.scenario.writers).any(|(other, its)| conflicts(other, its));
         let commits = match writer.state {
             Written::Forwarded => !spec.prepares,
             Written::Lost | Written::Prepared => true,
@@ -387,8 +404,12 @@ impl<'s> World<'s> {
         use std::fmt::Write as _;
         let mut out = format!("{}{:?}{:?}{:?}{:?}", self.ticks, self.log, self.acked, self.seen, self.acked_via);
         for writer in &self.writers {
-            let WriterNow { state, shown, aborted, at, held, .. } = writer;
+            let WriterNow { state, shown, aborted, at, held, begun, .. } = writer;
+            let old = |(epoch, wide): (Generation, bool)| {
+                (self.processes.iter().map(move |p| p.epoch.generation() == epoch).collect::<Vec<_>>(), wide)
+            };
             let _ = write!(out, "|{state:?}{shown}{aborted}{at}{held}{}", writer.token.is_some());
+            let _ = write!(out, "{:?}{:?}", begun.map(old), writer.versions);
         }
         for (state, round, floor, end) in &self.readers {
             let _ = match state {
@@ -410,7 +431,10 @@ impl<'s> World<'s> {
             process.tables.iter().zip(&mut unseen[1..]).for_each(|(table, copy)| table.heard.copy(copy));
             let writers = process.tables.iter().map(|table| table.generation().writers()).collect::<Vec<_>>();
             let (catalog, hears) = (process.database.epoch().writers(), process.database.slot().hears());
-            let Process { next, current_to, drops_left, .. } = process;
+            let Process { next, current_to, drops_left, knows, .. } = process;
+            let everything = process.database.everything.now().writers();
+            let read = process.epoch.generation() == process.database.epoch();
+            let _ = write!(out, "|{everything}{knows}{read}");
             let _ = write!(out, "|{unseen:?}{writers:?}{catalog}{hears}{next}{current_to}{drops_left}");
             for (values, dependencies) in process.entries.iter().flatten() {
                 let _ = write!(out, "{values:?}{:?}", dependencies.standing());

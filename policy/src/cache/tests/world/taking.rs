@@ -3,6 +3,7 @@
 use super::*;
 use crate::cache::account::Refused;
 use crate::cache::catalog::Touched;
+use crate::cache::database::Footprint;
 use crate::cache::fill::Terms;
 use crate::cache::snapshot::Xid;
 
@@ -11,7 +12,8 @@ impl World<'_> {
         match step {
             Step::Forward(w) => self.forward(w),
             Step::Commit(w) => {
-                let (parts, at) = (self.scenario.writers[w].parts, self.ticks);
+                let (mut parts, at) = (self.scenario.writers[w].parts, self.ticks);
+                parts[1] |= self.scenario.writers[w].triggers && self.shown[2] > 0;
                 // Locks keep others away until it is shown: it is the next version of what it writes.
                 let versions = std::array::from_fn(|part| if parts[part] { self.shown[part] + 1 } else { 0 });
                 let writer = &mut self.writers[w];
@@ -43,7 +45,7 @@ impl World<'_> {
                 }
             }
             Step::Resolve(w) => {
-                self.writers[w].held = false;
+                (self.writers[w].held, self.writers[w].begun) = (false, None);
                 if self.writers[w].state == Written::Lost {
                     self.writers[w].state = Written::Over;
                 }
@@ -61,7 +63,10 @@ impl World<'_> {
             Step::Reply(r) => self.reply(r),
             Step::Hear(p) => {
                 let w = self.log[self.processes[p].next];
-                let footprint = self.processes[p].database.footprint(&self.touched(w));
+                // The log has what was written, whatever led to it.
+                let touched = self.touched(self.writers[w].versions.map(|version| version > 0));
+                let process = &self.processes[p];
+                let footprint = process.database.footprint(&touched, &process.epoch);
                 self.processes[p].next += 1;
                 let end = Lsn(self.processes[p].next as u64);
                 self.processes[p].database.heard(xid(w), &footprint, end);
@@ -83,8 +88,7 @@ impl World<'_> {
         self.check_for_ever();
     }
 
-    fn touched(&self, w: usize) -> Touched {
-        let [first, second, catalog] = self.scenario.writers[w].parts;
+    fn touched(&self, [first, second, catalog]: [bool; 3]) -> Touched {
         let tables = [(first, 0), (second, 1)].into_iter().filter_map(|(writes, table)| writes.then_some(table));
         let mut touched = Touched::of(tables);
         if catalog && self.has(Guard::Epoch) {
@@ -93,18 +97,38 @@ impl World<'_> {
         touched
     }
 
+    /// A process reads the catalog again where it has changed.
+    fn read_catalog(&mut self, p: usize) {
+        let shown = self.shown[2] > 0;
+        let process = &mut self.processes[p];
+        if let Some(epoch) = process.database.catalog_is_read(process.database.epoch())
+            && !Arc::ptr_eq(&epoch, &process.epoch)
+        {
+            (process.epoch, process.knows) = (epoch, shown);
+        }
+    }
+
     fn begin(&mut self, w: usize) {
-        let Some(via) = self.scenario.writers[w].via else { return };
-        let database = Arc::clone(&self.processes[via].database);
-        let footprint = database.footprint(&self.touched(w));
+        let Writer { via, mut parts, triggers, .. } = self.scenario.writers[w];
+        let Some(via) = via else { return };
+        self.read_catalog(via);
+        let (process, database) = (&self.processes[via], Arc::clone(&self.processes[via].database));
+        parts[1] |= triggers && process.knows;
+        let mut footprint = database.footprint(&self.touched(parts), &process.epoch);
+        let begun = Some((process.epoch.generation(), footprint.is_outdated(&database)));
+        if !self.has(Guard::WideByAnOldCatalog) {
+            footprint = Arc::new(Footprint { epoch: None, ..Footprint::clone(&footprint) });
+        }
         let odd = footprint.counters(&database).any(|counter| !counter.now().is_even());
         if self.has(Guard::CountsWriters) || !odd {
             self.writers[w].token = Some(Write::begin(&database, &[footprint]));
+            self.writers[w].begun = begun;
         }
     }
 
     fn finish(&mut self, w: usize) {
         if let Some(token) = self.writers[w].token.take() {
+            self.writers[w].begun = None;
             if self.has(Guard::LeavesATrace) { token.finish() } else { token.finish_without_a_trace() }
         }
     }
@@ -151,22 +175,23 @@ impl World<'_> {
         self.readers[r].0 = ReaderNow::Sent(reading);
     }
 
-    fn reading(&self, r: usize) -> Option<Reading> {
+    fn reading(&mut self, r: usize) -> Option<Reading> {
         let reader = &self.scenario.readers[r];
+        self.read_catalog(reader.at);
         let process = &self.processes[reader.at];
-        let tables = process.tables.iter().zip(reader.tables).filter(|(_, reads)| *reads);
-        let tables: Arc<[Arc<Table>]> = tables.map(|(table, _)| Arc::clone(table)).collect();
-        let terms =
-            Terms { freshness: reader.freshness, ttl: Duration::from_secs(3_600), stale_for: Duration::ZERO };
+        let tables = (0..2).filter(|table| reader.tables[*table as usize]);
+        let sources = process.database.sources(tables, &process.epoch);
+        let terms = Terms { freshness: reader.freshness, ttl: Duration::from_secs(3_600), stale_for: Duration::ZERO };
         let (database, now) = (&process.database, self.now());
-        let unguarded = match Reading::begin(database, &tables, terms, now) {
+        let unguarded = match Reading::begin(database, &sources, terms, now) {
             Ok(_) => false,
             Err(Refused::SlotDown) => !self.has(Guard::NoFillWhenDown),
+            Err(Refused::OlderWrite) => !self.has(Guard::WaitsForOlderWrites),
             Err(_) => !self.has(Guard::EvenAtBegin),
         };
         match unguarded {
-            true => Some(Reading::begin_unguarded(database, &tables, terms, now)),
-            false => Reading::begin(database, &tables, terms, now).ok(),
+            true => Some(Reading::begin_unguarded(database, &sources, terms, now)),
+            false => Reading::begin(database, &sources, terms, now).ok(),
         }
     }
 
