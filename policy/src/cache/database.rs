@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::catalog::Touched;
 use super::freshness::{Lsn, Slot};
 use super::generation::{Counter, Generation};
+use super::marks::{Ending, Marked};
 use super::snapshot::{Heard, Snapshot, Xid};
 use super::write::{Cause, Write};
 
@@ -15,10 +16,17 @@ use super::write::{Cause, Write};
 #[derive(Debug, Default)]
 pub struct Table {
     pub(super) counter: Counter,
+    /// What an operator has ended: also answers that follow no writes.
+    by_hand: Counter,
     pub(super) heard: Heard,
 }
 
 impl Table {
+    /// What an answer compares: its generation, or what was ended by hand alone.
+    pub(super) fn compared(&self, follows_writes: bool) -> Generation {
+        if follows_writes { self.counter.now() } else { self.by_hand.now() }
+    }
+
     /// Its generation now.
     pub fn generation(&self) -> Generation {
         self.counter.now()
@@ -106,6 +114,7 @@ pub struct Database {
     pub(super) everything: Counter,
     pub(super) heard: Heard,
     tables: RwLock<BTreeMap<u32, Arc<Table>>>,
+    marked: Mutex<Marked>,
     slot: Slot,
     /// The catalog that was read last, and those before it by which somebody may still write.
     epochs: Mutex<Epochs>,
@@ -124,6 +133,7 @@ impl Database {
             everything: Counter::default(),
             heard: Heard::default(),
             tables: RwLock::default(),
+            marked: Mutex::default(),
             slot,
             epochs: Mutex::default(),
             older: AtomicBool::new(false),
@@ -196,6 +206,33 @@ impl Database {
         })
     }
 
+    /// What answers by a rule with these tags are ended by. Once for each rule.
+    pub fn tags<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Arc<[Arc<Counter>]> {
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        names.into_iter().map(|name| Arc::clone(marked.tag(name))).collect()
+    }
+
+    /// What answers to this tenant are ended by. Once for each session and tenant.
+    pub fn tenant(&self, name: &str) -> Arc<Counter> {
+        Arc::clone(self.marked.lock().unwrap_or_else(PoisonError::into_inner).tenant(name))
+    }
+
+    /// Ends answers because an operator asks for it, also those that follow no writes. Replies that are on their way are
+    /// not kept either.
+    pub fn end(&self, what: Ending<'_>) {
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Ending::Tag(name) => marked.tag(name).bump(),
+            Ending::Tenant(name) => marked.tenant(name).bump(),
+            Ending::Table(oid) => {
+                let table = self.table(oid);
+                table.counter.bump();
+                table.by_hand.bump();
+            }
+            Ending::All => self.flush(),
+        }
+    }
+
     /// A transaction from outside has committed: the slot says so, at `end` of the log. It may not be visible yet.
     ///
     /// The transaction is added before the generations change; see [`Reading`](super::Reading) for the other side.
@@ -212,7 +249,7 @@ impl Database {
         }
     }
 
-    /// What an operator asks for, or a catalog that is not what it was: whatever depends on this is not served again.
+    /// Whatever follows writes and depends on this is not served again.
     pub fn invalidate(&self, footprint: &Footprint) {
         let outdated = footprint.is_outdated(self);
         footprint.counters(self).for_each(Counter::bump);

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::account::{Miss, Refused};
 use super::database::{Database, Sources, Table};
 use super::freshness::{Freshness, Lsn, Readiness};
-use super::generation::Generation;
+use super::generation::{Counter, Generation};
+use super::marks::Marks;
 use super::snapshot::{Snapshot, Unseen};
 
 /// What a rule promises of an answer.
@@ -28,6 +29,8 @@ pub struct Dependencies {
     everything: Generation,
     tables: Arc<[Arc<Table>]>,
     generations: Box<[Generation]>,
+    marks: Marks,
+    marked: Box<[Generation]>,
     /// When the read was sent: an answer is at least as old as that.
     since: Instant,
     terms: Terms,
@@ -55,13 +58,15 @@ pub enum NotServed {
 
 impl Dependencies {
     /// Reads generations. Nothing may have been sent yet.
-    fn read(database: &Arc<Database>, sources: &Sources, terms: Terms, now: Instant) -> Self {
+    fn read(database: &Arc<Database>, sources: &Sources, marks: &Marks, terms: Terms, now: Instant) -> Self {
         let tables = &sources.tables;
         let follows = terms.freshness.follows_writes();
         Self {
             catalog: database.catalog.now(),
             everything: database.everything.now(),
-            generations: tables.iter().take_while(|_| follows).map(|table| table.generation()).collect(),
+            generations: tables.iter().map(|table| table.compared(follows)).collect(),
+            marked: marks.counters().map(Counter::now).collect(),
+            marks: marks.clone(),
             database: Arc::clone(database),
             tables: Arc::clone(tables),
             since: now,
@@ -75,12 +80,14 @@ impl Dependencies {
                 || self.everything.is_even() && self.generations.iter().all(|generation| generation.is_even()))
     }
 
-    /// Whether all that it depends on is as it was, and nothing of it is being written. One load for each table.
+    /// Whether all that it depends on is as it was, and nothing of it is being written. One load for each table, for each
+    /// tag of its rule, and three more.
     pub fn are_current(&self) -> bool {
         let follows = self.terms.freshness.follows_writes();
         self.database.catalog.now() == self.catalog
             && (!follows || self.database.everything.now() == self.everything)
-            && self.tables.iter().zip(&self.generations).all(|(table, known)| table.generation() == *known)
+            && self.tables.iter().zip(&self.generations).all(|(table, known)| table.compared(follows) == *known)
+            && self.marks.counters().zip(&self.marked).all(|(mark, known)| mark.now() == *known)
     }
 
     /// Whether it may be served at `now`. `end`: the end of the server's log, asked for since the statement came; needed
@@ -134,8 +141,15 @@ pub struct Reading {
 
 impl Reading {
     /// Begins. `sources`: all that the statement reads, as [`Catalog::reads`](super::catalog::Catalog::reads) tells it.
-    pub fn begin(database: &Arc<Database>, sources: &Sources, terms: Terms, now: Instant) -> Result<Self, Refused> {
-        let dependencies = Dependencies::read(database, sources, terms, now);
+    /// `marks`: what an operator may end the answer by.
+    pub fn begin(
+        database: &Arc<Database>,
+        sources: &Sources,
+        marks: &Marks,
+        terms: Terms,
+        now: Instant,
+    ) -> Result<Self, Refused> {
+        let dependencies = Dependencies::read(database, sources, marks, terms, now);
         let unseen = Self::unseen_of(&dependencies);
         if !dependencies.are_even() {
             return Err(Refused::WriteUnderWay);
@@ -208,8 +222,14 @@ impl Reading {
 #[cfg(test)]
 impl Reading {
     /// As [`Self::begin`], whatever is being written.
-    pub(super) fn begin_unguarded(database: &Arc<Database>, sources: &Sources, terms: Terms, now: Instant) -> Self {
-        let dependencies = Dependencies::read(database, sources, terms, now);
+    pub(super) fn begin_unguarded(
+        database: &Arc<Database>,
+        sources: &Sources,
+        marks: &Marks,
+        terms: Terms,
+        now: Instant,
+    ) -> Self {
+        let dependencies = Dependencies::read(database, sources, marks, terms, now);
         let unseen = Self::unseen_of(&dependencies);
         Self { dependencies, unseen }
     }

@@ -364,7 +364,7 @@ impl Catalog {
         self.relations.get(&oid)
     }
 
-    fn of<'a, T>(map: &'a BTreeMap<u32, Vec<T>>, oid: u32) -> &'a [T] {
+    fn of<T>(map: &BTreeMap<u32, Vec<T>>, oid: u32) -> &[T] {
         map.get(&oid).map_or(&[], Vec::as_slice)
     }
 

@@ -24,8 +24,9 @@ fn answered(sql: &str) -> Answered {
     database.slot_is_up(now, Lsn(0), &Snapshot::parse("5:5:").unwrap());
     let epoch = database.catalog_is_read(database.epoch()).unwrap();
     let reads = catalog.reads(sql.as_bytes(), PATH, Allowed::NOTHING).unwrap();
+    let marks = Marks { tags: database.tags([]), tenant: database.tenant("acme") };
     let sources = database.sources(reads.tables, &epoch);
-    let answer = Reading::begin(&database, &sources, TERMS, now).unwrap().admit(None).unwrap();
+    let answer = Reading::begin(&database, &sources, &marks, TERMS, now).unwrap().admit(None).unwrap();
     Answered { catalog, database, epoch, now, answer }
 }
 

@@ -19,6 +19,10 @@ fn heard_of() -> (Arc<Database>, Arc<Epoch>, Instant) {
     (database, epoch, now)
 }
 
+fn marks(database: &Database) -> Marks {
+    Marks { tags: database.tags(["run", "all"]), tenant: database.tenant("acme") }
+}
+
 /// A read as its steps: what it took, in which order it takes it.
 #[derive(Clone, Copy, Default)]
 struct Read {
@@ -96,13 +100,13 @@ fn threads_that_hear_and_read_at_once_miss_nothing() {
         });
         let mut kept = Vec::new();
         while !over.load(SeqCst) {
-            let Ok(reading) = Reading::begin(&database, &tables, TERMS, now) else { continue };
+            let Ok(reading) = Reading::begin(&database, &tables, &marks(&database), TERMS, now) else { continue };
             kept.extend(reading.admit(Some(&blind)));
         }
         kept
     });
     assert!(kept.iter().all(|dependencies| !dependencies.are_current()));
-    let after = Reading::begin(&database, &tables, TERMS, now).unwrap();
+    let after = Reading::begin(&database, &tables, &marks(&database), TERMS, now).unwrap();
     assert_eq!(after.admit(Some(&blind)).err(), Some(Refused::NotVisible));
 }
 
@@ -111,7 +115,7 @@ fn a_read_is_refused_for_each_reason() {
     let (database, epoch, now) = heard_of();
     let read_again = || database.catalog_is_read(database.epoch()).unwrap();
     let tables = RefCell::new(database.sources([1, 2], &epoch));
-    let begin = || Reading::begin(&database, &tables.borrow(), TERMS, now);
+    let begin = || Reading::begin(&database, &tables.borrow(), &marks(&database), TERMS, now);
     for touched in [Touched::of([2]), Touched::everything(), Touched::catalog()] {
         let footprint = database.footprint(&touched, &read_again());
         let reading = begin().unwrap();
@@ -151,7 +155,7 @@ fn an_answer_ends_with_its_time_and_is_stale_only_where_that_is_allowed() {
     let second = Duration::from_secs(1);
     let kept = |freshness| {
         let terms = Terms { freshness, ttl: second, stale_for: second };
-        Reading::begin(&database, &tables, terms, now).unwrap().admit(None).unwrap()
+        Reading::begin(&database, &tables, &marks(&database), terms, now).unwrap().admit(None).unwrap()
     };
     let expired = Err(NotServed::Miss(Miss::Expired));
     let (by_time, coherent) = (kept(Freshness::Ttl), kept(Freshness::Coherent));
@@ -171,11 +175,43 @@ fn an_answer_ends_with_its_time_and_is_stale_only_where_that_is_allowed() {
 fn strict_answers_wait_for_the_slot() {
     let (database, epoch, now) = heard_of();
     let terms = Terms { freshness: Freshness::Strict, ..TERMS };
-    let kept = Reading::begin(&database, &database.sources([1], &epoch), terms, now).unwrap().admit(None).unwrap();
+    let kept = Reading::begin(&database, &database.sources([1], &epoch), &marks(&database), terms, now)
+        .unwrap()
+        .admit(None)
+        .unwrap();
     assert_eq!(kept.serve(now, None), Err(NotServed::Ask));
     assert_eq!(kept.serve(now, Some(Lsn(5))), Err(NotServed::Wait(Lsn(5))));
     database.heard(Xid(7), &database.footprint(&Touched::of([2]), &epoch), Lsn(5));
     assert_eq!(kept.serve(now, Some(Lsn(5))), Ok(Served::Fresh));
     database.heard(Xid(8), &database.footprint(&Touched::of([1]), &epoch), Lsn(6));
     assert_eq!(kept.serve(now, Some(Lsn(6))), Err(NotServed::Miss(Miss::Changed)));
+}
+
+#[test]
+fn an_operator_ends_what_he_names_also_what_follows_no_writes() {
+    let now = Instant::now();
+    let database = Arc::new(Database::new(Slot::not_needed(now)));
+    let marks = marks(&database);
+    for freshness in [Freshness::Ttl, Freshness::Coherent] {
+        let kept = || {
+            let epoch = database.catalog_is_read(database.epoch()).unwrap();
+            let sources = database.sources([1], &epoch);
+            let terms = Terms { freshness, ..TERMS };
+            let reading = || Reading::begin(&database, &sources, &marks, terms, now).unwrap();
+            (reading().admit(None).unwrap(), reading())
+        };
+        let ends = |what| {
+            let (kept, on_its_way) = kept();
+            database.end(what);
+            let over = kept.serve(now, None) == Err(NotServed::Miss(Miss::Changed));
+            assert_eq!(on_its_way.admit(None).is_err(), over, "{what:?}");
+            over
+        };
+        for what in [Ending::Tag("run"), Ending::Tag("all"), Ending::Table(1), Ending::Tenant("acme"), Ending::All] {
+            assert!(ends(what), "{what:?} of {freshness:?}");
+        }
+        for what in [Ending::Tag("acme"), Ending::Tag("runs"), Ending::Table(2), Ending::Tenant("run")] {
+            assert!(!ends(what), "{what:?} of {freshness:?}");
+        }
+    }
 }

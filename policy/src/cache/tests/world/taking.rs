@@ -5,6 +5,7 @@ use crate::cache::account::Refused;
 use crate::cache::catalog::Touched;
 use crate::cache::database::Footprint;
 use crate::cache::fill::Terms;
+use crate::cache::marks::Marks;
 use crate::cache::snapshot::Xid;
 
 impl World<'_> {
@@ -181,17 +182,18 @@ impl World<'_> {
         let process = &self.processes[reader.at];
         let tables = (0..2).filter(|table| reader.tables[*table as usize]);
         let sources = process.database.sources(tables, &process.epoch);
+        let marks = Marks { tags: process.database.tags([]), tenant: process.database.tenant("") };
         let terms = Terms { freshness: reader.freshness, ttl: Duration::from_secs(3_600), stale_for: Duration::ZERO };
         let (database, now) = (&process.database, self.now());
-        let unguarded = match Reading::begin(database, &sources, terms, now) {
+        let unguarded = match Reading::begin(database, &sources, &marks, terms, now) {
             Ok(_) => false,
             Err(Refused::SlotDown) => !self.has(Guard::NoFillWhenDown),
             Err(Refused::OlderWrite) => !self.has(Guard::WaitsForOlderWrites),
             Err(_) => !self.has(Guard::EvenAtBegin),
         };
         match unguarded {
-            true => Some(Reading::begin_unguarded(database, &sources, terms, now)),
-            false => Reading::begin(database, &sources, terms, now).ok(),
+            true => Some(Reading::begin_unguarded(database, &sources, &marks, terms, now)),
+            false => Reading::begin(database, &sources, &marks, terms, now).ok(),
         }
     }
 
