@@ -146,6 +146,21 @@ pub enum BadRule {
     TooMany,
 }
 
+impl std::fmt::Display for BadRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (rule, what) = match self {
+            Self::NoCondition(rule) => {
+                (rule, "says of nothing what it is about: name tables, a fingerprint, an application, or hints")
+            }
+            Self::NoTtl(rule) => (rule, "allows without a ttl: say how old an answer may get at most"),
+            Self::LongTtl(rule) => (rule, "keeps answers for more than a day, its stale_for counted: shorten its ttl"),
+            Self::StaleButFollowing(rule) => (rule, "has a stale_for, which needs freshness = \"ttl\""),
+            Self::TooMany => return write!(f, "there are more than {} cache rules", u16::MAX),
+        };
+        write!(f, "cache rule {} {what}", rule + 1)
+    }
+}
+
 /// What rules are asked about: a statement as its text and the catalog show it. Schema and name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shape<'a> {

@@ -164,100 +164,30 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Words that stand before a parenthesis without being functions, and those whose functions are certainly immutable.
+/// Words that stand before a parenthesis and cannot be functions' names without quotes, and constructs whose functions are
+/// certainly immutable.
+#[rustfmt::skip]
 const CONSTRUCTS: &[&str] = &[
-    "all",
-    "and",
-    "any",
-    "array",
-    "as",
-    "assert",
-    "between",
-    "bit",
-    "by",
-    "case",
-    "cast",
-    "character",
-    "coalesce",
-    "conflict",
-    "cube",
-    "dec",
-    "decimal",
-    "distinct",
-    "do",
-    "else",
-    "elsif",
-    "elseif",
-    "end",
-    "escape",
-    "except",
-    "exists",
-    "explain",
-    "fetch",
-    "filter",
-    "first",
-    "float",
-    "from",
-    "greatest",
-    "group",
-    "grouping",
-    "having",
-    "if",
-    "ilike",
-    "in",
-    "insert",
-    "intersect",
-    "interval",
-    "is",
-    "join",
-    "lateral",
-    "least",
-    "like",
-    "limit",
-    "loop",
-    "materialized",
-    "nchar",
-    "next",
-    "not",
-    "nullif",
-    "numeric",
-    "offset",
-    "on",
-    "only",
-    "or",
-    "over",
-    "overlay",
-    "partition",
-    "position",
-    "precision",
-    "recursive",
-    "return",
-    "returning",
-    "rollup",
-    "row",
-    "rows",
-    "select",
-    "set",
-    "sets",
-    "similar",
-    "some",
-    "substring",
-    "table",
-    "then",
-    "time",
-    "timestamp",
-    "to",
-    "trim",
-    "union",
-    "using",
-    "values",
-    "varying",
-    "when",
-    "where",
-    "while",
+    "all", "and", "any", "array", "as", "between", "bit", "case", "cast", "character", "coalesce", "dec", "decimal",
+    "distinct", "do", "else", "end", "except", "exists", "fetch", "float", "from", "greatest", "group", "grouping",
+    "having", "in", "intersect", "interval", "lateral", "least", "limit", "nchar", "not", "nullif", "numeric",
+    "offset", "on", "only", "or", "overlay", "position", "precision", "returning", "row", "select", "some",
+    "substring", "table", "then", "time", "timestamp", "to", "trim", "union", "using", "values", "when", "where",
     "with",
-    "within",
 ];
+
+/// Words that stand before a parenthesis and may be functions' names as well: a call where there is such a function.
+#[rustfmt::skip]
+const AMBIGUOUS: &[&str] = &[
+    "assert", "by", "conflict", "cube", "elseif", "elsif", "escape", "explain", "filter", "first", "if", "ilike",
+    "insert", "is", "join", "like", "loop", "materialized", "next", "over", "partition", "recursive", "return",
+    "rollup", "rows", "set", "sets", "similar", "varying", "while", "within",
+];
+
+/// Whether a name before a parenthesis is a function's only where there is a function of that name.
+pub(super) fn may_be_a_construct(name: &Name) -> bool {
+    name.schema.is_none() && AMBIGUOUS.contains(&name.name.as_str())
+}
 
 #[cfg(test)]
 mod tests {
@@ -265,7 +195,7 @@ mod tests {
 
     fn calls(sql: &str) -> String {
         let text = Text::new(sql.as_bytes());
-        let calls = (0..text.tokens.len()).filter_map(|at| text.call(at));
+        let calls = (0..text.tokens.len()).filter_map(|at| text.call(at)).filter(|name| !may_be_a_construct(name));
         let shown = calls.map(|name| match name.schema {
             Some(schema) => format!("{schema}.{}", name.name),
             None => name.name,
@@ -295,6 +225,14 @@ mod tests {
         ] {
             assert_eq!(calls(sql), expected, "{sql}");
         }
+    }
+
+    #[test]
+    fn what_may_be_a_call_is_one_as_far_as_the_text_says() {
+        let text = Text::new(b"select if(a), next (b), s.first(c) from t where d like (e)");
+        let calls: Vec<_> = (0..text.tokens.len()).filter_map(|at| text.call(at)).collect();
+        let shown: Vec<_> = calls.iter().map(|name| (name.name.as_str(), may_be_a_construct(name))).collect();
+        assert_eq!(shown, [("if", true), ("next", true), ("first", false), ("like", true)]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::text::may_be_a_construct;
 use super::{Acts, Catalog, Function, Kind, Language, Name, Ops, SYSTEM, Target, Touched, Volatility};
 
 /// Steps after which a closure is everything. A database with that many dependencies of one table gains nothing from being
@@ -171,7 +172,7 @@ impl<'a> Closure<'a> {
             known = true;
             self.function(function);
         }
-        self.touched.everything |= !known;
+        self.touched.everything |= !known && !may_be_a_construct(name);
     }
 
     fn function(&mut self, function: &Function) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::eligible::{Bypass, means_a_moment};
-use super::super::text::{CAST, CLOSE, COMMA, DOT, OPEN, SEMICOLON, Text};
+use super::super::text::{CAST, CLOSE, COMMA, DOT, OPEN, SEMICOLON, Text, may_be_a_construct};
 use super::{Catalog, Function, Kind, Language, Name, Persistence, Relation, SYSTEM, Volatility};
 use crate::clauses;
 use crate::fingerprint::{Compat, normalise};
@@ -235,6 +235,9 @@ impl Judge<'_> {
     }
 
     fn call(&mut self, text: &Text<'_>, at: usize, name: &Name, place: Place) -> Result<(), Bypass> {
+        if may_be_a_construct(name) && self.catalog.volatility(name).is_none() {
+            return Ok(());
+        }
         let plain = name.name.as_str();
         if plain.starts_with("pg_advisory") || plain.starts_with("pg_try_advisory") {
             return Err(Bypass::AdvisoryLock);

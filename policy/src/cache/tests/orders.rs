@@ -2,8 +2,8 @@
 //! the generation; who reads takes the generation and then the transactions.
 
 use std::cell::RefCell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::super::catalog::Touched;
@@ -30,8 +30,11 @@ struct Read {
     knows: Option<bool>,
 }
 
+/// Whose step it is, and which.
+type Taken = (bool, usize);
+
 /// Runs two lists of steps in every order that keeps each list's own.
-fn orders(own: &[usize], others: &[usize], done: &mut Vec<(bool, usize)>, run: &mut dyn FnMut(&[(bool, usize)])) {
+fn orders(own: &[usize], others: &[usize], done: &mut Vec<Taken>, run: &mut dyn FnMut(&[Taken])) {
     if own.is_empty() && others.is_empty() {
         return run(done);
     }
@@ -214,4 +217,60 @@ fn an_operator_ends_what_he_names_also_what_follows_no_writes() {
             assert!(!ends(what), "{what:?} of {freshness:?}");
         }
     }
+}
+
+/// Two writers, three readers, one row, one entry: what was acknowledged, or read before, is never read older.
+#[test]
+fn threads_that_write_and_read_at_once_never_go_back() {
+    const WRITES: u64 = 20_000;
+    let now = Instant::now();
+    let database = Arc::new(Database::new(Slot::not_needed(now)));
+    let epoch = database.catalog_is_read(database.epoch()).unwrap();
+    let (sources, marks) = (database.sources([1], &epoch), marks(&database));
+    let footprint = database.footprint(&Touched::of([1]), &epoch);
+    let (row, floor, writing) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(2));
+    let entry: Mutex<Option<(u64, Dependencies)>> = Mutex::new(None);
+    let hits = std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..WRITES {
+                    let write = Write::begin(&database, &[Arc::clone(&footprint)]);
+                    let version = row.fetch_add(1, SeqCst) + 1;
+                    write.finish();
+                    floor.fetch_max(version, SeqCst);
+                }
+                writing.fetch_sub(1, SeqCst);
+            });
+        }
+        let read = || {
+            let mut hits = 0_u64;
+            // A while longer than the writers, so that there are hits on any machine.
+            let mut left = 2_000;
+            while left > 0 {
+                left -= u64::from(writing.load(SeqCst) == 0);
+                let least = floor.load(SeqCst);
+                let kept = entry.lock().unwrap().clone();
+                let served = kept.filter(|(_, kept)| kept.serve(now, None) == Ok(Served::Fresh));
+                hits += u64::from(served.is_some());
+                let value = match served {
+                    Some((value, _)) => value,
+                    None => {
+                        let reading = Reading::begin(&database, &sources, &marks, TERMS, now);
+                        let value = row.load(SeqCst);
+                        if let Ok(kept) = reading.and_then(|reading| reading.admit(None)) {
+                            *entry.lock().unwrap() = Some((value, kept));
+                        }
+                        value
+                    }
+                };
+                assert!(value >= least, "{value} after {least}");
+                floor.fetch_max(value, SeqCst);
+            }
+            hits
+        };
+        let readers: Vec<_> = (0..3).map(|_| scope.spawn(read)).collect();
+        readers.into_iter().map(|reader| reader.join().unwrap()).sum::<u64>()
+    });
+    assert!(hits > 0);
+    assert_eq!(row.load(SeqCst), 2 * WRITES);
 }

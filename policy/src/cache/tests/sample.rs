@@ -114,6 +114,7 @@ fn functions() -> Vec<Function> {
         function(212, "app.matches", Volatile, Sql, "update runs set n = 1 returning true"),
         // An aggregate of one's own looks like the server's.
         function(213, "app.median", Immutable, Internal, "aggregate_dummy"),
+        function(215, "app.next", Volatile, Plpgsql, "BEGIN UPDATE members SET n = n + 1; RETURN 1; END"),
         function(214, "app.loops", Volatile, Sql, "select app.loops()"),
     ]);
     functions
