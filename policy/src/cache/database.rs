@@ -114,6 +114,8 @@ pub struct Database {
     pub(super) everything: Counter,
     pub(super) heard: Heard,
     tables: RwLock<BTreeMap<u32, Arc<Table>>>,
+    /// The other counters of those that have parts: see [`Touched::through`].
+    through: RwLock<BTreeMap<u32, Arc<Table>>>,
     marked: Mutex<Marked>,
     slot: Slot,
     /// The catalog that was read last, and those before it by which somebody may still write.
@@ -133,6 +135,7 @@ impl Database {
             everything: Counter::default(),
             heard: Heard::default(),
             tables: RwLock::default(),
+            through: RwLock::default(),
             marked: Mutex::default(),
             slot,
             epochs: Mutex::default(),
@@ -155,10 +158,23 @@ impl Database {
     /// The table of this number. It is made where it is new: a write that is under way before anybody has read its table
     /// must be seen by who reads it first. It is never taken away, since footprints keep it; the catalog is their bound.
     pub fn table(&self, oid: u32) -> Arc<Table> {
-        if let Some(table) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&oid) {
+        Self::counter_in(&self.tables, oid)
+    }
+
+    fn counter_in(map: &RwLock<BTreeMap<u32, Arc<Table>>>, oid: u32) -> Arc<Table> {
+        if let Some(table) = map.read().unwrap_or_else(PoisonError::into_inner).get(&oid) {
             return Arc::clone(table);
         }
-        Arc::clone(self.tables.write().unwrap_or_else(PoisonError::into_inner).entry(oid).or_default())
+        Arc::clone(map.write().unwrap_or_else(PoisonError::into_inner).entry(oid).or_default())
+    }
+
+    fn counters<T: FromIterator<Arc<Table>>>(
+        &self,
+        tables: impl IntoIterator<Item = u32>,
+        through: impl IntoIterator<Item = u32>,
+    ) -> T {
+        let tables = tables.into_iter().map(|oid| self.table(oid));
+        tables.chain(through.into_iter().map(|oid| Self::counter_in(&self.through, oid))).collect()
     }
 
     /// A catalog was read, all of it since [`Self::epoch`] was `before`. `None`: it has changed meanwhile; read it again.
@@ -191,15 +207,21 @@ impl Database {
         !epochs.older.is_empty()
     }
 
-    /// What a read of these tables depends on, as a catalog of this epoch told them.
-    pub fn sources(&self, oids: impl IntoIterator<Item = u32>, epoch: &Arc<Epoch>) -> Sources {
-        Sources { tables: oids.into_iter().map(|oid| self.table(oid)).collect(), epoch: Arc::clone(epoch) }
+    /// What a read depends on, as a catalog of this epoch told it: [`Reads::tables`](super::catalog::Reads) and
+    /// [`Reads::through`](super::catalog::Reads).
+    pub fn sources(
+        &self,
+        tables: impl IntoIterator<Item = u32>,
+        through: impl IntoIterator<Item = u32>,
+        epoch: &Arc<Epoch>,
+    ) -> Sources {
+        Sources { tables: self.counters(tables, through), epoch: Arc::clone(epoch) }
     }
 
     /// What a write of this reach touches, as a catalog of this epoch told it.
     pub fn footprint(&self, touched: &Touched, epoch: &Arc<Epoch>) -> Arc<Footprint> {
         Arc::new(Footprint {
-            tables: touched.tables().iter().map(|oid| self.table(*oid)).collect(),
+            tables: self.counters(touched.tables().iter().copied(), touched.through().iter().copied()),
             everything: touched.is_everything(),
             catalog: touched.is_catalog(),
             epoch: Some(Arc::clone(epoch)),
@@ -329,7 +351,7 @@ mod tests {
     #[test]
     fn a_table_is_one_and_the_same_for_everybody() {
         let (database, epoch) = database();
-        let tables = database.sources([7, 8, 7], &epoch).tables;
+        let tables = database.sources([7, 8, 7], [], &epoch).tables;
         assert!(Arc::ptr_eq(&tables[0], &tables[2]) && !Arc::ptr_eq(&tables[0], &tables[1]));
         assert!(Arc::ptr_eq(&database.table(8), &tables[1]));
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::super::text::may_be_a_construct;
 use super::{Acts, Catalog, Function, Kind, Language, Name, Ops, SYSTEM, Target, Touched, Volatility};
 
-/// Steps after which a closure is everything. A database with that many dependencies of one table gains nothing from being
-/// told apart.
-const MAX_STEPS: usize = 20_000;
+/// Writes after which a closure is everything, parts of tables not counted. A database with that many dependencies of one
+/// table gains nothing from being told apart.
+const MAX_WRITES: usize = 20_000;
 
 impl Catalog {
     /// What a text touches. `path`: the schemas that the session searches, in order; without one, every table of a name is
@@ -56,9 +56,11 @@ impl Catalog {
 struct Closure<'a> {
     catalog: &'a Catalog,
     touched: Touched,
-    seen: BTreeSet<(u32, Ops)>,
+    /// What is to be done or done: whether by itself, or as a part of what is written.
+    seen: BTreeSet<(u32, Ops, bool)>,
+    writes: usize,
     functions: BTreeSet<u32>,
-    queue: Vec<(u32, Ops)>,
+    queue: Vec<(u32, Ops, bool)>,
 }
 
 impl<'a> Closure<'a> {
@@ -67,47 +69,68 @@ impl<'a> Closure<'a> {
             catalog,
             touched: Touched::default(),
             seen: BTreeSet::new(),
+            writes: 0,
             functions: BTreeSet::new(),
             queue: Vec::new(),
         }
     }
 
     fn finish(mut self) -> Touched {
-        while let Some((relation, op)) = self.queue.pop() {
-            if self.touched.everything || self.seen.len() > MAX_STEPS {
+        while let Some((relation, op, itself)) = self.queue.pop() {
+            if self.touched.everything || self.writes > MAX_WRITES {
                 self.touched.everything = true;
                 break;
             }
-            self.step(relation, op);
+            self.step(relation, op, itself);
         }
         if self.touched.everything {
             // It includes them.
             self.touched.tables.clear();
+            self.touched.through.clear();
         }
         self.touched
     }
 
     fn write(&mut self, relation: u32, ops: Ops) {
-        for op in Ops::EACH {
-            if ops.has(op) && self.seen.insert((relation, op)) {
-                self.queue.push((relation, op));
-            }
+        for op in Ops::EACH.into_iter().filter(|op| ops.has(*op)) {
+            self.put(relation, op, true);
         }
     }
 
-    fn step(&mut self, oid: u32, op: Ops) {
+    fn put(&mut self, relation: u32, op: Ops, itself: bool) {
+        if self.seen.insert((relation, op, itself)) {
+            self.writes += usize::from(itself);
+            self.queue.push((relation, op, itself));
+        }
+    }
+
+    /// The table's rows are also those of all that it is a part of, and of its parts.
+    fn touch(&mut self, oid: u32, op: Ops, ancestors: &BTreeSet<u32>) {
+        self.touched.tables.insert(oid);
+        self.touched.tables.extend(ancestors);
+        let parts = self.catalog.descendants(oid);
+        if parts.is_empty() {
+            return;
+        }
+        self.touched.through.insert(oid);
+        for part in &parts {
+            // One that is a part of something else as well.
+            let others = self.catalog.ancestors(*part);
+            self.touched.tables.extend(others.difference(&parts));
+            self.put(*part, op, false);
+        }
+    }
+
+    fn step(&mut self, oid: u32, op: Ops, itself: bool) {
         let catalog = self.catalog;
         let Some(relation) = catalog.relation(oid) else { return self.touched.everything = true };
         let ancestors = catalog.ancestors(oid);
-        self.touched.tables.insert(oid);
-        self.touched.tables.extend(&ancestors);
-        // What it is a part of is read with it; what is a part of it is written with it.
-        for child in catalog.descendants(oid) {
-            self.write(child, op);
+        if itself {
+            self.touch(oid, op, &ancestors);
         }
         match relation.kind {
             // A row that no longer belongs where it is moves.
-            Kind::Partitioned if op == Ops::UPDATE => self.write(oid, Ops::INSERT | Ops::DELETE),
+            Kind::Partitioned if op == Ops::UPDATE => self.moves(oid, itself),
             // It may lead back to a table of this database, past everything.
             Kind::Foreign => self.touched.everything = true,
             Kind::View => self.view(oid, op),
@@ -133,6 +156,16 @@ impl<'a> Closure<'a> {
             if rule.ops.is_some_and(|ops| ops.has(op)) {
                 self.acts(&Acts::of(rule.text.as_bytes()), None);
             }
+        }
+    }
+
+    fn moves(&mut self, oid: u32, itself: bool) {
+        if itself {
+            return self.write(oid, Ops::INSERT | Ops::DELETE);
+        }
+        for part in self.catalog.descendants(oid).into_iter().chain([oid]) {
+            self.put(part, Ops::INSERT, false);
+            self.put(part, Ops::DELETE, false);
         }
     }
 

@@ -4,8 +4,9 @@
 //! to what its triggers write. [`Facts`] are the rows as they were read; [`Catalog`] answers questions about them. It
 //! belongs to one epoch: whatever changes the catalog changes the epoch, and a new one is read.
 //!
-//! One side of a pair is enough, and it is the writing one: a write touches its table, all ancestors and descendants. So a
-//! read of a partitioned table depends on that one number, and a write to any of its leaves reaches it.
+//! A write to a leaf touches the leaf and its ancestors, a write to an ancestor all leaves: by two counters for each table,
+//! its rows' own, and what is written *through* it. A read of a partitioned table depends on one number, however many leaves
+//! it has, and a write to it touches two; a read of a leaf asks its ancestors besides.
 
 mod acts;
 mod closure;
@@ -254,6 +255,8 @@ pub struct Facts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
     tables: BTreeSet<u32>,
+    /// Tables through which any of their parts may be written.
+    through: BTreeSet<u32>,
     everything: bool,
     catalog: bool,
 }
@@ -277,6 +280,7 @@ impl Touched {
     /// This as well.
     pub fn add(&mut self, other: &Self) {
         self.tables.extend(&other.tables);
+        self.through.extend(&other.through);
         self.everything |= other.everything;
         self.catalog |= other.catalog;
     }
@@ -284,6 +288,11 @@ impl Touched {
     /// The tables that are known to be touched.
     pub fn tables(&self) -> &BTreeSet<u32> {
         &self.tables
+    }
+
+    /// The tables all of whose descendants may be touched.
+    pub fn through(&self) -> &BTreeSet<u32> {
+        &self.through
     }
 
     /// Whether any table may be touched.
@@ -298,7 +307,7 @@ impl Touched {
 
     /// Whether nothing is touched.
     pub fn is_nothing(&self) -> bool {
-        self.tables.is_empty() && !self.everything && !self.catalog
+        self.tables.is_empty() && self.through.is_empty() && !self.everything && !self.catalog
     }
 }
 
@@ -428,6 +437,13 @@ impl Catalog {
             }
         }
         found
+    }
+
+    /// Whether rows of this relation may be touched.
+    pub fn reaches(&self, touched: &Touched, oid: u32) -> bool {
+        touched.everything
+            || touched.tables.contains(&oid)
+            || self.ancestors(oid).iter().any(|above| touched.through.contains(above))
     }
 
     fn ancestors(&self, oid: u32) -> BTreeSet<u32> {

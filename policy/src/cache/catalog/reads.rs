@@ -29,6 +29,8 @@ pub struct Reads {
     pub named: Vec<u32>,
     /// The relations whose writes end its answer, those named among them.
     pub tables: Vec<u32>,
+    /// The tables of which those are parts: what is written through them may be theirs.
+    pub through: Vec<u32>,
     /// What else matters.
     pub inputs: Inputs,
 }
@@ -109,9 +111,11 @@ impl Catalog {
         }
         judge.expand()?;
         let Judge { mut reads, found, .. } = judge;
-        if found.len() > MAX_TABLES {
+        let through: BTreeSet<u32> = found.iter().flat_map(|oid| self.ancestors(*oid)).collect();
+        if found.len() + through.len() > MAX_TABLES {
             return Err(Bypass::TooManyTables);
         }
+        reads.through = through.into_iter().collect();
         reads.named = named.into_iter().collect();
         reads.tables = found.into_iter().collect();
         Ok(reads)

@@ -8,8 +8,9 @@ use super::sample::*;
 
 /// The tables that a text touches; `None`: everything.
 fn touched(sql: &str) -> Option<Vec<u32>> {
-    let touched = catalog().touched(&Acts::of(sql.as_bytes()), Some(PATH), &|_| None);
-    (!touched.is_everything()).then(|| touched.tables().iter().copied().collect())
+    let catalog = catalog();
+    let touched = catalog.touched(&Acts::of(sql.as_bytes()), Some(PATH), &|_| None);
+    (!touched.is_everything()).then(|| (0..100).filter(|oid| catalog.reaches(&touched, *oid)).collect())
 }
 
 #[test]
@@ -164,6 +165,26 @@ fn names_are_found_along_the_path_and_everywhere_without_one() {
     assert_eq!(of(Some(&["other", "public"])), [OTHERS_RUNS]);
     assert_eq!(of(Some(&["missing", "public"])), [RUNS]);
     assert_eq!(of(None), [RUNS, OTHERS_RUNS]);
+}
+
+#[test]
+fn a_table_of_many_leaves_takes_few_counters() {
+    let leaves = 5_000;
+    let mut facts = facts();
+    for leaf in 1_000..1_000 + leaves {
+        facts.relations.push(relation(leaf, "public", &format!("events_{leaf}"), Kind::Table));
+        facts.inherits.push((leaf, EVENTS));
+    }
+    let catalog = Catalog::new(facts);
+    let through = catalog.touched(&Acts::of(b"insert into events values (1)"), Some(PATH), &|_| None);
+    assert_eq!((through.tables().len(), through.through().len()), (1, 1));
+    let leaf = catalog.touched(&Acts::of(b"insert into events_1000 values (1)"), Some(PATH), &|_| None);
+    assert_eq!((leaf.tables().len(), leaf.through().len()), (2, 0));
+    let reads = |sql: &str| catalog.reads(sql.as_bytes(), PATH, Allowed::NOTHING).unwrap();
+    assert_eq!((reads("select * from events").tables, reads("select * from events").through), (vec![EVENTS], vec![]));
+    let read = reads("select * from events_1001");
+    assert_eq!((read.tables, read.through), (vec![1_001], vec![EVENTS]));
+    assert!(catalog.reaches(&through, 1_001) && !catalog.reaches(&leaf, 1_001));
 }
 
 #[test]

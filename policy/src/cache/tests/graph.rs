@@ -118,7 +118,8 @@ fn the_closure_is_that_of_every_rule_until_nothing_is_new() {
             let touched = catalog.written(oid, op);
             let expected = naive(&facts, &programs, oid, &[op]);
             assert!(!touched.is_everything() && !touched.is_catalog(), "seed {seed}");
-            assert_eq!(touched.tables(), &expected, "seed {seed}: t{oid} {op:?} in {facts:?}");
+            let reached: BTreeSet<u32> = (0..TABLES).filter(|oid| catalog.reaches(&touched, *oid)).collect();
+            assert_eq!(reached, expected, "seed {seed}: t{oid} {op:?} in {facts:?}");
             larger += usize::from(expected.len() > 3);
         }
     }

@@ -25,7 +25,7 @@ fn answered(sql: &str) -> Answered {
     let epoch = database.catalog_is_read(database.epoch()).unwrap();
     let reads = catalog.reads(sql.as_bytes(), PATH, Allowed::NOTHING).unwrap();
     let marks = Marks { tags: database.tags([]), tenant: database.tenant("acme") };
-    let sources = database.sources(reads.tables, &epoch);
+    let sources = database.sources(reads.tables, reads.through, &epoch);
     let answer = Reading::begin(&database, &sources, &marks, TERMS, now).unwrap().admit(None).unwrap();
     Answered { catalog, database, epoch, now, answer }
 }
@@ -88,6 +88,7 @@ fn parents_and_leaves_end_each_others_answers() {
     assert!(!answered("select * from events").survives("insert into events_2026_01 values (1)"));
     assert!(!answered("select * from events_2026_01").survives("insert into events values (1)"));
     assert!(!answered("select * from events_2026").survives("update events set a = 1"));
+    assert!(answered("select * from runs").survives("insert into events values (1)"));
 }
 
 #[test]

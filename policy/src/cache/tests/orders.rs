@@ -89,7 +89,7 @@ fn either_of_them_the_other_way_round_misses_it() {
 #[test]
 fn threads_that_hear_and_read_at_once_miss_nothing() {
     let (database, epoch, now) = heard_of();
-    let tables = database.sources([1], &epoch);
+    let tables = database.sources([1], [], &epoch);
     let footprint = database.footprint(&Touched::of([1]), &epoch);
     // No snapshot of these sees any of the transactions: whatever is admitted must be out of date at once or before them.
     let blind = Snapshot::parse("5:5:").unwrap();
@@ -117,7 +117,7 @@ fn threads_that_hear_and_read_at_once_miss_nothing() {
 fn a_read_is_refused_for_each_reason() {
     let (database, epoch, now) = heard_of();
     let read_again = || database.catalog_is_read(database.epoch()).unwrap();
-    let tables = RefCell::new(database.sources([1, 2], &epoch));
+    let tables = RefCell::new(database.sources([1, 2], [], &epoch));
     let begin = || Reading::begin(&database, &tables.borrow(), &marks(&database), TERMS, now);
     for touched in [Touched::of([2]), Touched::everything(), Touched::catalog()] {
         let footprint = database.footprint(&touched, &read_again());
@@ -129,7 +129,7 @@ fn a_read_is_refused_for_each_reason() {
         assert_eq!(reading.admit(None).err(), Some(Refused::Changed), "{touched:?}");
         if touched.is_catalog() {
             assert_eq!(begin().err(), Some(Refused::CatalogChanged));
-            tables.replace(database.sources([1, 2], &read_again()));
+            tables.replace(database.sources([1, 2], [], &read_again()));
         }
         begin().unwrap().admit(None).unwrap();
     }
@@ -142,7 +142,7 @@ fn a_read_is_refused_for_each_reason() {
     assert_eq!(kept.serve(now, None), Ok(Served::Fresh));
     let write = Write::begin(&database, &[database.footprint(&Touched::of([9]), &read_again())]);
     database.slot_is_down();
-    tables.replace(database.sources([1, 2], &read_again()));
+    tables.replace(database.sources([1, 2], [], &read_again()));
     assert_eq!(begin().err(), Some(Refused::OlderWrite), "wherever it leads");
     write.finish();
     assert_eq!(begin().err(), Some(Refused::SlotDown));
@@ -154,7 +154,7 @@ fn an_answer_ends_with_its_time_and_is_stale_only_where_that_is_allowed() {
     let now = Instant::now();
     let database = Arc::new(Database::new(Slot::not_needed(now)));
     let epoch = database.catalog_is_read(database.epoch()).unwrap();
-    let tables = database.sources([1], &epoch);
+    let tables = database.sources([1], [], &epoch);
     let second = Duration::from_secs(1);
     let kept = |freshness| {
         let terms = Terms { freshness, ttl: second, stale_for: second };
@@ -178,7 +178,7 @@ fn an_answer_ends_with_its_time_and_is_stale_only_where_that_is_allowed() {
 fn strict_answers_wait_for_the_slot() {
     let (database, epoch, now) = heard_of();
     let terms = Terms { freshness: Freshness::Strict, ..TERMS };
-    let kept = Reading::begin(&database, &database.sources([1], &epoch), &marks(&database), terms, now)
+    let kept = Reading::begin(&database, &database.sources([1], [], &epoch), &marks(&database), terms, now)
         .unwrap()
         .admit(None)
         .unwrap();
@@ -198,7 +198,7 @@ fn an_operator_ends_what_he_names_also_what_follows_no_writes() {
     for freshness in [Freshness::Ttl, Freshness::Coherent] {
         let kept = || {
             let epoch = database.catalog_is_read(database.epoch()).unwrap();
-            let sources = database.sources([1], &epoch);
+            let sources = database.sources([1], [], &epoch);
             let terms = Terms { freshness, ..TERMS };
             let reading = || Reading::begin(&database, &sources, &marks, terms, now).unwrap();
             (reading().admit(None).unwrap(), reading())
@@ -226,7 +226,7 @@ fn threads_that_write_and_read_at_once_never_go_back() {
     let now = Instant::now();
     let database = Arc::new(Database::new(Slot::not_needed(now)));
     let epoch = database.catalog_is_read(database.epoch()).unwrap();
-    let (sources, marks) = (database.sources([1], &epoch), marks(&database));
+    let (sources, marks) = (database.sources([1], [], &epoch), marks(&database));
     let footprint = database.footprint(&Touched::of([1]), &epoch);
     let (row, floor, writing) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(2));
     let entry: Mutex<Option<(u64, Dependencies)>> = Mutex::new(None);

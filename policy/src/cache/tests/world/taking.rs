@@ -181,7 +181,7 @@ impl World<'_> {
         self.read_catalog(reader.at);
         let process = &self.processes[reader.at];
         let tables = (0..2).filter(|table| reader.tables[*table as usize]);
-        let sources = process.database.sources(tables, &process.epoch);
+        let sources = process.database.sources(tables, [], &process.epoch);
         let marks = Marks { tags: process.database.tags([]), tenant: process.database.tenant("") };
         let terms = Terms { freshness: reader.freshness, ttl: Duration::from_secs(3_600), stale_for: Duration::ZERO };
         let (database, now) = (&process.database, self.now());
