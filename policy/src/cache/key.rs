@@ -35,7 +35,7 @@ pub struct Parameter<'a> {
 /// The parts of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Parts<'a> {
-    /// [`Database::epoch`](super::Database::epoch) before anything was sent.
+    /// [`Sources::epoch`](super::Sources::epoch): the one in which `relations` and what it depends on were told.
     pub epoch: Generation,
     /// The tenant's name. Not its number: those beyond `max_tenants` share one.
     pub tenant: &'a str,

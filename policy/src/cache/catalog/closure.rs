@@ -9,6 +9,10 @@ use super::{Acts, Catalog, Function, Kind, Language, Name, Ops, SYSTEM, Target, 
 /// table gains nothing from being told apart.
 const MAX_WRITES: usize = 20_000;
 
+/// Functions of the server that run a text, which may call anything.
+const RUN_A_TEXT: &[&str] =
+    &["query_to_xml", "query_to_xml_and_xmlschema", "query_to_xmlschema", "ts_rewrite", "ts_stat"];
+
 impl Catalog {
     /// What a text touches. `path`: the schemas that the session searches, in order; without one, every table of a name is
     /// meant. `prepared`: what the statement does that the session has prepared under a name; `None`: nobody knows.
@@ -201,6 +205,7 @@ impl<'a> Closure<'a> {
     fn call(&mut self, name: &Name) {
         let mut known = false;
         let catalog = self.catalog;
+        self.touched.everything |= RUN_A_TEXT.contains(&name.name.as_str());
         for function in catalog.functions_named(name) {
             known = true;
             self.function(function);

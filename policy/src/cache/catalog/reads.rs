@@ -49,23 +49,14 @@ impl Allowed<'_> {
     pub const NOTHING: Self = Self { pure: &|_| false, materialized: false };
 }
 
-/// What no rule can declare pure.
+/// What no rule can declare pure: it changes from one moment or session to the next, or runs a text.
+#[rustfmt::skip]
 const NEVER: &[&str] = &[
-    "now",
-    "random",
-    "random_normal",
-    "clock_timestamp",
-    "statement_timestamp",
-    "transaction_timestamp",
-    "timeofday",
-    "nextval",
-    "currval",
-    "lastval",
-    "setval",
-    "gen_random_uuid",
-    "uuid_generate_v4",
-    "txid_current",
-    "set_config",
+    "age", "clock_timestamp", "currval", "cursor_to_xml", "database_to_xml", "gen_random_uuid", "inet_client_addr",
+    "inet_client_port", "lastval", "lo_get", "nextval", "now", "pg_backend_pid", "pg_current_snapshot",
+    "pg_current_xact_id", "pg_notify", "pg_sleep", "query_to_xml", "random", "random_normal", "schema_to_xml",
+    "set_config", "setval", "statement_timestamp", "table_to_xml", "timeofday", "transaction_timestamp",
+    "ts_rewrite", "ts_stat", "txid_current", "txid_current_snapshot", "uuid_generate_v4",
 ];
 /// Words that ask for the time, or for what depends on it.
 const CLOCKS: &[&str] = &["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];

@@ -68,6 +68,7 @@ fn a_write_touches_what_the_catalog_says_and_not_what_its_text_does() {
         ("select nobody.knows(1)", None),
         ("select ext.poke(1)", None),
         ("select app.python(1)", None),
+        ("select query_to_xml('select app.finish(1)', true, true, '')", None),
         ("select app.median(n) from runs", None),
         ("update dynamic set a = 1", None),
         ("insert into unheard_of values (1)", None),
@@ -253,7 +254,7 @@ fn a_rule_lets_a_text_do_what_it_declares_and_no_more() {
     assert_eq!(of("select app.score(1) from runs", &[]), Err(Bypass::UserFunction));
     // What it is seen to read counts all the same.
     assert_eq!(of("select app.score(1) from runs", &["score"]), Ok(vec![RUNS, MEMBERS]));
-    for never in ["now", "random", "nextval", "set_config"] {
+    for never in ["now", "random", "nextval", "set_config", "age", "query_to_xml"] {
         let sql = format!("select {never}() from runs");
         assert_eq!(of(&sql, &[never]), Err(Bypass::VolatileFunction), "{never}");
     }

@@ -93,6 +93,8 @@ fn functions() -> Vec<Function> {
         ("nextval", Volatile),
         ("pg_advisory_xact_lock", Volatile),
         ("set_config", Volatile),
+        ("query_to_xml", Volatile),
+        ("age", Stable),
     ]
     .into_iter()
     .zip(100..)
