@@ -62,7 +62,7 @@ impl Sources {
     }
 }
 
-/// What a write touches, looked up: kept beside a statement's shape, so that a write looks nothing up.
+/// What a write touches, looked up: kept beside a statement's shape and path, so that a write looks nothing up.
 #[derive(Clone, Debug, Default)]
 pub struct Footprint {
     pub(super) tables: Box<[Arc<Table>]>,
