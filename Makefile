@@ -63,10 +63,11 @@ compat: ## The drivers' own test suites: direct, session, transaction; into docs
 	$(CARGO) build --package pgweir
 	python3 integration-tests/compat/compat.py --write docs/compatibility.md $(COMPAT)
 
-docs: ## Print docs/config.md and docs/config.schema.json anew from the table of keys
+docs: ## Print docs/config.md, docs/config.schema.json and docs/console.md anew from the tables that they come from
 	$(CARGO) build --package pgweir
 	target/debug/pgweir config-reference > docs/config.md
 	target/debug/pgweir config-schema > docs/config.schema.json
+	target/debug/pgweir console-reference > docs/console.md
 
 soak: ## Storms, queue workers, the demo's traffic for long; every promise has to hold (SOAK_SECONDS=600, QUEUE_SECONDS)
 	$(CARGO) build --bins

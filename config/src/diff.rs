@@ -13,6 +13,10 @@ use admin::put_admin;
 use flat::Flat;
 use tls::{put_client_tls, put_upstream_tls, shown_tls};
 
+mod shown;
+
+pub use shown::Shown;
+
 /// Longest value that is shown, in characters.
 const MAX_SHOWN: usize = 200;
 
@@ -172,6 +176,8 @@ fn flat(settings: &Settings) -> Flat {
         put_database(&mut all, "*", database);
     }
     put_tenants(&mut all, &settings.tenants);
+    all.put(&["console", "admin_users"], listed(&settings.console.admin_users));
+    all.put(&["console", "stats_users"], listed(&settings.console.stats_users));
     put_client_tls(&mut all, &settings.tls);
     put_upstream_tls(&mut all, &settings.upstream_tls);
     all

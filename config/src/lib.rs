@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod change;
 mod diff;
 pub mod hba;
 mod ident;
@@ -44,3 +45,6 @@ pub use reference::reference;
 pub use sources::{NoSources, Overrides, Sources};
 pub use url::{UrlError, UrlTls, parse_url};
 pub use userlist::{UserlistError, parse_secret, parse_userlist};
+
+pub use change::NotChanged;
+pub use diff::Shown;

@@ -3,6 +3,7 @@
 mod address;
 mod admin;
 mod auth;
+mod console;
 mod limit_keys;
 mod limits;
 mod listen;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use address::{ListenAddress, UnixSocket};
 pub use admin::{Admin, AdminRole, AdminTls, AdminToken, Audit, LONG_TOKEN, TokenDigest, TokenTable};
 pub use auth::*;
+pub use console::Console;
 pub use limit_keys::{LimitKey, LimitKind, LimitValue, Limits};
 pub use limits::{DatabaseLimits, UserLimits};
 pub use listen::{Listen, ListenLoss, ListenWay};
@@ -43,6 +45,8 @@ pub struct Settings {
     pub unix_socket: UnixSocket,
     /// The HTTP port for operators; `None` switches it off.
     pub admin: Option<Admin>,
+    /// Who may use the console.
+    pub console: Console,
     /// Worker threads, at least 1.
     pub workers: usize,
     /// How the kernel schedules them.
@@ -69,6 +73,8 @@ pub struct Settings {
     pub users: BTreeMap<String, User>,
     /// Limits of users, of those that have any.
     pub user_limits: BTreeMap<String, UserLimits>,
+    /// What holds for the pools of databases that say nothing else.
+    pub pool: Pool,
     /// Databases by the name that clients ask for.
     pub databases: BTreeMap<String, Database>,
     /// Serves every database name that is not in `databases`: under that same name, unless its upstream names a

@@ -12,6 +12,7 @@ use crate::*;
 mod access;
 mod admin;
 mod auth;
+mod console;
 mod limits;
 mod mutes;
 mod peers;
@@ -75,6 +76,7 @@ impl Settings {
                 warnings.push(format!("databases.{name}: connect_timeout is longer than queue_timeout, so clients give up before a connection attempt does"));
             }
         }
+        warnings.extend(console::warnings(self));
         warnings
     }
 }
@@ -109,6 +111,7 @@ impl Builder<'_> {
             reload_on_change: self.flag(&["reload_on_change"]),
             unix_socket: self.unix_socket(),
             admin: self.admin(),
+            console: self.console(),
             workers: self.count(&["workers"]),
             worker_scheduling: self.scheduling(),
             max_clients: self.count(&["max_clients"]),
@@ -121,6 +124,7 @@ impl Builder<'_> {
             user_limits: self.user_limits(),
             auth: self.auth(),
             databases: self.databases(&users, &upstream_tls),
+            pool: self.pool(&["pool"]),
             users,
             upstream_tls,
             wildcard: None,
@@ -204,8 +208,6 @@ impl Builder<'_> {
                 Err(error) => self.wrong(&path, &error.to_string()),
             }
         }
-        // [pool] is checked even when every database has values of its own.
-        self.pool(&["pool"]);
         databases
     }
 
@@ -339,6 +341,7 @@ impl Builder<'_> {
     }
 
     fn check_whole(&mut self, settings: &Settings) {
+        self.check_names(settings);
         let none = settings.databases.is_empty() && settings.wildcard.is_none();
         if none && self.written.mistakes.is_empty() {
             self.written.mistakes.push(Mistake {

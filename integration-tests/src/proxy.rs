@@ -161,6 +161,7 @@ fn settings(upstream: SocketAddr) -> Settings {
         user_limits: BTreeMap::new(),
         auth: Auth { method: AuthMethod::Trust, login_timeout: Duration::from_secs(10), ..Auth::default() },
         users: BTreeMap::new(),
+        pool: pool(),
         databases: BTreeMap::new(),
         wildcard: Some(Database { upstream, pool: pool(), auth_query: None, limits: DatabaseLimits::default() }),
         tenants: Tenants { max_tenants: 100, ..Tenants::default() },
@@ -183,6 +184,7 @@ fn settings(upstream: SocketAddr) -> Settings {
         peers: config::Peers::default(),
         shutdown: Shutdown { drain_timeout: Duration::from_secs(5), grace: Duration::ZERO },
         log: Log { level: LogLevel::Error, json: false, file: None },
+        console: config::Console::default(),
     }
 }
 

@@ -143,6 +143,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Login(LoginRefusal::Failures { retry_in: time }),
         Refusal::Login(LoginRefusal::Logins { limit: 1, address: false }),
         Refusal::Login(LoginRefusal::NoTrial { limit: 1 }),
+        Refusal::Login(LoginRefusal::Console { user: name.clone() }),
+        Refusal::Login(LoginRefusal::ConsoleFull { limit: 1 }),
         Refusal::Login(LoginRefusal::Logins { limit: 1, address: true }),
         rule_refusal(true),
         rule_refusal(false),
@@ -191,7 +193,9 @@ fn refusals() -> Vec<Refusal> {
                 | LoginRefusal::LookUp { .. }
                 | LoginRefusal::Failures { .. }
                 | LoginRefusal::Logins { .. }
-                | LoginRefusal::NoTrial { .. },
+                | LoginRefusal::NoTrial { .. }
+                | LoginRefusal::Console { .. }
+                | LoginRefusal::ConsoleFull { .. },
             )
             | Refusal::LoginTimeout { .. }
             | Refusal::UnknownDatabase { .. }

@@ -65,6 +65,8 @@ enum Command {
     Watch(Box<watch::Watch>),
     /// Print the reference of all configuration keys (docs/config.md)
     ConfigReference,
+    /// Print the reference of the console (docs/console.md)
+    ConsoleReference,
     /// Print a JSON Schema of the configuration, for editors (docs/config.schema.json)
     ConfigSchema,
     /// Print a fresh token for the admin port, and the line for the configuration that makes it valid
@@ -169,6 +171,7 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
         }
         Command::Capture(wish) => capture::run(&wish),
         Command::ConfigReference => print(&config::reference()),
+        Command::ConsoleReference => print(&crate::console::reference()),
         Command::ConfigSchema => print(&config::json_schema()),
         Command::Token => print(&token::fresh(rand::rng().random())),
         Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),

@@ -7,6 +7,7 @@ pub mod cancel;
 pub mod capture;
 pub mod cli;
 pub mod commands;
+pub mod console;
 pub mod control;
 pub mod inspect;
 pub mod listen;

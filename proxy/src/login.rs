@@ -9,9 +9,11 @@
 //! | `proof` | whether the client proves it |
 //! | `by_server` | or the server judges, where nothing is known |
 //! | `target` | who the user is on the server |
+//! | `console` | or that it is no server that is asked for, but the console |
 
 mod auth_query;
 mod by_server;
+mod console;
 mod guests;
 mod limits;
 mod opening;
@@ -36,7 +38,7 @@ use std::time::Instant;
 use config::hba::LoginRule;
 use config::{AuthMethod, PoolMode, Secret, Settings};
 use guests::Guests;
-use limits::{allowance, limited};
+use limits::limited;
 use policy::tenant::ClassId;
 use policy::verdict::Refusal;
 use proof::Proven;
@@ -59,9 +61,10 @@ use zeroize::Zeroize;
 
 use crate::cancel::key::{LONG_KEY, SHORT_KEY};
 use crate::cancel::{Exchange, Via};
+use crate::console::Console;
 use crate::pool::tokens::Member;
 use crate::pool::{DialFailure, Pool, Welcome};
-use crate::session::ctl::Face;
+use crate::session::ctl::{Ends, Face};
 use crate::session::{Arrival, Introduction};
 use crate::shared::Shared;
 use crate::stream::{Peer, Stream};
@@ -84,6 +87,7 @@ pub struct Gate {
     secret: [u8; 32],
     verifiers: std::cell::RefCell<HashMap<String, (Secret, ScramVerifier)>>,
     exchange: Rc<Exchange>,
+    console: Rc<Console>,
     secrets: Secrets,
     room: Room,
     failures: std::cell::RefCell<Failures>,
@@ -166,7 +170,12 @@ impl Guest {
 
 impl Gate {
     /// Opens.
-    pub fn new(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, exchange: Rc<Exchange>) -> Rc<Self> {
+    pub fn new(
+        shared: Arc<Shared>,
+        telemetry: Rc<WorkerTelemetry>,
+        exchange: Rc<Exchange>,
+        console: Rc<Console>,
+    ) -> Rc<Self> {
         let mut secret = [0; 32];
         rand::rng().fill_bytes(&mut secret);
         Rc::new(Self {
@@ -175,6 +184,7 @@ impl Gate {
             secret,
             verifiers: Default::default(),
             exchange,
+            console,
             secrets: Secrets::default(),
             room: Room::default(),
             failures: Default::default(),
@@ -201,8 +211,9 @@ impl Gate {
             admitted = tokio::time::timeout(patience, entering) => admitted,
         };
         let denied = match admitted {
-            Ok(Ok(Some(arrival))) => return self.hand_over(guest, *arrival),
-            Ok(Ok(None)) => return,
+            Ok(Ok(Entry::Client(arrival))) => return self.hand_over(guest, *arrival),
+            Ok(Ok(Entry::Console(seat))) => return self.hand_over_to_console(guest, *seat),
+            Ok(Ok(Entry::Nobody)) => return,
             Ok(Err(denied)) => denied,
             Err(_) => Refusal::LoginTimeout { limit: patience }.into(),
         };
@@ -262,8 +273,8 @@ impl Gate {
         self.shared.send(arrival.worker, letter);
     }
 
-    /// The conversation up to the first ReadyForQuery; `None`: it was about something else.
-    async fn receive(&self, guest: &mut Guest) -> Result<Option<Box<Admitted>>, Denied> {
+    /// The conversation up to the first ReadyForQuery.
+    async fn receive(&self, guest: &mut Guest) -> Result<Entry, Denied> {
         let tls = self.shared.tls();
         let mut state = AwaitStartup::new();
         loop {
@@ -272,7 +283,7 @@ impl Gate {
                 state = AwaitStartup::over_tls();
             }
             if guest.begins_with_goodbye() {
-                return Ok(None);
+                return Ok(Entry::Nobody);
             }
             let opening =
                 frame::opening(&guest.bytes).map_err(|cause| wire::error::Peer::Client.sent_bad_length(cause))?;
@@ -294,17 +305,21 @@ impl Gate {
                 Opened::Gss(asked) => state = asked.refuse(&mut guest.out),
                 Opened::Cancel(request) => {
                     self.exchange.cancel(&request, Via::Port).await;
-                    return Ok(None);
+                    return Ok(Entry::Nobody);
                 }
                 Opened::Startup(started, message) => {
-                    self.has_memory()?;
                     let wish = Wish::read(&message, &self.shared.settings().tenants)?;
                     guest.may_log_in(tls.mode(), &wish.user)?;
                     guest.bytes.drain(..total);
-                    let admitted = self.log_in(guest, started, wish).await?;
+                    let entry = if wish.is_for_the_console() {
+                        Entry::Console(Box::new(self.log_in_to_console(guest, started, wish).await?))
+                    } else {
+                        self.has_memory()?;
+                        Entry::Client(Box::new(self.log_in(guest, started, wish).await?))
+                    };
                     // Said before the hand-over, so that a worker never waits for a slow newcomer.
                     guest.flush().await?;
-                    return Ok(Some(Box::new(admitted)));
+                    return Ok(entry);
                 }
             }
             guest.bytes.drain(..total);
@@ -326,13 +341,7 @@ impl Gate {
         let seat = Seat::take(&self.shared, &wish.database, &wish.user)?;
         let rule = rules::rule_for(guest, &wish, &settings)?;
         let proven = self.prove(guest, started, &wish, &settings, &rule).await;
-        // Whoever guesses on many connections at once learns nothing from those that end after the budget has.
-        self.may_try(source, &settings.auth.limits).inspect_err(|_| guest.out.clear())?;
-        let proven = proven.inspect_err(|denied| {
-            if let (Some(source), true) = (source, denied.is_wrong_password()) {
-                self.failures.borrow_mut().failed(source, allowance(&settings.auth.limits), Instant::now());
-            }
-        })?;
+        let proven = self.judged(guest, source, &settings, proven)?;
         let pool = self.shared.enter_pool(&wish.database, &wish.user, replicate::parameter(wish.replication))?;
         let version = proven.logged_in.version();
         let is_news = self.learn(&pool, proven.credential);
@@ -429,12 +438,22 @@ impl Gate {
             user: wish.user.into(),
             suffix: (!wish.suffix.is_empty()).then(|| Box::new(wish.suffix.into())),
             application: wish.application.into(),
-            address: guest.peer.to_string().into(),
+            ends: Ends::new(guest.peer, guest.stream.as_ref().and_then(Stream::local_addr)),
             tls: guest.secured.as_ref().map(|secured| Box::new(secured.face())),
             connected_us: 0,
         };
         Ok(Admitted { own_server: None, seat, tenant, class, membership, worker, introduction, pool, face, startup })
     }
+}
+
+/// Who has come.
+enum Entry {
+    /// A client.
+    Client(Box<Admitted>),
+    /// Somebody for the console.
+    Console(Box<crate::console::Seat>),
+    /// Nobody who stays: it was about something else.
+    Nobody,
 }
 
 /// A client that has been let in.

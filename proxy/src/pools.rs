@@ -128,6 +128,11 @@ impl Pools {
         self.lock().is_paused(database)
     }
 
+    /// Whether every database is paused, those that nobody has asked for yet too.
+    pub fn are_all_paused(&self) -> bool {
+        self.lock().all_paused
+    }
+
     /// Lets new clients into a database, or not.
     pub fn set_disabled(&self, database: &str, disabled: bool) {
         let mut table = self.lock();

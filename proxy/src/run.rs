@@ -133,15 +133,34 @@ impl From<io::Error> for RunError {
     }
 }
 
-/// How to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How to stop; each hurries more than those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShutdownMode {
+    /// Take no new clients, and wait until those that are there have left by themselves.
+    WaitForClients,
     /// Wait for `shutdown.grace`, then let requests and transactions end.
     Graceful,
     /// Let requests and transactions end.
     Prompt,
     /// Now.
     Immediate,
+}
+
+/// Has the proxy stop, from inside.
+#[derive(Debug, Clone)]
+pub struct Stopper(watch::Sender<Option<ShutdownMode>>);
+
+impl Stopper {
+    /// Begins, or hurries what has begun; it never takes hurry back.
+    pub fn stop(&self, mode: ShutdownMode) {
+        self.0.send_if_modified(|now| {
+            let hurries = now.is_none_or(|now| now < mode);
+            if hurries {
+                *now = Some(mode);
+            }
+            hurries
+        });
+    }
 }
 
 /// A running proxy. Dropping the handle leaves it running; [`Handle::shutdown`] ends it.
@@ -270,6 +289,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
         siblings: place.socket,
         context,
         orders,
+        stop: Stopper(stop.clone()),
         stopping,
     };
     threads.push(spawn("control".to_owned(), move || async move {
@@ -384,6 +404,17 @@ impl Handle {
     /// Has it begin to stop. A second call with another mode hurries it.
     pub fn begin_shutdown(&self, mode: ShutdownMode) {
         self.stop.send_replace(Some(mode));
+    }
+
+    /// Whether it has begun to stop, whoever wanted that.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.borrow().is_some()
+    }
+
+    /// Returns when the way in which it stops has changed, and how it does now.
+    pub(crate) async fn stops(watch: &mut watch::Receiver<Option<ShutdownMode>>) -> Option<ShutdownMode> {
+        watch.changed().await.ok()?;
+        *watch.borrow_and_update()
     }
 
     /// Stops it and waits until all is over.

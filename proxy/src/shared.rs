@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use config::Settings;
+use config::{NotChanged, Settings};
 use policy::tenant::Directory;
 use policy::verdict::Refusal;
 use tokio::sync::mpsc::UnboundedSender;
@@ -163,6 +163,19 @@ impl Shared {
         let rules = Arc::new(Rules::new(settings.clone(), &self.directory, self.next_id()));
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         settings
+    }
+
+    /// Changes one setting, for as long as no reload puts others in force. Whoever reloads at the same time comes before or
+    /// after it, and takes nothing back that it has not seen.
+    ///
+    /// # Errors
+    /// It cannot be changed so.
+    pub fn change_setting(&self, key: &str, value: &str) -> Result<(), NotChanged> {
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let mut settings = (*rules.settings).clone();
+        settings.change(key, value)?;
+        *rules = Arc::new(Rules::new(Arc::new(settings), &self.directory, self.next_id()));
+        Ok(())
     }
 
     /// What is known of the hosts that are connected to.

@@ -156,11 +156,16 @@ impl Stream {
     }
 
     /// The address of ours that a TCP connection goes to.
-    pub fn local_ip(&self) -> Option<std::net::IpAddr> {
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.local_addr().map(|address| address.ip())
+    }
+
+    /// The same with its port.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
-            Stream::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
+            Stream::Tcp(stream) => stream.local_addr().ok(),
             Stream::Unix(_) => None,
-            Stream::Tls(stream) => stream.carrier().local_ip(),
+            Stream::Tls(stream) => stream.carrier().local_addr(),
         }
     }
 

@@ -56,6 +56,12 @@ token_file = "admin.token"
 tenant = "acme"
 token = "a long text that nobody guesses"
 "#),
+    section("console",
+        "Who may use the [console](console.md): the databases `pgbouncer` and `pgweir` on every address that clients connect to, with PgBouncer's commands.",
+        r#"[console]
+admin_users = ["ops"]
+stats_users = ["monitoring"]
+"#),
     section("auth",
         "How clients prove who they are.",
         r#"[auth]

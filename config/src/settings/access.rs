@@ -52,6 +52,13 @@ impl Builder<'_> {
         }
     }
 
+    pub(super) fn listed(&self, path: &[&str]) -> Vec<String> {
+        match self.value_at(&owned(path)) {
+            Some(Value::Names(names)) => names,
+            _ => Vec::new(),
+        }
+    }
+
     pub(super) fn word(&self, path: &[&str]) -> String {
         self.word_at(&owned(path))
     }

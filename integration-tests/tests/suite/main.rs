@@ -20,6 +20,7 @@ mod capture;
 mod cli;
 mod commands;
 mod compat;
+mod console;
 mod copy;
 mod cut;
 mod databases;

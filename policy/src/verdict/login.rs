@@ -49,6 +49,16 @@ pub enum LoginRefusal {
         /// It is the address's limit.
         address: bool,
     },
+    /// 42501: the console is for its own users.
+    Console {
+        /// Who has proven who they are.
+        user: Box<str>,
+    },
+    /// 53300: as many operators are on the console as may be.
+    ConsoleFull {
+        /// How many that are.
+        limit: usize,
+    },
     /// 53300: no connection is to be had on which the server could judge a password.
     NoTrial {
         /// `max_side_connections`.
@@ -62,7 +72,8 @@ impl LoginRefusal {
         match self {
             Self::Rule { .. } | Self::Certificate { .. } | Self::Peer { .. } | Self::LookUp { .. } => "28000",
             Self::Failures { .. } => "53400",
-            Self::Logins { .. } | Self::NoTrial { .. } => "53300",
+            Self::Console { .. } => "42501",
+            Self::ConsoleFull { .. } | Self::Logins { .. } | Self::NoTrial { .. } => "53300",
         }
     }
 
@@ -106,6 +117,16 @@ impl LoginRefusal {
                     format!("Retry later, use a connection pool, or raise {key}."),
                 )
             }
+            Self::Console { user } => texts(
+                format!("user \"{user}\" may not use the console"),
+                "This database is the proxy's console, not one of a server.",
+                "An operator can list the user under console.stats_users or console.admin_users.",
+            ),
+            Self::ConsoleFull { limit } => texts(
+                "too many connections to the console",
+                format!("As many as {limit} are open."),
+                "Close those that are not needed: SHOW CLIENTS lists them.",
+            ),
             Self::NoTrial { limit } => texts(
                 "the server cannot be asked about this login now",
                 format!("As many as {limit} connections beside the pools are open."),

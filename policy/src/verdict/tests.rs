@@ -102,6 +102,8 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         ("53300", Severity::Fatal, Refusal::Login(LoginRefusal::Logins { limit: 7, address: false })),
         ("53300", Severity::Fatal, Refusal::Login(LoginRefusal::Logins { limit: 7, address: true })),
         ("53300", Severity::Fatal, Refusal::Login(LoginRefusal::NoTrial { limit: 7 })),
+        ("42501", Severity::Fatal, Refusal::Login(LoginRefusal::Console { user: "bob".into() })),
+        ("53300", Severity::Fatal, Refusal::Login(LoginRefusal::ConsoleFull { limit: 32 })),
         ("57014", Severity::Fatal, Refusal::LoginTimeout { limit }),
         ("3D000", Severity::Fatal, Refusal::UnknownDatabase { database: name("shop") }),
         (

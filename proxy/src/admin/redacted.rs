@@ -61,6 +61,7 @@ fn settings(settings: &Settings) -> Value {
             "cleartext_beyond_loopback": admin.cleartext,
             "audit": admin.audit.word(),
         })),
+        "console": {"admin_users": settings.console.admin_users, "stats_users": settings.console.stats_users},
         "listen_reuse_port": settings.listen_reuse_port,
         "reload_on_change": settings.reload_on_change,
         "workers": settings.workers,

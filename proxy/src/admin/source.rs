@@ -1,6 +1,7 @@
 //! What the admin port asks the rest of the proxy.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -146,6 +147,9 @@ pub struct ClientState {
     pub application: String,
     /// Where it comes from, with the port.
     pub address: String,
+    /// Where it has connected to; `None`: by a Unix socket.
+    #[serde(skip)]
+    pub local: Option<SocketAddr>,
     /// Its TLS; `null`: it speaks in clear text.
     pub tls: Option<TlsState>,
     /// `idle`, `active`, `waiting`, `in_transaction`, `login`.
@@ -230,6 +234,15 @@ pub struct UpstreamState {
     pub user: String,
     /// The server's address.
     pub address: String,
+    /// The same as an address alone; `None`: a Unix socket, or not known any more.
+    #[serde(skip)]
+    pub remote: Option<SocketAddr>,
+    /// Our side of it; `None`: a Unix socket.
+    #[serde(skip)]
+    pub local: Option<SocketAddr>,
+    /// It is closed at its next boundary.
+    #[serde(skip)]
+    pub retired: bool,
     /// Whether it has TLS.
     pub tls: bool,
     /// `idle`, `active`, `dialling`, `cancelling`, `resetting`.

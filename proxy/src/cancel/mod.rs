@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use wire::startup::CancelRequest;
 
+use crate::console::{Console, NO_WORKER};
 use crate::shared::Shared;
 use crate::telemetry::WorkerTelemetry;
 use crate::worker::Mail;
@@ -57,12 +58,13 @@ pub enum Whose {
 pub struct Exchange {
     shared: Arc<Shared>,
     telemetry: Rc<WorkerTelemetry>,
+    console: Rc<Console>,
 }
 
 impl Exchange {
     /// For this process.
-    pub fn new(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>) -> Rc<Self> {
-        Rc::new(Self { shared, telemetry })
+    pub fn new(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, console: Rc<Console>) -> Rc<Self> {
+        Rc::new(Self { shared, telemetry, console })
     }
 
     /// Passes a request on, and returns when it has had its effect, or cannot have any.
@@ -110,6 +112,9 @@ impl Exchange {
 
     /// Leaves it with the client's worker.
     async fn here(&self, whose: Whose, key: &[u8]) {
+        if let Whose::Client(Addressee { worker: NO_WORKER, client }) = whose {
+            return self.console.cancel(client);
+        }
         let (done, over) = oneshot::channel();
         let worker = match whose {
             Whose::Process { worker, .. } | Whose::Client(Addressee { worker, .. }) => worker,

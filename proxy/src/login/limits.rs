@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use config::LoginLimits;
+use config::{LoginLimits, Settings};
 use policy::verdict::{LoginRefusal, Refusal};
 
 use super::rate::{Allowance, Source};
 use super::room::{Full, Place};
-use super::{Denied, Gate};
+use super::{Denied, Gate, Guest};
 use crate::stream::Peer;
 
 impl Gate {
@@ -21,6 +21,23 @@ impl Gate {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether what came of a proof may be used, and notes a wrong password.
+    pub(super) fn judged<T>(
+        &self,
+        guest: &mut Guest,
+        source: Option<Source>,
+        settings: &Settings,
+        proven: Result<T, Denied>,
+    ) -> Result<T, Denied> {
+        // Whoever guesses on many connections at once learns nothing from those that end after the budget has.
+        self.may_try(source, &settings.auth.limits).inspect_err(|_| guest.out.clear())?;
+        proven.inspect_err(|denied| {
+            if let (Some(source), true) = (source, denied.is_wrong_password()) {
+                self.failures.borrow_mut().failed(source, allowance(&settings.auth.limits), Instant::now());
+            }
+        })
     }
 
     /// Takes a connection's place among those before login.
@@ -44,7 +61,7 @@ pub(super) fn limited(peer: Peer, limits: &LoginLimits) -> Option<Source> {
     (!exempt).then(|| Source::of(address.ip()))
 }
 
-pub(super) fn allowance(limits: &LoginLimits) -> Allowance {
+fn allowance(limits: &LoginLimits) -> Allowance {
     Allowance { failures: limits.failures, period: limits.period }
 }
 

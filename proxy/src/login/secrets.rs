@@ -32,6 +32,12 @@ impl Known {
         Self { secret: UserSecret::None, asked: None, for_the_server: false }
     }
 
+    /// What the configuration itself knows of a user.
+    pub(super) fn listed(settings: &Settings, user: &str) -> Self {
+        let listed = settings.users.get(user).map(|user| user.secret.clone());
+        Self { secret: listed.unwrap_or(UserSecret::None), ..Self::nothing() }
+    }
+
     /// Nothing is stored, and nobody but the server can be asked to judge a password.
     pub(super) fn is_for_the_server(&self) -> bool {
         self.for_the_server
@@ -124,6 +130,11 @@ impl Secrets {
 }
 
 impl Gate {
+    /// Looks at how the exchange with the listed users looks.
+    pub(super) fn look_at_secrets(&self, settings: &Arc<Settings>) {
+        self.secrets.look_at(settings);
+    }
+
     /// What is known of the user that a client says it is.
     pub(super) async fn known(&self, wish: &Wish, settings: &Arc<Settings>) -> Result<Known, Denied> {
         self.secrets.look_at(settings);

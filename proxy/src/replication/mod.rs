@@ -95,6 +95,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival, shipped: Shipped) {
         opened: shipped.opened,
         prepared: 0,
         tls: shipped.cancel.tls.is_some(),
+        local_port: shipped.cancel.local.map_or(0, |local| local.port()),
         server: shipped.cancel.server.id,
     }));
     ctl.pinned.set(Some(("replication", 0)));

@@ -103,7 +103,7 @@ pub(super) fn tell(changes: &Changes) {
 }
 
 /// Some of the keys, for one line of the log.
-pub(super) fn named(changes: &[Change]) -> String {
+pub(crate) fn named(changes: &[Change]) -> String {
     let mut keys: Vec<&str> = changes.iter().take(MAX_TOLD).map(|change| change.key.as_str()).collect();
     let more = changes.len().saturating_sub(MAX_TOLD);
     let rest = format!("and {more} more");

@@ -124,11 +124,15 @@ impl Main<'_> {
     /// Attends to signals and orders until the proxy has ended.
     async fn attend(self, mut signals: Signals, mut orders: mpsc::Receiver<Order>) {
         let Some(mut done) = self.handle.done.take() else { return };
-        let mut stopping = false;
+        let mut stopping = self.handle.stop.subscribe();
         loop {
             let word = tokio::select! {
                 _ = &mut done => return,
                 word = signals.next() => word,
+                Some(mode) = Handle::stops(&mut stopping) => {
+                    self.tell_that_it_stops(mode);
+                    continue;
+                }
                 Some(asked) = orders.recv() => {
                     let outcome = self.reload();
                     // Who has asked may have gone.
@@ -142,8 +146,11 @@ impl Main<'_> {
                 Word::Pause => self.pause(),
                 Word::Resume => self.resume(),
                 Word::Stop(mode) => {
-                    self.stop(if stopping { ShutdownMode::Immediate } else { mode });
-                    stopping = true;
+                    // A second one ends at once, and so does one behind SHUTDOWN on the console.
+                    let mode = if self.handle.is_stopping() { ShutdownMode::Immediate } else { mode };
+                    self.tell_that_it_stops(mode);
+                    self.handle.begin_shutdown(mode);
+                    stopping.borrow_and_update();
                 }
             }
         }
@@ -161,13 +168,13 @@ impl Main<'_> {
         }
     }
 
-    fn stop(&self, mode: ShutdownMode) {
+    fn tell_that_it_stops(&self, mode: ShutdownMode) {
         tracing::info!(?mode, "stopping");
         self.notifier.stopping(match mode {
             ShutdownMode::Immediate => "ending at once",
-            _ => "waiting for transactions to end",
+            ShutdownMode::Graceful | ShutdownMode::Prompt => "waiting for transactions to end",
+            ShutdownMode::WaitForClients => "waiting for clients to leave",
         });
-        self.handle.begin_shutdown(mode);
     }
 
     /// PAUSE. The signals that follow are heard while it waits for transactions to end.

@@ -8,7 +8,8 @@
 //! 4. `shutdown.drain_timeout` later, or as soon as nobody is left: who is still logging in is told 57P01, then who is
 //!    still being served. Logins end before workers do, so no client reaches a worker that has stopped.
 //!
-//! A second signal goes on with 4 at once.
+//! A second signal goes on with 4 at once. SHUTDOWN WAIT_FOR_CLIENTS on the console begins with 2 and goes on with 4 when
+//! the last client has left by itself; a signal hurries it. The console itself stays to the end.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -20,9 +21,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::ShutdownMode;
+use super::{ShutdownMode, Stopper};
 use crate::admin::{self, AdminContext};
 use crate::cancel::{Exchange, siblings};
+use crate::console::Console;
 use crate::control::{self, Order};
 use crate::listeners::{Change, Listener, Listeners};
 use crate::login::Gate;
@@ -44,6 +46,7 @@ pub(super) struct Control {
     pub(super) siblings: Option<UnixListener>,
     pub(super) context: Arc<AdminContext>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) stop: Stopper,
     pub(super) stopping: watch::Receiver<Option<ShutdownMode>>,
 }
 
@@ -56,15 +59,17 @@ impl Control {
             Some(listener) => {
                 let socket = listener.into_tcp().ok_or_else(|| io::Error::other("the admin port is no TCP socket"))?;
                 let listener = TcpListener::from_std(socket)?;
-                Some(tokio::task::spawn_local(admin::serve(listener, self.context, async {
+                Some(tokio::task::spawn_local(admin::serve(listener, self.context.clone(), async {
                     drop(admin_ends.await);
                 })))
             }
             None => None,
         };
-        let exchange = Exchange::new(self.shared.clone(), telemetry.clone());
+        let console = Console::new(self.shared.clone(), self.context, self.stop);
+        let averages = tokio::task::spawn_local(console.clone().keep_averages());
+        let exchange = Exchange::new(self.shared.clone(), telemetry.clone(), console.clone());
         let siblings = self.siblings.map(|socket| tokio::task::spawn_local(siblings::hear(socket, exchange.clone())));
-        let gate = Gate::new(self.shared.clone(), telemetry, exchange);
+        let gate = Gate::new(self.shared.clone(), telemetry, exchange, console.clone());
         let mut listeners = Listeners::new(gate.clone());
         for listener in self.listeners {
             listeners.add(listener)?;
@@ -72,6 +77,8 @@ impl Control {
         let mut stopping = self.stopping;
         accept_until_told(&mut listeners, self.changes, &mut stopping).await;
         stop(&self.shared, &gate, listeners, stopping).await;
+        console.dismiss().await;
+        averages.abort();
         if let Some(siblings) = siblings {
             siblings.abort();
         }
@@ -105,17 +112,28 @@ async fn stop(
     mut listeners: Listeners,
     mut stopping: watch::Receiver<Option<ShutdownMode>>,
 ) {
+    shared.draining.store(true, Ordering::Relaxed);
+    let hurried = async {
+        drop(stopping.wait_for(|mode| *mode != Some(ShutdownMode::WaitForClients)).await);
+    };
+    tokio::select! {
+        biased;
+        () = hurried => {}
+        () = wait_for_clients(shared, gate, &mut listeners) => {}
+    }
     let settings = shared.settings().shutdown.clone();
     let grace = match *stopping.borrow() {
         Some(ShutdownMode::Graceful) => settings.grace,
         _ => Duration::ZERO,
     };
-    shared.draining.store(true, Ordering::Relaxed);
+    let mut prompted = stopping.clone();
     let hurried = async {
         drop(stopping.wait_for(|mode| *mode == Some(ShutdownMode::Immediate)).await);
     };
     let gentle = async {
-        tokio::time::sleep(grace).await;
+        // Who asks for a prompt end meanwhile does not want the grace.
+        let prompt = prompted.wait_for(|mode| mode.is_some_and(|mode| mode >= ShutdownMode::Prompt));
+        drop(tokio::time::timeout(grace, prompt).await);
         listeners.close().await;
         tell(shared, || Mail::Drain);
         let deadline = tokio::time::Instant::now() + settings.drain_timeout;
@@ -141,6 +159,14 @@ async fn stop(
         tracing::warn!(clients = left, "clients had to leave before they were done");
     }
     tell(shared, || Mail::Stop);
+}
+
+/// Takes no new clients, and returns when the last one has left.
+async fn wait_for_clients(shared: &Shared, gate: &Gate, listeners: &mut Listeners) {
+    listeners.close().await;
+    while shared.clients.load(Ordering::Relaxed) > 0 || gate.guests() > 0 {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn tell(shared: &Shared, letter: impl Fn() -> Mail) {

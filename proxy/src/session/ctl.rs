@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cancel::key::Identity;
 use crate::listen::News;
+use crate::stream::Peer;
 use crate::tls::Version;
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -37,8 +38,8 @@ pub struct Face {
     pub suffix: Option<Box<Box<str>>>,
     /// Its `application_name` at login.
     pub application: Box<str>,
-    /// Where it comes from, with the port.
-    pub address: Box<str>,
+    /// Where it comes from, and where it has connected to.
+    pub ends: Ends,
     /// Its TLS; `None`: it speaks in clear text.
     pub tls: Option<Box<TlsFace>>,
     /// Since when it is connected, in µs on the telemetry clock.
@@ -48,7 +49,28 @@ pub struct Face {
 impl Face {
     /// The address by itself; `None`: a Unix socket.
     pub fn ip(&self) -> Option<IpAddr> {
-        self.address.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical())
+        self.ends.peer().parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical())
+    }
+}
+
+/// Both ends of a client's connection, in one text: what an idle client keeps is counted in bytes.
+#[derive(Debug, Default)]
+pub struct Ends(Box<str>);
+
+impl Ends {
+    /// Its own end, and ours; `None`: a Unix socket, or not known.
+    pub fn new(peer: Peer, local: Option<SocketAddr>) -> Self {
+        Self(local.map_or_else(|| peer.to_string(), |local| format!("{peer} {local}")).into())
+    }
+
+    /// Where it comes from, with the port.
+    pub fn peer(&self) -> &str {
+        self.0.split_once(' ').map_or(&*self.0, |(peer, _)| peer)
+    }
+
+    /// Where it has connected to; `None`: by a Unix socket.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.0.split_once(' ')?.1.parse().ok()
     }
 }
 
@@ -101,6 +123,8 @@ pub struct Held {
     pub process: i32,
     /// Whether it has TLS.
     pub tls: bool,
+    /// Our side's port; 0: a Unix socket.
+    pub local_port: u16,
     /// When it was dialled.
     pub opened: Instant,
     /// Prepared statements that it held when it was taken.
@@ -226,5 +250,20 @@ impl Ctl {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_come_back_as_they_were() {
+        let peer = Peer::Tcp("192.0.2.7:4711".parse().unwrap());
+        let local = "[2001:db8::1]:6432".parse().ok();
+        let ends = Ends::new(peer, local);
+        assert_eq!((ends.peer(), ends.local()), ("192.0.2.7:4711", local));
+        let unix = Ends::new(Peer::Unix(Some(7)), None);
+        assert_eq!((unix.peer(), unix.local()), ("unix:7", None));
     }
 }

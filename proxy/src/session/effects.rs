@@ -374,7 +374,7 @@ impl Session {
         if moved || self.scope.as_ref().is_none_or(|scope| *scope.value.application != *application) {
             let name = self.worker.shared.directory.name(tenant);
             self.ctl.tenant.set(tenant);
-            let client = face.address.rsplit_once(':').map_or(&*face.address, |(host, _)| host);
+            let client = face.ends.peer().rsplit_once(':').map_or(face.ends.peer(), |(host, _)| host);
             self.application = Some(self.worker.telemetry.application(&application));
             self.scope = Some(self.worker.shared.telemetry.scope(Scope {
                 database: face.database.clone(),

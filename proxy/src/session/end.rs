@@ -134,7 +134,7 @@ impl Session {
             End::Trouble(trouble) => {
                 if let Trouble::Protocol(error) = trouble {
                     self.worker.telemetry.load().protocol_violations.increment();
-                    tracing::info!(client = self.ctl.client, address = %self.ctl.face.address, %error, "client closed");
+                    tracing::info!(client = self.ctl.client, address = %self.ctl.face.ends.peer(), %error, "client closed");
                 }
                 Some(trouble.clone())
             }

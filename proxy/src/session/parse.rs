@@ -197,6 +197,7 @@ impl Session {
             }
             Presence::Held => {
                 self.pool.meter.prepared_hits.increment();
+                self.pool.meter.parses_kept.increment();
                 self.push(upstream, Awaited::Parse, Fate::Substitute, kind);
             }
             Presence::Missing { evict } => {

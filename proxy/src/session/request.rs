@@ -256,6 +256,7 @@ impl Session {
             server: upstream.server(),
             process: upstream.cancel.process,
             tls: upstream.cancel.tls.is_some(),
+            local_port: upstream.cancel.local.map_or(0, |local| local.port()),
             opened: upstream.opened,
             prepared: upstream.prepared.len(),
         }));

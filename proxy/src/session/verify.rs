@@ -71,7 +71,7 @@ mod tests {
 
     fn result(columns: &[(&str, u32)]) -> Option<u64> {
         let columns: Vec<_> =
-            columns.iter().map(|(name, oid)| Column { name, type_oid: *oid, type_size: -1 }).collect();
+            columns.iter().map(|(name, oid)| Column { name, type_oid: *oid, type_size: -1, binary: false }).collect();
         let mut message = Vec::new();
         row_description(&mut message, &columns).unwrap();
         result_of(message.get(5..).unwrap())

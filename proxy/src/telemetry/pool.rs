@@ -265,6 +265,8 @@ pool_cells! {
         back_pressure_us,
         /// Parse messages from clients.
         parses,
+        /// Of them, those that were not sent on, for the upstream had the statement already.
+        parses_kept,
         /// Bind messages from clients.
         binds,
         /// Executions whose statement the upstream already had.

@@ -250,6 +250,10 @@ fn established_on(
     let now = Instant::now();
     let proven = established.proven;
     let (process, key) = established.cancel_key.unwrap_or_default();
+    let local = stream.local_addr();
+    if let Some(local) = local {
+        server.came_from(local);
+    }
     let shipped = Shipped {
         id: shared.next_id(),
         stream: stream.detach().map_err(|_| ConnectFailure::Broken)?,
@@ -261,6 +265,7 @@ fn established_on(
         cancel: Arc::new(CancelTarget {
             server: server.clone(),
             tls,
+            local,
             process: process as i32,
             key: key.into(),
             epoch: AtomicU64::new(0),

@@ -15,6 +15,7 @@ pub mod tracked;
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +50,8 @@ pub struct CancelTarget {
     pub server: Arc<Server>,
     /// The TLS that its connection has: a cancel has it, too.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// Our side of its connection; `None`: a Unix socket.
+    pub local: Option<SocketAddr>,
     /// The server's process.
     pub process: i32,
     /// Its secret.
@@ -336,7 +339,14 @@ mod tests {
             opened,
             expires: None,
             used: opened,
-            cancel: Arc::new(CancelTarget { server, tls: None, process: 1, key, epoch: AtomicU64::new(0) }),
+            cancel: Arc::new(CancelTarget {
+                server,
+                tls: None,
+                local: None,
+                process: 1,
+                key,
+                epoch: AtomicU64::new(0),
+            }),
             berth: None,
         };
         shipped.land(Rc::new(Settings::new())).unwrap()

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use config::Host;
@@ -33,6 +34,8 @@ pub struct Server {
     /// Where it was found.
     pub address: Address,
     retired: AtomicBool,
+    /// The address of ours that leads there, once somebody has connected.
+    local_ip: OnceLock<IpAddr>,
     /// Upstreams of the pool that are connected to it.
     pub(crate) upstreams: AtomicUsize,
 }
@@ -40,7 +43,14 @@ pub struct Server {
 impl Server {
     /// In use, without upstreams.
     pub fn new(id: u64, host: Host, address: Address) -> Self {
-        Self { id, host, address, retired: AtomicBool::new(false), upstreams: AtomicUsize::new(0) }
+        Self {
+            id,
+            host,
+            address,
+            retired: AtomicBool::new(false),
+            local_ip: OnceLock::new(),
+            upstreams: AtomicUsize::new(0),
+        }
     }
 
     /// Whether its upstreams are closed at their next boundary.
@@ -52,6 +62,24 @@ impl Server {
     /// Has its upstreams closed, each at its next boundary.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// A connection to it begins here.
+    pub fn came_from(&self, local: SocketAddr) {
+        _ = self.local_ip.set(local.ip());
+    }
+
+    /// Our side of a connection to it that has this port.
+    pub fn local(&self, port: u16) -> Option<SocketAddr> {
+        self.local_ip.get().map(|ip| SocketAddr::new(*ip, port))
+    }
+
+    /// Its address, if it has been reached over TCP.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match self.address {
+            Address::Tcp(address) => Some(address),
+            Address::Unix(_) => None,
+        }
     }
 
     /// Whether it was found by a name that may stand for something else by now.

@@ -207,7 +207,8 @@ impl Worker {
                 database: ctl.face.database.to_string(),
                 user: ctl.face.user.to_string(),
                 application: ctl.face.application.to_string(),
-                address: ctl.face.address.to_string(),
+                address: ctl.face.ends.peer().to_owned(),
+                local: ctl.face.ends.local(),
                 tls: ctl.face.tls.as_ref().map(|tls| TlsState {
                     version: tls.version.to_string(),
                     cipher: tls.cipher,
@@ -231,14 +232,16 @@ impl Worker {
             let pool = pools
                 .values()
                 .find(|pool| (&pool.shared.database, &pool.shared.user) == (&ctl.face.database, &ctl.face.user));
+            let server = pool.and_then(|pool| pool.shared.servers.find(held.server));
             Some(UpstreamState {
                 id: held.id,
                 worker: self.index,
                 database: ctl.face.database.to_string(),
                 user: ctl.face.user.to_string(),
-                address: pool
-                    .and_then(|pool| pool.shared.servers.find(held.server))
-                    .map_or_else(String::new, |server| server.to_string()),
+                address: server.as_ref().map_or_else(String::new, ToString::to_string),
+                remote: server.as_ref().and_then(|server| server.socket_addr()),
+                local: server.as_ref().and_then(|server| server.local(held.local_port)),
+                retired: server.is_some_and(|server| server.is_retired()),
                 tls: held.tls,
                 state: "active",
                 connected_us: self.micros(held.opened),

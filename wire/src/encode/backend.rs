@@ -167,6 +167,16 @@ pub fn command_complete(out: &mut Vec<u8>, command_tag: &str) -> Result<()> {
     })
 }
 
+/// Appends PortalSuspended.
+pub fn portal_suspended(out: &mut Vec<u8>) {
+    short(out, Backend::PortalSuspended, &[]);
+}
+
+/// Appends ParameterDescription of a statement without parameters.
+pub fn no_parameters(out: &mut Vec<u8>) {
+    short(out, Backend::ParameterDescription, &[0; 2]);
+}
+
 /// Appends NotificationResponse.
 pub fn notification_response(out: &mut Vec<u8>, notification: &Notification<'_>) -> Result<()> {
     message(out, Backend::NotificationResponse.byte(), "a notification", |out| {
@@ -176,7 +186,7 @@ pub fn notification_response(out: &mut Vec<u8>, notification: &Notification<'_>)
     })
 }
 
-/// A column of a result that we make ourselves, sent as text.
+/// A column of a result that we make ourselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column<'a> {
     /// Its name.
@@ -185,21 +195,23 @@ pub struct Column<'a> {
     pub type_oid: u32,
     /// The width of its type in bytes; −1 for a variable one (`pg_type.typlen`).
     pub type_size: i16,
+    /// Its values are sent in the type's binary form, not as text.
+    pub binary: bool,
 }
 
 impl<'a> Column<'a> {
     /// A column of type `text`.
     pub fn text(name: &'a str) -> Self {
-        Self { name, type_oid: 25, type_size: -1 }
+        Self { name, type_oid: 25, type_size: -1, binary: false }
     }
 
     /// A column of type `bigint`.
     pub fn bigint(name: &'a str) -> Self {
-        Self { name, type_oid: 20, type_size: 8 }
+        Self { name, type_oid: 20, type_size: 8, binary: false }
     }
 }
 
-/// Appends RowDescription: columns of no table, in text format.
+/// Appends RowDescription: columns of no table.
 pub fn row_description(out: &mut Vec<u8>, columns: &[Column<'_>]) -> Result<()> {
     message(out, Backend::RowDescription.byte(), "a row description", |out| {
         count(out, columns.len(), "a row description")?;
@@ -209,9 +221,9 @@ pub fn row_description(out: &mut Vec<u8>, columns: &[Column<'_>]) -> Result<()> 
             out.extend_from_slice(&[0; 6]);
             out.extend_from_slice(&column.type_oid.to_be_bytes());
             out.extend_from_slice(&column.type_size.to_be_bytes());
-            // No type modifier, text format.
+            // No type modifier.
             out.extend_from_slice(&(-1i32).to_be_bytes());
-            out.extend_from_slice(&[0; 2]);
+            out.extend_from_slice(&i16::from(column.binary).to_be_bytes());
         }
         Ok(())
     })

@@ -39,6 +39,11 @@ fn an_independent_client_reads_what_we_say() {
     assert!(matches!(read(&ok(backend::bind_complete)), Message::BindComplete));
     assert!(matches!(read(&ok(backend::close_complete)), Message::CloseComplete));
     assert!(matches!(read(&ok(backend::no_data)), Message::NoData));
+    assert!(matches!(read(&ok(backend::portal_suspended)), Message::PortalSuspended));
+    match read(&ok(backend::no_parameters)) {
+        Message::ParameterDescription(body) => assert_eq!(body.parameters().count().unwrap(), 0),
+        _ => panic!("another message"),
+    }
     assert!(matches!(read(&ok(backend::empty_query_response)), Message::EmptyQueryResponse));
     match read(&ok(|out| backend::authentication_md5_password(out, [1, 2, 3, 4]))) {
         Message::AuthenticationMd5Password(body) => assert_eq!(body.salt(), [1, 2, 3, 4]),
@@ -81,6 +86,8 @@ fn rows_of_our_own_have_the_bytes_of_the_protocol() {
         b"name\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0n\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\0"
     );
     read(&bytes);
+    let binary = said(|out| backend::row_description(out, &[backend::Column { binary: true, ..columns[1] }]));
+    assert_eq!(&binary[binary.len() - 2..], [0, 1]);
     let row = said(|out| backend::data_row(out, &[Some(b"a"), None, Some(b"")]));
     assert_eq!(&row[5..], b"\0\x03\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0");
     read(&row);

@@ -9,7 +9,7 @@ mod labelled;
 mod node;
 mod pgjdbc;
 mod programs;
-mod python;
+pub(crate) mod python;
 mod queues;
 mod rust;
 mod unix;

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::{installed, program, runs_everywhere};
 
 /// A program of `drivers/python`, with what it imports in reach.
-pub(super) fn python(name: &str) -> Command {
+pub(crate) fn python(name: &str) -> Command {
     let python = installed("venv", "python/requirements.txt").join("bin/python");
     let mut command = Command::new(python);
     command.env("PYTHONDONTWRITEBYTECODE", "1").arg(program("python").join(name));

@@ -73,6 +73,7 @@ pub(super) fn settings() -> Settings {
             ..config::Admin::at(([127, 0, 0, 1], 6433).into())
         }),
         workers: 2,
+        console: config::Console::default(),
         worker_scheduling: config::Scheduling::Batch,
         max_clients: 1_000,
         max_upstreams: 0,
@@ -89,6 +90,7 @@ pub(super) fn settings() -> Settings {
             login_timeout: Duration::from_secs(5),
             ..config::Auth::default()
         },
+        pool: database.pool.clone(),
         users: [("app".to_owned(), user)].into(),
         databases: [("app".to_owned(), database)].into(),
         wildcard: None,
