@@ -40,10 +40,9 @@ fn an_independent_client_reads_what_we_say() {
     assert!(matches!(read(&ok(backend::close_complete)), Message::CloseComplete));
     assert!(matches!(read(&ok(backend::no_data)), Message::NoData));
     assert!(matches!(read(&ok(backend::portal_suspended)), Message::PortalSuspended));
-    match read(&ok(backend::no_parameters)) {
-        Message::ParameterDescription(body) => assert_eq!(body.parameters().count().unwrap(), 0),
-        _ => panic!("another message"),
-    }
+    let none = ok(backend::no_parameters);
+    assert!(matches!(read(&none), Message::ParameterDescription(_)));
+    assert_eq!(none[5..], [0, 0], "it counts none");
     assert!(matches!(read(&ok(backend::empty_query_response)), Message::EmptyQueryResponse));
     match read(&ok(|out| backend::authentication_md5_password(out, [1, 2, 3, 4]))) {
         Message::AuthenticationMd5Password(body) => assert_eq!(body.salt(), [1, 2, 3, 4]),

@@ -82,8 +82,7 @@ fn kill_client_ends_one_by_its_id_and_those_of_the_console_too() {
     let gone = ops.query(format!("kill_client {}", held.get("id")));
     assert_eq!((gone.error().code(), gone.error().message()), ("42704", "client not found"));
     let mut second = super::ops(proxy.address());
-    let own =
-        table(&mut second, "show clients").into_iter().filter(|row| row.get("user") == "ops").next_back().unwrap();
+    let own = table(&mut second, "show clients").into_iter().rfind(|row| row.get("user") == "ops").unwrap();
     ops.query(format!("kill_client {}", own.get("id"))).ok();
     let farewell = second.read_to_end();
     assert_eq!((farewell.error().code(), farewell.error().severity()), ("57P01", "FATAL"));

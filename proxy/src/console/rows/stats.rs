@@ -5,11 +5,11 @@ use super::super::value::{Row, Value, text};
 
 /// STATS.
 pub(in super::super) fn stats(all: &ByDatabase, averages: &Averages, now_us: u64) -> Vec<Row> {
-    let row = |(database, figures): (&Box<str>, &Figures)| {
+    let averaged = |database: &str, figures: &Figures| {
         let average = averages.of(database, figures, now_us);
         row(database, figures.0.into_iter().chain(average.0))
     };
-    all.iter().map(row).collect()
+    all.iter().map(|(database, figures)| averaged(database, figures)).collect()
 }
 
 /// STATS_TOTALS.
