@@ -7,10 +7,12 @@ use crate::*;
 
 mod admin;
 mod flat;
+mod keys;
 mod tls;
 
 use admin::put_admin;
 use flat::Flat;
+pub use keys::Key;
 use tls::{put_client_tls, put_upstream_tls, shown_tls};
 
 mod shown;
@@ -114,6 +116,7 @@ impl Settings {
             }
             (old, _) => old.clone(),
         };
+        std::sync::Arc::make_mut(&mut self.origins).without_restart(&running.origins);
         self.observe.compat = running.observe.compat;
         self.observe.max_fingerprints = running.observe.max_fingerprints;
         self.observe.state_directory.clone_from(&running.observe.state_directory);

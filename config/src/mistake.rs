@@ -18,6 +18,8 @@ pub struct Mistake {
 pub enum Place {
     /// Line and column of the configuration file, both from 1; the column counts characters.
     File(u32, u32),
+    /// A line, from 1, of another file than the configuration's own.
+    Elsewhere(String, u32),
     /// A flag or variable of this name.
     Override(String),
     /// Something that is not written anywhere, as a key that is missing.
@@ -29,6 +31,7 @@ impl Mistake {
     pub fn show(&self, file: &str) -> String {
         let place = match &self.place {
             Place::File(line, _) => format!("{file}:{line}"),
+            Place::Elsewhere(file, line) => format!("{file}:{line}"),
             Place::Override(origin) => origin.clone(),
             Place::Nowhere => file.to_owned(),
         };

@@ -35,6 +35,8 @@ pub use upstream::{Host, MaxProtocol, SessionAttrs, Upstream};
 /// Everything that the proxy is told at start and on reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// Where its values were written.
+    pub origins: std::sync::Arc<crate::Origins>,
     /// Where clients connect. At least one.
     pub listen: Vec<ListenAddress>,
     /// Other processes may listen there too.

@@ -105,7 +105,9 @@ impl Builder<'_> {
     fn settings(&mut self, overrides: &Overrides) -> Settings {
         let upstream_tls = self.upstream_tls();
         let users = self.users();
+        let flag = overrides.upstream.as_ref().map(|(_, flag)| flag.as_str());
         let mut settings = Settings {
+            origins: std::sync::Arc::default(),
             listen: self.addresses(&["listen"]),
             listen_reuse_port: self.flag(&["listen_reuse_port"]),
             reload_on_change: self.flag(&["reload_on_change"]),
@@ -160,6 +162,8 @@ impl Builder<'_> {
         if let Some((url, flag)) = &overrides.upstream {
             self.add_upstream(&mut settings, url, flag);
         }
+        // Behind all that reads further files.
+        settings.origins = std::sync::Arc::new(Origins::of(&self.written, flag));
         self.check_whole(&settings);
         settings
     }

@@ -29,6 +29,8 @@ pub(crate) enum Value {
 pub(crate) struct Given {
     pub(crate) value: Value,
     pub(crate) place: Place,
+    /// Variables of the environment that stand in it.
+    pub(crate) variables: Vec<String>,
 }
 
 /// Everything that was written, by path, and everything that is wrong so far.
@@ -114,7 +116,7 @@ impl Walk<'_> {
 
     fn place(&self, offset: usize) -> Place {
         match (self.lines.place(offset), self.file) {
-            (Place::File(line, _), Some(file)) => Place::Override(format!("{file}:{line}")),
+            (Place::File(line, _), Some(file)) => Place::Elsewhere(file.to_owned(), line),
             (place, _) => place,
         }
     }
@@ -137,7 +139,8 @@ impl Walk<'_> {
             }
             (Found::Leaf(row), given) => match self.leaf(row, given) {
                 Ok(value) => {
-                    self.written.values.insert(path.clone(), Given { value, place });
+                    let variables = variables(given);
+                    self.written.values.insert(path.clone(), Given { value, place, variables });
                 }
                 Err(sentence) => self.wrong(path, place, sentence),
             },
@@ -253,7 +256,7 @@ impl Walk<'_> {
         };
         match parse(row, value, Quoted::Either, self.sources) {
             Ok(value) => {
-                self.written.values.insert(path, Given { value, place });
+                self.written.values.insert(path, Given { value, place, variables: Vec::new() });
             }
             Err(sentence) => self.wrong(&path, place, sentence),
         }
@@ -261,6 +264,28 @@ impl Walk<'_> {
 
     fn wrong(&mut self, path: &[String], place: Place, sentence: String) {
         self.written.mistakes.push(Mistake { place, key: show_path(path), sentence });
+    }
+}
+
+/// The variables that a value names. It has been read: they are there.
+fn variables(value: &DeValue<'_>) -> Vec<String> {
+    match value {
+        DeValue::String(text) => {
+            let mut names = Vec::new();
+            let mut rest: &str = text;
+            while let Some((before, after)) = rest.split_once("${") {
+                let (name, next) = after.split_once('}').unwrap_or((after, ""));
+                if before.ends_with('$') {
+                    rest = after;
+                    continue;
+                }
+                names.push(name.to_owned());
+                rest = next;
+            }
+            names
+        }
+        DeValue::Array(entries) => entries.iter().flat_map(|entry| variables(entry.get_ref())).collect(),
+        _ => Vec::new(),
     }
 }
 

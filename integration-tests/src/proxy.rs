@@ -143,6 +143,7 @@ fn settings(upstream: SocketAddr) -> Settings {
     };
     Settings {
         listen: vec![anywhere.into()],
+        origins: Arc::default(),
         listen_reuse_port: false,
         reload_on_change: false,
         unix_socket: config::UnixSocket::default(),

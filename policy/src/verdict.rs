@@ -56,7 +56,8 @@ pub enum ConnectFailure {
 }
 
 impl ConnectFailure {
-    fn words(self) -> &'static str {
+    /// Half a sentence about the server.
+    pub fn words(self) -> &'static str {
         match self {
             Self::Refused => "the connection was refused",
             Self::TimedOut => "it did not answer in time",

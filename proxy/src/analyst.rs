@@ -348,6 +348,13 @@ impl Analysis {
             }
             return;
         }
+        if let (Some(statement), Some(scope)) =
+            (self.tables.statement(event.header.statement), self.tables.known_scope(event.header.scope))
+        {
+            let (strict, tenant) = (statement.facts.strict, event.header.tenant);
+            let callers = &self.tables.telemetry().callers;
+            callers.note(strict, tenant, &scope.application, &scope.database, event.header.end_us);
+        }
         let Self { tables, detector, capture, rows, .. } = self;
         if detector.is_none() && capture.is_none() {
             return;

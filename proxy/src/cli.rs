@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use config::{Overrides, Settings};
 use rand::RngExt;
 
@@ -126,7 +127,13 @@ struct Serve {
 }
 
 impl Serve {
-    fn source(self) -> Source {
+    /// Each value is called by where it comes from: its flag, or the variable that stands for it.
+    fn source(self, given: Option<&ArgMatches>) -> Source {
+        let name = |flag: &str| {
+            let argument = flag.trim_start_matches('-').replace('-', "_");
+            let by_variable = given.is_some_and(|given| given.value_source(&argument) == Some(ValueSource::EnvVariable));
+            if by_variable { format!("PGWEIR_{}", argument.to_uppercase()) } else { flag.to_owned() }
+        };
         let mut overrides = Overrides::default();
         for (key, value, flag) in [
             ("listen", self.listen, "--listen"),
@@ -141,11 +148,11 @@ impl Serve {
             ("log.level", self.log_level, "--log-level"),
         ] {
             if let Some(value) = value {
-                overrides = overrides.with_flag(key, value, flag);
+                overrides = overrides.with_flag(key, value, &name(flag));
             }
         }
         if let Some(url) = self.upstream {
-            overrides = overrides.with_upstream(url, "--upstream");
+            overrides = overrides.with_upstream(url, &name("--upstream"));
         }
         Source { file: self.config, overrides, ..Source::default() }
     }
@@ -159,8 +166,10 @@ type Failure = Box<dyn Error>;
 /// Exit codes: 0, done; 1, it failed and standard error says why; 2, the arguments are wrong. `pgweir watch` has its own:
 /// docs/findings.md.
 pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E>) -> ExitCode {
-    let result = match CommandLine::parse().command {
-        Command::Serve(serve) => serve_with(serve.source(), run),
+    let given = CommandLine::command().get_matches();
+    let line = CommandLine::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
+    let result = match line.command {
+        Command::Serve(serve) => serve_with(serve.source(given.subcommand_matches("serve")), run),
         Command::Check { config } => check(config),
         Command::ExplainPolicy(wish) => explain::run(&wish),
         Command::Fingerprint { compat } => {

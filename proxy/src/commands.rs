@@ -4,9 +4,10 @@
 //! for one (to drop its future) does not take it back.
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::{error, fmt};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::pool::Pool;
 use crate::shared::Shared;
@@ -99,6 +100,27 @@ impl Commands {
             0 => Err(CommandError::UnknownClient(client)),
             _ => Ok(()),
         }
+    }
+
+    /// Cancels what a client runs or waits for; it keeps its connection. Returns what it was doing, and whether the cancel
+    /// has had its effect within `patience`.
+    pub async fn cancel_client(&self, client: u64, patience: Duration) -> Result<(&'static str, bool), CommandError> {
+        let (found, mut finds) = mpsc::unbounded_channel();
+        let mut over = Vec::new();
+        for worker in 0..self.shared.workers.len() {
+            let (done, ended) = oneshot::channel();
+            self.shared.send(worker, Mail::CancelClient { client, done, found: found.clone() });
+            over.push(ended);
+        }
+        drop(found);
+        let was = finds.recv().await.ok_or(CommandError::UnknownClient(client))?;
+        let all = async {
+            for ended in over {
+                // Nothing is ever said: it is dropped when there is nothing more to wait for.
+                drop(ended.await);
+            }
+        };
+        Ok((was, tokio::time::timeout(patience, all).await.is_ok()))
     }
 
     /// DISABLE: a database takes no new clients. Those that are there stay.

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod console;
 pub mod control;
+mod explain;
 pub mod inspect;
 pub mod listen;
 pub mod listeners;

@@ -169,7 +169,7 @@ pub struct Handle {
     listen: Arc<Doors>,
     admin: Option<SocketAddr>,
     listeners: mpsc::UnboundedSender<Change>,
-    stop: watch::Sender<Option<ShutdownMode>>,
+    stop: Arc<watch::Sender<Option<ShutdownMode>>>,
     done: Option<oneshot::Receiver<()>>,
     threads: Vec<JoinHandle<()>>,
     analyst: Analyst,
@@ -266,6 +266,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
         })?);
     }
     let (stop, stopping) = watch::channel(None);
+    let stop = Arc::new(stop);
     let (finished, done) = oneshot::channel();
     let context = AdminContext {
         telemetry,
@@ -277,7 +278,9 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
             log_lines_lost: world.log_lines_lost,
             reloader: world.reloader,
             log_level: world.log_level,
+            stop: Arc::downgrade(&stop),
         }),
+        events: Arc::default(),
     };
     let (to_listeners, changes) = mpsc::unbounded_channel();
     let context = Arc::new(context);

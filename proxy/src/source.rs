@@ -64,6 +64,7 @@ impl Source {
         let text = self.file.as_deref().map_or(Ok(String::new()), |file| machine.text_of(file))?;
         let mut settings = Settings::from_toml(&text, &self.overrides, &machine)
             .map_err(|mistakes| LoadError::Invalid { file: self.name(), mistakes })?;
+        Arc::make_mut(&mut settings.origins).name_file(&self.name());
         settings.log.file = settings.log.file.map(|file| machine.folder.join(file));
         let tenants = &mut settings.tenants;
         tenants.directory = tenants.directory.take().map(|directory| machine.folder.join(directory));

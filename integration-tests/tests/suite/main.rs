@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod actions;
 mod admin;
 mod admin_access;
 mod admin_log;
@@ -21,6 +22,7 @@ mod cli;
 mod commands;
 mod compat;
 mod console;
+mod contract;
 mod copy;
 mod cut;
 mod databases;

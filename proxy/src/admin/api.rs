@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::extract::State;
 use config::{Pool, PoolMode, Settings};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::AdminContext;
+use super::openapi::parameters::Asked;
 use super::problem::Problem;
 use super::source::{Switches, TenantState};
 use crate::telemetry::clock::rfc3339_us;
@@ -22,42 +21,9 @@ use crate::telemetry::snapshot::PoolRow;
 pub(super) const DEFAULT_LIMIT: usize = 50;
 /// Most rows in a list.
 pub(super) const MAX_LIMIT: usize = 1_000;
-/// How long workers may take to tell their state.
-const STATE_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) type Context = State<Arc<AdminContext>>;
 pub(super) type Answer = Result<Json<Value>, Problem>;
-
-/// What a list request may ask for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    pub(super) tenant: Option<String>,
-    pub(super) sort: Option<String>,
-    limit: Option<usize>,
-}
-
-pub(super) type Asked = Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>;
-
-impl ListQuery {
-    /// Checks that only these parameters, out of those that some list knows, are there, and the limit.
-    pub(super) fn checked(asked: Asked, allowed: &[&str]) -> Result<(Self, usize), Problem> {
-        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-        let Query(query) = asked.map_err(|rejection| bad(rejection.body_text()))?;
-        let given = [("tenant", query.tenant.is_some()), ("sort", query.sort.is_some())];
-        if let Some((name, _)) = given.iter().find(|(name, given)| *given && !allowed.contains(name)) {
-            return Err(bad(format!("`{name}` is not a parameter of this list")));
-        }
-        match query.limit.unwrap_or(DEFAULT_LIMIT) {
-            limit @ 1..=MAX_LIMIT => Ok((query, limit)),
-            limit => Err(bad(format!("`limit` must be between 1 and {MAX_LIMIT}, not {limit}"))),
-        }
-    }
-
-    pub(super) fn wants_tenant(&self, tenant: &str) -> bool {
-        self.tenant.as_deref().is_none_or(|wanted| wanted == tenant)
-    }
-}
 
 /// `/api/v1/version`.
 pub(super) async fn version(State(context): Context) -> Json<Value> {
@@ -72,12 +38,13 @@ pub(super) async fn version(State(context): Context) -> Json<Value> {
 }
 
 /// `/api/v1/pools`.
-pub(super) async fn pools(State(context): Context) -> Json<Value> {
+pub(super) async fn pools(State(context): Context, asked: Asked) -> Json<Value> {
     let settings = context.state.settings();
     let pools: Vec<_> = context
         .telemetry
         .pools()
         .iter()
+        .filter(|row| asked.wants("database", &row.name.database) && asked.wants("user", &row.name.user))
         .map(|row| {
             let mut pool = pool(row, &settings, context.state.switches(&row.name.database));
             let queue = context.state.queue(&row.name.database, &row.name.user, SHOWN_TENANTS);
@@ -219,28 +186,6 @@ fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// `/api/v1/clients`.
-pub(super) async fn clients(State(context): Context, asked: Asked) -> Answer {
-    let (query, limit) = ListQuery::checked(asked, &["tenant"])?;
-    // Those of one tenant may be few among many.
-    let looked_at = if query.tenant.is_some() { context.state.settings().max_clients } else { MAX_LIMIT };
-    let mut clients = patiently(context.state.clients(looked_at)).await?;
-    clients.retain(|client| query.wants_tenant(&client.tenant));
-    clients.truncate(limit);
-    let shown: Vec<_> =
-        clients.iter().map(|client| with_times(client, client.connected_us, client.state_since_us)).collect();
-    Ok(Json(json!({"clients": shown})))
-}
-
-/// `/api/v1/upstreams`.
-pub(super) async fn upstreams(State(context): Context, asked: Asked) -> Answer {
-    let (_, limit) = ListQuery::checked(asked, &[])?;
-    let upstreams = patiently(context.state.upstreams(limit)).await?;
-    let shown: Vec<_> =
-        upstreams.iter().map(|upstream| with_times(upstream, upstream.connected_us, upstream.state_since_us)).collect();
-    Ok(Json(json!({"upstreams": shown})))
-}
-
 /// `/api/v1/sockets`.
 pub(super) async fn sockets(State(context): Context) -> Json<Value> {
     Json(json!({"sockets": context.state.sockets()}))
@@ -249,19 +194,4 @@ pub(super) async fn sockets(State(context): Context) -> Json<Value> {
 /// `/api/v1/listeners`.
 pub(super) async fn listeners(State(context): Context) -> Json<Value> {
     Json(json!({"listeners": context.state.listeners()}))
-}
-
-pub(super) async fn patiently<T>(state: super::StateFuture<T>) -> Result<T, Problem> {
-    tokio::time::timeout(STATE_PATIENCE, state).await.map_err(|_| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a worker did not answer within 2 seconds; try again")
-    })
-}
-
-fn with_times(state: &impl Serialize, connected_us: u64, since_us: u64) -> Value {
-    let mut shown = serde_json::to_value(state).unwrap_or_default();
-    if let Some(object) = shown.as_object_mut() {
-        object.insert("connected".into(), rfc3339_us(connected_us).into());
-        object.insert("state_since".into(), rfc3339_us(since_us).into());
-    }
-    shown
 }

@@ -19,7 +19,9 @@ pub(super) fn is_taken(method: &Method, path: &str) -> bool {
     let acknowledges = || path.starts_with("/api/v1/findings/") && path.ends_with("/acknowledge");
     let forms = || !path.starts_with("/api/") && !["/metrics", "/livez", "/readyz"].contains(&path);
     match *method {
-        Method::POST => path == "/api/v1/mutes" || path == "/api/v1/log-level" || acknowledges() || forms(),
+        Method::POST => {
+            ["/api/v1/mutes", "/api/v1/limits/explain", "/api/v1/log-level"].contains(&path) || acknowledges() || forms()
+        }
         Method::PUT => path == "/api/v1/log-level",
         _ => false,
     }

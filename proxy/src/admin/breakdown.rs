@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::api::{Answer, Asked, Context, ListQuery, round};
+use super::api::{Answer, Context, round};
+use super::openapi::parameters::Asked;
 use crate::telemetry::Telemetry;
 use crate::telemetry::usage::Usage;
 
@@ -30,12 +31,11 @@ async fn list(
     (plural, singular): (&'static str, &'static str),
     read: impl FnOnce(&Telemetry) -> Vec<(String, Usage)> + Send + 'static,
 ) -> Answer {
-    let (_, limit) = ListQuery::checked(asked, &[])?;
     super::server::aside(move || {
         let mut rows = read(&context.telemetry);
         rows.sort_by(|(a, one), (b, other)| other.durations.sum_us.cmp(&one.durations.sum_us).then_with(|| a.cmp(b)));
         let total = rows.len();
-        rows.truncate(limit);
+        rows.truncate(asked.limit());
         let shown: Vec<_> = rows.iter().map(|(name, usage)| row(singular, name, usage)).collect();
         Json(json!({"total": total, plural: shown}))
     })

@@ -15,14 +15,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::AdminContext;
-use super::api::{DEFAULT_LIMIT, MAX_LIMIT, patiently};
+use super::api::{DEFAULT_LIMIT, MAX_LIMIT};
 use super::body::Sent;
+use super::clients::patiently;
+use super::openapi::parameters::Asked as Checked;
 use super::problem::Problem;
 use super::server::{Peer, aside};
 use crate::analyst::findings::{MuteRefusal, Wanted};
 use crate::telemetry::clock::rfc3339_us;
 
-/// Longest name of who acknowledges, and longest note, in bytes.
+/// Longest name of who acknowledges, and longest note, in characters.
 const MAX_BY: usize = 128;
 const MAX_NOTE: usize = 1024;
 
@@ -145,6 +147,16 @@ fn no_such_finding() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no finding of this id; GET /api/v1/findings lists them")
 }
 
+/// `/api/v1/findings/{id}`.
+pub(super) async fn one(
+    State(context): Context,
+    Path(id): Path<String>,
+    asked: Checked,
+) -> Result<Json<Kept>, Problem> {
+    let kept = context.findings.find(&id).filter(|kept| asked.wants("tenant", &kept.finding.tenant));
+    kept.map(Json).ok_or_else(no_such_finding)
+}
+
 /// `POST /api/v1/findings/{id}/acknowledge`.
 pub(super) async fn acknowledge(
     State(context): Context,
@@ -152,14 +164,16 @@ pub(super) async fn acknowledge(
     Path(id): Path<String>,
     Sent(Acknowledgement { by, note }): Sent<Acknowledgement>,
 ) -> Result<Json<Kept>, Problem> {
-    if by.is_empty() || by.len() > MAX_BY {
-        return Err(bad(format!("`by` must be 1 to {MAX_BY} bytes long")));
+    if by.is_empty() || by.chars().count() > MAX_BY {
+        return Err(bad(format!("`by` must be 1 to {MAX_BY} characters long")));
     }
-    if note.as_ref().is_some_and(|note| note.len() > MAX_NOTE) {
-        return Err(bad(format!("`note` must be at most {MAX_NOTE} bytes long")));
+    if note.as_ref().is_some_and(|note| note.chars().count() > MAX_NOTE) {
+        return Err(bad(format!("`note` must be at most {MAX_NOTE} characters long")));
     }
+    let told = Arc::clone(&context.events);
     let kept = aside(move || context.findings.acknowledge(&id, by, note, now(&context))).await?;
     let kept = kept.ok_or_else(no_such_finding)?;
+    told.soon();
     let said = kept.acknowledged.as_ref();
     let (by, note) = (said.map(|said| &*said.by), said.and_then(|said| said.note.as_deref()));
     tracing::info!(target: "admin", %client, id = kept.finding.id, by, note, "finding acknowledged");

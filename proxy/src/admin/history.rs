@@ -1,29 +1,16 @@
 //! `/api/v1/history` and `/api/v1/queries/{fingerprint}/history`: how statements ran over time.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use serde::Deserialize;
+use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
 use super::AdminContext;
 use super::api::{Answer, Context};
-use super::problem::Problem;
+use super::openapi::parameters::Asked;
 use super::queries::{fingerprint, query_ids};
 use crate::telemetry::TenantId;
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::history::{Course, Step, Stretch};
-
-/// What may be asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HistoryQuery {
-    tenant: Option<String>,
-    step: Option<String>,
-    from: Option<String>,
-}
-
-type Asked = Result<Query<HistoryQuery>, axum::extract::rejection::QueryRejection>;
 
 /// What was asked for, read.
 struct Wanted {
@@ -33,22 +20,9 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn read(asked: Asked) -> Result<Self, Problem> {
-        let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, detail.to_owned());
-        let Query(asked) = asked.map_err(|rejection| bad(&rejection.body_text()))?;
-        let step = match asked.step.as_deref() {
-            None | Some("1m") => Step::Minute,
-            Some("10s") => Step::TenSeconds,
-            Some(_) => return Err(bad("`step` is `10s` or `1m`")),
-        };
-        let from = asked.from.as_deref().map(|from| {
-            let seconds = from.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1_000_000));
-            seconds.or_else(|| config::units::parse_moment(from).ok())
-        });
-        match from {
-            Some(None) => Err(bad("`from` is a moment such as 2026-01-01T00:00:00Z, or seconds since 1970")),
-            from => Ok(Self { tenant: asked.tenant, step, from_us: from.flatten().unwrap_or(0) }),
-        }
+    fn of(asked: &Asked) -> Self {
+        let step = if asked.text("step") == Some("10s") { Step::TenSeconds } else { Step::Minute };
+        Self { tenant: asked.text("tenant").map(str::to_owned), step, from_us: asked.moment_us("from").unwrap_or(0) }
     }
 
     /// The tenant by its name. `Err`: there is none, and so nothing has run.
@@ -60,7 +34,7 @@ impl Wanted {
 
 /// `/api/v1/history`.
 pub(super) async fn all(State(context): Context, asked: Asked) -> Answer {
-    let wanted = Wanted::read(asked)?;
+    let wanted = Wanted::of(&asked);
     super::server::aside(move || {
         let course = |tenant| context.telemetry.course(tenant, wanted.step, wanted.from_us);
         Json(show(&wanted, wanted.tenant(&context).map(course)))
@@ -70,7 +44,7 @@ pub(super) async fn all(State(context): Context, asked: Asked) -> Answer {
 
 /// `/api/v1/queries/{fingerprint}/history`.
 pub(super) async fn of_query(State(context): Context, Path(strict): Path<String>, asked: Asked) -> Answer {
-    let wanted = Wanted::read(asked)?;
+    let wanted = Wanted::of(&asked);
     let strict = fingerprint(&strict)?;
     super::server::aside(move || {
         let course = |tenant| context.telemetry.course_of_statement(strict, tenant, wanted.step, wanted.from_us);

@@ -4,17 +4,26 @@
 //! shown and told from then on, and it can have the configuration read again. Paths and fields: `docs/admin-api.md`; metrics: `docs/metrics.md`.
 
 mod access;
+mod actions;
 mod api;
 mod audit;
+mod blocking;
 mod body;
 mod breakdown;
 mod capture;
+mod clients;
 mod door;
+mod etag;
+mod events;
 mod exposition;
 mod findings;
 mod history;
+mod limits;
 mod log_level;
 pub mod metrics;
+mod openapi;
+mod overview;
+mod page;
 mod plans;
 mod problem;
 mod queries;
@@ -27,9 +36,11 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod untracked;
+mod verdicts;
 
 use std::sync::Arc;
 
+pub use events::Events;
 pub use server::serve;
 pub use source::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
@@ -50,6 +61,8 @@ pub struct AdminContext {
     pub captures: Arc<Captures>,
     /// What only the rest of the proxy knows.
     pub state: Arc<dyn StateSource>,
+    /// What has happened lately.
+    pub events: Arc<Events>,
 }
 
 impl std::fmt::Debug for AdminContext {

@@ -9,16 +9,15 @@ use policy::observe::plans::{Row, Seen};
 use serde_json::{Value, json};
 
 use super::AdminContext;
-use super::api::{Asked, ListQuery};
+use super::openapi::parameters::Asked;
 use super::problem::Problem;
 
 /// Statements whose plans are kept, the last captured first; each plan in one line.
 pub(super) async fn plans(State(context): State<Arc<AdminContext>>, asked: Asked) -> Result<Json<Value>, Problem> {
-    let (query, limit) = ListQuery::checked(asked, &["tenant"])?;
     super::server::aside(move || {
-        let mut rows = context.telemetry.plans.rows(|row: &Row| query.wants_tenant(&row.key.tenant));
+        let mut rows = context.telemetry.plans.rows(|row: &Row| asked.wants("tenant", &row.key.tenant));
         let total = rows.len();
-        rows.truncate(limit);
+        rows.truncate(asked.limit());
         Json(json!({"total": total, "plans": rows.iter().map(|row| shown(row, false)).collect::<Vec<_>>()}))
     })
     .await
@@ -30,23 +29,22 @@ pub(super) async fn plans_of(
     Path(fingerprint): Path<String>,
     asked: Asked,
 ) -> Result<Json<Value>, Problem> {
-    let (query, limit) = ListQuery::checked(asked, &["tenant"])?;
     let strict = super::queries::fingerprint(&fingerprint)?;
     super::server::aside(move || {
-        let wanted = |row: &Row| row.key.strict == strict && query.wants_tenant(&row.key.tenant);
+        let wanted = |row: &Row| row.key.strict == strict && asked.wants("tenant", &row.key.tenant);
         let mut rows = context.telemetry.plans.rows(wanted);
         if rows.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "no plan of this statement is kept"));
         }
         let total = rows.len();
-        rows.truncate(limit);
+        rows.truncate(asked.limit());
         let shown: Vec<_> = rows.iter().map(|row| shown(row, true)).collect();
         Ok(Json(json!({"total": total, "plans": shown})))
     })
     .await?
 }
 
-fn shown(row: &Row, whole: bool) -> Value {
+pub(super) fn shown(row: &Row, whole: bool) -> Value {
     json!({
         "fingerprint": format!("{:016x}", row.key.strict),
         "text": row.text,

@@ -1,44 +1,106 @@
 //! `/api/v1/queries` and what belongs to it: statements with their statistics.
 
-use std::cmp::Ordering;
+pub(super) mod detail;
+mod period;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rustc_hash::FxBuildHasher;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::AdminContext;
-use super::api::{Answer, Asked, Context, ListQuery, round};
+use super::api::{Answer, Context, round};
+use super::openapi::parameters::Asked;
+use super::page::{Place, page};
 use super::problem::Problem;
 use crate::server_ids::Ids;
-use crate::telemetry::TenantId;
+use crate::telemetry::callers::{Caller, Seen};
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::row::{PartRow, StatementRow};
 use crate::telemetry::snapshot::TenantNames;
+use crate::telemetry::{StatementText, TenantId};
+
+/// How far series go back unless the request says otherwise.
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// `/api/v1/queries`.
 pub(super) async fn queries(State(context): Context, asked: Asked) -> Answer {
-    let (query, limit) = ListQuery::checked(asked, &["tenant", "sort"])?;
-    let sort = Sort::named(query.sort.as_deref().unwrap_or("total_time"))?;
-    super::server::aside(move || Json(list(&context, &query, &sort, limit))).await
+    super::server::aside(move || list(&context, &asked).map(Json)).await?
 }
 
-fn list(context: &AdminContext, query: &ListQuery, sort: &Sort, limit: usize) -> Value {
+fn list(context: &AdminContext, asked: &Asked) -> Result<Value, Problem> {
+    let filter = Filter::of(context, asked)?;
+    if let Some(length) = asked.time("period") {
+        return period::list(context, asked, &filter, length);
+    }
     let mut view = View::of(context);
-    let names = &view.names;
-    view.rows.retain(|row| query.wants_tenant(names.name(row.tenant)));
-    let total = view.rows.len();
-    let time_us = view.time_us();
-    sort.apply(&mut view.rows);
-    view.rows.truncate(limit);
-    let queries: Vec<_> = view.rows.iter().map(|row| view.show(row, time_us)).collect();
-    json!({"total": total, "queries": queries})
+    let rows = std::mem::take(&mut view.rows);
+    let rows: Vec<_> = rows.into_iter().filter(|row| filter.wants(&row.text, row.tenant, &view.names)).collect();
+    let time_us = rows.iter().map(|row| row.total_us).sum();
+    let sort = Sort::named(asked.text("sort").unwrap_or("total_time"));
+    let place = |row: &StatementRow| sort.place(row, &view.names);
+    let (total, rows, next) = page(asked, rows, place)?;
+    let keys: Vec<_> = rows.iter().map(|row| (row.text.facts.strict, row.tenant)).collect();
+    let mut series = asked.flag("series").then(|| period::Series::of(&context.telemetry, HOUR, &keys));
+    let shown = rows.iter().map(|row| {
+        let mut shown = serde_json::to_value(view.show(row, time_us)).unwrap_or_default();
+        if let (Some(series), Some(shown)) = (&mut series, shown.as_object_mut()) {
+            shown.insert("series".to_owned(), series.take((row.text.facts.strict, row.tenant)));
+        }
+        shown
+    });
+    let mut answer = json!({"total": total, "queries": shown.collect::<Vec<_>>(), "next": next});
+    filter.explain(&mut answer);
+    Ok(answer)
+}
+
+/// Which statements are wanted.
+struct Filter {
+    tenant: Option<String>,
+    text: Option<String>,
+    class: Option<String>,
+    /// Those that an application, and those that somebody in a database, was seen to run.
+    callers: Vec<HashMap<(u64, TenantId), Seen, FxBuildHasher>>,
+}
+
+impl Filter {
+    fn of(context: &AdminContext, asked: &Asked) -> Result<Self, Problem> {
+        let mut callers = Vec::new();
+        for (name, caller) in [("application", Caller::Application), ("database", Caller::Database)] {
+            let Some(wanted) = asked.text(name) else { continue };
+            if !context.state.settings().observe.n_plus_one {
+                let detail = format!(
+                    "which {name} runs which statement is known only where observe.n_plus_one is on: statements are counted by tenant alone"
+                );
+                return Err(Problem::new(StatusCode::CONFLICT, detail));
+            }
+            callers.push(context.telemetry.callers.statements_of(caller, wanted));
+        }
+        let own = |name: &str| asked.text(name).map(str::to_owned);
+        Ok(Self { tenant: own("tenant"), text: own("text").map(|text| text.to_lowercase()), class: own("class"), callers })
+    }
+
+    fn wants(&self, text: &StatementText, tenant: TenantId, names: &TenantNames) -> bool {
+        self.tenant.as_deref().is_none_or(|wanted| wanted == names.name(tenant))
+            && self.class.as_deref().is_none_or(|wanted| wanted == text.class.name())
+            && self.callers.iter().all(|seen| seen.contains_key(&(text.facts.strict, tenant)))
+            && self.text.as_deref().is_none_or(|wanted| text.text.to_lowercase().contains(wanted))
+    }
+
+    /// Says what the numbers are of, where a filter does not narrow them.
+    fn explain(&self, answer: &mut Value) {
+        if let (false, Some(answer)) = (self.callers.is_empty(), answer.as_object_mut()) {
+            let of = "all callers of each statement: they are not counted by application or database";
+            answer.insert("numbers_of".to_owned(), of.into());
+        }
+    }
 }
 
 /// `/api/v1/queries/snapshot`: every row, one to a line, behind a line that says what it is.
@@ -69,37 +131,25 @@ fn lines(context: &AdminContext) -> String {
     text
 }
 
-/// What a reset may name.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ResetQuery {
-    fingerprint: Option<String>,
-    tenant: Option<String>,
-}
-
 /// `POST /api/v1/queries/reset`.
-pub(super) async fn reset(
-    State(context): Context,
-    asked: Result<Query<ResetQuery>, axum::extract::rejection::QueryRejection>,
-) -> Answer {
-    let Query(asked) = asked.map_err(|rejection| bad(rejection.body_text()))?;
-    let strict = asked.fingerprint.as_deref().map(fingerprint).transpose()?;
+pub(super) async fn reset(State(context): Context, asked: Asked) -> Answer {
+    let (strict, tenant) = (asked.fingerprint("fingerprint"), asked.text("tenant").map(str::to_owned));
     super::server::aside(move || {
         let telemetry = &context.telemetry;
         let now_us = telemetry.clock.micros(Instant::now());
-        let reset = if strict.is_none() && asked.tenant.is_none() {
+        let reset = if strict.is_none() && tenant.is_none() {
             telemetry.reset_statements(now_us)
         } else {
             let names = telemetry.tenant_names();
-            telemetry.reset_some(now_us, |known, tenant| {
+            telemetry.reset_some(now_us, |known, owner| {
                 strict.is_none_or(|strict| strict == known)
-                    && asked.tenant.as_deref().is_none_or(|wanted| wanted == names.name(tenant))
+                    && tenant.as_deref().is_none_or(|wanted| wanted == names.name(owner))
             })
         };
         tracing::info!(
             reset,
-            fingerprint = asked.fingerprint,
-            tenant = asked.tenant,
+            fingerprint = asked.text("fingerprint"),
+            tenant,
             "statistics of statements are counted anew"
         );
         Json(json!({"reset": reset, "since": rfc3339_us(now_us)}))
@@ -143,9 +193,6 @@ impl View {
     fn show<'a>(&'a self, row: &'a StatementRow, time_us: u64) -> QueryRow<'a> {
         let ms = |us: u64| us as f64 / 1e3;
         let percentile = |q| round(row.percentile_us(q) / 1e3);
-        let mut errors: Vec<_> = row.codes.iter().map(|(code, n)| (code.as_str().to_owned(), json!(n))).collect();
-        errors.sort_by(|(one, _), (other, _)| one.cmp(other));
-        errors.extend((row.other_codes > 0).then(|| ("other".to_owned(), json!(row.other_codes))));
         QueryRow {
             fingerprint: format!("{:016x}", row.text.facts.strict),
             family: format!("{:016x}", row.text.facts.family),
@@ -158,7 +205,7 @@ impl View {
             calls_per_minute: round(row.calls_per_minute(self.now_us)),
             calls_last_minute: self.last_minute.get(&(row.text.facts.strict, row.tenant)).copied().unwrap_or(0),
             errors: row.errors,
-            errors_by_sqlstate: errors.into_iter().collect(),
+            errors_by_sqlstate: shown_errors(row),
             rows: row.rows,
             bytes_in: row.bytes_in,
             bytes_out: row.bytes_out,
@@ -185,6 +232,14 @@ impl View {
     }
 }
 
+/// Errors by code.
+fn shown_errors(row: &StatementRow) -> Map<String, Value> {
+    let mut errors: Vec<_> = row.codes.iter().map(|(code, n)| (code.as_str().to_owned(), json!(n))).collect();
+    errors.sort_by(|(one, _), (other, _)| one.cmp(other));
+    errors.extend((row.other_codes > 0).then(|| ("other".to_owned(), json!(row.other_codes))));
+    errors.into_iter().collect()
+}
+
 /// What servers call a statement, as texts: they are longer than what every reader of JSON takes for a number. `None`: none
 /// has said.
 pub(super) fn query_ids(all: &Ids, strict: u64) -> Option<Vec<String>> {
@@ -198,38 +253,33 @@ struct Sort(Key);
 type Key = fn(&StatementRow) -> f64;
 
 impl Sort {
-    const ORDERS: [(&'static str, Key); 11] = [
-        ("total_time", |row| row.total_us as f64),
-        ("calls", |row| row.calls as f64),
-        ("mean_time", StatementRow::mean_us),
-        ("max_time", |row| row.max_us as f64),
-        ("p95_time", |row| row.percentile_us(0.95)),
-        ("p99_time", |row| row.percentile_us(0.99)),
-        ("server_time", |row| row.server.sum_us as f64),
-        ("queue_time", |row| row.queue.sum_us as f64),
-        ("rows", |row| row.rows as f64),
-        ("errors", |row| row.errors as f64),
-        ("last_seen", |row| row.last_seen_us as f64),
-    ];
-
-    fn named(name: &str) -> Result<Self, Problem> {
-        let known = Self::ORDERS.iter().find(|(known, _)| *known == name);
-        known.map(|(_, key)| Self(*key)).ok_or_else(|| {
-            let names: Vec<_> = Self::ORDERS.iter().map(|(name, _)| *name).collect();
-            bad(format!("`sort` must be one of {}", names.join(", ")))
+    /// A sort of [`SORTS`](super::openapi::routes::SORTS); any other name is the fingerprint's, which alone goes up.
+    fn named(name: &str) -> Self {
+        Self(match name {
+            "total_time" => |row| row.total_us as f64,
+            "calls" => |row| row.calls as f64,
+            "mean_time" => StatementRow::mean_us,
+            "max_time" => |row| row.max_us as f64,
+            "p95_time" => |row| row.percentile_us(0.95),
+            "p99_time" => |row| row.percentile_us(0.99),
+            "server_time" => |row| row.server.sum_us as f64,
+            "queue_time" => |row| row.queue.sum_us as f64,
+            "rows" => |row| row.rows as f64,
+            "errors" => |row| row.errors as f64,
+            "last_seen" => |row| row.last_seen_us as f64,
+            _ => |_| 0.0,
         })
     }
 
-    /// Equal rows in the order of fingerprint and tenant, so that pages repeat.
-    fn apply(&self, rows: &mut Vec<StatementRow>) {
-        let mut keyed: Vec<_> = rows.drain(..).map(|row| ((self.0)(&row), row)).collect();
-        keyed.sort_by(|(a, one), (b, other)| {
-            let largest_first = b.partial_cmp(a).unwrap_or(Ordering::Equal);
-            largest_first
-                .then_with(|| (one.text.facts.strict, one.tenant).cmp(&(other.text.facts.strict, other.tenant)))
-        });
-        rows.extend(keyed.into_iter().map(|(_, row)| row));
+    /// Equal rows in the order of fingerprint and tenant.
+    fn place(&self, row: &StatementRow, names: &TenantNames) -> Place {
+        Place::by_number((self.0)(row), key(row.text.facts.strict, names.name(row.tenant)))
     }
+}
+
+/// A row's own text.
+fn key(strict: u64, tenant: &str) -> String {
+    format!("{strict:016x} {tenant}")
 }
 
 #[derive(Debug, Serialize)]

@@ -6,23 +6,63 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use config::{
-    Auth, CertName, Database, LimitKey, LimitValue, Limits, ListenLoss, ListenWay, LogLevel, Pool, PoolMode, Profile,
+    Auth, CertName, Database, LimitKey, LimitValue, Limits, ListenLoss, ListenWay, LogLevel, Provenance, Pool, PoolMode,
+    Profile,
     Settings, UserSecret,
 };
 use config::{Authorities, ChannelBinding, ClientTls, Negotiation, TlsVersion, UpstreamTls};
 use serde_json::{Map, Value, json};
 
 use super::AdminContext;
+use super::openapi::parameters::Asked;
 use crate::run::reloads::Reloads;
 use crate::telemetry::clock::rfc3339;
 
 /// `/api/v1/config`. Built field by field: a setting that is added later does not show by itself.
-pub(super) async fn config(State(context): State<Arc<AdminContext>>) -> Json<Value> {
-    let mut all = settings(&context.state.settings());
+pub(super) async fn config(State(context): State<Arc<AdminContext>>, asked: Asked) -> Json<Value> {
+    let current = context.state.settings();
+    let mut all = settings(&current);
     if let Some(all) = all.as_object_mut() {
+        let under = |key: &str, wanted: &str| key.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let wanted = |key: &config::Key| asked.text("key").is_none_or(|wanted| under(&key.key, wanted));
+        let keys: Vec<Value> = current.keys().iter().filter(|key| wanted(key)).map(key).collect();
+        all.insert("keys".to_owned(), keys.into());
         all.insert("reload".to_owned(), reload(&context.state.housekeeping().reloads));
     }
     Json(all)
+}
+
+/// One key with its value, unless it is a secret, and who says it.
+fn key(key: &config::Key) -> Value {
+    let mut shown = json!({"key": key.key});
+    if let Some(shown) = shown.as_object_mut() {
+        match &key.value {
+            Some(value) => shown.insert("value".to_owned(), value.clone().into()),
+            None => shown.insert("hidden".to_owned(), true.into()),
+        };
+        shown.insert("from".to_owned(), origin(&key.origin));
+        shown.insert("needs_restart".to_owned(), key.needs_restart.into());
+    }
+    shown
+}
+
+fn origin(origin: &Provenance) -> Value {
+    match origin {
+        Provenance::Default => json!({"kind": "default"}),
+        Provenance::Program => json!({"kind": "program"}),
+        Provenance::Named(name) if name.starts_with("--") => json!({"kind": "command_line", "name": name}),
+        Provenance::Named(name) => json!({"kind": "environment", "name": name}),
+        Provenance::File { file, line, key, variables } => {
+            let members = [
+                ("kind", Some("file".into())),
+                ("file", file.clone().map(Value::from)),
+                ("line", Some((*line).into())),
+                ("key", key.clone().map(Value::from)),
+                ("variables", Some(variables.clone()).filter(|names| !names.is_empty()).map(Value::from)),
+            ];
+            members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+        }
+    }
 }
 
 /// How the settings came to be in force.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::HttpBody as _;
@@ -22,16 +23,20 @@ use tokio::sync::Semaphore;
 use super::door::{self, Door, Manner};
 use super::metrics::{self, Facts};
 use super::problem::Problem;
+use super::openapi::parameters;
 use super::{
-    AdminContext, Readiness, access, api, audit, body, breakdown, capture, findings, history, log_level, queries,
+    AdminContext, Readiness, access, actions, api, audit, body, breakdown, capture, clients, events, findings, history,
+    limits, log_level, queries,
 };
 
 /// Connections served at once; the next one is closed at once.
 const MAX_CONNECTIONS: usize = 64;
 /// A request's head must be there within this, a silent keep-alive included.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// No connection lives longer, however slowly its client reads.
+/// No connection lives longer, however slowly its client reads; one that was asked for events lives as long as a stream.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+/// How long that is: a stream may begin with the last request of a connection's ordinary life.
+const STREAMING_LIFETIME: Duration = Duration::from_secs(660);
 /// How long a connection may take to end once told to.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Longest head of a request, in bytes.
@@ -47,6 +52,8 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'sel
 /// Needs a tokio runtime with I/O and time; spawns a task for each connection on it.
 pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl Future<Output = ()>) {
     let mut door = Door::new(Arc::clone(&context));
+    let events = Arc::clone(&context.events);
+    let watch = tokio::spawn(events::watch::watch(Arc::clone(&context)));
     let router = router(context);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (stopping, stopped) = tokio::sync::watch::channel(false);
@@ -76,6 +83,8 @@ pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl
         }
     }
     drop(listener);
+    watch.abort();
+    events.close();
     _ = stopping.send(true);
     // Every connection gives its place back when it ends.
     _ = tokio::time::timeout(FAREWELL, places.acquire_many(MAX_CONNECTIONS as u32)).await;
@@ -91,6 +100,24 @@ pub(super) struct Carrier {
     pub(super) is_tls: bool,
 }
 
+/// Lets a connection live for as long as a stream of events: said by whoever begins one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lasting(Arc<AtomicBool>);
+
+impl Lasting {
+    pub(super) fn last(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when the connection has to end.
+    async fn ended(&self) {
+        tokio::time::sleep(CONNECTION_LIFETIME).await;
+        if self.0.load(Ordering::Relaxed) {
+            tokio::time::sleep(STREAMING_LIFETIME - CONNECTION_LIFETIME).await;
+        }
+    }
+}
+
 /// Serves one connection.
 async fn converse(
     stream: TcpStream,
@@ -103,9 +130,12 @@ async fn converse(
     let Ok(stream) = door::open(stream, &manner, HEAD_PATIENCE).await else { return };
     let carrier = Carrier { is_tls: matches!(manner, Manner::Tls(_)) };
     let router = TowerToHyperService::new(router);
+    let lasting = Lasting::default();
+    let own = lasting.clone();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(carrier);
+        request.extensions_mut().insert(own.clone());
         hyper::service::Service::call(&router, request)
     });
     let connection = http1::Builder::new()
@@ -117,7 +147,7 @@ async fn converse(
     tokio::select! {
         // A client that breaks off or talks nonsense is its own problem: nothing to log.
         _ = connection.as_mut() => return,
-        () = tokio::time::sleep(CONNECTION_LIFETIME) => {}
+        () = lasting.ended() => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -129,12 +159,17 @@ fn router(context: Arc<AdminContext>) -> Router {
     let gate = Arc::new(access::Gate::new(Arc::clone(&context)));
     let guarded = Router::new()
         .route("/metrics", get(metrics))
+        .route("/api/v1/openapi.json", get(super::openapi::document))
         .route("/api/v1/version", get(api::version))
+        .route("/api/v1/overview", get(super::overview::overview))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/config", get(super::redacted::config))
         .route("/api/v1/reload", post(super::reload::reload))
         .route("/api/v1/pools", get(api::pools))
+        .route("/api/v1/blocking", get(super::blocking::blocking))
         .route("/api/v1/queries", get(queries::queries))
         .route("/api/v1/queries/snapshot", get(queries::snapshot))
+        .route("/api/v1/queries/{fingerprint}", get(queries::detail::query))
         .route("/api/v1/queries/{fingerprint}/history", get(history::of_query))
         .route("/api/v1/applications", get(breakdown::applications))
         .route("/api/v1/routes", get(breakdown::routes))
@@ -146,12 +181,18 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/findings", get(findings::list))
         .route("/api/v1/findings/fence", get(findings::fence))
         .route("/api/v1/findings/export", get(findings::exported))
+        .route("/api/v1/findings/{id}", get(findings::one))
         .route("/api/v1/findings/{id}/acknowledge", post(findings::acknowledge).delete(findings::withdraw))
         .route("/api/v1/mutes", get(findings::mutes).post(findings::mute))
         .route("/api/v1/mutes/{id}", delete(findings::unmute))
         .route("/api/v1/tenants", get(super::tenants::tenants))
-        .route("/api/v1/clients", get(api::clients))
-        .route("/api/v1/upstreams", get(api::upstreams))
+        .route("/api/v1/limits", get(limits::limits))
+        .route("/api/v1/limits/explain", post(limits::explain))
+        .route("/api/v1/clients", get(clients::clients))
+        .route("/api/v1/clients/{id}", get(clients::client))
+        .route("/api/v1/clients/{id}/kill", post(actions::kill))
+        .route("/api/v1/clients/{id}/cancel", post(actions::cancel))
+        .route("/api/v1/upstreams", get(clients::upstreams))
         .route("/api/v1/listeners", get(api::listeners))
         .route("/api/v1/sockets", get(api::sockets))
         .route("/api/v1/capture", get(capture::status).post(capture::start).delete(capture::stop))
@@ -159,8 +200,19 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/session", get(access::session))
         .route("/api/v1/log-level", get(log_level::show).put(log_level::set).post(log_level::set))
+        .route("/api/v1/pause", post(actions::pause_all))
+        .route("/api/v1/resume", post(actions::resume_all))
+        .route("/api/v1/reconnect", post(actions::reconnect_all))
+        .route("/api/v1/databases/{name}/pause", post(actions::pause))
+        .route("/api/v1/databases/{name}/resume", post(actions::resume))
+        .route("/api/v1/databases/{name}/reconnect", post(actions::reconnect))
+        .route("/api/v1/databases/{name}/disable", post(actions::disable))
+        .route("/api/v1/databases/{name}/enable", post(actions::enable))
+        .route("/api/v1/drain", post(actions::drain))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; docs/admin-api.md lists them"))
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(parameters::check))
+        .layer(middleware::from_fn(super::etag::tag))
         .layer(middleware::from_fn_with_state(Arc::clone(&gate), access::admit));
     let login = Router::new()
         .route("/login", get(access::login_form).post(access::login))
@@ -242,7 +294,9 @@ async fn harden(request: Request, next: Next) -> Response {
     }
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
-    // Whoever answers may know better, as of a file whose name changes with what it holds.
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // Whoever answers may know better, as of a file whose name changes with what it holds. What has a tag may be kept by
+    // whoever asked, who has to ask each time whether it is still so.
+    let keep = if headers.contains_key(header::ETAG) { "no-cache, private" } else { "no-store" };
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static(keep));
     response
 }

@@ -4,12 +4,14 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::Settings;
 use policy::fair::Share;
 use policy::limits::Explained;
 use serde::Serialize;
 
+use crate::commands::CommandError;
 use crate::log::level::Level;
 use crate::run::reloads::{Outcome, Reloads};
 use crate::tenancy::Reached;
@@ -41,6 +43,17 @@ pub trait StateSource: Send + Sync + 'static {
         None
     }
 
+    /// Has something done. The answer comes when what it stands for is true; to give up waiting does not take it back.
+    fn act(&self, action: Action) -> StateFuture<Result<Acted, Failed>> {
+        let _ = action;
+        Box::pin(async { Err(Failed::Impossible) })
+    }
+
+    /// Pools as their ledgers have them. No waiting.
+    fn pool_states(&self) -> Vec<PoolState> {
+        Vec::new()
+    }
+
     /// What tenants use of what they share, all sessions before those of a class; `limits`: and what they are held to. No
     /// waiting.
     fn tenancy(&self, limits: bool) -> Vec<TenantUse>;
@@ -69,6 +82,74 @@ pub trait StateSource: Send + Sync + 'static {
     fn upstreams(&self, limit: usize) -> StateFuture<Vec<UpstreamState>>;
 }
 
+/// What an operator wants done. Databases: `None` is all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Close the server connections, each at its next boundary; clients wait.
+    Pause(Option<String>),
+    /// End the pause.
+    Resume(Option<String>),
+    /// Have server connections made anew.
+    Reconnect(Option<String>),
+    /// Let no new clients in.
+    Disable(String),
+    /// Let them in again.
+    Enable(String),
+    /// End a client.
+    Kill(u64),
+    /// Cancel what a client runs, and wait so long for the end of that.
+    Cancel(u64, Duration),
+    /// End the process when its clients are done, as SIGTERM does.
+    Drain,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acted {
+    /// It is so.
+    Done,
+    /// A cancel: what its client was doing, and whether that has ended.
+    Cancelled(&'static str, bool),
+}
+
+/// Why it was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failed {
+    /// By the rest of the proxy.
+    Command(CommandError),
+    /// It has begun already.
+    Already,
+    /// Nobody here can do it.
+    Impossible,
+}
+
+/// One pool, of one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolState {
+    /// Its database.
+    pub database: String,
+    /// Its user.
+    pub user: String,
+    /// Upstreams at most.
+    pub size: usize,
+    /// Upstreams, those being dialled among them.
+    pub open: usize,
+    /// Clients that wait.
+    pub waiting: usize,
+    /// How long the one has waited that an upstream would help most; `None`: nobody waits.
+    pub waiting_for: Option<Duration>,
+    /// How long a client may wait.
+    pub queue_timeout: Duration,
+    /// Attempts to connect that have failed one after the other.
+    pub failures: u32,
+    /// Why the last of them did.
+    pub failure: Option<String>,
+    /// It gives no upstream out.
+    pub paused: bool,
+    /// Its database takes no new clients.
+    pub disabled: bool,
+}
+
 /// What a tenant uses, or its sessions of one class.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantUse {
@@ -95,6 +176,8 @@ pub struct Housekeeping {
     pub reloads: Reloads,
     /// Lines of the log that could not be written.
     pub log_lines_lost: u64,
+    /// The process takes more memory than it may: nobody new is let in.
+    pub short_of_memory: bool,
     /// Server connections beside the pools, by what they are for.
     pub side_connections: Vec<(&'static str, usize)>,
 }
@@ -162,10 +245,15 @@ pub struct ClientState {
     pub state_since_us: u64,
     /// The upstream that it holds.
     pub upstream: Option<u64>,
+    /// Since when it holds it, in µs on the telemetry clock.
+    #[serde(skip)]
+    pub held_since_us: u64,
     /// Why it keeps that upstream, if it does.
     pub pinned: Option<&'static str>,
     /// Fingerprint of the statement that made it keep it.
     pub pinned_by: Option<String>,
+    /// Fingerprint of the statement that it ran last, or runs.
+    pub statement: Option<String>,
     /// Prepared statements that it has.
     pub prepared_statements: usize,
     /// Channels that it listens to by a shared connection.

@@ -126,7 +126,7 @@ fn used(own: &TenantUse) -> Map<String, Value> {
     ])
 }
 
-fn hits(reached: &Reached) -> (String, Value) {
+pub(super) fn hits(reached: &Reached) -> (String, Value) {
     let counts = json!({"observed": reached.observed, "warned": reached.warned, "enforced": reached.enforced});
     (reached.key.word().to_owned(), counts)
 }

@@ -1,13 +1,19 @@
 //! The admin port over a real socket.
 
+mod actions;
 mod confined;
+mod contract;
 mod findings;
+mod lists;
+mod live;
 mod login;
+mod port;
 mod promtext;
 mod roles;
 mod settings;
 mod statistics;
 
+use port::{Answer, Port, text};
 use settings::settings_with;
 
 use std::net::SocketAddr;
@@ -28,169 +34,6 @@ use crate::analyst::finding;
 use crate::telemetry::testing::{telemetry_with, tenants, unknown_facts};
 use crate::telemetry::{Bounds, Finished, PinReason, Rare, Sqlstate, StatementText, TenantId};
 use promtext::check;
-
-/// A proxy that only has a state.
-struct Proxy {
-    draining: AtomicBool,
-    settings: Arc<Settings>,
-    clients: Mutex<Vec<ClientState>>,
-}
-
-impl StateSource for Proxy {
-    fn readiness(&self) -> Readiness {
-        if self.draining.load(Ordering::Relaxed) {
-            Readiness::NotReady(vec!["draining".into()])
-        } else {
-            Readiness::Ready
-        }
-    }
-
-    fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings)
-    }
-
-    fn tenancy(&self, _: bool) -> Vec<source::TenantUse> {
-        let directory = policy::tenant::Directory::new(&self.settings.tenants);
-        let table = policy::limits::LimitTable::new(&self.settings.tenants, &directory);
-        let reached = crate::tenancy::Reached { key: config::LimitKey::MaxRows, observed: 3, warned: 0, enforced: 1 };
-        let own = |class: &str| source::TenantUse {
-            tenant: "acme".into(),
-            class: class.into(),
-            clients: 7,
-            joined: 9,
-            reached: vec![reached],
-            limits: table.explain("acme", class, None),
-            ..source::TenantUse::default()
-        };
-        vec![own(""), own("worker")]
-    }
-
-    fn switches(&self, _: &str) -> source::Switches {
-        source::Switches::default()
-    }
-
-    fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {
-        let mut clients = self.clients.lock().unwrap().clone();
-        clients.truncate(limit);
-        Box::pin(async move { clients })
-    }
-
-    fn listeners(&self) -> Vec<ListenerState> {
-        vec![ListenerState { database: "shop".into(), state: "listening", channels: 3, ..ListenerState::default() }]
-    }
-
-    fn upstreams(&self, _limit: usize) -> StateFuture<Vec<UpstreamState>> {
-        Box::pin(std::future::pending())
-    }
-}
-
-/// A running admin port.
-struct Port {
-    address: SocketAddr,
-    proxy: Arc<Proxy>,
-    telemetry: Arc<crate::telemetry::Telemetry>,
-    findings: Arc<FindingsStore>,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-    served: tokio::task::JoinHandle<()>,
-}
-
-/// An answer: status, head in lower case, body.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap()
-    }
-}
-
-impl Port {
-    async fn start(token: Option<&str>, bounds: Bounds) -> Self {
-        let telemetry = telemetry_with(bounds, tenants(1_000));
-        let findings = Arc::new(FindingsStore::new(100));
-        let proxy = Arc::new(Proxy {
-            draining: AtomicBool::new(false),
-            settings: Arc::new(settings_with(token)),
-            clients: Mutex::default(),
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let context = AdminContext {
-            telemetry: Arc::clone(&telemetry),
-            findings: Arc::clone(&findings),
-            captures: Arc::default(),
-            state: Arc::clone(&proxy) as Arc<dyn StateSource>,
-        };
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, Arc::new(context), async move { drop(stopped.await) }));
-        Self { address, proxy, telemetry, findings, stop: Some(stop), served }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
-    }
-
-    async fn send(&self, request: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.unwrap();
-        let text = String::from_utf8(bytes).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_lowercase(), body: body.into() }
-    }
-
-    /// Traffic of two tenants on two workers.
-    fn traffic(&self) {
-        let names = tenants_of(&self.telemetry);
-        for worker in ["0", "1"] {
-            let worker = self.telemetry.worker(worker);
-            let pool = worker.pool("app", "al\"i\\ce\n");
-            pool.clients.add(3);
-            pool.clients_active.up();
-            pool.upstreams_idle.add(2);
-            pool.pins.increment(PinReason::Listen);
-            pool.waits.record(70);
-            worker.load().logins.add(3);
-            for (strict, tenant, us) in [(1, names[0], 1_000), (2, names[0], 50_000), (1, names[1], 3_000)] {
-                let meter = worker.statement(strict, tenant, || text(strict));
-                for n in 0..10 {
-                    let start_us = self.telemetry.clock.start_us();
-                    let error = (n == 9).then_some(Sqlstate::new(b"57014"));
-                    meter.record(&Finished {
-                        start_us,
-                        end_us: start_us + us,
-                        server_us: us / 2,
-                        rows: 3,
-                        error,
-                        ..Finished::default()
-                    });
-                    pool.durations.record(us);
-                }
-                worker.statement_failed(tenant, Sqlstate::new(b"57014"));
-            }
-            let own = Finished { end_us: 2_000, server_us: 1_000, rows: 3, bytes_out: 9, ..Finished::default() };
-            worker.class(names[0], "worker").record(&own);
-            for what in [Rare::StatementTimeout, Rare::QueueTimeout, Rare::Pin] {
-                worker.happened(names[0], what);
-            }
-            worker.refused(Some(&pool), names[0], Sqlstate::new(b"53300"));
-        }
-    }
-}
-
-fn tenants_of(telemetry: &crate::telemetry::Telemetry) -> [TenantId; 2] {
-    ["acme", "beta"].map(|name| telemetry.tenants.id(name).into())
-}
-
-fn text(strict: u64) -> StatementText {
-    let text = format!("select {strict} from t where a = ?").into();
-    StatementText { class: Class::Select, facts: unknown_facts(strict), text }
-}
 
 #[tokio::test]
 async fn readiness_turns_red_with_its_reasons_while_alive_stays_green() {

@@ -7,17 +7,16 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::AdminContext;
-use super::api::{Asked, ListQuery};
+use super::openapi::parameters::Asked;
 use super::problem::Problem;
 use crate::telemetry::clock::rfc3339_us;
 
 /// The latest first.
 pub(super) async fn untracked(State(context): State<Arc<AdminContext>>, asked: Asked) -> Result<Json<Value>, Problem> {
-    let (query, limit) = ListQuery::checked(asked, &["tenant"])?;
     let mut rows = context.telemetry.untracked.rows();
-    rows.retain(|(row, _)| query.wants_tenant(&row.tenant));
+    rows.retain(|(row, _)| asked.wants("tenant", &row.tenant));
     let total = rows.len();
-    rows.truncate(limit);
+    rows.truncate(asked.limit());
     let shown: Vec<_> = rows
         .iter()
         .map(|(row, seen)| {

@@ -189,6 +189,12 @@ impl Plans {
         lock(&self.history).last_hash(strict, tenant)
     }
 
+    /// A plan as if it had been captured.
+    #[cfg(test)]
+    pub(crate) fn put(&self, key: Key, text: &str, plan: Plan, now_us: u64) {
+        drop(lock(&self.history).keep(key, text, plan, 1_500, now_us));
+    }
+
     /// What is kept, the last captured first.
     pub fn rows(&self, wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
         lock(&self.history).rows(wanted)

@@ -178,6 +178,11 @@ impl Ledger {
         self.paused
     }
 
+    /// Attempts to connect that have failed one after the other.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// Why there are not more upstreams.
     pub fn limit(&self) -> Limit {
         let room = self.sizes.size + if self.open > self.sizes.size { self.sizes.reserve_size } else { 0 };

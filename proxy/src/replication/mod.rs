@@ -97,6 +97,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival, shipped: Shipped) {
         tls: shipped.cancel.tls.is_some(),
         local_port: shipped.cancel.local.map_or(0, |local| local.port()),
         server: shipped.cancel.server.id,
+        since_us: worker.micros(shipped.opened),
     }));
     ctl.pinned.set(Some(("replication", 0)));
     let mut follower = Follower::new();

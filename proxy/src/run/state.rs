@@ -1,20 +1,24 @@
 //! What the admin port asks of the running proxy.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use config::Settings;
 use policy::fair::Standing;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use super::ShutdownMode;
 use super::doors::Doors;
 use super::reloads::{Outcome, Reloader};
-use crate::admin::source::{Switches, TenantState, TenantUse};
+use crate::admin::source::{Acted, Action, Failed, PoolState, Switches, TenantState, TenantUse};
 use crate::admin::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
 };
 use crate::aside::Kind;
+use crate::commands::Commands;
 use crate::log::level::Level;
+use crate::pool::{DialFailure, Pool};
 use crate::shared::Shared;
 use crate::worker::Mail;
 
@@ -25,9 +29,33 @@ pub(super) struct State {
     pub(super) log_lines_lost: Arc<AtomicU64>,
     pub(super) reloader: Option<Reloader>,
     pub(super) log_level: Option<Arc<Level>>,
+    /// The way to have it stop, as long as its handle is there.
+    pub(super) stop: Weak<watch::Sender<Option<ShutdownMode>>>,
 }
 
 impl State {
+    fn pool_state(&self, pool: &Pool, now: Instant) -> PoolState {
+        let settings = pool.settings();
+        // Before the ledger's lock: whoever pauses takes them in this order.
+        let disabled = self.shared.pools.is_disabled(&pool.database);
+        let failure = pool.failure();
+        let ledger = pool.ledger();
+        let failures = ledger.failures();
+        PoolState {
+            database: pool.database.to_string(),
+            user: pool.user.to_string(),
+            size: settings.size,
+            open: ledger.open(),
+            waiting: ledger.waiting(),
+            waiting_for: ledger.waiting_since().map(|since| now.saturating_duration_since(since)),
+            queue_timeout: settings.queue_timeout,
+            failures,
+            failure: failure.filter(|_| failures > 0).as_ref().map(words),
+            paused: ledger.is_paused(),
+            disabled,
+        }
+    }
+
     fn look(&self, limit: usize) -> impl Future<Output = (Vec<ClientState>, Vec<UpstreamState>)> + Send + use<> {
         let answers: Vec<_> = (0..self.shared.workers.len())
             .map(|worker| {
@@ -51,6 +79,26 @@ impl State {
     }
 }
 
+/// Has the proxy drain, unless it ends already.
+fn drain(stop: &Weak<watch::Sender<Option<ShutdownMode>>>) -> Result<Acted, Failed> {
+    let stop = stop.upgrade().ok_or(Failed::Impossible)?;
+    let begun = stop.send_if_modified(|mode| {
+        let begins = mode.is_none();
+        *mode = mode.or(Some(ShutdownMode::Graceful));
+        begins
+    });
+    if begun { Ok(Acted::Done) } else { Err(Failed::Already) }
+}
+
+/// Why a connection attempt failed, in a few words.
+fn words(failure: &DialFailure) -> String {
+    match failure {
+        DialFailure::Said { code, message } => format!("{}: {message}", String::from_utf8_lossy(code)),
+        DialFailure::Unreachable(failure) => failure.words().to_owned(),
+        DialFailure::NoneFits(wanted) => format!("no server is {}", wanted.as_str()),
+    }
+}
+
 impl StateSource for State {
     fn readiness(&self) -> Readiness {
         match self.shared.draining.load(Ordering::Relaxed) {
@@ -63,11 +111,42 @@ impl StateSource for State {
         let log_lines_lost = self.log_lines_lost.load(Ordering::Relaxed);
         let aside = &self.shared.aside;
         let side_connections = Kind::ALL.map(|kind| (kind.label(), aside.of(kind))).into();
-        Housekeeping { reloads: self.shared.reloads().clone(), log_lines_lost, side_connections }
+        let short_of_memory = self.shared.short_of_memory.load(Ordering::Relaxed);
+        Housekeeping { reloads: self.shared.reloads().clone(), log_lines_lost, short_of_memory, side_connections }
     }
 
     fn settings(&self) -> Arc<Settings> {
         self.shared.settings()
+    }
+
+    fn act(&self, action: Action) -> StateFuture<Result<Acted, Failed>> {
+        let commands = Commands::new(self.shared.clone());
+        let stop = self.stop.clone();
+        Box::pin(async move {
+            let done = match action {
+                Action::Pause(database) => commands.pause(database.as_deref()).await,
+                Action::Resume(database) => commands.resume(database.as_deref()),
+                Action::Reconnect(database) => commands.reconnect(database.as_deref()),
+                Action::Disable(database) => commands.disable(&database),
+                Action::Enable(database) => commands.enable(&database),
+                Action::Kill(client) => commands.kill_client(client).await,
+                Action::Cancel(client, patience) => {
+                    let (was, complete) = commands.cancel_client(client, patience).await.map_err(Failed::Command)?;
+                    return Ok(Acted::Cancelled(was, complete));
+                }
+                Action::Drain => return drain(&stop),
+            };
+            done.map(|()| Acted::Done).map_err(Failed::Command)
+        })
+    }
+
+    fn pool_states(&self) -> Vec<PoolState> {
+        let now = Instant::now();
+        let pools = self.shared.pools.all();
+        let own = pools.iter().filter(|pool| pool.replication.is_none());
+        let mut states: Vec<PoolState> = own.map(|pool| self.pool_state(pool, now)).collect();
+        states.sort_by(|a, b| (&a.database, &a.user).cmp(&(&b.database, &b.user)));
+        states
     }
 
     fn tenancy(&self, limits: bool) -> Vec<TenantUse> {

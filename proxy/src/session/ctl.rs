@@ -129,6 +129,8 @@ pub struct Held {
     pub opened: Instant,
     /// Prepared statements that it held when it was taken.
     pub prepared: usize,
+    /// When it was taken, in µs on the telemetry clock.
+    pub since_us: u64,
 }
 
 /// The notes for one session. Lives on the session's worker.
@@ -185,6 +187,8 @@ pub struct Ctl {
     pub channels: Cell<usize>,
     /// Why it keeps that upstream, and the fingerprint of the statement that it was for, for the admin port.
     pub pinned: Cell<Option<(&'static str, u64)>>,
+    /// The fingerprint of the statement that it ran last, for the admin port; 0: none yet.
+    pub statement: Cell<u64>,
     /// Its place in the sweeper's list.
     pub active: Cell<Option<u32>>,
 }
@@ -220,6 +224,7 @@ impl Ctl {
             prepared: Cell::new(0),
             channels: Cell::new(0),
             pinned: Cell::new(None),
+            statement: Cell::new(0),
             active: Cell::new(None),
         })
     }

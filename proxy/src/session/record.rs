@@ -40,6 +40,7 @@ impl Session {
         let now_us = self.now_us(now);
         let queued = std::mem::take(&mut upstream.work.queued_us);
         upstream.work.vacates |= look.known.script.as_ref().is_some_and(|script| !script.vacates.is_empty());
+        self.ctl.statement.set(look.known.shape.strict);
         upstream.work.running.push_back(Running {
             known: look.known.clone(),
             tags: self.tags(&look.comments),
@@ -103,6 +104,7 @@ impl Session {
         upstream.work.vacates |= portal.script.as_ref().is_some_and(|script| !script.vacates.is_empty());
         let mut known = portal.prepared.known.clone();
         known.script = portal.script;
+        self.ctl.statement.set(known.shape.strict);
         upstream.work.running.push_back(Running {
             known,
             tags: portal.prepared.tags,

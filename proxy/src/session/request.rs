@@ -259,8 +259,9 @@ impl Session {
             local_port: upstream.cancel.local.map_or(0, |local| local.port()),
             opened: upstream.opened,
             prepared: upstream.prepared.len(),
+            since_us: upstream.work.transaction_us,
         }));
-        self.set_state(State::Active, self.now_us(now));
+        self.set_state(State::Active, upstream.work.transaction_us);
         if self.opaque {
             self.leave(&mut upstream, policy::verdict::SessionState::HiddenSetting);
         }

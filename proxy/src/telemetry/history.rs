@@ -9,6 +9,7 @@
 //! another one (their names may come from clients), and the oldest goes first; what all together did is kept whole. It costs a query nothing: counters are compared with what they
 //! were, by one thread that writes nothing that a worker reads.
 
+pub mod span;
 mod window;
 
 use std::collections::{BTreeMap, HashMap};

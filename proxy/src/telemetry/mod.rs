@@ -11,6 +11,7 @@
 //! is bounded; beyond a bound there is a row for "all others".
 
 mod baseline;
+pub mod callers;
 pub mod cell;
 pub mod clock;
 mod codes;
@@ -220,6 +221,8 @@ pub struct Telemetry {
     pub(crate) descriptions: Registry<Description, Description>,
     /// Who leaves what on server connections.
     pub untracked: UntrackedLog,
+    /// Which applications were seen to run what.
+    pub callers: callers::Callers,
     baselines: Mutex<Baselines>,
     history: Mutex<History>,
     /// Plans of slow statements.
@@ -247,6 +250,7 @@ impl Telemetry {
             routes: Registry::lasting(bounds.routes),
             descriptions: Registry::sweeping(bounds.descriptions).weighing(bounds.columns, Description::weight),
             untracked: UntrackedLog::default(),
+            callers: callers::Callers::default(),
             baselines: Mutex::default(),
             history: Mutex::new(History::new(clock.start_us(), bounds.history_bytes)),
             plans: Plans::default(),

@@ -156,6 +156,13 @@ impl StatementRow {
         }
     }
 
+    /// The same statement of two tenants together.
+    #[must_use]
+    pub fn merged(mut self, other: Self) -> Self {
+        self.merge(other);
+        self
+    }
+
     /// Adds what another thread has counted of the same statement of the same tenant.
     fn merge(&mut self, mut other: Self) {
         for (total, n) in self.counts().into_iter().zip(other.counts()) {

@@ -36,6 +36,7 @@ impl Worker {
                 self.serve(&self.pool(&pool), Instant::now());
             }
             Mail::Cancel { whose, key, done } => self.cancel_requested(whose, &key, done),
+            Mail::CancelClient { client, done, found } => self.cancel_client(client, done, found),
             Mail::Cancelled(upstream) => self.cancelled(upstream),
             Mail::StandIn { client, number, state } => self.news(&[client], &News::StandIn { number, state }),
             Mail::Whose(process, answer) => drop(answer.send(self.pool_of(process))),
@@ -95,6 +96,15 @@ impl Worker {
             }
             None => self.telemetry.load().cancels_unknown.increment(),
         }
+    }
+
+    /// Leaves an operator's cancel with the session. Nobody is told where the client is not here.
+    fn cancel_client(&self, client: u64, done: oneshot::Sender<()>, found: mpsc::UnboundedSender<&'static str>) {
+        let Some(ctl) = self.sessions.borrow().get(&client).cloned() else { return };
+        // Who asked may have given up.
+        _ = found.send(ctl.state.get().0.word());
+        ctl.cancel.borrow_mut().push(done);
+        ctl.wake();
     }
 
     /// The pool of the client that was told this process id.
@@ -219,8 +229,10 @@ impl Worker {
                 connected_us: ctl.face.connected_us,
                 state_since_us,
                 upstream: ctl.upstream.get().map(|held| held.id),
+                held_since_us: ctl.upstream.get().map_or(0, |held| held.since_us),
                 pinned: ctl.pinned.get().map(|(reason, _)| reason),
                 pinned_by: ctl.pinned.get().and_then(|(_, by)| (by != 0).then(|| format!("{by:016x}"))),
+                statement: Some(ctl.statement.get()).filter(|strict| *strict != 0).map(|strict| format!("{strict:016x}")),
                 prepared_statements: ctl.prepared.get(),
                 channels: ctl.channels.get(),
             }

@@ -75,6 +75,15 @@ pub enum Mail {
         /// Dropped when there is nothing more to wait for.
         done: oneshot::Sender<()>,
     },
+    /// An operator wants what this client runs to be cancelled.
+    CancelClient {
+        /// The client.
+        client: u64,
+        /// Dropped when there is nothing more to wait for.
+        done: oneshot::Sender<()>,
+        /// Told what it does, by whoever has it.
+        found: mpsc::UnboundedSender<&'static str>,
+    },
     /// The cancel for this upstream has been delivered, or has failed, or was not sent any more.
     Cancelled(u64),
     /// How it is with a stand-in that this client has asked for.

@@ -4,31 +4,18 @@ use axum::extract::{Query, Request};
 use axum::http::{StatusCode, Uri};
 
 use super::may_change;
+use crate::admin::openapi::routes;
 use crate::admin::problem::Problem;
 
-/// Paths that a tenant's token opens; each takes the parameter `tenant`. `*` stands for one segment. Pages are asked for
-/// with the same parameter, and show what these paths answer to the same viewer.
-const OF_TENANTS: &[&str] = &[
-    "/api/v1/queries",
-    "/api/v1/queries/*/history",
-    "/api/v1/history",
-    "/api/v1/plans",
-    "/api/v1/plans/*",
-    "/api/v1/findings",
-    "/api/v1/findings/export",
-    "/api/v1/tenants",
-    "/api/v1/clients",
-    "/api/v1/untracked",
-    "/api/v1/session",
-    // Pages show what these paths answer to the same viewer.
-    "/",
-    "/queries",
-    "/queries/*",
-    "/findings",
-    "/findings/*",
-    "/tenants/*",
-    "/connections",
-];
+/// Pages that a tenant's token opens: they show what the paths of the API that it opens answer to the same viewer, and are
+/// asked for with the same parameter.
+const PAGES: &[&str] =
+    &["/", "/queries", "/queries/{}", "/findings", "/findings/{}", "/tenants/{}", "/connections"];
+
+/// Whether a tenant's token opens this path.
+fn is_of_tenants(path: &str) -> bool {
+    routes::is_of_tenants(path) || PAGES.iter().any(|known| routes::fits(known, path))
+}
 
 /// Holds a request to one tenant: it looks at what can be shown of one alone, and its `tenant` is that one.
 pub(super) fn confine(request: &mut Request, tenant: &str) -> Result<(), Problem> {
@@ -38,7 +25,7 @@ pub(super) fn confine(request: &mut Request, tenant: &str) -> Result<(), Problem
     }
     if !is_of_tenants(request.uri().path()) {
         return closed(
-            "a tenant's token does not open this path; it opens queries, history, plans, findings, tenants, clients and untracked",
+            "a tenant's token does not open this path; docs/admin-api.md lists those that it opens",
         );
     }
     let Ok(Query(asked)) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()) else {
@@ -60,20 +47,6 @@ pub(super) fn confine(request: &mut Request, tenant: &str) -> Result<(), Problem
 /// Each byte by its number: whatever stands in a name, it ends no parameter.
 pub(super) fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
-}
-
-fn is_of_tenants(path: &str) -> bool {
-    OF_TENANTS.iter().any(|known| {
-        let (mut known, mut asked) = (known.split('/'), path.split('/'));
-        loop {
-            match (known.next(), asked.next()) {
-                (None, None) => return true,
-                (Some("*"), Some(one)) if !one.is_empty() => {}
-                (Some(known), Some(one)) if known == one => {}
-                _ => return false,
-            }
-        }
-    })
 }
 
 #[cfg(test)]

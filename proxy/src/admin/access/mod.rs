@@ -31,6 +31,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::AdminContext;
 use super::audit::Audit;
+use super::openapi::routes::only_looks;
 use super::problem::Problem;
 use super::server::{Carrier, Peer};
 use crate::login::rate::{Allowance, Failures, Source};
@@ -48,9 +49,6 @@ const WRONG_TOKENS: Allowance = Allowance { failures: 20, period: Duration::from
 /// Longest form, in bytes, and how long it may take.
 const MAX_FORM: usize = 16 * 1024;
 const FORM_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Paths that take POST for what has no room in an address, and only look.
-const LOOKS_BY_POST: &[&str] = &["/api/v1/limits/explain"];
 
 /// What the port remembers of those who ask.
 pub(super) struct Gate {
@@ -328,7 +326,7 @@ async fn admitted(gate: &Gate, request: Request) -> Result<Request, Box<(Denial,
     };
     let confined = match viewer.tenant() {
         Some(tenant) => confine::confine(&mut request, tenant),
-        None if may_change(request.method()) && !viewer.may_act() && !LOOKS_BY_POST.contains(&request.uri().path()) => {
+        None if may_change(request.method()) && !viewer.may_act() && !only_looks(request.uri().path()) => {
             Err(Problem::new(StatusCode::FORBIDDEN, "a viewer's token changes nothing; this takes an operator's"))
         }
         None => Ok(()),

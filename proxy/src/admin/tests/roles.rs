@@ -47,6 +47,26 @@ const ROUTES: &[(&str, &str, [May; 3])] = &[
     ("POST", "/api/v1/capture", [Enter, Not, Not]),
     ("DELETE", "/api/v1/capture", [Enter, Not, Not]),
     ("GET", "/api/v1/untracked", [Enter, Enter, Enter]),
+    ("GET", "/api/v1/openapi.json", [Enter, Enter, Not]),
+    ("GET", "/api/v1/overview", [Enter, Enter, Enter]),
+    ("GET", "/api/v1/events", [Enter, Enter, Enter]),
+    ("GET", "/api/v1/blocking", [Enter, Enter, Enter]),
+    ("GET", "/api/v1/queries/{fingerprint}", [Enter, Enter, Enter]),
+    ("GET", "/api/v1/findings/{id}", [Enter, Enter, Enter]),
+    ("GET", "/api/v1/limits", [Enter, Enter, Enter]),
+    ("POST", "/api/v1/limits/explain", [Enter, Enter, Not]),
+    ("GET", "/api/v1/clients/{id}", [Enter, Enter, Enter]),
+    ("POST", "/api/v1/clients/{id}/kill", [Enter, Not, Not]),
+    ("POST", "/api/v1/clients/{id}/cancel", [Enter, Not, Not]),
+    ("POST", "/api/v1/pause", [Enter, Not, Not]),
+    ("POST", "/api/v1/resume", [Enter, Not, Not]),
+    ("POST", "/api/v1/reconnect", [Enter, Not, Not]),
+    ("POST", "/api/v1/databases/{name}/pause", [Enter, Not, Not]),
+    ("POST", "/api/v1/databases/{name}/resume", [Enter, Not, Not]),
+    ("POST", "/api/v1/databases/{name}/reconnect", [Enter, Not, Not]),
+    ("POST", "/api/v1/databases/{name}/disable", [Enter, Not, Not]),
+    ("POST", "/api/v1/databases/{name}/enable", [Enter, Not, Not]),
+    ("POST", "/api/v1/drain", [Enter, Not, Not]),
     ("GET", "/api/v1/audit", [Enter, Not, Not]),
     ("GET", "/api/v1/session", [Enter, Enter, Enter]),
     ("GET", "/api/v1/log-level", [Enter, Enter, Not]),
@@ -106,7 +126,7 @@ async fn each_role_opens_what_the_table_says_and_nothing_else() {
     let port = Port::start(Some("t0ken"), Bounds::default()).await;
     let roles = ["t0ken", "hunter-of-grafana", "hunter-of-acme"];
     for (method, path, may) in ROUTES {
-        let path = path.replace("{fingerprint}", "0000000000000001").replace("{id}", "x");
+        let path = path.replace("{fingerprint}", "0000000000000001").replace("{id}", "x").replace("{name}", "app");
         assert_eq!(ask(&port, method, &path, None).await.status, 401, "{method} {path} without a token");
         for (token, may) in roles.iter().zip(may) {
             let answer = ask(&port, method, &path, Some(token)).await;

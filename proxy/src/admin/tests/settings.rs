@@ -57,6 +57,7 @@ pub(super) fn settings() -> Settings {
     let limits = config::Limits::default().with_time(config::LimitKey::StatementTimeout, Duration::from_millis(250));
     let user = config::User::from(config::UserSecret::Plain(Secret::new("hunter3")));
     Settings {
+        origins: Arc::default(),
         listen_reuse_port: false,
         reload_on_change: false,
         listen: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 6432)).into()],

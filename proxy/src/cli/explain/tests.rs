@@ -1,7 +1,7 @@
 //! Whose and what, by arguments.
 
 use clap::Parser;
-use config::{NoSources, Overrides};
+use config::{NoSources, Overrides, Settings};
 use serde_json::{Value, json};
 
 use super::*;
@@ -67,11 +67,11 @@ fn policy_of(more: &str, arguments: &[&str]) -> Policy {
     let settings = settings.unwrap_or_else(|wrong| panic!("{wrong}"));
     let line = [&["x", "--config", "x", "--user", "app"], arguments].concat();
     let line = Line::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
-    Policy::of(&line.explain, &settings)
+    Policy::of(&line.explain.wish(), &settings)
 }
 
 fn json_of(arguments: &[&str]) -> Value {
-    serde_json::from_str(&policy_of("", arguments).json()).unwrap()
+    policy_of("", arguments).json()
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn each_argument_reaches_the_rule_that_looks_at_it() {
             // The user stands there already; clap takes it once.
             let settings = Settings::from_toml(FILE, &Overrides::default(), &NoSources).unwrap();
             let line = Line::try_parse_from([&["x", "--config", "x"], arguments].concat()).unwrap();
-            let policy = Policy::of(&line.explain, &settings);
+            let policy = Policy::of(&line.explain.wish(), &settings);
             assert_eq!((policy.tenant.as_str(), policy.tenant_rule.map(|rule| rule.0)), (tenant, rule));
             continue;
         } else {

@@ -1,4 +1,4 @@
-//! What `pgweir explain-policy` prints.
+//! What `pgweir explain-policy` prints, and the admin port answers.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ const MAX_SHOWN: usize = 200;
 
 impl Policy {
     /// For people.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut page = String::new();
         // Writing to a String cannot fail.
         let _ = writeln!(page, "tenant     {}", of(&self.tenant, &self.tenant_rule, "tenant.rule", "default"));
@@ -40,22 +40,26 @@ impl Policy {
         page
     }
 
+    /// For scripts, as a text.
+    pub(crate) fn page(&self) -> String {
+        format!("{:#}\n", self.json())
+    }
+
     /// For scripts.
-    pub(super) fn json(&self) -> String {
+    pub(crate) fn json(&self) -> Value {
         let rule = |rule: &Option<(usize, String)>| {
             rule.as_ref().map(|(number, origin)| json!({"number": number, "from": origin}))
         };
         let limits: Map<String, Value> = self.limits.iter().map(limit).collect();
         let class = (!self.class.is_empty()).then_some(&self.class);
-        let page = json!({
+        json!({
             "tenant": self.tenant,
             "tenant_rule": rule(&self.tenant_rule),
             "class": class,
             "class_rule": rule(&self.class_rule),
             "limits": limits,
             "statement": self.statement.as_ref().map(Statement::json),
-        });
-        format!("{page:#}\n")
+        })
     }
 }
 
