@@ -50,7 +50,12 @@ async fn a_stream_tells_what_happens_and_how_it_goes() {
     let mut stream = Listening::to(&port, "", "").await;
     assert_eq!(stream.line("HTTP/1.1 ").await.as_deref(), Some("200 OK"));
     assert_eq!(stream.line("content-type: ").await.as_deref(), Some("text/event-stream"));
-    let tick = stream.event("tick").await;
+    // The first look may have been before the traffic.
+    port.context.events.soon();
+    let mut tick = stream.event("tick").await;
+    if tick["clients"] == 0 {
+        tick = stream.event("tick").await;
+    }
     assert_eq!((&tick["clients"], &tick["upstreams"]), (&6.into(), &4.into()));
     port.findings.take(&finding("a", "acme", 1), Timestamp(0));
     let pool = PoolState { database: "app".into(), user: "u".into(), paused: true, ..PoolState::default() };
