@@ -252,7 +252,7 @@ fn bodies() -> [(String, Value); 4] {
     let level = json!({
         "type": "object",
         "properties": {
-            "filter": {"type": "string", "enum": ["error", "warn", "info", "debug"], "description": "Or several for parts of the program, as tracing's EnvFilter has it."},
+            "filter": {"type": "string", "maxLength": 1024, "description": "`error`, `warn`, `info` or `debug`, or several for parts of the program, as tracing's EnvFilter has it."},
             "for": {"type": "string", "pattern": "^[1-9][0-9]{0,2}(s|m)$"},
         },
         "additionalProperties": false,
