@@ -57,9 +57,10 @@ impl Eq for Origins {}
 
 impl Origins {
     pub(crate) fn of(written: &Written, upstream: Option<&str>) -> Self {
-        let tables = written.tables.iter().map(|(path, place)| {
-            (path.clone(), Spot { place: place.clone(), variables: Vec::new() })
-        });
+        let tables = written
+            .tables
+            .iter()
+            .map(|(path, place)| (path.clone(), Spot { place: place.clone(), variables: Vec::new() }));
         let values = written.values.iter().map(|(path, given)| {
             (path.clone(), Spot { place: given.place.clone(), variables: given.variables.clone() })
         });
@@ -128,9 +129,7 @@ impl Spot {
     fn origin(&self, own: Option<&str>, key: Option<String>) -> Provenance {
         let variables = self.variables.clone();
         match &self.place {
-            Place::File(line, _) => {
-                Provenance::File { file: own.map(str::to_owned), line: *line, key, variables }
-            }
+            Place::File(line, _) => Provenance::File { file: own.map(str::to_owned), line: *line, key, variables },
             Place::Elsewhere(file, line) => Provenance::File { file: Some(file.clone()), line: *line, key, variables },
             Place::Override(name) => Provenance::Named(name.clone()),
             Place::Nowhere => Provenance::Default,

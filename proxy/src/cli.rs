@@ -131,7 +131,8 @@ impl Serve {
     fn source(self, given: Option<&ArgMatches>) -> Source {
         let name = |flag: &str| {
             let argument = flag.trim_start_matches('-').replace('-', "_");
-            let by_variable = given.is_some_and(|given| given.value_source(&argument) == Some(ValueSource::EnvVariable));
+            let by_variable =
+                given.is_some_and(|given| given.value_source(&argument) == Some(ValueSource::EnvVariable));
             if by_variable { format!("PGWEIR_{}", argument.to_uppercase()) } else { flag.to_owned() }
         };
         let mut overrides = Overrides::default();

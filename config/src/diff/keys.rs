@@ -110,7 +110,8 @@ from = 'database'
         assert_eq!(origin("listen"), Provenance::Named("--listen".to_owned()));
         assert_eq!(origin("log.level"), Provenance::Named("PGWEIR_LOG_LEVEL".to_owned()));
         assert_eq!(origin("databases.app.min_size"), line(10));
-        let of = |line, key: &str| Provenance::File { file: None, line, key: Some(key.to_owned()), variables: Vec::new() };
+        let of =
+            |line, key: &str| Provenance::File { file: None, line, key: Some(key.to_owned()), variables: Vec::new() };
         assert_eq!(origin("databases.app.size"), of(7, "pool.size"));
         assert_eq!(origin("databases.app.mode"), Provenance::Default);
         assert_eq!(origin("admin.token"), of(3, "admin.token_file"));

@@ -58,11 +58,16 @@ fn a_database_is_paused_resumed_disabled_and_enabled() {
     assert_eq!(act(&proxy, "resume"), (200, json!({"action": "resume", "database": null})));
     assert_eq!(resting.reply().value(), "1");
     assert_eq!(act(&proxy, "databases/postgres/disable").0, 200);
-    assert!(RawClient::try_login(proxy.address(), &[("user", "postgres"), ("database", "postgres")], "").is_err(), "no new clients");
+    assert!(
+        RawClient::try_login(proxy.address(), &[("user", "postgres"), ("database", "postgres")], "").is_err(),
+        "no new clients"
+    );
     assert_eq!(resting.query("select 2").value(), "2");
     assert_eq!(act(&proxy, "databases/postgres/enable").0, 200);
     client(&proxy).query("select 3").ok();
-    for (path, status) in [("databases/nowhere/pause", 404), ("databases/nowhere/enable", 404), ("clients/99999/kill", 404)] {
+    for (path, status) in
+        [("databases/nowhere/pause", 404), ("databases/nowhere/enable", 404), ("clients/99999/kill", 404)]
+    {
         assert_eq!(act(&proxy, path).0, status, "{path}");
     }
     let log = proxy.log();
@@ -151,7 +156,11 @@ fn who_waits_is_told_as_it_happens_and_for_whom() {
     assert_eq!((&told["database"], &told["waiting"]), (&json!("postgres"), &json!(1)));
     let now = ask(&proxy, "blocking");
     let queue = &now["pools"][0];
-    assert_eq!((queue["waiters"].as_array().unwrap().len(), queue["holders"].as_array().unwrap().len()), (1, 2), "{now:#}");
+    assert_eq!(
+        (queue["waiters"].as_array().unwrap().len(), queue["holders"].as_array().unwrap().len()),
+        (1, 2),
+        "{now:#}"
+    );
     let fingerprint = queue["holders"][0]["fingerprint"].as_str().unwrap().to_owned();
     let statement = ask(&proxy, &format!("queries/{fingerprint}"));
     assert_eq!(statement["text"], "select ?", "{statement:#}");
@@ -196,7 +205,11 @@ fn each_key_says_truly_who_says_it() {
     let arguments = ["serve", "--config", file, "--listen", &listen, "--admin", &admin, "--pool-mode", "session"];
     let log = OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
     let mut command = pgweir(&arguments);
-    command.env("PGWEIR_LOG_FORMAT", "json").env("PGHOST_OF_A", "127.0.0.1").stdout(log.try_clone().unwrap()).stderr(log);
+    command
+        .env("PGWEIR_LOG_FORMAT", "json")
+        .env("PGHOST_OF_A", "127.0.0.1")
+        .stdout(log.try_clone().unwrap())
+        .stderr(log);
     let _child = Child::spawn(&mut command);
     let admin: SocketAddr = admin.parse().unwrap();
     eventually("it serves", || http::request(admin, "/readyz", &[]).is_ok());

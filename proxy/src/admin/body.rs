@@ -20,7 +20,9 @@ pub(super) fn is_taken(method: &Method, path: &str) -> bool {
     let forms = || !path.starts_with("/api/") && !["/metrics", "/livez", "/readyz"].contains(&path);
     match *method {
         Method::POST => {
-            ["/api/v1/mutes", "/api/v1/limits/explain", "/api/v1/log-level"].contains(&path) || acknowledges() || forms()
+            ["/api/v1/mutes", "/api/v1/limits/explain", "/api/v1/log-level"].contains(&path)
+                || acknowledges()
+                || forms()
         }
         Method::PUT => path == "/api/v1/log-level",
         _ => false,

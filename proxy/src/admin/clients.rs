@@ -54,10 +54,8 @@ pub(super) async fn upstreams(State(context): Context, asked: Asked) -> Answer {
             && asked.wants("state", upstream.state)
     });
     let (total, upstreams, next) = page(&asked, upstreams, |upstream| by_id(upstream.id))?;
-    let shown: Vec<_> = upstreams
-        .iter()
-        .map(|upstream| with_times(upstream, upstream.connected_us, upstream.state_since_us))
-        .collect();
+    let shown: Vec<_> =
+        upstreams.iter().map(|upstream| with_times(upstream, upstream.connected_us, upstream.state_since_us)).collect();
     Ok(Json(json!({"total": total, "upstreams": shown, "next": next})))
 }
 

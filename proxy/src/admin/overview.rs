@@ -63,19 +63,9 @@ fn sums(course: &Course, wanted: impl Fn(u64) -> bool) -> (u64, u64) {
     wanted.fold((0, 0), |(calls, errors), stretch| (calls + stretch.point.calls, errors + stretch.point.errors))
 }
 
-fn facts(
-    context: &AdminContext,
-    now_us: u64,
-    tenant: Option<String>,
-    recent: &Course,
-    minutes: &Course,
-) -> Facts {
-    let wanted = Wanted {
-        tenant: tenant.clone(),
-        state: Some(Finding::Open),
-        limit: MAX_FINDINGS,
-        ..Wanted::default()
-    };
+fn facts(context: &AdminContext, now_us: u64, tenant: Option<String>, recent: &Course, minutes: &Course) -> Facts {
+    let wanted =
+        Wanted { tenant: tenant.clone(), state: Some(Finding::Open), limit: MAX_FINDINGS, ..Wanted::default() };
     let memory = context.events.memory();
     let own = Facts {
         now_us,
@@ -183,7 +173,9 @@ fn series(now_us: u64, minutes: &Course) -> Value {
         let Some(place) = stretch.end_us.checked_sub(start_us + 1).map(|since| (since / minute_us) as usize) else {
             continue;
         };
-        if let (Some(calls), Some(errors), Some(p95)) = (calls.get_mut(place), errors.get_mut(place), p95.get_mut(place)) {
+        if let (Some(calls), Some(errors), Some(p95)) =
+            (calls.get_mut(place), errors.get_mut(place), p95.get_mut(place))
+        {
             *calls += stretch.point.calls;
             *errors += stretch.point.errors;
             *p95 = (stretch.point.p95_us > 0).then(|| round(stretch.point.p95_us as f64 / 1e3)).or(*p95);

@@ -39,8 +39,10 @@ impl Place {
     }
 
     fn read(cursor: &str, list: u64) -> Option<Self> {
-        let digits: Vec<u8> = cursor.bytes().map(|byte| (byte as char).to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
-        let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+        let digits: Vec<u8> =
+            cursor.bytes().map(|byte| (byte as char).to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+        let bytes: Vec<u8> =
+            digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
         let (known, rest) = bytes.split_first_chunk::<8>()?;
         let (number, text) = rest.split_first_chunk::<8>()?;
         let text = String::from_utf8(text.to_vec()).ok()?;

@@ -84,7 +84,12 @@ impl Filter {
             callers.push(context.telemetry.callers.statements_of(caller, wanted));
         }
         let own = |name: &str| asked.text(name).map(str::to_owned);
-        Ok(Self { tenant: own("tenant"), text: own("text").map(|text| text.to_lowercase()), class: own("class"), callers })
+        Ok(Self {
+            tenant: own("tenant"),
+            text: own("text").map(|text| text.to_lowercase()),
+            class: own("class"),
+            callers,
+        })
     }
 
     fn wants(&self, text: &StatementText, tenant: TenantId, names: &TenantNames) -> bool {

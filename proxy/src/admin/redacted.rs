@@ -6,9 +6,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use config::{
-    Auth, CertName, Database, LimitKey, LimitValue, Limits, ListenLoss, ListenWay, LogLevel, Provenance, Pool, PoolMode,
-    Profile,
-    Settings, UserSecret,
+    Auth, CertName, Database, LimitKey, LimitValue, Limits, ListenLoss, ListenWay, LogLevel, Pool, PoolMode, Profile,
+    Provenance, Settings, UserSecret,
 };
 use config::{Authorities, ChannelBinding, ClientTls, Negotiation, TlsVersion, UpstreamTls};
 use serde_json::{Map, Value, json};
@@ -23,7 +22,9 @@ pub(super) async fn config(State(context): State<Arc<AdminContext>>, asked: Aske
     let current = context.state.settings();
     let mut all = settings(&current);
     if let Some(all) = all.as_object_mut() {
-        let under = |key: &str, wanted: &str| key.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let under = |key: &str, wanted: &str| {
+            key.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
         let wanted = |key: &config::Key| asked.text("key").is_none_or(|wanted| under(&key.key, wanted));
         let keys: Vec<Value> = current.keys().iter().filter(|key| wanted(key)).map(key).collect();
         all.insert("keys".to_owned(), keys.into());

@@ -22,8 +22,8 @@ use tokio::sync::Semaphore;
 
 use super::door::{self, Door, Manner};
 use super::metrics::{self, Facts};
-use super::problem::Problem;
 use super::openapi::parameters;
+use super::problem::Problem;
 use super::{
     AdminContext, Readiness, access, actions, api, audit, body, breakdown, capture, clients, events, findings, history,
     limits, log_level, queries,

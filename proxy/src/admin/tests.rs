@@ -106,8 +106,13 @@ async fn methods_paths_bodies_and_headers_are_answered_as_http_wants() {
     assert_eq!(port.send(body).await.status, 413);
     let missing = port.get("/api/v2").await;
     assert_eq!((missing.status, &missing.json()["status"]), (404, &404.into()));
-    for answer in [port.get("/livez").await, port.get("/api/v1/pools").await, missing] {
-        for line in ["cache-control: no-store", "x-content-type-options: nosniff", "x-frame-options: deny"] {
+    let pools = port.get("/api/v1/pools").await;
+    assert!(pools.head.contains("cache-control: no-cache, private") && pools.head.contains("etag: "), "{}", pools.head);
+    for answer in [port.get("/livez").await, missing.clone()] {
+        assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
+    }
+    for answer in [port.get("/livez").await, pools, missing] {
+        for line in ["x-content-type-options: nosniff", "x-frame-options: deny"] {
             assert!(answer.head.contains(line), "{line} in {}", answer.head);
         }
         assert!(!answer.head.contains("access-control"), "{}", answer.head);

@@ -152,11 +152,8 @@ fn verdict(kind: &'static str, severity: Severity, what: String, link: &str) -> 
 }
 
 fn of_pool(facts: &Facts, pool: &PoolState, since: &PoolSince) -> Vec<Verdict> {
-    let own = |verdict: Verdict| Verdict {
-        database: Some(pool.database.clone()),
-        user: Some(pool.user.clone()),
-        ..verdict
-    };
+    let own =
+        |verdict: Verdict| Verdict { database: Some(pool.database.clone()), user: Some(pool.user.clone()), ..verdict };
     let mut all = Vec::new();
     if pool.failures > 0 {
         let severity = if pool.open == 0 { Severity::Critical } else { Severity::Warning };
@@ -164,7 +161,10 @@ fn of_pool(facts: &Facts, pool: &PoolState, since: &PoolSince) -> Vec<Verdict> {
         let why = pool.failure.clone().unwrap_or_else(|| "it did not answer".to_owned());
         all.push(own(Verdict {
             since_us: since.down,
-            evidence: format!("{} attempts have failed in a row, {} connections are open: {why}", pool.failures, pool.open),
+            evidence: format!(
+                "{} attempts have failed in a row, {} connections are open: {why}",
+                pool.failures, pool.open
+            ),
             numbers: vec![("failures", pool.failures.into()), ("open", pool.open as f64)],
             advice: "See whether the server runs and takes the proxy's login; it is tried again by itself.".to_owned(),
             ..verdict("server_down", severity, what, "/pools")
@@ -186,7 +186,10 @@ fn of_pool(facts: &Facts, pool: &PoolState, since: &PoolSince) -> Vec<Verdict> {
         let waited = show_duration(std::time::Duration::from_micros(waited_us / 1_000 * 1_000));
         all.push(own(Verdict {
             since_us: since.waiting.or(Some(facts.now_us.saturating_sub(waited_us))),
-            evidence: format!("{} wait, the first of them for {waited}; {} of {} connections", pool.waiting, pool.open, pool.size),
+            evidence: format!(
+                "{} wait, the first of them for {waited}; {} of {} connections",
+                pool.waiting, pool.open, pool.size
+            ),
             numbers: vec![
                 ("waiting", pool.waiting as f64),
                 ("waited_ms", waited_us as f64 / 1e3),
@@ -266,7 +269,9 @@ fn findings(facts: &Facts) -> Vec<Verdict> {
     }
     let mut all = Vec::new();
     for (kind, kept) in kinds {
-        let Some(worst) = kept.iter().max_by(|a, b| a.finding.wasted_ms.total_cmp(&b.finding.wasted_ms)) else { continue };
+        let Some(worst) = kept.iter().max_by(|a, b| a.finding.wasted_ms.total_cmp(&b.finding.wasted_ms)) else {
+            continue;
+        };
         let finding = &worst.finding;
         let severity = if finding.severity == Gravity::High { Severity::Warning } else { Severity::Notice };
         let what = match kept.len() {
@@ -281,11 +286,7 @@ fn findings(facts: &Facts) -> Vec<Verdict> {
             database: Some(finding.database.clone()),
             fingerprint: Some(finding.child.fingerprint.clone()),
             evidence: format!("seen {bursts} times; the worst costs {} ms at once", finding.wasted_ms.round()),
-            numbers: vec![
-                ("findings", kept.len() as f64),
-                ("bursts", bursts as f64),
-                ("wasted_ms", finding.wasted_ms),
-            ],
+            numbers: vec![("findings", kept.len() as f64), ("bursts", bursts as f64), ("wasted_ms", finding.wasted_ms)],
             advice: match &finding.rewrite {
                 Some(_) => "Send the rewrite that the finding shows, or acknowledge it.".to_owned(),
                 None => "Look at the finding, and acknowledge it if it may stay.".to_owned(),
@@ -323,8 +324,9 @@ fn whole(facts: &Facts) -> Vec<Verdict> {
         all.push(Verdict {
             since_us,
             evidence: "resident memory is beyond max_memory".to_owned(),
-            advice: "New clients are refused with 53300 until it is 5 % below: raise max_memory, or have fewer clients."
-                .to_owned(),
+            advice:
+                "New clients are refused with 53300 until it is 5 % below: raise max_memory, or have fewer clients."
+                    .to_owned(),
             ..verdict("memory", Severity::Critical, "Memory is short: new clients are refused".to_owned(), "/")
         });
     }

@@ -92,7 +92,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival, shipped: Shipped) {
     ctl.upstream.set(Some(Held {
         id: shipped.id,
         process,
-        opened: shipped.opened,
+        opened_us: worker.micros(shipped.opened),
         prepared: 0,
         tls: shipped.cancel.tls.is_some(),
         local_port: shipped.cancel.local.map_or(0, |local| local.port()),

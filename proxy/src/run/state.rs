@@ -1,7 +1,7 @@
 //! What the admin port asks of the running proxy.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use config::Settings;

@@ -125,10 +125,10 @@ pub struct Held {
     pub tls: bool,
     /// Our side's port; 0: a Unix socket.
     pub local_port: u16,
-    /// When it was dialled.
-    pub opened: Instant,
+    /// When it was dialled, in µs on the telemetry clock.
+    pub opened_us: u64,
     /// Prepared statements that it held when it was taken.
-    pub prepared: usize,
+    pub prepared: u32,
     /// When it was taken, in µs on the telemetry clock.
     pub since_us: u64,
 }
@@ -182,9 +182,9 @@ pub struct Ctl {
     /// Whose it is now.
     pub tenant: Cell<TenantId>,
     /// Prepared statements that it has, for the admin port.
-    pub prepared: Cell<usize>,
+    pub prepared: Cell<u32>,
     /// Channels that it listens to by a shared connection, for the admin port.
-    pub channels: Cell<usize>,
+    pub channels: Cell<u32>,
     /// Why it keeps that upstream, and the fingerprint of the statement that it was for, for the admin port.
     pub pinned: Cell<Option<(&'static str, u64)>>,
     /// The fingerprint of the statement that it ran last, for the admin port; 0: none yet.

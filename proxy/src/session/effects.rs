@@ -203,7 +203,7 @@ impl Session {
         match self.statements.forget(name) {
             Some(prepared) => {
                 upstream.prepared.remove(prepared.id);
-                self.ctl.prepared.set(self.statements.len());
+                self.ctl.prepared.set(self.statements.len() as u32);
                 upstream.work.may_be_free |= self.statements.is_empty();
             }
             None => upstream.work.may_be_free = true,
@@ -282,7 +282,7 @@ impl Session {
     /// DEALLOCATE ALL or DISCARD ALL has run: the unnamed statement survives both.
     fn forget_statements(&mut self, upstream: &mut Upstream) {
         self.statements.forget_all();
-        self.ctl.prepared.set(self.statements.len());
+        self.ctl.prepared.set(self.statements.len() as u32);
         self.leave_names();
         upstream.prepared.clear();
     }

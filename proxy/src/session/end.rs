@@ -77,7 +77,7 @@ impl Session {
         }
         // Whatever was not answered never happened: also what the server's last error took out of the queue.
         self.statements.revert(usize::MAX);
-        self.ctl.prepared.set(self.statements.len());
+        self.ctl.prepared.set(self.statements.len() as u32);
         self.unnamed = self.unnamed_parsed.clone();
         self.settings.rollback();
         self.end_channels(true);

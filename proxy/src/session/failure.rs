@@ -76,7 +76,7 @@ impl Session {
         let failed = skipped.first().is_some_and(own);
         self.skip_unnamed(upstream, unnamed, failed);
         self.statements.revert(renamed);
-        self.ctl.prepared.set(self.statements.len());
+        self.ctl.prepared.set(self.statements.len() as u32);
         if skipped.first().is_some_and(|owed| owed.awaited == Awaited::Parse && owed.fate == Fate::Forward) {
             self.count_failed_parse(upstream, sqlstate, now);
         }

@@ -300,7 +300,7 @@ impl Session {
         if upstream.pipeline.status() != TransactionStatus::Idle {
             return listening.forget_uncommitted();
         }
-        self.ctl.channels.set(listening.channels.len());
+        self.ctl.channels.set(listening.channels.len() as u32);
         let told = listening.take(self.ctl.process(), usize::MAX, out);
         self.worker.telemetry.load().listen.delivered.add(told);
         if upstream.pipeline.is_empty() && listening.tidy() {

@@ -95,7 +95,7 @@ impl Session {
             self.parse_once(upstream, outbox, message, parse, &prepared, NAMED);
             let bytes = prepared.bytes();
             self.statements.define(parse.statement, prepared, bytes);
-            self.ctl.prepared.set(self.statements.len());
+            self.ctl.prepared.set(self.statements.len() as u32);
         }
         Ok(Next::Go)
     }

@@ -127,7 +127,7 @@ impl Session {
         self.push(upstream, Awaited::Parse, Fate::Forward, NAMED);
         let bytes = prepared.bytes();
         self.statements.define(name, prepared, bytes);
-        self.ctl.prepared.set(self.statements.len());
+        self.ctl.prepared.set(self.statements.len() as u32);
     }
 
     #[inline]

@@ -257,8 +257,8 @@ impl Session {
             process: upstream.cancel.process,
             tls: upstream.cancel.tls.is_some(),
             local_port: upstream.cancel.local.map_or(0, |local| local.port()),
-            opened: upstream.opened,
-            prepared: upstream.prepared.len(),
+            opened_us: self.now_us(upstream.opened),
+            prepared: upstream.prepared.len() as u32,
             since_us: upstream.work.transaction_us,
         }));
         self.set_state(State::Active, upstream.work.transaction_us);
@@ -319,7 +319,7 @@ impl Session {
             self.statements.close(name);
             self.statements.settle();
         }
-        self.ctl.prepared.set(self.statements.len());
+        self.ctl.prepared.set(self.statements.len() as u32);
         self.send_client(cx, output)?;
         Ok(Some(at))
     }

@@ -446,7 +446,7 @@ impl Session {
         self.push(upstream, Awaited::Close, fate, NAMED);
         self.statements.close(named.name);
         upstream.work.may_be_free |= self.statements.is_empty();
-        self.ctl.prepared.set(self.statements.len());
+        self.ctl.prepared.set(self.statements.len() as u32);
         Ok(Next::Go)
     }
 }

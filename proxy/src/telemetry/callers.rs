@@ -124,7 +124,8 @@ mod tests {
     fn who_runs_what_is_found_both_ways_and_told_apart_by_tenant() {
         let callers = Callers::default();
         let [acme, beta] = [TenantId(1), TenantId(2)];
-        for (strict, tenant, application) in [(7, acme, "web"), (7, acme, "web"), (7, beta, "batch"), (8, acme, "web")] {
+        for (strict, tenant, application) in [(7, acme, "web"), (7, acme, "web"), (7, beta, "batch"), (8, acme, "web")]
+        {
             callers.note(strict, tenant, application, "app", 5);
         }
         let of = |caller, name| callers.statements_of(caller, name);

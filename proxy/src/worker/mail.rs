@@ -232,9 +232,11 @@ impl Worker {
                 held_since_us: ctl.upstream.get().map_or(0, |held| held.since_us),
                 pinned: ctl.pinned.get().map(|(reason, _)| reason),
                 pinned_by: ctl.pinned.get().and_then(|(_, by)| (by != 0).then(|| format!("{by:016x}"))),
-                statement: Some(ctl.statement.get()).filter(|strict| *strict != 0).map(|strict| format!("{strict:016x}")),
-                prepared_statements: ctl.prepared.get(),
-                channels: ctl.channels.get(),
+                statement: Some(ctl.statement.get())
+                    .filter(|strict| *strict != 0)
+                    .map(|strict| format!("{strict:016x}")),
+                prepared_statements: ctl.prepared.get() as usize,
+                channels: ctl.channels.get() as usize,
             }
         });
         let pools = self.pools.borrow();
@@ -256,11 +258,11 @@ impl Worker {
                 retired: server.is_some_and(|server| server.is_retired()),
                 tls: held.tls,
                 state: "active",
-                connected_us: self.micros(held.opened),
+                connected_us: held.opened_us,
                 state_since_us,
                 client: Some(ctl.client),
                 backend_pid: Some(held.process),
-                prepared_statements: held.prepared,
+                prepared_statements: held.prepared as usize,
             })
         });
         let mut upstreams: Vec<UpstreamState> = held.take(limit).collect();

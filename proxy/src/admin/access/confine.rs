@@ -24,9 +24,7 @@ pub(super) fn confine(request: &mut Request, tenant: &str) -> Result<(), Problem
         return closed("a tenant's token changes nothing");
     }
     if !is_of_tenants(request.uri().path()) {
-        return closed(
-            "a tenant's token does not open this path; docs/admin-api.md lists those that it opens",
-        );
+        return closed("a tenant's token does not open this path; docs/admin-api.md lists those that it opens");
     }
     let Ok(Query(asked)) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()) else {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "the parameters cannot be read"));

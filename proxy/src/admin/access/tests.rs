@@ -57,6 +57,7 @@ fn gate(tokens: &[(&str, AdminRole, &str)]) -> (Gate, Arc<Only>) {
         findings: Arc::new(crate::analyst::FindingsStore::new(10)),
         captures: Arc::default(),
         state: state.clone(),
+        events: Arc::default(),
     };
     (Gate::new(Arc::new(context)), state)
 }

@@ -149,7 +149,8 @@ impl Memory {
             let waits = pool.waiting_for.is_some_and(|waited| waited.as_micros() >= u128::from(WAITS_US));
             // Whoever waited has been served when nobody waits any more, not when the next one has waited for less.
             let waits = waits || (since.waiting.is_some() && pool.waiting > 0);
-            let began_us = look.now_us - pool.waiting_for.map_or(0, |waited| waited.as_micros() as u64).min(look.now_us);
+            let began_us =
+                look.now_us - pool.waiting_for.map_or(0, |waited| waited.as_micros() as u64).min(look.now_us);
             let mut tell = |change: &str| {
                 let data = json!({
                     "database": pool.database, "user": pool.user, "change": change, "waiting": pool.waiting,
@@ -298,7 +299,8 @@ mod tests {
     fn reloads_drains_and_losses_are_followed() {
         let mut memory = Memory::default();
         memory.take(&Look { now_us: 1, losses: vec![("events", 7)], ..Look::default() });
-        let look = Look { now_us: 2, draining: true, reloads: (1, 1, true), losses: vec![("events", 9)], ..Look::default() };
+        let look =
+            Look { now_us: 2, draining: true, reloads: (1, 1, true), losses: vec![("events", 9)], ..Look::default() };
         let told = memory.take(&look);
         assert_eq!(told.iter().map(|event| event.kind).collect::<Vec<_>>(), ["drain", "reload"]);
         assert_eq!(told[1].data, json!({"outcome": "refused"}));

@@ -169,7 +169,8 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let place = Arc::clone(&context.events.places).try_acquire_owned().map_err(|_| {
-        let detail = format!("{MAX_STREAMS} streams of events are open already; close one, or ask for /api/v1/overview");
+        let detail =
+            format!("{MAX_STREAMS} streams of events are open already; close one, or ask for /api/v1/overview");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
     // The connection lives as long as a stream may.

@@ -172,22 +172,37 @@ const QUERIES: &[Parameter] = &[
     parameter("application", Text, "Only statements that this application was seen to run."),
     parameter("database", Text, "Only statements that were seen in this database."),
     parameter("sort", Word(SORTS), "By what, the largest first; `fingerprint` alone goes up."),
-    parameter("period", Time(10, 172_800), "Sums over the time up to now, of what the history keeps; otherwise since the start or a reset."),
-    parameter("series", Flag, "Calls and p95 of each listed row over the period; over the last hour where none is given."),
+    parameter(
+        "period",
+        Time(10, 172_800),
+        "Sums over the time up to now, of what the history keeps; otherwise since the start or a reset.",
+    ),
+    parameter(
+        "series",
+        Flag,
+        "Calls and p95 of each listed row over the period; over the last hour where none is given.",
+    ),
 ];
-const PERIOD: &[Parameter] = &[parameter("period", Time(10, 172_800), "How far the series goes back; 1h if it is left out.")];
+const PERIOD: &[Parameter] =
+    &[parameter("period", Time(10, 172_800), "How far the series goes back; 1h if it is left out.")];
 const HISTORY: &[Parameter] = &[
     parameter("step", Word(&["10s", "1m"]), "The length of a window; 1m if it is left out."),
     parameter("from", Moment, "Windows that end after this; all that is kept if it is left out."),
 ];
-const RESET: &[Parameter] =
-    &[parameter("fingerprint", Fingerprint, "This statement alone."), parameter("tenant", Text, "This tenant's alone.")];
+const RESET: &[Parameter] = &[
+    parameter("fingerprint", Fingerprint, "This statement alone."),
+    parameter("tenant", Text, "This tenant's alone."),
+];
 const FINDINGS: &[Parameter] = &[
     parameter("kind", Word(KINDS), "Only those of this kind."),
     parameter("state", Word(&["open", "acknowledged", "muted"]), "Only those in this state."),
     parameter("application", Text, "Only those of this application."),
     parameter("fingerprint", Text, "Only those with this fingerprint, of parent or child."),
-    parameter("since", Count(0, u64::MAX >> 1), "Only those that have changed since this `sequence`, the earliest change first."),
+    parameter(
+        "since",
+        Count(0, u64::MAX >> 1),
+        "Only those that have changed since this `sequence`, the earliest change first.",
+    ),
 ];
 const FORMAT: &[Parameter] = &[parameter("format", Word(&["json", "ndjson", "markdown", "junit"]), "As what.")];
 const CAPTURE: &[Parameter] = &[

@@ -32,7 +32,8 @@ pub(in crate::admin) async fn query(State(context): Context, Path(strict): Path<
 
 fn shown(context: &AdminContext, strict: u64, asked: &Asked) -> Result<Value, Problem> {
     let unknown = || {
-        let detail = "no statement of this fingerprint has run since the start or a reset; GET /api/v1/queries lists them";
+        let detail =
+            "no statement of this fingerprint has run since the start or a reset; GET /api/v1/queries lists them";
         Problem::new(StatusCode::NOT_FOUND, detail)
     };
     let telemetry = &context.telemetry;
@@ -56,7 +57,8 @@ fn shown(context: &AdminContext, strict: u64, asked: &Asked) -> Result<Value, Pr
     fields.insert("tenants".to_owned(), json!(tenants));
     for (name, caller) in [("applications", Caller::Application), ("databases", Caller::Database)] {
         let seen = telemetry.callers.of_statement(strict, tenant, caller).into_iter().take(MAX_SHOWN);
-        let seen = seen.map(|(name, seen)| json!({"name": name, "seen": seen.count, "last_seen": rfc3339_us(seen.last_us)}));
+        let seen =
+            seen.map(|(name, seen)| json!({"name": name, "seen": seen.count, "last_seen": rfc3339_us(seen.last_us)}));
         fields.insert(name.to_owned(), seen.collect::<Vec<_>>().into());
     }
     let length = asked.time("period").unwrap_or(HOUR);

@@ -59,12 +59,7 @@ fn sort_of(name: &str) -> Option<fn(&Point) -> f64> {
 }
 
 /// `/api/v1/queries?period=…`.
-pub(super) fn list(
-    context: &AdminContext,
-    asked: &Asked,
-    filter: &Filter,
-    length: Duration,
-) -> Result<Value, Problem> {
+pub(super) fn list(context: &AdminContext, asked: &Asked, filter: &Filter, length: Duration) -> Result<Value, Problem> {
     let telemetry = &context.telemetry;
     let sort = asked.text("sort").unwrap_or("total_time");
     let by = sort_of(sort).ok_or_else(|| {
@@ -76,7 +71,8 @@ pub(super) fn list(
     sums.retain(|(strict, tenant), _| texts.get(strict).is_some_and(|text| filter.wants(text, *tenant, &names)));
     let time_us: u64 = sums.values().map(|point| point.total_us).sum();
     let rows: Vec<(Id, Point)> = sums.into_iter().collect();
-    let place = |((strict, tenant), point): &(Id, Point)| Place::by_number(by(point), key(*strict, names.name(*tenant)));
+    let place =
+        |((strict, tenant), point): &(Id, Point)| Place::by_number(by(point), key(*strict, names.name(*tenant)));
     let (total, rows, next) = page(asked, rows, place)?;
     let ids: Vec<Id> = rows.iter().map(|(id, _)| *id).collect();
     let mut series = asked.flag("series").then(|| Series::within(&span, &ids));

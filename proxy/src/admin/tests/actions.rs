@@ -29,8 +29,16 @@ async fn each_action_reaches_the_proxy_and_says_what_it_did() {
             Action::Reconnect(Some("a/b c".to_owned())),
             serde_json::json!({"action": "reconnect", "database": "a/b c"}),
         ),
-        ("databases/app/disable", Action::Disable("app".to_owned()), serde_json::json!({"action": "disable", "database": "app"})),
-        ("databases/app/enable", Action::Enable("app".to_owned()), serde_json::json!({"action": "enable", "database": "app"})),
+        (
+            "databases/app/disable",
+            Action::Disable("app".to_owned()),
+            serde_json::json!({"action": "disable", "database": "app"}),
+        ),
+        (
+            "databases/app/enable",
+            Action::Enable("app".to_owned()),
+            serde_json::json!({"action": "enable", "database": "app"}),
+        ),
         ("clients/7/kill", Action::Kill(7), serde_json::json!({"client": 7, "killed": true})),
         (
             "clients/7/cancel",
@@ -106,7 +114,9 @@ async fn a_policy_is_explained_as_on_the_command_line() {
     assert_eq!(shown["statement"]["text"], "select * from t where a = ?");
     assert!(!answer.body.contains("hunter5"), "{}", answer.body);
     assert_eq!(super::super::openapi::tests::objections("Explained", &shown), [""; 0]);
-    for wrong in ["{}", r#"{"user": 1}"#, r#"{"user": "u", "colour": 1}"#, r#"{"user": "u", "fingerprint": "x"}"#, "[", "[]"] {
+    for wrong in
+        ["{}", r#"{"user": 1}"#, r#"{"user": "u", "colour": 1}"#, r#"{"user": "u", "fingerprint": "x"}"#, "[", "[]"]
+    {
         assert_eq!(ask(wrong).await.status, 400, "{wrong}");
     }
     let long = format!(r#"{{"user": "{}"}}"#, "x".repeat(257));

@@ -26,7 +26,8 @@ async fn filled() -> Port {
         user: "u".into(),
         ..ClientState::default()
     });
-    *port.proxy.upstreams.lock().unwrap() = Some(vec![UpstreamState { id: 9, state: "idle", ..UpstreamState::default() }]);
+    *port.proxy.upstreams.lock().unwrap() =
+        Some(vec![UpstreamState { id: 9, state: "idle", ..UpstreamState::default() }]);
     port.plan("select", 1);
     port
 }
@@ -38,6 +39,11 @@ async fn what_a_route_answers_is_what_its_schema_says() {
     for route in gets() {
         let path = example(route.path);
         let answer = ask(&port, "GET", &path, "t0ken").await;
+        if route.id == "log_level" {
+            // Nobody has begun to log here; the suite asks a process that has.
+            assert_eq!((answer.status, route.problems.contains(&503)), (503, true), "{path}");
+            continue;
+        }
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         let kind = answer.head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
         match route.answer {
@@ -53,10 +59,18 @@ async fn what_a_route_answers_is_what_its_schema_says() {
         }
     }
     assert!(seen > 25, "{seen}");
-    for path in ["/api/v1/queries?series=true", "/api/v1/queries?period=1h&series=true", "/api/v1/queries?tenant=acme&period=10m"]
-    {
+    for path in [
+        "/api/v1/queries?series=true",
+        "/api/v1/queries?period=1h&series=true",
+        "/api/v1/queries?tenant=acme&period=10m",
+    ] {
         let answer = ask(&port, "GET", path, "t0ken").await;
-        assert_eq!((answer.status, objections("Queries", &answer.json())), (200, Vec::new()), "{path}: {}", answer.body);
+        assert_eq!(
+            (answer.status, objections("Queries", &answer.json())),
+            (200, Vec::new()),
+            "{path}: {}",
+            answer.body
+        );
     }
     for (path, name) in [("/api/v1/overview?tenant=acme", "Overview"), ("/api/v1/blocking?tenant=acme", "Blocking")] {
         let answer = ask(&port, "GET", path, "t0ken").await;
@@ -78,7 +92,12 @@ async fn a_route_takes_the_parameters_that_it_declares_and_no_others() {
             let example = known.kind.example();
             let taken = status(format!("{}={example}", known.name)).await;
             assert_ne!(taken, 400, "{path}?{}={example}", known.name);
-            assert_eq!(status(format!("{0}={example}&{0}={example}", known.name)).await, 400, "{path}: {} twice", known.name);
+            assert_eq!(
+                status(format!("{0}={example}&{0}={example}", known.name)).await,
+                400,
+                "{path}: {} twice",
+                known.name
+            );
             let long = "x".repeat(300);
             assert_eq!(status(format!("{}={long}", known.name)).await, 400, "{path}?{}={long}", known.name);
         }
@@ -100,7 +119,8 @@ async fn an_answer_has_a_tag_and_is_told_to_be_the_same_still() {
     let tag = first.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
     assert!(first.head.contains("cache-control: no-cache, private"), "{}", first.head);
     let again = async |tag: &str| {
-        let head = format!("GET /api/v1/tenants HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nIf-None-Match: {tag}\r\n");
+        let head =
+            format!("GET /api/v1/tenants HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nIf-None-Match: {tag}\r\n");
         port.send(&format!("{head}\r\n")).await
     };
     let same = again(&tag).await;

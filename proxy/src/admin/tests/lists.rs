@@ -7,7 +7,9 @@ async fn fingerprints(port: &Port, query: &str) -> Vec<String> {
     let answer = port.get(&format!("/api/v1/queries?{query}")).await;
     assert_eq!(answer.status, 200, "{query}: {}", answer.body);
     let rows = answer.json();
-    let name = |row: &Value| format!("{}/{}", row["fingerprint"].as_str().unwrap().trim_start_matches('0'), row["tenant"].as_str().unwrap());
+    let name = |row: &Value| {
+        format!("{}/{}", row["fingerprint"].as_str().unwrap().trim_start_matches('0'), row["tenant"].as_str().unwrap())
+    };
     rows["queries"].as_array().unwrap().iter().map(name).collect()
 }
 
@@ -70,7 +72,10 @@ async fn a_period_adds_up_what_the_history_keeps() {
     assert_eq!((&first["fingerprint"], &first["calls"]), (&"0000000000000002".into(), &20.into()));
     assert_eq!((&first["total_ms"], &first["mean_ms"], &first["errors"]), (&1_000.0.into(), &50.0.into(), &2.into()));
     assert!(first["p95_ms"].as_f64().is_some_and(|p95| (44.0..=50.0).contains(&p95)), "{first}");
-    assert!(first.get("p50_ms").is_none() && first.get("distribution_ms").is_none(), "that is known since the start alone");
+    assert!(
+        first.get("p50_ms").is_none() && first.get("distribution_ms").is_none(),
+        "that is known since the start alone"
+    );
     let calls: u64 = first["series"]["calls"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
     assert_eq!((calls, &first["series"]["step"], &rows["period"]["step"]), (20, &"10s".into(), &"10s".into()));
     assert_eq!(first["calls_per_minute"], 20.0);
@@ -97,11 +102,17 @@ async fn one_statement_is_told_in_one_answer() {
     let calls: u64 = one["histogram"].as_array().unwrap().iter().map(|bucket| bucket["calls"].as_u64().unwrap()).sum();
     assert_eq!(calls, 40);
     assert_eq!((&one["min_ms"], &one["max_ms"]), (&1.0.into(), &3.0.into()));
-    assert_eq!((&one["findings"][0]["id"], &one["plans"][0]["plans"][0]["plan"]["Node Type"]), (&"f".into(), &"Seq Scan".into()));
+    assert_eq!(
+        (&one["findings"][0]["id"], &one["plans"][0]["plans"][0]["plan"]["Node Type"]),
+        (&"f".into(), &"Seq Scan".into())
+    );
     let calls: u64 = one["series"]["calls"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
     assert_eq!(calls, 40);
     let beta = port.get("/api/v1/queries/0000000000000001?tenant=beta").await.json();
-    assert_eq!((&beta["calls"], beta["findings"].as_array().unwrap().len(), beta["plans"].as_array().unwrap().len()), (&20.into(), 0, 0));
+    assert_eq!(
+        (&beta["calls"], beta["findings"].as_array().unwrap().len(), beta["plans"].as_array().unwrap().len()),
+        (&20.into(), 0, 0)
+    );
     assert_eq!(port.get("/api/v1/queries/00000000000000ff").await.status, 404);
     assert_eq!(port.get("/api/v1/queries/12").await.status, 400);
 }
@@ -116,10 +127,12 @@ async fn clients_are_filtered_and_paged_by_their_number() {
         tenant: "acme".into(),
         ..ClientState::default()
     };
-    *port.proxy.clients.lock().unwrap() = vec![client(12, "idle", "a"), client(9, "active", "a"), client(100, "idle", "b")];
+    *port.proxy.clients.lock().unwrap() =
+        vec![client(12, "idle", "a"), client(9, "active", "a"), client(100, "idle", "b")];
     let ids = async |query: &str| {
         let page = port.get(&format!("/api/v1/clients?{query}")).await.json();
-        let ids: Vec<_> = page["clients"].as_array().unwrap().iter().map(|client| client["id"].as_u64().unwrap()).collect();
+        let ids: Vec<_> =
+            page["clients"].as_array().unwrap().iter().map(|client| client["id"].as_u64().unwrap()).collect();
         (page["total"].as_u64().unwrap(), ids, page["next"].as_str().map(str::to_owned))
     };
     let (total, first, next) = ids("limit=2").await;
@@ -149,10 +162,16 @@ async fn who_waits_for_whom_is_told() {
     *port.proxy.clients.lock().unwrap() = vec![
         client(1, "waiting", "acme"),
         client(2, "waiting", "beta"),
-        ClientState { upstream: Some(5), held_since_us: now_us - 9_000_000, statement: Some("00000000000000aa".into()), ..client(3, "active", "beta") },
+        ClientState {
+            upstream: Some(5),
+            held_since_us: now_us - 9_000_000,
+            statement: Some("00000000000000aa".into()),
+            ..client(3, "active", "beta")
+        },
         ClientState { upstream: Some(6), held_since_us: now_us, pinned: Some("listen"), ..client(4, "idle", "beta") },
     ];
-    let pool = PoolState { database: "app".into(), user: "u".into(), size: 2, open: 2, waiting: 2, ..PoolState::default() };
+    let pool =
+        PoolState { database: "app".into(), user: "u".into(), size: 2, open: 2, waiting: 2, ..PoolState::default() };
     *port.proxy.pools.lock().unwrap() = vec![pool, PoolState::default()];
     *port.proxy.queue.lock().unwrap() = ["acme", "beta"]
         .map(|tenant| TenantState { tenant: tenant.into(), waiting: 1, held: 0, share: policy::fair::Share::default() })
@@ -166,7 +185,10 @@ async fn who_waits_for_whom_is_told() {
     assert_eq!((&all["pinned"][0]["client"], &all["pinned"][0]["reason"]), (&4.into(), &"listen".into()));
     let own = port.get("/api/v1/blocking?tenant=acme").await.json();
     let queue = &own["pools"][0];
-    assert_eq!((&queue["waiting"], &queue["size"], queue["holders"].as_array().unwrap().len()), (&1.into(), &Value::Null, 0));
+    assert_eq!(
+        (&queue["waiting"], &queue["size"], queue["holders"].as_array().unwrap().len()),
+        (&1.into(), &Value::Null, 0)
+    );
     assert!(own["pinned"].as_array().unwrap().is_empty() && !own.to_string().contains("beta"), "{own}");
     assert_eq!(port.get("/api/v1/blocking?database=other").await.json()["pools"], serde_json::json!([]));
 }

@@ -64,7 +64,8 @@ async fn a_stream_tells_what_happens_and_how_it_goes() {
     let event = stream.event("finding").await;
     assert_eq!((&event["id"], &event["change"]), (&"a".into(), &"opened".into()));
     // In the order in which the watch looks: pools come first, and were passed over.
-    let mut again = Listening::to(&port, "", &format!("Last-Event-ID: {}-99\r\n", port.telemetry.clock.start_us())).await;
+    let mut again =
+        Listening::to(&port, "", &format!("Last-Event-ID: {}-99\r\n", port.telemetry.clock.start_us())).await;
     let mut missed = Listening::to(&port, "", "Last-Event-ID: 1-0\r\n").await;
     assert_eq!(missed.event("lost").await["events"], Value::Null, "another process said that");
     assert_eq!(missed.event("pool").await["change"], "paused");
@@ -143,7 +144,12 @@ async fn the_overview_says_what_is_wrong_since_when_and_for_whom() {
     port.proxy.pools.lock().unwrap().push(PoolState { queue_timeout: Duration::from_secs(10), ..pool });
     watch::look(&port.context, true);
     let now = port.get("/api/v1/overview").await.json();
-    let told: Vec<_> = now["verdicts"].as_array().unwrap().iter().map(|one| (one["kind"].as_str().unwrap(), one["severity"].as_str().unwrap())).collect();
+    let told: Vec<_> = now["verdicts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["kind"].as_str().unwrap(), one["severity"].as_str().unwrap()))
+        .collect();
     assert_eq!(told[0], ("pool_exhausted", "critical"), "{now}");
     for expected in [("reload_failed", "warning"), ("findings", "warning"), ("draining", "notice")] {
         assert!(told.contains(&expected), "{expected:?} in {told:?}");

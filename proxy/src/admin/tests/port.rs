@@ -48,7 +48,9 @@ impl StateSource for Proxy {
             Action::Pause(Some(name)) | Action::Resume(Some(name)) | Action::Disable(name) if name == "nowhere" => {
                 Err(Failed::Command(UnknownDatabase("nowhere".into())))
             }
-            Action::Pause(Some(name)) if name == "resumed" => Err(Failed::Command(crate::commands::CommandError::Resumed)),
+            Action::Pause(Some(name)) if name == "resumed" => {
+                Err(Failed::Command(crate::commands::CommandError::Resumed))
+            }
             Action::Kill(8) | Action::Cancel(8, _) => Err(Failed::Command(UnknownClient(8))),
             Action::Cancel(9, _) => Ok(Acted::Cancelled("idle", true)),
             Action::Cancel(..) => Ok(Acted::Cancelled("active", true)),
@@ -111,6 +113,7 @@ pub(super) struct Port {
     pub(super) served: tokio::task::JoinHandle<()>,
 }
 
+#[derive(Clone)]
 /// An answer: status, head in lower case, body.
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -224,4 +227,3 @@ pub(super) fn text(strict: u64) -> StatementText {
     let text = format!("select {strict} from t where a = ?").into();
     StatementText { class: Class::Select, facts: unknown_facts(strict), text }
 }
-

@@ -44,7 +44,10 @@ fn who_waits_long_makes_it_worse() {
     assert_eq!(told(&waits(4_999, 3)), [("pool_waiting", Severity::Warning)]);
     let long = waits(5_000, 4);
     assert_eq!(told(&long), [("pool_exhausted", Severity::Critical)]);
-    assert_eq!((long[0].since_us, long[0].database.as_deref(), long[0].user.as_deref()), (Some(2), Some("app"), Some("u")));
+    assert_eq!(
+        (long[0].since_us, long[0].database.as_deref(), long[0].user.as_deref()),
+        (Some(2), Some("app"), Some("u"))
+    );
     assert!(long[0].evidence.contains("2 wait, the first of them for 5s; 4 of 4"), "{}", long[0].evidence);
     let patient = PoolState { queue_timeout: Duration::from_secs(4), waiting: 1, ..pool() };
     let patient = PoolState { waiting_for: Some(Duration::from_secs(2)), ..patient };
@@ -103,7 +106,8 @@ fn a_tenant_hears_of_its_own_limits_alone() {
     let old = Episode { last_us: NOW - 400_000_000, ..episode };
     let key = |tenant: &str, key| (tenant.to_owned(), key);
     let limits: BTreeMap<_, _> =
-        [(key("acme", "max_rows"), episode), (key("acme", "max_bytes"), old), (key("beta", "max_rows"), episode)].into();
+        [(key("acme", "max_rows"), episode), (key("acme", "max_bytes"), old), (key("beta", "max_rows"), episode)]
+            .into();
     let all = verdicts(&Facts { now_us: NOW, limits: limits.clone(), ..Facts::default() });
     assert_eq!(all.iter().map(|verdict| verdict.tenant.as_deref()).collect::<Vec<_>>(), [Some("acme"), Some("beta")]);
     let own = verdicts(&Facts { now_us: NOW, limits, tenant: Some("acme".into()), ..Facts::default() });
@@ -119,7 +123,10 @@ fn the_worst_comes_first_and_of_equals_what_lasts_longest() {
         draining: Some(Some(8)),
         reload: Some((Some(7), "pgweir.toml:4: no such key".into())),
         losses: [("log lines", episode), ("findings", Episode::default())].into(),
-        pools: vec![(PoolState { failures: 1, open: 0, ..pool() }, PoolSince { down: Some(3), ..PoolSince::default() })],
+        pools: vec![(
+            PoolState { failures: 1, open: 0, ..pool() },
+            PoolSince { down: Some(3), ..PoolSince::default() },
+        )],
         ..Facts::default()
     });
     assert_eq!(
