@@ -1,5 +1,6 @@
 //! `/api/v1/overview`: what is wrong, and ten numbers that tell how it goes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -21,8 +22,8 @@ use crate::telemetry::history::{Course, Step};
 /// Of errors: what is new, and what it is compared with.
 const RECENT_US: u64 = 300 * 1_000_000;
 const HOUR_US: u64 = 3_600 * 1_000_000;
-/// Open findings that are looked at.
-const MAX_FINDINGS: usize = 10_000;
+/// Open findings that are looked at one by one, the gravest first.
+const MAX_FINDINGS: usize = 500;
 /// Minutes of the series.
 const MINUTES: usize = 60;
 
@@ -46,7 +47,7 @@ fn shown(context: &Arc<AdminContext>, tenant: Option<String>) -> Value {
     let minutes = course(Step::Minute, begin_us);
     let recent = course(Step::TenSeconds, now_us.saturating_sub(RECENT_US));
     let facts = facts(context, now_us, tenant.clone(), &recent, &minutes);
-    let open = facts.findings.len();
+    let open: u64 = facts.open.values().sum();
     let verdicts: Vec<Value> = verdicts(&facts).iter().map(told).collect();
     json!({
         "at": rfc3339_us(now_us),
@@ -67,11 +68,18 @@ fn facts(context: &AdminContext, now_us: u64, tenant: Option<String>, recent: &C
     let wanted =
         Wanted { tenant: tenant.clone(), state: Some(Finding::Open), limit: MAX_FINDINGS, ..Wanted::default() };
     let memory = context.events.memory();
+    let mut open = BTreeMap::new();
+    for (kind, owner, state, count) in context.findings.counts() {
+        if state == Finding::Open && tenant.as_ref().is_none_or(|tenant| *tenant == owner) {
+            *open.entry(kind.name()).or_insert(0) += count;
+        }
+    }
     let own = Facts {
         now_us,
         recent: sums(recent, |_| true),
         before: sums(minutes, |start_us| start_us < now_us.saturating_sub(RECENT_US)),
         findings: context.findings.list(&wanted, Timestamp(now_us)).findings,
+        open,
         limits: memory.limits,
         tenant,
         ..Facts::default()
@@ -118,7 +126,7 @@ fn told(verdict: &Verdict) -> Value {
 }
 
 /// Ten numbers: of all, or of a tenant, who is not shown what others do.
-fn numbers(context: &AdminContext, tenant: Option<&str>, recent: &Course, open: usize) -> Value {
+fn numbers(context: &AdminContext, tenant: Option<&str>, recent: &Course, open: u64) -> Value {
     let (calls, errors) = sums(recent, |_| true);
     let share = (errors as f64 / calls.max(1) as f64 * 1e6).round() / 1e6;
     let last = recent.stretches.last();

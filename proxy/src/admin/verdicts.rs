@@ -83,8 +83,10 @@ pub(super) struct Facts {
     /// Statements and failed ones of the last five minutes, and of the hour before.
     pub(super) recent: (u64, u64),
     pub(super) before: (u64, u64),
-    /// Open findings.
+    /// Open findings, the gravest.
     pub(super) findings: Vec<Kept>,
+    /// How many there are of each kind, where that is more.
+    pub(super) open: BTreeMap<&'static str, u64>,
     /// Limits that tenants have reached.
     pub(super) limits: BTreeMap<(String, &'static str), Episode>,
     /// What was lost.
@@ -274,7 +276,8 @@ fn findings(facts: &Facts) -> Vec<Verdict> {
         };
         let finding = &worst.finding;
         let severity = if finding.severity == Gravity::High { Severity::Warning } else { Severity::Notice };
-        let what = match kept.len() {
+        let open = facts.open.get(kind).copied().unwrap_or(0).max(kept.len() as u64);
+        let what = match open {
             1 => format!("One open finding of kind {kind}"),
             many => format!("{many} open findings of kind {kind}"),
         };
@@ -286,7 +289,7 @@ fn findings(facts: &Facts) -> Vec<Verdict> {
             database: Some(finding.database.clone()),
             fingerprint: Some(finding.child.fingerprint.clone()),
             evidence: format!("seen {bursts} times; the worst costs {} ms at once", finding.wasted_ms.round()),
-            numbers: vec![("findings", kept.len() as f64), ("bursts", bursts as f64), ("wasted_ms", finding.wasted_ms)],
+            numbers: vec![("findings", open as f64), ("bursts", bursts as f64), ("wasted_ms", finding.wasted_ms)],
             advice: match &finding.rewrite {
                 Some(_) => "Send the rewrite that the finding shows, or acknowledge it.".to_owned(),
                 None => "Look at the finding, and acknowledge it if it may stay.".to_owned(),
