@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -269,7 +269,9 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 /// Refuses bodies where none is taken, and gives every answer the headers that keep it out of caches and pages.
 async fn harden(request: Request, next: Next) -> Response {
     let taken = body::is_taken(request.method(), request.uri().path());
-    let mut response = if taken || request.body().is_end_stream() {
+    // A method that no path has is told so, whatever comes with it.
+    let strange = ![Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE].contains(request.method());
+    let mut response = if taken || strange || request.body().is_end_stream() {
         next.run(request).await
     } else {
         let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "this request takes no body");

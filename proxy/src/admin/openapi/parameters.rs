@@ -43,8 +43,8 @@ pub(crate) enum Kind {
     Word(&'static [&'static str]),
     /// 16 hexadecimal digits.
     Fingerprint,
-    /// A duration such as `10m`, in this range of seconds.
-    Time(u64, u64),
+    /// A duration such as `10m`.
+    Time(&'static Spelling),
     /// A moment of RFC 3339, or whole seconds since 1970.
     Moment,
     /// What `next` of an answer said.
@@ -53,8 +53,45 @@ pub(crate) enum Kind {
 
 /// Seconds since 1970 up to the year 9999.
 const MAX_SECONDS: u64 = 253_402_300_799;
-/// How a duration is spelled.
-const TIME: &str = "^[0-9]{1,6}(ms|s|m|h|d)$";
+/// A moment in UTC. Others are taken too, with an offset or without a time.
+const MOMENT: &str =
+    "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?Z$";
+
+/// How a duration is spelled: a whole number with its unit.
+#[derive(Debug)]
+pub(crate) struct Spelling {
+    /// Units, each with the least and the most of it.
+    units: &'static [(&'static str, u64, u64)],
+    /// The same as a regular expression.
+    pattern: &'static str,
+    /// An example.
+    example: &'static str,
+}
+
+/// Up to a minute.
+pub(crate) const PATIENCE: &Spelling =
+    &Spelling { units: &[("s", 0, 60)], pattern: "^([0-9]|[1-5][0-9]|60)s$", example: "5s" };
+/// From ten seconds to two days.
+pub(crate) const PERIOD: &Spelling = &Spelling {
+    units: &[("s", 10, 99_999), ("m", 1, 999), ("h", 1, 48)],
+    pattern: "^([1-9][0-9]{1,4}s|[1-9][0-9]{0,2}m|([1-9]|[1-3][0-9]|4[0-8])h)$",
+    example: "10m",
+};
+
+impl Spelling {
+    fn takes(&self, value: &str) -> bool {
+        let end = value.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = value.split_at_checked(end).unwrap_or_default();
+        let plain = number == "0" || !number.starts_with('0');
+        let mut units = self.units.iter().filter(|(known, ..)| *known == unit);
+        plain && units.any(|(_, least, most)| number.parse().is_ok_and(|n: u64| (*least..=*most).contains(&n)))
+    }
+
+    fn words(&self) -> String {
+        let unit = |(unit, least, most): &(&str, u64, u64)| format!("{least}{unit} to {most}{unit}");
+        self.units.iter().map(unit).collect::<Vec<_>>().join(", or ")
+    }
+}
 
 impl Kind {
     /// As OpenAPI describes it.
@@ -65,15 +102,12 @@ impl Kind {
             Self::Flag => json!({"type": "boolean"}),
             Self::Word(words) => json!({"type": "string", "enum": words}),
             Self::Fingerprint => json!({"type": "string", "pattern": "^[0-9a-fA-F]{16}$"}),
-            Self::Time(least, most) => json!({
-                "type": "string",
-                "pattern": TIME,
-                "description": format!("A duration from {least}s to {most}s."),
-                "examples": ["10m", "1h"],
-            }),
+            Self::Time(spelling) => {
+                json!({"type": "string", "pattern": spelling.pattern, "examples": [spelling.example]})
+            }
             Self::Moment => json!({"anyOf": [
                 {"type": "integer", "minimum": 0, "maximum": MAX_SECONDS},
-                {"type": "string", "format": "date-time"},
+                {"type": "string", "pattern": MOMENT},
             ]}),
             Self::Cursor => json!({"type": "string", "pattern": "^([0-9a-f]{2}){1,1024}$"}),
         }
@@ -88,7 +122,7 @@ impl Kind {
             Self::Flag => "true".to_owned(),
             Self::Word(words) => words.first().copied().unwrap_or_default().to_owned(),
             Self::Fingerprint => "0000000000000001".to_owned(),
-            Self::Time(least, _) => format!("{least}s"),
+            Self::Time(spelling) => spelling.example.to_owned(),
             Self::Moment => "2026-01-01T00:00:00Z".to_owned(),
             Self::Cursor => "00".to_owned(),
         }
@@ -113,12 +147,8 @@ impl Kind {
                 Ok(_) => None,
                 Err(_) => wrong("a fingerprint: 16 hexadecimal digits, as `/api/v1/queries` shows it".to_owned()),
             },
-            Self::Time(least, most) => {
-                let range = Duration::from_secs(least)..=Duration::from_secs(most);
-                let time = parse_duration(value).ok().filter(|time| range.contains(time));
-                let sentence = || format!("a duration from {least}s to {most}s, such as 10m");
-                if time.is_some() { None } else { wrong(sentence()) }
-            }
+            Self::Time(spelling) if spelling.takes(value) => None,
+            Self::Time(spelling) => wrong(format!("a duration such as {}: {}", spelling.example, spelling.words())),
             Self::Moment => match moment_us(value) {
                 Some(_) => None,
                 None => wrong("a moment such as 2026-01-01T00:00:00Z, or seconds since 1970".to_owned()),
@@ -291,7 +321,11 @@ mod tests {
             (Kind::Flag, &["yes", "", "1", "TRUE"]),
             (Kind::Word(&["a", "b"]), &["c", ""]),
             (Kind::Fingerprint, &["1", "", "00000000000000g1", "+000000000000001"]),
-            (Kind::Time(10, 3_600), &["1s", "2h", "x", "", "10"]),
+            (
+                Kind::Time(PERIOD),
+                &["9s", "49h", "x", "", "10", "0", "010s", "1h1m", "1.5m", "1d", "99999999999999999999s"],
+            ),
+            (Kind::Time(PATIENCE), &["61s", "1m", "0", "-1s", "s"]),
             (Kind::Moment, &["yesterday", "", "-1", "999999999999999"]),
             (Kind::Cursor, &["", "0", "zz", "AA"]),
         ] {

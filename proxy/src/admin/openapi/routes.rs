@@ -5,7 +5,7 @@
 
 use policy::finding::Kind as Found;
 
-use super::parameters::{Kind, Parameter};
+use super::parameters::{Kind, PATIENCE, PERIOD as PERIOD_OF, Parameter};
 
 /// One method of one path.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ const CLIENT: &[Parameter] = &[part("id", Count(0, 9_007_199_254_740_991), "The 
 const NAME: &[Parameter] = &[part("name", Text, "The database, as clients ask for it.")];
 const STATEMENT: &[Parameter] = &[part("fingerprint", Fingerprint, "The statement's strict fingerprint.")];
 const ID: &[Parameter] = &[part("id", Text, "Its id.")];
-const WAIT: &[Parameter] = &[parameter("wait", Time(0, 60), "How long to wait for the end; 5s if it is left out.")];
+const WAIT: &[Parameter] = &[parameter("wait", Time(PATIENCE), "How long to wait for the end; 5s if it is left out.")];
 const CLIENT_STATE: &[Parameter] =
     &[parameter("state", Word(&["idle", "waiting", "active", "in_transaction"]), "Only those in this state.")];
 const UPSTREAM_STATE: &[Parameter] = &[parameter("state", Word(&["idle", "active"]), "Only those in this state.")];
@@ -174,7 +174,7 @@ const QUERIES: &[Parameter] = &[
     parameter("sort", Word(SORTS), "By what, the largest first; `fingerprint` alone goes up."),
     parameter(
         "period",
-        Time(10, 172_800),
+        Time(PERIOD_OF),
         "Sums over the time up to now, of what the history keeps; otherwise since the start or a reset.",
     ),
     parameter(
@@ -184,7 +184,7 @@ const QUERIES: &[Parameter] = &[
     ),
 ];
 const PERIOD: &[Parameter] =
-    &[parameter("period", Time(10, 172_800), "How far the series goes back; 1h if it is left out.")];
+    &[parameter("period", Time(PERIOD_OF), "How far the series goes back; 1h if it is left out.")];
 const HISTORY: &[Parameter] = &[
     parameter("step", Word(&["10s", "1m"]), "The length of a window; 1m if it is left out."),
     parameter("from", Moment, "Windows that end after this; all that is kept if it is left out."),

@@ -205,12 +205,15 @@ pub(super) fn components() -> Map<String, Value> {
 /// What is sent. Other members than these are refused.
 fn bodies() -> [(String, Value); 4] {
     let text = |most: usize| json!({"type": "string", "maxLength": most});
+    // What may be left out may be `null`.
+    let or_null = |schema: Value| json!({"anyOf": [schema, {"type": "null"}]});
+    let maybe = |most: usize| or_null(text(most));
     let texts = json!({"type": "object", "additionalProperties": text(1024), "maxProperties": 64});
-    let hex = json!({"type": "string", "pattern": "^[0-9a-fA-F]{16}$"});
+    let hex = or_null(json!({"type": "string", "pattern": "^[0-9a-fA-F]{16}$"}));
     let acknowledgement = json!({
         "type": "object",
         "required": ["by"],
-        "properties": {"by": {"type": "string", "minLength": 1, "maxLength": 128}, "note": text(1024)},
+        "properties": {"by": {"type": "string", "minLength": 1, "maxLength": 128}, "note": maybe(1024)},
         "additionalProperties": false,
     });
     let mute = json!({
@@ -218,15 +221,15 @@ fn bodies() -> [(String, Value); 4] {
         "description": "At least one of the members up to `route`; all of them have to hold. `until` or `for`, or neither: for ever.",
         "properties": {
             "fingerprint": hex,
-            "kind": {"type": "string", "enum": config::Mute::KINDS},
-            "database": text(128),
-            "user": text(128),
-            "application": text(128),
-            "tenant": text(128),
-            "route": text(128),
-            "until": {"type": "string", "format": "date-time"},
-            "for": {"type": "string", "pattern": "^[0-9]{1,6}(s|m|h|d)$"},
-            "note": text(1024),
+            "kind": or_null(json!({"type": "string", "enum": config::Mute::KINDS})),
+            "database": maybe(128),
+            "user": maybe(128),
+            "application": maybe(128),
+            "tenant": maybe(128),
+            "route": maybe(128),
+            "until": or_null(json!({"type": "string", "format": "date-time"})),
+            "for": or_null(json!({"type": "string", "pattern": "^[0-9]{1,6}(s|m|h|d)$"})),
+            "note": maybe(1024),
         },
         "minProperties": 1,
         "additionalProperties": false,
@@ -236,15 +239,15 @@ fn bodies() -> [(String, Value); 4] {
         "required": ["user"],
         "properties": {
             "user": text(256),
-            "database": text(256),
-            "application": text(256),
+            "database": maybe(256),
+            "application": maybe(256),
             "options": texts,
             "settings": texts,
             "comments": texts,
-            "sni": text(256),
-            "certificate": text(256),
-            "address": {"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}]},
-            "sql": {"type": "string", "maxLength": 8192, "description": "Its constants are not shown. It wins over `fingerprint`."},
+            "sni": maybe(256),
+            "certificate": maybe(256),
+            "address": {"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}, {"type": "null"}]},
+            "sql": {"type": ["string", "null"], "maxLength": 8192, "description": "Its constants are not shown. It wins over `fingerprint`."},
             "fingerprint": hex,
         },
         "additionalProperties": false,
@@ -252,8 +255,8 @@ fn bodies() -> [(String, Value); 4] {
     let level = json!({
         "type": "object",
         "properties": {
-            "filter": {"type": "string", "maxLength": 1024, "description": "`error`, `warn`, `info` or `debug`, or several for parts of the program, as tracing's EnvFilter has it."},
-            "for": {"type": "string", "pattern": "^[1-9][0-9]{0,2}(s|m)$"},
+            "filter": {"type": ["string", "null"], "maxLength": 1024, "description": "`error`, `warn`, `info` or `debug`, or several for parts of the program, as tracing's EnvFilter has it."},
+            "for": {"type": ["string", "null"], "pattern": "^[1-9][0-9]{0,2}(s|m)$"},
         },
         "additionalProperties": false,
     });
