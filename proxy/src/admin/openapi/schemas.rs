@@ -164,9 +164,6 @@ const SCHEMAS: &[Schema] = &[
     ("Draining", &[f("draining", Flag)]),
 ];
 
-/// Answers that have members which this table does not list: the settings, as a tree.
-pub(super) const OPEN: &[&str] = &["Config"];
-
 impl Type {
     fn schema(self) -> Value {
         match self {
