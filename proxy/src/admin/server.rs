@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use super::door::{self, Door, Manner};
 use super::metrics::{self, Facts};
 use super::openapi::parameters;
+use super::openapi::routes::is_route;
 use super::problem::Problem;
 use super::{
     AdminContext, Readiness, access, actions, api, audit, body, breakdown, capture, clients, events, findings, history,
@@ -269,8 +270,9 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 /// Refuses bodies where none is taken, and gives every answer the headers that keep it out of caches and pages.
 async fn harden(request: Request, next: Next) -> Response {
     let taken = body::is_taken(request.method(), request.uri().path());
-    // A method that no path has is told so, whatever comes with it.
-    let strange = ![Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE].contains(request.method());
+    // A method that the path does not have is told so, whatever comes with it.
+    let (method, path) = (request.method(), request.uri().path());
+    let strange = ![Method::GET, Method::HEAD, Method::POST].contains(method) && !is_route(method.as_str(), path);
     let mut response = if taken || strange || request.body().is_end_stream() {
         next.run(request).await
     } else {

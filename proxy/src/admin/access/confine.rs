@@ -9,8 +9,7 @@ use crate::admin::problem::Problem;
 
 /// Pages that a tenant's token opens: they show what the paths of the API that it opens answer to the same viewer, and are
 /// asked for with the same parameter.
-const PAGES: &[&str] =
-    &["/", "/queries", "/queries/{}", "/findings", "/findings/{}", "/tenants/{}", "/connections"];
+const PAGES: &[&str] = &["/", "/queries", "/queries/{}", "/findings", "/findings/{}", "/tenants/{}", "/connections"];
 
 /// Whether a tenant's token opens this path.
 fn is_of_tenants(path: &str) -> bool {

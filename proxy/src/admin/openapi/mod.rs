@@ -63,7 +63,7 @@ fn operation(route: &Route) -> Value {
     if let Some(shown) = shown.as_object_mut() {
         if let Some(body) = route.body {
             let content = json!({"application/json": {"schema": reference(body)}});
-            shown.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
+            shown.insert("requestBody".to_owned(), json!({"required": route.needs_body(), "content": content}));
         }
         if route.who == Who::Anybody {
             shown.insert("security".to_owned(), json!([]));

@@ -59,6 +59,11 @@ impl Route {
         self.parameters.iter().flat_map(|some| some.iter())
     }
 
+    /// Whether it means nothing without a body: the log's level alone is the configuration's again without one.
+    pub(crate) fn needs_body(&self) -> bool {
+        self.body.is_some_and(|body| body != "NewLogLevel")
+    }
+
     const fn takes(self, parameters: &'static [&'static [Parameter]]) -> Self {
         Self { parameters, ..self }
     }
@@ -93,6 +98,11 @@ pub(crate) fn is_of_tenants(path: &str) -> bool {
 /// Whether a request that is no GET changes nothing all the same.
 pub(crate) fn only_looks(path: &str) -> bool {
     ROUTES.iter().any(|route| route.method == "POST" && route.who == Who::Viewer && route.path == path)
+}
+
+/// Whether the API has this method of this path.
+pub(crate) fn is_route(method: &str, path: &str) -> bool {
+    ROUTES.iter().any(|route| route.method == method && fits(route.path, path))
 }
 
 /// Whether a path is what a route's path stands for: `{…}` is one segment.

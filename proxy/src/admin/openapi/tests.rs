@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::routes::{ROUTES, Who};
 use super::built;
+use super::routes::{ROUTES, Who};
 
 /// Answers that have members which the table does not list: the settings, as a tree.
 const OPEN: &[&str] = &["Config"];
