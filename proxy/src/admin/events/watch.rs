@@ -185,11 +185,11 @@ fn tick(context: &AdminContext, now_us: u64, seen: &Look) -> Tick {
             tenants.insert(row.tenant, numbers);
         }
         for own in context.state.tenancy(false).into_iter().filter(|own| own.class.is_empty()) {
-            tenants.entry(own.tenant).or_insert_with(Numbers::default).clients = own.clients.into();
+            tenants.entry(own.tenant).or_default().clients = own.clients.into();
         }
         for pool in seen.pools.iter().filter(|pool| pool.waiting > 0) {
             for standing in context.state.queue(&pool.database, &pool.user, MAX_QUEUED) {
-                let numbers = tenants.entry(standing.tenant).or_insert_with(Numbers::default);
+                let numbers = tenants.entry(standing.tenant).or_default();
                 numbers.waiting += standing.waiting as u64;
             }
         }

@@ -113,8 +113,8 @@ pub(super) struct Port {
     pub(super) served: tokio::task::JoinHandle<()>,
 }
 
-#[derive(Clone)]
 /// An answer: status, head in lower case, body.
+#[derive(Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) head: String,
