@@ -61,6 +61,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
 
 impl<T: DeserializeOwned> Sent<T> {
     fn read(json: &[u8]) -> Result<Self, Problem> {
+        // A list would be taken for the members' values in their order.
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "the body: send an object"));
+        }
         let sent = serde_json::from_slice(json);
         sent.map(Self).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -270,9 +270,9 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 /// Refuses bodies where none is taken, and gives every answer the headers that keep it out of caches and pages.
 async fn harden(request: Request, next: Next) -> Response {
     let taken = body::is_taken(request.method(), request.uri().path());
-    // A method that the path does not have is told so, whatever comes with it.
-    let (method, path) = (request.method(), request.uri().path());
-    let strange = ![Method::GET, Method::HEAD, Method::POST].contains(method) && !is_route(method.as_str(), path);
+    // A method that a path of the API does not have is told so, whatever comes with it.
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    let strange = method != "POST" && path.starts_with("/api/") && !is_route(method, path);
     let mut response = if taken || strange || request.body().is_end_stream() {
         next.run(request).await
     } else {

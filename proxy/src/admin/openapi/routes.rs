@@ -102,6 +102,8 @@ pub(crate) fn only_looks(path: &str) -> bool {
 
 /// Whether the API has this method of this path.
 pub(crate) fn is_route(method: &str, path: &str) -> bool {
+    // What answers GET answers HEAD.
+    let method = if method == "HEAD" { "GET" } else { method };
     ROUTES.iter().any(|route| route.method == method && fits(route.path, path))
 }
 

@@ -114,9 +114,15 @@ async fn a_policy_is_explained_as_on_the_command_line() {
     assert_eq!(shown["statement"]["text"], "select * from t where a = ?");
     assert!(!answer.body.contains("hunter5"), "{}", answer.body);
     assert_eq!(super::super::openapi::tests::objections("Explained", &shown), [""; 0]);
-    for wrong in
-        ["{}", r#"{"user": 1}"#, r#"{"user": "u", "colour": 1}"#, r#"{"user": "u", "fingerprint": "x"}"#, "[", "[]"]
-    {
+    for wrong in [
+        "{}",
+        r#"{"user": 1}"#,
+        r#"{"user": "u", "colour": 1}"#,
+        r#"{"user": "u", "fingerprint": "x"}"#,
+        "[",
+        "[]",
+        r#"["u"]"#,
+    ] {
         assert_eq!(ask(wrong).await.status, 400, "{wrong}");
     }
     let long = format!(r#"{{"user": "{}"}}"#, "x".repeat(257));
