@@ -69,7 +69,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
     if hex && !value.as_str().is_some_and(digits) {
         found.push(format!("{at} is no fingerprint: {value}"));
     }
-    if schema["format"] == "date-time" && !value.as_str().is_some_and(|text| config::units::parse_moment(text).is_ok())
+    if schema["format"] == "date-time" && value.as_str().is_none_or(|text| config::units::parse_moment(text).is_err())
     {
         found.push(format!("{at} is no moment: {value}"));
     }
