@@ -25,6 +25,7 @@ mod console;
 mod contract;
 mod copy;
 mod cut;
+mod dashboard;
 mod databases;
 mod deep;
 mod drivers;

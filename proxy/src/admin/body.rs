@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -38,16 +39,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let json = is_json(request.headers());
-        let reading = axum::body::to_bytes(request.into_body(), MAX_BODY);
-        let bytes = match tokio::time::timeout(PATIENCE, reading).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(_)) => {
-                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "a body is whole and at most 16 KiB long"));
-            }
-            Err(_) => {
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body was not there within 10 seconds"));
-            }
-        };
+        let bytes = whole(request).await?;
         if bytes.is_empty() {
             return Self::read(b"{}");
         }
@@ -67,6 +59,16 @@ impl<T: DeserializeOwned> Sent<T> {
         }
         let sent = serde_json::from_slice(json);
         sent.map(Self).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+    }
+}
+
+/// A request's whole body, as long as it is short and does not dawdle.
+pub(super) async fn whole(request: Request) -> Result<Bytes, Problem> {
+    let reading = axum::body::to_bytes(request.into_body(), MAX_BODY);
+    match tokio::time::timeout(PATIENCE, reading).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "a body is whole and at most 16 KiB long")),
+        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body was not there within 10 seconds")),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod metrics;
 mod openapi;
 mod overview;
 mod page;
+mod pages;
 mod plans;
 mod problem;
 mod queries;

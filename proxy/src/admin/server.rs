@@ -27,7 +27,7 @@ use super::openapi::routes::is_route;
 use super::problem::Problem;
 use super::{
     AdminContext, Readiness, access, actions, api, audit, body, breakdown, capture, clients, events, findings, history,
-    limits, log_level, queries,
+    limits, log_level, pages, queries,
 };
 
 /// Connections served at once; the next one is closed at once.
@@ -220,13 +220,22 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/logout", post(access::logout))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(&gate));
+    // Pages stand behind the same door, and ask what is behind it once more, as the same viewer.
+    let api = guarded.clone().with_state(Arc::clone(&context));
+    let pages = pages::router()
+        .with_state(pages::Pages { api, context: Arc::clone(&context) })
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&gate), access::admit));
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(&context))
         .merge(login)
+        .merge(pages)
+        .merge(pages::open())
         .fallback_service(guarded.with_state(context))
+        .layer(middleware::from_fn(pages::dressed))
         .layer(middleware::from_fn(harden))
         .layer(middleware::from_fn_with_state(gate, audit::watch))
 }
@@ -267,7 +276,8 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
     done.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the proxy could not add its numbers up"))
 }
 
-/// Refuses bodies where none is taken, and gives every answer the headers that keep it out of caches and pages.
+/// Refuses bodies where none is taken, and gives every answer the headers that keep it out of caches and pages, those aside
+/// that it brings itself.
 async fn harden(request: Request, next: Next) -> Response {
     let taken = body::is_taken(request.method(), request.uri().path());
     // A method that a path of the API does not have is told so, whatever comes with it.

@@ -1,0 +1,267 @@
+// The dashboard in a real browser, in front of a proxy under load.
+//
+//   node dashboard.mjs CHROMIUM http://ADDRESS FOLDER OPERATOR VIEWER TENANT-TOKEN TENANT
+//
+// Writes a picture of each page in both themes and two widths into the folder. Any complaint of the browser, a page that
+// lacks what it promises, or an action that is open to whom it should not be ends it with a failure.
+
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Chromium } from "./chromium.mjs";
+
+const [program, base, folder, operator, viewer, tenantToken, tenant] = process.argv.slice(2);
+assert(tenant, "seven arguments, please");
+mkdirSync(folder, { recursive: true });
+
+const WIDTHS = [1280, 390];
+const THEMES = ["light", "dark"];
+
+// Asks as a program would.
+const ask = (path, token, options = {}) =>
+  fetch(base + path, { redirect: "manual", ...options, headers: { Authorization: `Bearer ${token}`, ...options.headers } });
+
+const json = async (path) => {
+  const answer = await ask(path, operator);
+  assert.equal(answer.status, 200, `${path}: ${answer.status}`);
+  return answer.json();
+};
+
+async function step(name, work) {
+  const start = Date.now();
+  try {
+    await work();
+  } catch (error) {
+    error.message = `${name}: ${error.message}`;
+    throw error;
+  }
+  console.log(`${name}: ${Date.now() - start} ms`);
+}
+
+async function logIn(tab, token) {
+  await tab.open(`${base}/`);
+  assert.equal(await tab.run("location.pathname"), "/login", "who is not known is asked for a token");
+  await tab.run(`document.querySelector("input[name=token]").focus()`);
+  await tab.type(token);
+  await tab.during(() => tab.press("Enter", "\r"));
+  assert.equal(await tab.run("location.pathname"), "/");
+  // That a page was refused before is what it is for.
+  tab.complained();
+}
+
+// What holds for every page, whatever it shows.
+const SOUND = `(() => {
+  const wrong = [];
+  const ids = [...document.querySelectorAll("[id]")].map((one) => one.id);
+  ids.filter((id, at) => ids.indexOf(id) !== at).forEach((id) => wrong.push("twice: #" + id));
+  if (document.querySelectorAll("h1").length !== 1) wrong.push("not one h1");
+  let level = 0;
+  for (const heading of document.querySelectorAll("h1, h2, h3")) {
+    const own = Number(heading.tagName[1]);
+    if (own > level + 1) wrong.push("heading out of order: " + heading.textContent);
+    level = own;
+  }
+  for (const table of document.querySelectorAll("table:not(.u-legend)")) {
+    if (!table.caption) wrong.push("a table without a caption");
+    if ([...table.querySelectorAll("th")].some((head) => !head.scope)) wrong.push("a head without a scope");
+  }
+  for (const field of document.querySelectorAll("main input:not([type=hidden]), main select")) {
+    if (!field.labels.length) wrong.push("a field without a label: " + field.name);
+  }
+  for (const name of ["header", "main", "nav", "footer"]) if (!document.querySelector(name)) wrong.push("no " + name);
+  if (document.querySelector("[style]:not(.uplot, .uplot *)")) wrong.push("a style in the markup");
+  if (document.documentElement.scrollWidth > innerWidth + 1) {
+    const wide = [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > innerWidth + 1);
+    wrong.push("wider than the window: " + wide.slice(0, 3).map((one) => one.tagName + "." + one.className).join(", "));
+  }
+  return wrong;
+})()`;
+
+// A canvas has something on it besides its ground.
+const DRAWN = `[...document.querySelectorAll("[data-chart]")].every((figure) => {
+  const canvas = figure.querySelector("canvas");
+  if (!canvas) return !figure.querySelector("tbody tr:nth-child(2)");
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const colours = new Set();
+  for (let at = 0; at < pixels.length; at += 4) if (pixels[at + 3] > 128) colours.add(pixels[at] << 16 | pixels[at + 1] << 8 | pixels[at + 2]);
+  return colours.size > 2;
+})`;
+
+async function everyPage(tab, pages) {
+  for (const theme of THEMES) {
+    for (const width of WIDTHS) {
+      await tab.look(width, theme);
+      for (const [name, path] of pages) {
+        const status = await tab.open(base + path);
+        assert.equal(status, 200, `${path} answers ${status}`);
+        await tab.until(`${path}: charts are drawn`, DRAWN);
+        assert.deepEqual(await tab.run(SOUND), [], `${path} at ${width}`);
+        writeFileSync(join(folder, `${name}-${width}-${theme}.png`), await tab.picture());
+        assert.deepEqual(tab.complained(), [], `${path}: the browser complains`);
+      }
+    }
+  }
+  await tab.look(1280, "light");
+}
+
+async function filters(tab) {
+  await tab.open(`${base}/queries`);
+  const shown = `document.querySelectorAll("#list tbody tr").length`;
+  const all = await tab.run(shown);
+  assert(all > 5, `only ${all} statements`);
+  await tab.press("/", "/");
+  assert.equal(await tab.run("document.activeElement.name"), "text", "the key reaches the filter");
+  await tab.type("from steps");
+  await tab.during(() => tab.press("Enter", "\r"));
+  assert.equal(await tab.run("new URLSearchParams(location.search).get('text')"), "from steps");
+  const texts = await tab.run(`[...document.querySelectorAll("#list code.sql")].map((one) => one.textContent.toLowerCase())`);
+  assert(texts.length > 0 && texts.length < all, `${texts.length} of ${all} match`);
+  assert(texts.every((text) => text.includes("from steps")), texts.join("\n"));
+  const link = `[...document.querySelectorAll("#list th a")].find((one) => one.textContent.startsWith("Calls"))`;
+  await tab.during(() => tab.run(`${link}.click()`));
+  assert.equal(await tab.run(`${link}.closest("th").ariaSort`), "descending");
+  assert.equal(await tab.run("new URLSearchParams(location.search).get('text')"), "from steps", "sorting keeps the filter");
+  assert.deepEqual(tab.complained(), []);
+}
+
+// With the keyboard alone: first the way past the menu, then everything in the order of reading, the filter among it.
+async function tabOrder(tab) {
+  await tab.open(`${base}/queries`);
+  const focused = () => tab.run(`document.activeElement.name || document.activeElement.textContent.trim()`);
+  await tab.press("Tab");
+  assert.equal(await focused(), "Skip to content");
+  assert(await tab.run(`document.activeElement.getBoundingClientRect().top >= 0`), "it is seen when it has the focus");
+  await tab.press("Enter", "\r");
+  for (let presses = 0; (await focused()) !== "text"; presses += 1) {
+    assert(presses < 6, "the filter is not reached from the content's beginning");
+    await tab.press("Tab");
+  }
+  const outline = await tab.run(`getComputedStyle(document.activeElement).outlineStyle`);
+  assert.notEqual(outline, "none", "the focus is seen");
+}
+
+async function theme(tab) {
+  await tab.look(1280, "light");
+  await tab.open(`${base}/`);
+  const ground = `getComputedStyle(document.body).backgroundColor`;
+  const light = await tab.run(ground);
+  await tab.run(`document.querySelector("#theme-switch").click()`);
+  const dark = await tab.run(ground);
+  assert.notEqual(dark, light);
+  await tab.open(`${base}/queries`);
+  assert.equal(await tab.run(ground), dark, "the choice is kept");
+  await tab.run(`document.querySelector("#theme-switch").click()`);
+  assert.equal(await tab.run(ground), light);
+}
+
+// Figures change by themselves, stand still when they are told to, and the page says which.
+async function live(tab) {
+  await tab.open(`${base}/`);
+  const state = `document.querySelector("#live-state").dataset.state`;
+  const figures = `document.querySelector("#top").textContent + document.querySelector("#numbers").textContent`;
+  const before = await tab.run(figures);
+  await tab.until("figures change", `(${figures}) !== ${JSON.stringify(before)}`);
+  assert.equal(await tab.run(state), "live");
+  await tab.run(`document.querySelector("#live-switch").click()`);
+  assert.equal(await tab.run(state), "paused");
+  await tab.run(`new Promise((resolve) => setTimeout(resolve, 300))`);
+  const paused = await tab.run(figures);
+  await tab.run(`new Promise((resolve) => setTimeout(resolve, 6500))`);
+  assert.equal(await tab.run(figures), paused, "paused figures stand still");
+  await tab.run(`document.querySelector("#live-switch").click()`);
+  await tab.until("figures change again", `(${figures}) !== ${JSON.stringify(paused)}`);
+  assert.deepEqual(tab.complained(), []);
+}
+
+async function withoutScript(tab, pages) {
+  await tab.scripts(false);
+  for (const [, path] of pages) {
+    assert.equal(await tab.open(base + path), 200, path);
+    assert.deepEqual(tab.complained(), [], path);
+  }
+  await tab.open(`${base}/?period=15m`);
+  const { root } = await tab.send("DOM.getDocument");
+  const count = async (selector) => (await tab.send("DOM.querySelectorAll", { nodeId: root.nodeId, selector })).nodeIds.length;
+  assert((await count(".plot > svg path")) > 0, "a chart is a picture without a script");
+  assert((await count("table.series tbody tr")) > 2, "and a table");
+  assert.equal(await count("button[hidden]"), await count("button[id], button[data-copy]"), "no button that does nothing");
+  await tab.scripts(true);
+}
+
+async function acting(tab, finding) {
+  await tab.open(`${base}/findings/${finding.id}`);
+  await tab.run(`[...document.querySelectorAll("details.action")].find((one) => one.textContent.includes("Acknowledge")).open = true`);
+  await tab.run(`document.querySelector("form[action='/actions/acknowledge'] input[name=note]").value = "seen in a browser"`);
+  await tab.during(() => tab.run(`document.querySelector("form[action='/actions/acknowledge'] button").click()`));
+  assert.equal(await tab.run("location.pathname"), `/findings/${finding.id}`);
+  assert.match(await tab.run(`document.querySelector("main").textContent`), /is acknowledged.*seen in a browser/s);
+  const after = await json("/api/v1/findings?limit=1000");
+  assert.equal(after.findings.find((one) => one.id === finding.id).state, "acknowledged");
+  await tab.during(() => tab.run(`document.querySelector("form[action='/actions/withdraw'] button").click()`));
+  assert.match(await tab.run(`document.querySelector("main").textContent`), /withdrawn/);
+  assert.deepEqual(tab.complained(), []);
+}
+
+// Who may not act has no buttons, and the buttons are not what keeps it from acting.
+async function roles(chromium, pages, finding) {
+  for (const [token, open] of [[viewer, pages.filter(([, path]) => path !== "/audit")], [tenantToken, pages.filter(([, path]) => !/^\/(pools|limits|config|audit|tenants)/.test(path))]]) {
+    const tab = await chromium.tab();
+    await logIn(tab, token);
+    for (const [, path] of open) {
+      if (token === tenantToken && path.startsWith("/findings/")) continue;
+      assert.equal(await tab.open(base + path), 200, path);
+      assert.equal(await tab.run(`document.querySelectorAll("form[action^='/actions/']").length`), 0, `${path} has buttons`);
+      assert.deepEqual(tab.complained(), [], path);
+    }
+    if (token === tenantToken) {
+      const menu = await tab.run(`[...document.querySelectorAll("nav[aria-label=Pages] a")].map((one) => one.pathname)`);
+      assert.deepEqual(menu, ["/", "/queries", "/findings", `/tenants/${tenant}`, "/connections"].filter((path) => menu.includes(path)));
+      for (const path of menu) assert.equal(await tab.open(base + path), 200, path);
+      assert.equal(await tab.open(`${base}/config`), 403);
+      tab.complained();
+    }
+    const form = { method: "POST", body: new URLSearchParams({ id: finding.id, by: "nobody" }) };
+    assert.equal((await ask("/actions/acknowledge", token, form)).status, 403);
+    await tab.close();
+  }
+}
+
+async function main() {
+  const chromium = await Chromium.start(program);
+  try {
+    const found = (await json("/api/v1/findings?limit=1000")).findings;
+    const finding = found.find((one) => one.kind === "n_plus_one" && one.rewrite) ?? found[0];
+    assert(finding, "the load has no finding");
+    const query = finding.child.fingerprint;
+    const pages = [
+      ["overview", "/"],
+      ["queries", "/queries"],
+      ["query", `/queries/${query}?period=15m`],
+      ["findings", "/findings"],
+      ["finding", `/findings/${finding.id}`],
+      ["tenants", "/tenants"],
+      ["tenant", `/tenants/${tenant}?period=15m`],
+      ["pools", "/pools"],
+      ["connections", "/connections"],
+      ["limits", `/limits?tenant=${tenant}&user=app&application=web:${tenant}&sql=select%201`],
+      ["config", "/config"],
+      ["audit", "/audit"],
+    ];
+    const tab = await chromium.tab();
+    await tab.look(1280, "light");
+    await step("log in", () => logIn(tab, operator));
+    await step("every page", () => everyPage(tab, pages));
+    await step("filters", () => filters(tab));
+    await step("keyboard", () => tabOrder(tab));
+    await step("theme", () => theme(tab));
+    await step("live", () => live(tab));
+    await step("actions", () => acting(tab, finding));
+    await step("without script", () => withoutScript(tab, pages));
+    await step("roles", () => roles(chromium, pages, finding));
+    await tab.close();
+  } finally {
+    await chromium.end();
+  }
+}
+
+await main();

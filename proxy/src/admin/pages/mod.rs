@@ -1,0 +1,95 @@
+//! The dashboard: pages for people, drawn on the server from what the API answers. They work without any script; with it
+//! they are live and have charts that can be pointed at. `docs/dashboard.md` says what is where.
+//!
+//! ```text
+//! browser ─► page ─► API, in this process, as the same viewer ─► page draws what it said
+//! ```
+//! Nothing is computed here, and nothing is decided: which tenant a viewer sees and whether it may act is the API's say.
+
+mod actions;
+mod assets;
+mod audit;
+mod config;
+mod connections;
+mod course;
+mod dress;
+mod finding;
+mod findings;
+mod layout;
+mod limits;
+mod login;
+mod overview;
+mod parts;
+mod plan;
+mod pools;
+mod queries;
+mod query;
+mod show;
+mod tenant;
+mod tenants;
+mod visit;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+pub(super) use dress::dressed;
+pub(super) use login::login_page;
+pub(super) use visit::Pages;
+
+/// Every page and every form's goal, for those who have been let in.
+pub(super) fn router() -> Router<Pages> {
+    Router::new()
+        .route("/", get(overview::page))
+        .route("/queries", get(queries::page))
+        .route("/queries/{fingerprint}", get(query::page))
+        .route("/findings", get(findings::page))
+        .route("/findings/{id}", get(finding::page))
+        .route("/tenants", get(tenants::page))
+        .route("/tenants/{name}", get(tenant::page))
+        .route("/pools", get(pools::page))
+        .route("/connections", get(connections::page))
+        .route("/limits", get(limits::page))
+        .route("/config", get(config::page))
+        .route("/audit", get(audit::page))
+        .route("/actions/{name}", post(actions::act))
+}
+
+/// What anybody may load.
+pub(super) fn open() -> Router {
+    Router::new().route("/assets/{file}", get(assets::asset))
+}
+
+/// Pages that show one tenant alone; each asks the API with the parameter `tenant`. A page that is added later is closed
+/// unless it is named here.
+pub(super) fn is_of_tenants(path: &str) -> bool {
+    let one = |rest: &str| !rest.is_empty() && !rest.contains('/');
+    let below = ["/queries/", "/findings/", "/tenants/"];
+    ["/", "/queries", "/findings", "/connections"].contains(&path)
+        || below.into_iter().any(|folder| path.strip_prefix(folder).is_some_and(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_closed_to_tenants_unless_they_are_named() {
+        for open in ["/", "/queries", "/queries/00ff", "/tenants/acme", "/findings/x", "/connections"] {
+            assert!(is_of_tenants(open), "{open}");
+        }
+        for closed in [
+            "",
+            "//",
+            "/queries/",
+            "/queries/a/b",
+            "/tenants",
+            "/pools",
+            "/limits",
+            "/config",
+            "/audit",
+            "/actions/kill",
+        ] {
+            assert!(!is_of_tenants(closed), "{closed}");
+        }
+    }
+}
