@@ -192,9 +192,10 @@ class Tab {
     await this.send("Emulation.setScriptExecutionDisabled", { value: !on });
   }
 
-  async picture(whole = true) {
+  // Of the whole page, or of so much of it.
+  async picture(most = 4000) {
     const { cssContentSize, cssLayoutViewport } = await this.send("Page.getLayoutMetrics");
-    const height = whole ? Math.min(cssContentSize.height, 4000) : cssLayoutViewport.clientHeight;
+    const height = Math.min(cssContentSize.height, most);
     const clip = { x: 0, y: 0, width: cssLayoutViewport.clientWidth, height, scale: 1 };
     const { data } = await this.send("Page.captureScreenshot", { format: "png", clip, captureBeyondViewport: true });
     return Buffer.from(data, "base64");

@@ -104,6 +104,20 @@ async function everyPage(tab, pages) {
   await tab.look(1280, "light");
 }
 
+async function loginPage(chromium) {
+  const tab = await chromium.tab();
+  for (const theme of THEMES) {
+    for (const width of WIDTHS) {
+      await tab.look(width, theme);
+      assert.equal(await tab.open(`${base}/login`), 200);
+      assert.equal(await tab.run(`document.querySelector("input[name=token]").labels.length`), 1);
+      writeFileSync(join(folder, `login-${width}-${theme}.png`), await tab.picture(900));
+      assert.deepEqual(tab.complained(), []);
+    }
+  }
+  await tab.close();
+}
+
 async function filters(tab) {
   await tab.open(`${base}/queries`);
   const shown = `document.querySelectorAll("#list tbody tr").length`;
@@ -250,14 +264,21 @@ async function main() {
     const tab = await chromium.tab();
     await tab.look(1280, "light");
     await step("log in", () => logIn(tab, operator));
-    await step("every page", () => everyPage(tab, pages));
     await step("filters", () => filters(tab));
     await step("keyboard", () => tabOrder(tab));
     await step("theme", () => theme(tab));
     await step("live", () => live(tab));
     await step("actions", () => acting(tab, finding));
     await step("without script", () => withoutScript(tab, pages));
+    // By now there is something to draw.
+    await step("every page", () => everyPage(tab, pages));
+    await step("login", () => loginPage(chromium));
     await step("roles", () => roles(chromium, pages, finding));
+    // What docs/dashboard.png shows.
+    await tab.look(1280, "light");
+    await tab.open(`${base}/`);
+    await tab.until("charts are drawn", DRAWN);
+    writeFileSync(join(folder, "cover.png"), await tab.picture(1180));
     await tab.close();
   } finally {
     await chromium.end();

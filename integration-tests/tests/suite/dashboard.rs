@@ -146,5 +146,5 @@ fn the_dashboard_in_a_browser() {
     let fine = status.is_some_and(|status| status.success());
     assert!(fine, "{status:?}\n{said}\n{complained}\n{}", proxy.log());
     let count = std::fs::read_dir(&pictures).unwrap().count();
-    assert!(count >= 48, "only {count} pictures");
+    assert!(count >= 53, "only {count} pictures");
 }

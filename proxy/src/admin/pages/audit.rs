@@ -61,9 +61,9 @@ fn row(entry: &Value, visit: &Visit) -> Vec<Markup> {
     let times = entry.count("times");
     let refused = entry.count("status") >= 400.0;
     vec![
-        html! { (moment::ago(last, visit.now_us)) @if times > 1.0 { p.under { (figure::grouped(times)) " times" } } },
+        html! { span.nowrap { (moment::ago(last, visit.now_us)) } @if times > 1.0 { p.under { (figure::grouped(times)) " times" } } },
         html! { (name_or_none(entry.text("who"))) @if !entry.text("role").is_empty() { p.under { (words(entry.text("role"))) } } },
-        name_or_none(entry.text("from")),
+        html! { span.nowrap { (name_or_none(entry.text("from"))) } },
         html! {
             span class=(kind) { (words(entry.text("kind"))) } " "
             (visible(entry.text("method"))) " " code { (visible(beginning(entry.text("path"), 200).0)) }

@@ -25,7 +25,7 @@ const STATES: [(&str, &str); 6] = [
 /// Clients that are asked for: as many as the API gives at once.
 const ASKED: &str = "1000";
 /// Rows that are drawn of each list.
-const ROWS: usize = 200;
+const ROWS: usize = 100;
 
 pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
     let picked = visit.asked.pick(&["tenant"], &[("limit", ASKED)]);

@@ -32,11 +32,15 @@ pub(super) const PERIODS: [Period; 5] = [
     Period { name: "48h", title: "48 hours", step: "1m", seconds: 172_800, slot: 2_400 },
 ];
 
+/// Before that an hour would be drawn by a handful of points.
+const YOUNG_US: u64 = 30 * 60 * 1_000_000;
+
 impl Period {
-    /// The one of this name, or an hour.
-    pub(super) fn named(name: Option<&str>) -> Self {
-        let [_, hour, ..] = PERIODS;
-        PERIODS.into_iter().find(|period| Some(period.name) == name).unwrap_or(hour)
+    /// The one of this name; else an hour, or the shortest as long as the process is younger than that would need.
+    pub(super) fn named(name: Option<&str>, uptime_us: u64) -> Self {
+        let [shortest, hour, ..] = PERIODS;
+        let usual = if uptime_us < YOUNG_US { shortest } else { hour };
+        PERIODS.into_iter().find(|period| Some(period.name) == name).unwrap_or(usual)
     }
 
     /// What the API is asked for besides.
@@ -76,11 +80,11 @@ pub(super) struct Course {
 }
 
 impl Course {
-    /// Reads an answer of `…/history`. It begins with the first slot that is known whole, so that a process that has just
-    /// begun does not look like one that has slept.
-    pub(super) fn read(history: &Value, period: &Period, now_us: u64) -> Self {
+    /// Reads an answer of `…/history`. It begins with what is known whole, and with the process: one that has just begun does
+    /// not look like one that has slept.
+    pub(super) fn read(history: &Value, period: &Period, now_us: u64, begun_us: u64) -> Self {
         let slot_us = period.slot_us();
-        let complete = micros(history.text("complete_from")).unwrap_or(0);
+        let complete = micros(history.text("complete_from")).unwrap_or(0).max(begun_us);
         let from = period.from_us(now_us).max(complete - complete % slot_us);
         // The slot that is under way would look like a fall.
         let count = (now_us.saturating_sub(from) / slot_us).min(period.seconds / period.slot + 1) as usize;
@@ -187,19 +191,23 @@ mod tests {
             "complete_from": "2026-01-01T00:57:00.000Z",
             "windows": [window("2026-01-01T00:57:00.000Z", 20), window("2026-01-01T00:59:00.000Z", 5)],
         });
-        let course = Course::read(&history, &Period::named(Some("1h")), now_us);
+        let course = Course::read(&history, &Period::named(Some("1h"), 0), now_us, 0);
         assert_eq!(course.calls(), [Some(20.0), Some(0.0), Some(5.0)]);
         assert_eq!(course.p95(), [Some(3.0), None, Some(3.0)]);
         assert_eq!(course.times.first().unwrap(), "2026-01-01T00:57:00.000Z");
         assert_eq!(latest(&course.mean()), Some(2.0));
+        let begun_us = now_us - 90_000_000;
+        let young = Course::read(&history, &Period::named(Some("1h"), 0), now_us, begun_us);
+        assert_eq!(young.calls(), [Some(5.0)], "nothing is told of the time before the process");
     }
 
     #[test]
     fn an_answer_of_any_shape_draws_something() {
         for odd in [json!(null), json!([]), json!({"windows": [1, null, {"start": "x"}], "complete_from": 3})] {
-            let course = Course::read(&odd, &Period::named(None), 10_000_000_000);
+            let course = Course::read(&odd, &Period::named(None, u64::MAX), 10_000_000_000, 0);
             assert_eq!(course.times.len(), course.calls().len());
         }
-        assert_eq!(Period::named(Some("nonsense")).name, "1h");
+        assert_eq!(Period::named(Some("nonsense"), u64::MAX).name, "1h");
+        assert_eq!((Period::named(None, 0).name, Period::named(Some("6h"), 0).name), ("15m", "6h"));
     }
 }

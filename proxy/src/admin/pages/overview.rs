@@ -5,7 +5,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::course::{Course, Period, latest};
+use super::course::{Course, latest};
 use super::layout::{Section, Sheet, page as framed};
 use super::parts::{self, Tile};
 use super::show::chart::{self, Chart};
@@ -15,7 +15,7 @@ use super::show::{Fields as _, moment};
 use super::visit::{Pages, Said, Visit, query};
 
 pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
-    let period = Period::named(visit.asked.get("period"));
+    let period = visit.period();
     let lately = period.query(visit.now_us);
     let history = format!("/api/v1/history{}", query(lately.iter().map(|(name, value)| (*name, value.as_str()))));
     let all = visit.sees_all();
@@ -27,7 +27,7 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
         visit.get_if(all, "/api/v1/pools"),
         visit.get_if(all, "/api/v1/version"),
     );
-    let course = history.answer().map(|history| Course::read(history, &period, visit.now_us));
+    let course = history.answer().map(|history| Course::read(history, &period, visit.now_us, visit.begun_us));
     let pools = pools.as_ref().and_then(Said::answer).map(|pools| pools.list("pools"));
     let content = html! {
         section #verdicts data-live aria-labelledby="verdicts-title" {

@@ -93,7 +93,8 @@ pub(super) fn statement_row(row: &Value, visit: &Visit) -> Vec<Markup> {
     vec![
         html! {
             (statement_link(row.text("fingerprint"), tenant, &sql::line(row.text("text"))))
-            @if visit.sees_all() { p.under { (tenant_link(tenant)) } }
+            // On a tenant's own page it is said already.
+            @if visit.sees_all() && !visit.path.starts_with("/tenants/") { p.under { (tenant_link(tenant)) } }
         },
         html! { (spark::bar(share)) span.beside { (figure::percent(share)) } p.under { (figure::ms(row.count("total_ms"))) } },
         known(row.number("calls"), figure::count),
@@ -103,14 +104,18 @@ pub(super) fn statement_row(row: &Value, visit: &Visit) -> Vec<Markup> {
         known(row.number("max_ms"), figure::ms),
         known(row.number("rows"), figure::count),
         html! { span.bad[errors > 0.0] { (known(row.number("errors"), figure::count)) } },
-        trend(row),
+        trend(row, visit),
     ]
 }
 
-/// How often a statement was called lately, where the API was asked for it.
-fn trend(row: &Value) -> Markup {
+/// How often a statement was called lately, where the API was asked for it: minute by minute, since the process began.
+fn trend(row: &Value, visit: &Visit) -> Markup {
     let calls = row.numbers("series.calls");
-    if calls.is_empty() { super::show::text::none() } else { spark::line(&calls, "calls a minute") }
+    let minutes = (visit.now_us.saturating_sub(visit.begun_us) / 60_000_000 + 1) as usize;
+    match calls.get(calls.len().saturating_sub(minutes)..) {
+        Some(lately) if lately.len() > 1 => spark::line(lately, "calls a minute"),
+        _ => super::show::text::none(),
+    }
 }
 
 /// A table of statements that cannot be sorted.

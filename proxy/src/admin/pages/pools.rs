@@ -90,7 +90,7 @@ fn state(pool: &Value) -> Markup {
     html! {
         @if pool.is("paused") { span.tag.warning { "paused" } }
         @if pool.is("disabled") { span.tag.warning { "disabled" } }
-        @if !pool.is("paused") && !pool.is("disabled") { (name_or_none(pool.text("settings.mode"))) }
+        @if !pool.is("paused") && !pool.is("disabled") { span.tag.plain { (words(pool.text("settings.mode"))) } }
     }
 }
 

@@ -7,7 +7,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::course::{Course, Period};
+use super::course::Course;
 use super::layout::{Section, Sheet, page as framed, tenant_link};
 use super::parts::{self, Tile};
 use super::show::chart::{self, Chart};
@@ -19,7 +19,7 @@ use super::show::{Fields as _, moment, spark, sql};
 use super::visit::{Pages, Said, Visit, query};
 
 pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>, visit: Visit) -> Response {
-    let period = Period::named(visit.asked.get("period"));
+    let period = visit.period();
     let lately = period.query(visit.now_us);
     let tenant = visit.asked.get("tenant").map(|tenant| ("tenant", tenant));
     let path = encoded(&fingerprint);
@@ -49,7 +49,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
         let sheet = Sheet::new("Query", Section::Queries).above("/queries", "Queries").status(StatusCode::NOT_FOUND);
         return framed(&visit, &sheet, &html! { p.missing { (visible(&detail)) } });
     };
-    let course = history.answer().map(|history| Course::read(history, &period, visit.now_us));
+    let course = history.answer().map(|history| Course::read(history, &period, visit.now_us, visit.begun_us));
     let content = html! {
         section #statement aria-labelledby="statement-title" {
             h2.unseen #statement-title { "Statement" }

@@ -6,7 +6,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::course::{Course, Period};
+use super::course::Course;
 use super::layout::{Section, Sheet, page as framed};
 use super::parts::{self, Tile};
 use super::show::chart::{self, Chart};
@@ -17,7 +17,7 @@ use super::show::{Fields as _, moment};
 use super::visit::{Pages, Said, Visit, query};
 
 pub(super) async fn page(State(_): State<Pages>, Path(tenant): Path<String>, visit: Visit) -> Response {
-    let period = Period::named(visit.asked.get("period"));
+    let period = visit.period();
     let lately = period.query(visit.now_us);
     let own = query([("tenant", tenant.as_str())].into_iter());
     let history = query(
@@ -41,7 +41,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(tenant): Path<String>, vis
         let sheet = if visit.sees_all() { sheet.above("/tenants", "Tenants") } else { sheet };
         return framed(&visit, &sheet, &html! { p.missing { (visible(words)) } });
     };
-    let course = history.answer().map(|history| Course::read(history, &period, visit.now_us));
+    let course = history.answer().map(|history| Course::read(history, &period, visit.now_us, visit.begun_us));
     let content = html! {
         section #figures data-live aria-label="Figures" { (figures(one, course.as_ref())) }
         section #course aria-labelledby="course-title" {

@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::super::AdminContext;
 use super::super::access::{Role, Viewer};
 use super::super::server::Peer;
+use super::course::Period;
 use super::show::Fields as _;
 use super::show::text::{encoded, visible};
 
@@ -139,6 +140,8 @@ pub(super) struct Visit {
     pub(super) asked: Asked,
     /// The figures' time, in µs since 1970.
     pub(super) now_us: u64,
+    /// When the process began.
+    pub(super) begun_us: u64,
     viewer: Viewer,
     peer: Option<Peer>,
     host: Option<header::HeaderValue>,
@@ -162,6 +165,7 @@ impl FromRequestParts<Pages> for Visit {
             path: parts.uri.path().to_owned(),
             asked: Asked::of(&parts.uri),
             now_us: pages.context.telemetry.clock.micros(Instant::now()),
+            begun_us: pages.context.telemetry.clock.start_us(),
             viewer,
             peer: parts.extensions.get().copied(),
             host: parts.headers.get(header::HOST).cloned(),
@@ -224,6 +228,11 @@ impl Visit {
         let wrong: Vec<&str> = value.list("errors").iter().filter_map(Value::as_str).collect();
         let more = if wrong.is_empty() { String::new() } else { format!(": {}", wrong.join("; ")) };
         refusal(status, &format!("{detail}{more}"))
+    }
+
+    /// The period that is asked for.
+    pub(super) fn period(&self) -> Period {
+        Period::named(self.asked.get("period"), self.now_us.saturating_sub(self.begun_us))
     }
 
     /// Whether this viewer sees more than one tenant.

@@ -5,6 +5,8 @@
 const THEME = "pgweir-theme";
 // The figures of a page are drawn anew at most so often, in ms.
 const EVERY = 5000;
+// Of a chart, in px.
+const HEIGHT = 190;
 const root = document.documentElement;
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -113,13 +115,13 @@ function drawChart(figure) {
   const chart = new uPlot(
     {
       width: plot.clientWidth,
-      height: 190,
+      height: HEIGHT,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       cursor: { sync: { key: "all" }, y: false, drag: { x: false, y: false } },
       legend: { live: true },
       scales: { y: { range: (_, low, high) => [Math.min(low, 0), high > 0 ? high * 1.08 : 1] } },
       axes: [
-        { ...axis, values: (_, times) => times.map((time) => new Date(time * 1000).toISOString().slice(11, 16)) },
+        { ...axis, size: 26, gap: 4, values: (_, times) => times.map((time) => new Date(time * 1000).toISOString().slice(11, 16)) },
         { ...axis, size: 62, values: (_, values) => values.map((value) => shown(value, unit)) },
       ],
       series: [{ label: "UTC", value: (_, time) => (time ? new Date(time * 1000).toISOString().slice(11, 19) : "–") }, ...series],
@@ -160,7 +162,7 @@ function setUpCharts() {
   addEventListener("resize", () => {
     clearTimeout(waiting);
     waiting = setTimeout(() => {
-      for (const [figure, chart] of charts) chart.setSize({ width: $(".plot", figure).clientWidth, height: 190 });
+      for (const [figure, chart] of charts) chart.setSize({ width: $(".plot", figure).clientWidth, height: HEIGHT });
     }, 100);
   });
 }
