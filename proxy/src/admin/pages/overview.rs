@@ -97,7 +97,9 @@ fn verdict(verdict: &Value, visit: &Visit) -> Markup {
         _ => "notice",
     };
     // Only a page of this port: what the API says is a path.
-    let link = Some(verdict.text("link")).filter(|link| link.starts_with('/') && !link.starts_with("//"));
+    let plain = |link: &str| link.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let link =
+        Some(verdict.text("link")).filter(|link| link.starts_with('/') && !link.starts_with("//") && plain(link));
     html! {
         li class={ "verdict " (grade) } {
             p.tags {
