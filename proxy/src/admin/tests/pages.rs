@@ -110,8 +110,15 @@ async fn every_page_is_sound_and_leads_only_to_what_is_there() {
         let address = path.split('#').next().unwrap();
         let answer = open(&port, address, "t0ken").await;
         let is_data = page.starts_with("/api/") || page.starts_with("/assets/");
-        // What other parts of the port answer is for them to prove: a page says so where it is not available.
-        assert!(answer.status == 200 || page.starts_with("/api/"), "{path}: {} {}", answer.status, answer.body);
+        // What other parts of the port answer is for them to prove. A finding may outlive its statement's figures.
+        let is_gone =
+            page.starts_with("/queries/") && answer.status == 404 && answer.body.contains("has not run since");
+        assert!(
+            answer.status == 200 || is_gone || page.starts_with("/api/"),
+            "{path}: {} {}",
+            answer.status,
+            answer.body
+        );
         if is_data {
             continue;
         }
@@ -134,7 +141,12 @@ async fn every_page_is_sound_and_leads_only_to_what_is_there() {
 async fn what_peers_make_up_stays_text() {
     let port = port(Some("t0ken")).await;
     let huge = format!("{HOSTILE}{}", "ä, ".repeat(350_000));
-    run(&port, "huge", &huge, 8);
+    let tenant = TenantId::from(port.telemetry.tenants.id("huge"));
+    let long = StatementText { class: Class::Select, facts: unknown_facts(8), text: huge.into() };
+    port.telemetry
+        .worker("0")
+        .statement(8, tenant, || long)
+        .record(&Finished { end_us: 9_000_000, ..Finished::default() });
     let hostile = format!("/tenants/{}", HOSTILE.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>());
     let statements = ["/queries/0000000000000007", "/queries/0000000000000008"].map(str::to_owned);
     let mut shown = 0;

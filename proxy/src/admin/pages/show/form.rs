@@ -1,8 +1,11 @@
 //! Forms: filters that are plain GET, and actions that are POST behind a second look. Both work without any script.
 
+use std::borrow::Cow;
+
 use maud::{Markup, html};
 
 use super::super::visit::Visit;
+use super::text::visible;
 
 /// A choice: its name in the query, its title, and the values with their titles.
 pub(in super::super) struct Choice<'a> {
@@ -32,7 +35,7 @@ pub(in super::super) fn filter(visit: &Visit, fields: &[Field<'_>], keep: &[&str
     html! {
         form.filter method="get" action=(visit.path) role="search" {
             @for name in keep {
-                @if let Some(value) = visit.asked.get(name) { input type="hidden" name=(name) value=(value); }
+                @if let Some(value) = visit.asked.get(name) { input type="hidden" name=(name) value=(visible(value)); }
             }
             @for (at, field) in fields.iter().enumerate() {
                 @match field {
@@ -42,7 +45,7 @@ pub(in super::super) fn filter(visit: &Visit, fields: &[Field<'_>], keep: &[&str
                         }
                     } },
                     Field::Text { name, title } => label { span { (title) }
-                        input type="search" name=(name) value=(visit.asked.get(name).unwrap_or_default())
+                        input type="search" name=(name) value=(visible(visit.asked.get(name).unwrap_or_default()))
                             autocomplete="off" spellcheck="false" aria-keyshortcuts=[(at == 0).then_some("/")] data-filter[at == 0];
                     },
                 }
@@ -85,6 +88,10 @@ pub(in super::super) struct Action<'a> {
 pub(in super::super) fn action(visit: &Visit, action: &Action<'_>) -> Markup {
     if !visit.who.may_act {
         return html! {};
+    }
+    // A page cannot carry every sign there and back: what would come back is another name.
+    if action.fields.iter().any(|(_, value)| matches!(visible(value), Cow::Owned(_))) {
+        return html! { p.note { (action.title) ": not by a form, for its name has signs that a page cannot carry." } };
     }
     let form = html! {
         form method="post" action={ "/actions/" (action.name) } {

@@ -66,9 +66,13 @@ pub(in super::super) fn encoded(text: &str) -> String {
     encoded
 }
 
+/// Longest part of an address that is linked to, in bytes before it is encoded: a request's head has its bounds.
+const LONGEST_SEGMENT: usize = 1_024;
+
 /// A text as one segment of a path. A browser takes `.` and `..` out of a path, encoded or not.
 pub(in super::super) fn segment(text: &str) -> Option<String> {
-    (!matches!(text, "" | "." | "..")).then(|| encoded(text))
+    let plain = !matches!(text, "" | "." | "..") && text.len() <= LONGEST_SEGMENT;
+    plain.then(|| encoded(text))
 }
 
 /// A word of the API for a reader: `n_plus_one` is `n plus one`.
@@ -101,5 +105,6 @@ mod tests {
         assert_eq!(encoded("a b/c?d&e=f#g%"), "a%20b%2Fc%3Fd%26e%3Df%23g%25");
         assert_eq!(encoded("ö\"<"), "%C3%B6%22%3C");
         assert_eq!((segment(".."), segment(""), segment("a/b")), (None, None, Some("a%2Fb".to_owned())));
+        assert_eq!(segment(&"x".repeat(2_000)), None);
     }
 }
