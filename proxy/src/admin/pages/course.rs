@@ -45,14 +45,14 @@ impl Period {
 
     /// What the API is asked for besides.
     pub(super) fn query(&self, now_us: u64) -> [(&'static str, String); 2] {
-        [("step", self.step.to_owned()), ("from", (self.from_us(now_us) / 1_000_000).to_string())]
+        [("step", self.step.to_owned()), ("from", (self.begin_us(now_us) / 1_000_000).to_string())]
     }
 
     fn slot_us(&self) -> u64 {
         self.slot * 1_000_000
     }
 
-    fn from_us(&self, now_us: u64) -> u64 {
+    fn begin_us(&self, now_us: u64) -> u64 {
         let from = now_us.saturating_sub(self.seconds * 1_000_000);
         from - from % self.slot_us()
     }
@@ -85,7 +85,7 @@ impl Course {
     pub(super) fn read(history: &Value, period: &Period, now_us: u64, begun_us: u64) -> Self {
         let slot_us = period.slot_us();
         let complete = micros(history.text("complete_from")).unwrap_or(0).max(begun_us);
-        let from = period.from_us(now_us).max(complete - complete % slot_us);
+        let from = period.begin_us(now_us).max(complete - complete % slot_us);
         // The slot that is under way would look like a fall.
         let count = (now_us.saturating_sub(from) / slot_us).min(period.seconds / period.slot + 1) as usize;
         let mut slots = vec![Slot::default(); count];

@@ -62,8 +62,11 @@ pub(super) const STATEMENT_ORDERS: [(&str, &str); 8] = [
     ("Errors", "errors"),
 ];
 
+/// Where a click on a head leads, by the API's name for the order, and whether that is in force.
+type Order<'a> = &'a dyn Fn(&str) -> (String, bool);
+
 /// Heads of a table of statements; `link` says where a click on one leads, and whether it is in force.
-pub(super) fn statement_columns<'a>(link: Option<&dyn Fn(&str) -> (String, bool)>) -> Vec<Column<'a>> {
+pub(super) fn statement_columns<'a>(link: Option<Order<'_>>) -> Vec<Column<'a>> {
     let order = |column: Column<'a>, order: &str| match link {
         Some(link) => {
             let (address, now) = link(order);

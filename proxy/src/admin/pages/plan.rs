@@ -71,7 +71,8 @@ fn write_node(text: &mut String, node: &Value, depth: usize) {
     _ = write!(text, "{lead}{arrow}{step}");
     for (word, key) in [(" using ", "Index Name"), (" on ", "Relation Name"), (" ", "Alias")] {
         let value = node.text(key);
-        if !value.is_empty() && !(key == "Alias" && value == node.text("Relation Name")) {
+        let is_said = key == "Alias" && value == node.text("Relation Name");
+        if !value.is_empty() && !is_said {
             _ = write!(text, "{word}{value}");
         }
     }
