@@ -58,38 +58,3 @@ pub(super) fn router() -> Router<Pages> {
 pub(super) fn open() -> Router {
     Router::new().route("/assets/{file}", get(assets::asset))
 }
-
-/// Pages that show one tenant alone; each asks the API with the parameter `tenant`. A page that is added later is closed
-/// unless it is named here.
-pub(super) fn is_of_tenants(path: &str) -> bool {
-    let one = |rest: &str| !rest.is_empty() && !rest.contains('/');
-    let below = ["/queries/", "/findings/", "/tenants/"];
-    ["/", "/queries", "/findings", "/connections"].contains(&path)
-        || below.into_iter().any(|folder| path.strip_prefix(folder).is_some_and(one))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_are_closed_to_tenants_unless_they_are_named() {
-        for open in ["/", "/queries", "/queries/00ff", "/tenants/acme", "/findings/x", "/connections"] {
-            assert!(is_of_tenants(open), "{open}");
-        }
-        for closed in [
-            "",
-            "//",
-            "/queries/",
-            "/queries/a/b",
-            "/tenants",
-            "/pools",
-            "/limits",
-            "/config",
-            "/audit",
-            "/actions/kill",
-        ] {
-            assert!(!is_of_tenants(closed), "{closed}");
-        }
-    }
-}
