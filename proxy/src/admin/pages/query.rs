@@ -41,14 +41,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
         _ => rows.as_ref().and_then(Said::answer).map(|all| of(all.list("queries"), &fingerprint)).unwrap_or_default(),
     };
     let whole = detail.answer().map(whole).or(rows.first().copied());
-    let Some(whole) = whole else {
-        let detail = match &detail {
-            Said::Refusal { status, detail } if *status != StatusCode::NOT_FOUND => detail.clone(),
-            _ => "This statement has not run since the process began, or its figures made room for others.".to_owned(),
-        };
-        let sheet = Sheet::new("Query", Section::Queries).above("/queries", "Queries").status(StatusCode::NOT_FOUND);
-        return framed(&visit, &sheet, &html! { p.missing { (visible(&detail)) } });
-    };
+    let Some(whole) = whole else { return unknown(&visit, &detail) };
     let course = history.answer().map(|history| Course::read(history, &period, visit.now_us, visit.begun_us));
     let content = html! {
         section #statement aria-labelledby="statement-title" {
@@ -108,6 +101,16 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
         sheet = sheet.lead(html! { "Of tenant " (name(tenant)) " alone. " a href={ (visit.path) (visit.asked.with("tenant", "")) } { "Of all tenants" } });
     }
     framed(&visit, &sheet, &content)
+}
+
+/// What stands in the place of a statement that is not known.
+fn unknown(visit: &Visit, detail: &Said) -> Response {
+    let words = match detail {
+        Said::Refusal { status, detail } if *status != StatusCode::NOT_FOUND => detail.as_str(),
+        _ => "This statement has not run since the process began, or its figures made room for others.",
+    };
+    let sheet = Sheet::new("Query", Section::Queries).above("/queries", "Queries").status(StatusCode::NOT_FOUND);
+    framed(visit, &sheet, &html! { p.missing { (visible(words)) } })
 }
 
 /// The statement's own figures within the detail: beside the lists, or in an object of its own.
