@@ -124,14 +124,14 @@ fn numbers(overview: Option<&Value>, course: Option<&Course>, pools: Option<&[Va
         // What the overview says is of the last seconds; the course ends with the last slot that is over.
         let share = now("error_share").map(|share| html! { (figure::percent(share)) " of statements" });
         tiles.push(tile(
-            "Statements a second",
+            "Statements/s",
             known(now("statements_per_second"), figure::rate),
             html! { (known(latest(&course.calls()), figure::rate)) " a minute" },
             course.calls(),
             "one",
         ));
         tiles.push(tile(
-            "Errors a second",
+            "Errors/s",
             known(now("errors_per_second"), figure::rate),
             share.unwrap_or_else(|| beside(&course.errors(), figure::rate)),
             course.errors(),

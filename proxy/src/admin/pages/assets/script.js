@@ -90,6 +90,12 @@ function shown(value, unit) {
   return value < 1000 ? `${+value.toPrecision(3)} ms` : `${+(value / 1000).toPrecision(3)} s`;
 }
 
+// Hours and minutes, and the seconds where minutes alone would all be the same.
+function hours(times) {
+  const end = times.at(-1) - times[0] < 300 ? 19 : 16;
+  return times.map((time) => new Date(time * 1000).toISOString().slice(11, end));
+}
+
 function drawChart(figure) {
   const plot = $(".plot", figure);
   if (!plot || typeof uPlot === "undefined") return;
@@ -121,7 +127,7 @@ function drawChart(figure) {
       legend: { live: true },
       scales: { y: { range: (_, low, high) => [Math.min(low, 0), high > 0 ? high * 1.08 : 1] } },
       axes: [
-        { ...axis, size: 26, gap: 4, values: (_, times) => times.map((time) => new Date(time * 1000).toISOString().slice(11, 16)) },
+        { ...axis, size: 26, gap: 4, values: (_, times) => hours(times) },
         { ...axis, size: 62, values: (_, values) => values.map((value) => shown(value, unit)) },
       ],
       series: [{ label: "UTC", value: (_, time) => (time ? new Date(time * 1000).toISOString().slice(11, 19) : "–") }, ...series],
