@@ -127,13 +127,15 @@ pub struct Claim {
     pub class: ClassShare,
     /// By when it should be served; `None`: whenever.
     pub deadline: Option<Instant>,
+    /// Somebody wants to know how many upstreams it has, whatever it may have.
+    pub watched: bool,
 }
 
 impl Claim {
-    /// Whether it has to be counted before it is given an upstream: something says how many it may have.
+    /// Whether it has to be counted before it is given an upstream: something says how many it may have, or looks at it.
     #[inline]
-    pub fn is_limited(&self) -> bool {
-        self.share.max > 0 || self.class.max > 0
+    pub fn is_counted(&self) -> bool {
+        self.watched || self.share.max > 0 || self.class.max > 0
     }
 }
 
@@ -243,6 +245,15 @@ impl<T: Copy + Eq + Hash> Queue<T> {
     /// Upstreams that a tenant is known to hold.
     pub fn held(&self, tenant: TenantId) -> usize {
         self.flows.get(&tenant).map_or(0, |flow| flow.account.held() as usize)
+    }
+
+    /// What a tenant is known to hold, and how many of its clients wait; or one of its classes.
+    pub fn load(&self, key: Key, of_class: bool) -> (usize, usize) {
+        let Some(flow) = self.flows.get(&key.tenant) else { return (0, 0) };
+        if of_class {
+            return (flow.held_by(key.class) as usize, flow.waiting_in(key.class));
+        }
+        (flow.account.held() as usize, flow.waiting())
     }
 
     /// As many upstreams as its tenant or its class may have, if it has them.

@@ -13,7 +13,7 @@ use policy::tenant::TenantId;
 fn claim(turn: u64, max: u32) -> Claim {
     let tenant = TenantId::from_index((turn % 10) as u32);
     let share = Share { max, ..Share::default() };
-    Claim { key: Key { tenant, class: 0 }, share, class: ClassShare::default(), deadline: None }
+    Claim { key: Key { tenant, class: 0 }, share, class: ClassShare::default(), deadline: None, watched: false }
 }
 
 fn main() {

@@ -202,6 +202,44 @@ fn who_waits_for_its_tenants_maximum_is_told_so() {
     assert!(error.hint().contains("max_upstreams of this tenant"), "{error:?}");
 }
 
+/// How often a limit of a tenant would have been reached, by its modes' names.
+fn reached(site: &Site, tenant: &str, limit: &str) -> serde_json::Value {
+    let page = http::fetch(site.proxy.as_ref().unwrap().admin(), "/api/v1/tenants").json();
+    let row = page["tenants"].as_array().unwrap().iter().find(|row| row["tenant"] == tenant).cloned();
+    row.unwrap_or_default()["limits_reached"][limit].clone()
+}
+
+#[test]
+fn limits_on_a_share_that_are_only_looked_at_count_and_warn() {
+    let toml = |mode| format!("[tenant.limits.acme]\nmax_upstreams = 1\nmax_waiting = 1\nmode = '{mode}'");
+    let warned = |client: &mut RawClient, key: &str| {
+        let reply = client.reply().ok();
+        let notices = reply.notices();
+        let own = notices.iter().find(|notice| notice.detail().contains(key));
+        own.is_some_and(|notice| notice.hint().contains("only warns"))
+    };
+    for (mode, name) in [("observe", "observed"), ("warn", "warned")] {
+        let site = site(Transaction, 2, &toml(mode));
+        let mut first = holder(&site, "acme");
+        assert_eq!(reached(&site, "acme", "max_upstreams"), serde_json::Value::Null, "{mode}: one is what it may have");
+        let mut second = client_of(&site, "acme");
+        second.start_query("begin");
+        assert_eq!(warned(&mut second, "max_upstreams of [tenant.limits.acme]"), mode == "warn");
+        assert_eq!(reached(&site, "acme", "max_upstreams")[name], 1, "{mode}");
+        let mut queued: Vec<RawClient> = (0..2).map(|_| client_of(&site, "acme")).collect();
+        for (place, client) in queued.iter_mut().enumerate() {
+            client.start_query("select 1");
+            eventually("it waits", || waiting(&site, "acme") == place as u64 + 1);
+        }
+        eventually("one more waits than may", || reached(&site, "acme", "max_waiting")[name] == 1);
+        first.query("commit").ok();
+        second.query("commit").ok();
+        // The first of them waits alone, the second is one too many.
+        let told = queued.iter_mut().map(|client| warned(client, "max_waiting of [tenant.limits.acme]"));
+        assert_eq!(told.collect::<Vec<_>>(), [false, mode == "warn"], "{mode}");
+    }
+}
+
 #[test]
 fn a_lease_that_ends_badly_is_given_back_too() {
     let site = site(Transaction, 4, "[tenant.limits.acme]\nmax_upstreams = 1");

@@ -44,7 +44,7 @@ pub(super) fn key(tenant: u32, class: u8) -> Key {
 }
 
 pub(super) fn claim(tenant: u32, class: u8, share: Share) -> Claim {
-    Claim { key: key(tenant, class), share, class: ClassShare::default(), deadline: None }
+    Claim { key: key(tenant, class), share, class: ClassShare::default(), deadline: None, watched: false }
 }
 
 fn weighs(weight: u32) -> ClassShare {

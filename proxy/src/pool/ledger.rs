@@ -168,6 +168,11 @@ impl Ledger {
         self.queue.standings(most)
     }
 
+    /// What a tenant is known to hold, and how many of its clients wait; or one of its classes.
+    pub fn load(&self, key: Key, of_class: bool) -> (usize, usize) {
+        self.queue.load(key, of_class)
+    }
+
     /// As many upstreams as its tenant or its class may have, if it has them.
     pub fn maximum(&self, claim: &Claim) -> Option<u32> {
         self.queue.maximum(claim)

@@ -159,7 +159,7 @@ impl Berth {
     /// The lease goes on as another's. Its maximum does not stop what runs already.
     pub fn transfer(&self, claim: &Claim, now: Instant) {
         let from = self.mark.change(claim.key);
-        let counts = from.is_some() || claim.is_limited();
+        let counts = from.is_some() || claim.is_counted();
         if !counts {
             return;
         }

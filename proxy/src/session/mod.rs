@@ -48,6 +48,7 @@ mod unnamed;
 mod untracked;
 mod vacate;
 mod verify;
+mod watched;
 pub mod work;
 
 use std::hash::RandomState;
@@ -126,6 +127,8 @@ struct Session {
     /// Since when the client's socket takes no more, and for how long it has not since the last statement ended, in µs.
     clogged_since: Option<Instant>,
     clogged_us: u64,
+    /// It waits beyond a limit that only warns: told with what it gets.
+    beyond: bool,
     /// The carry must be looked at although nothing new has come.
     look_again: bool,
     /// A boundary was reached while bytes were still on their way to the server: the lease ends when they are there.
@@ -214,6 +217,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         membership: arrival.membership,
         class: arrival.class,
         client,
+        beyond: false,
         look_again: !arrival.early.is_empty(),
         carry: arrival.early,
         streaming: 0,

@@ -393,7 +393,7 @@ impl Session {
     }
 
     /// The client is told what would have been its error.
-    fn warn(&self, upstream: &mut Upstream, refusal: &Refusal) {
+    pub(super) fn warn(&self, upstream: &mut Upstream, refusal: &Refusal) {
         let report = refusal.report();
         let mut notice = Report::new(Severity::Notice, Sqlstate::SUCCESS, report.message);
         if let Some(detail) = report.detail {

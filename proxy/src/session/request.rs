@@ -224,6 +224,7 @@ impl Session {
     pub(super) fn begin_waiting(&mut self, now: Instant) {
         self.waiting_since = Some(now);
         self.look_again = true;
+        self.look_at_queue();
         self.pool.meter.clients_waiting.up();
         self.set_state(State::Waiting, self.now_us(now));
         self.worker.watch(&self.ctl, now.checked_add(self.patience()));
@@ -249,6 +250,7 @@ impl Session {
         if waited > 0 {
             self.look_at_times(&mut upstream, LimitKey::QueueTimeout, self.limits.queue_timeout, waited);
         }
+        self.look_at_share(&mut upstream);
         self.pool.meter.clients_active.up();
         self.pool.meter.upstreams_active.up();
         self.ctl.upstream.set(Some(Held {

@@ -60,8 +60,8 @@ impl Worker {
         now: Instant,
     ) -> Checkout {
         // Whoever has a maximum is counted before he takes one. For everybody else this way is without a lock.
-        let limited = claim.is_limited();
-        if limited && !pool.shared.ledger().take(claim, now) {
+        let counted = claim.is_counted();
+        if counted && !pool.shared.ledger().take(claim, now) {
             return self.queue(pool, ctl, claim, now);
         }
         while let Some(mut upstream) = pool.pop(wanted) {
@@ -71,7 +71,7 @@ impl Worker {
                 cleaner::prove(self, pool, upstream);
             } else if upstream.is_alive() {
                 match &upstream.berth {
-                    Some(berth) if limited => berth.take(claim.key, now),
+                    Some(berth) if counted => berth.take(claim.key, now),
                     Some(berth) => berth.hold(claim.key, now),
                     None => {}
                 }
@@ -80,7 +80,7 @@ impl Worker {
                 self.close(pool, upstream, CloseReason::ServerClosed);
             }
         }
-        if limited {
+        if counted {
             pool.shared.ledger().forgo(claim.key, now);
         }
         self.queue(pool, ctl, claim, now)

@@ -24,7 +24,7 @@ fn key(tenant: u32) -> Key {
 }
 
 fn claim() -> Claim {
-    Claim { key: key(0), share: Share::default(), class: ClassShare::default(), deadline: None }
+    Claim { key: key(0), share: Share::default(), class: ClassShare::default(), deadline: None, watched: false }
 }
 
 fn grant(client: u64) -> Grant {

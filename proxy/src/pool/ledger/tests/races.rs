@@ -58,7 +58,13 @@ impl World {
     }
 
     fn claim(&self, tenant: u32) -> Claim {
-        Claim { key: key(tenant), share: self.shares[tenant as usize], class: ClassShare::default(), deadline: None }
+        Claim {
+            key: key(tenant),
+            share: self.shares[tenant as usize],
+            class: ClassShare::default(),
+            deadline: None,
+            watched: false,
+        }
     }
 
     fn idle(&self) -> Option<usize> {
