@@ -1,25 +1,23 @@
 //! `/metrics`: the table of all families, and where their numbers come from.
 //!
-//! Cardinality is bounded: labels are pools, tenants, workers, error codes and closed sets of reasons, each of which
-//! telemetry bounds. No statement and no client is a label.
+//! Cardinality is bounded: labels are pools, tenants, workers, PostgreSQL's error codes, our own routes and closed sets of
+//! reasons, each of which telemetry or the configuration bounds. No statement and no client is a label.
 
-use std::collections::BTreeMap;
+mod facts;
+mod proxy;
+mod source;
+mod sqlstates;
+
 use std::time::UNIX_EPOCH;
 
-use policy::finding;
-
-use super::exposition::{Exposition, Kind, Samples};
-use super::source::TenantUse;
-use super::{Housekeeping, StateSource};
-use crate::analyst::FindingsStore;
+pub use super::exposition::Kind;
+use super::exposition::{Exposition, Format, Samples};
 use crate::analyst::findings::Total;
-use crate::telemetry::histogram::Distribution;
-use crate::telemetry::listen::ListenTotals;
-use crate::telemetry::pool::{CloseReason, PinReason, PoolTotals, Reason};
-use crate::telemetry::process::{Process, process};
-use crate::telemetry::snapshot::{OTHERS, PoolRow, RefusalRow, TenantRow, WorkerRow};
-use crate::telemetry::usage::Usage;
-use crate::telemetry::{Sqlstate, Telemetry};
+use crate::telemetry::Sqlstate;
+use crate::telemetry::pool::{CloseReason, PinReason, Reason};
+use crate::telemetry::snapshot::OTHERS;
+pub(super) use facts::Facts;
+use source::{Source, put_if_any};
 
 /// One family of metrics.
 #[derive(Debug)]
@@ -35,138 +33,19 @@ pub struct Family {
     source: Source,
 }
 
-/// Where a family's samples come from.
-#[derive(Debug)]
-enum Source {
-    Pool(fn(&PoolTotals) -> f64),
-    PoolStates(fn(&PoolTotals) -> Vec<(&'static str, f64)>),
-    PoolHistogram(fn(&PoolTotals) -> &Distribution),
-    Tenant(fn(&TenantRow) -> f64),
-    TenantUse(fn(&TenantUse) -> f64),
-    Class(fn(&Usage) -> f64),
-    Worker(fn(&WorkerRow) -> f64),
-    WorkerStates(fn(&WorkerRow) -> Vec<(&'static str, f64)>),
-    Process(fn(&Process) -> Option<f64>),
-    Listen(fn(&ListenTotals) -> f64),
-    Facts(fn(&Facts, &mut Samples<'_>)),
-}
-
-/// Everything that one scrape reads.
-#[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) ready: bool,
-    pub(super) housekeeping: Housekeeping,
-    findings: Vec<(finding::Kind, String, finding::State, u64)>,
-    finding_totals: Vec<(finding::Kind, String, Total)>,
-    findings_turned_away: u64,
-    left_out: u64,
-    start_seconds: f64,
-    process: Process,
-    pools: Vec<PoolRow>,
-    tenants: Vec<TenantRow>,
-    uses: Vec<TenantUse>,
-    classes: BTreeMap<(String, String), Usage>,
-    workers: Vec<WorkerRow>,
-    listen: ListenTotals,
-    errors: Vec<(Option<Sqlstate>, u64)>,
-    refusals: Vec<RefusalRow>,
-    tables: Vec<(&'static str, usize, u64)>,
-    plans: Vec<(&'static str, u64)>,
-    tips_dropped: u64,
-}
-
-impl Facts {
-    /// Reads telemetry.
-    pub(super) fn read(telemetry: &Telemetry, state: &dyn StateSource, ready: bool, findings: &FindingsStore) -> Self {
-        Self {
-            ready,
-            housekeeping: state.housekeeping(),
-            findings: findings.counts(),
-            finding_totals: findings.totals(),
-            findings_turned_away: findings.dropped(),
-            left_out: findings.left_out(),
-            start_seconds: telemetry.clock.start_us() as f64 / 1e6,
-            process: process(),
-            pools: telemetry.pools(),
-            tenants: telemetry.tenants(),
-            uses: state.tenancy(false),
-            classes: telemetry.classes(),
-            workers: telemetry.workers(),
-            listen: telemetry.listening(),
-            errors: telemetry.statement_errors(),
-            refusals: telemetry.refusals(),
-            tables: telemetry.tables().to_vec(),
-            plans: telemetry.plans.outcomes(),
-            tips_dropped: telemetry.tips.dropped(),
-        }
-    }
+/// Every family, in the order in which they are written. `docs/metrics.md` lists the same.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    FAMILIES.iter().chain(proxy::FAMILIES)
 }
 
 /// The whole exposition.
-pub(super) fn render(facts: &Facts) -> String {
-    let mut text = Exposition::default();
-    for family in FAMILIES {
+pub(super) fn render(facts: &Facts, format: Format) -> String {
+    let mut text = Exposition::new(format);
+    for family in families() {
         let mut samples = text.family(family.name, family.kind, family.help, family.labels);
         family.source.collect(facts, &mut samples);
     }
     text.finish()
-}
-
-impl Source {
-    fn collect(&self, facts: &Facts, samples: &mut Samples<'_>) {
-        match self {
-            Self::Pool(read) => {
-                each_pool(facts, |names, totals| samples.put(&names, read(totals)));
-            }
-            Self::PoolStates(read) => each_pool(facts, |[database, user], totals| {
-                for (state, number) in read(totals) {
-                    samples.put(&[database, user, state], number);
-                }
-            }),
-            Self::PoolHistogram(read) => {
-                each_pool(facts, |names, totals| samples.put_histogram(&names, read(totals)));
-            }
-            Self::Tenant(read) => {
-                facts.tenants.iter().for_each(|row| samples.put(&[&row.tenant], read(row)));
-            }
-            Self::TenantUse(read) => {
-                let all = facts.uses.iter().filter(|own| own.class.is_empty());
-                all.for_each(|own| put_if_any(samples, &[&own.tenant], read(own)));
-            }
-            Self::Class(read) => {
-                let rows = facts.classes.iter();
-                rows.for_each(|((tenant, class), usage)| put_if_any(samples, &[tenant, class], read(usage)));
-            }
-            Self::Worker(read) => {
-                facts.workers.iter().for_each(|row| samples.put(&[&row.worker], read(row)));
-            }
-            Self::WorkerStates(read) => {
-                for row in &facts.workers {
-                    read(row).into_iter().for_each(|(state, number)| samples.put(&[&row.worker, state], number));
-                }
-            }
-            Self::Process(read) => {
-                if let Some(number) = read(&facts.process) {
-                    samples.put(&[], number);
-                }
-            }
-            Self::Listen(read) => samples.put(&[], read(&facts.listen)),
-            Self::Facts(collect) => collect(facts, samples),
-        }
-    }
-}
-
-fn each_pool<'a>(facts: &'a Facts, mut each: impl FnMut([&'a str; 2], &'a PoolTotals)) {
-    for row in &facts.pools {
-        each([&row.name.database, &row.name.user], &row.totals);
-    }
-}
-
-/// A row for each tenant and class is many rows: those without anything in them are left out.
-fn put_if_any(samples: &mut Samples<'_>, labels: &[&str], number: f64) {
-    if number > 0.0 {
-        samples.put(labels, number);
-    }
 }
 
 fn each_total(facts: &Facts, samples: &mut Samples<'_>, read: fn(&Total) -> u64) {
@@ -210,11 +89,9 @@ const fn family(
 use Kind::{Counter, Gauge, Histogram};
 use Source as S;
 
-/// Every family, in the order in which they are written. `docs/metrics.md` lists the same.
+/// What traffic came to. What the proxy itself is and has stands in [`proxy`].
 #[rustfmt::skip]
-pub const FAMILIES: &[Family] = &[
-    family("pgweir_build_info", Gauge, "1; the version is a label.", &["version"],
-        S::Facts(|_, samples| samples.put(&[env!("CARGO_PKG_VERSION")], 1.0))),
+const FAMILIES: &[Family] = &[
     family("pgweir_ready", Gauge, "1 when /readyz is green, else 0.", &[],
         S::Facts(|facts, samples| samples.put(&[], f64::from(u8::from(facts.ready))))),
 
@@ -353,8 +230,8 @@ pub const FAMILIES: &[Family] = &[
 
     family("pgweir_statement_errors_total", Counter, "Statements that ended in an error, by SQLSTATE.", &["sqlstate"],
         S::Facts(|facts, samples| {
-            for (code, count) in &facts.errors {
-                samples.put(&[code.as_ref().map_or(OTHERS, Sqlstate::as_str)], *count as f64);
+            for (code, count) in sqlstates::bounded(&facts.errors) {
+                samples.put(&[code], count as f64);
             }
         })),
     family("pgweir_refusals_total", Counter, "Errors that the proxy itself raised, by SQLSTATE.", &["database", "user", "sqlstate"],
@@ -460,19 +337,4 @@ pub const FAMILIES: &[Family] = &[
         })),
     family("pgweir_log_lines_lost_total", Counter, "Lines of the log that could not be written, or found too many waiting to be written.", &[],
         S::Facts(|facts, samples| samples.put(&[], facts.housekeeping.log_lines_lost as f64))),
-
-    family("process_start_time_seconds", Gauge, "Start of the process, in seconds since 1970.", &[],
-        S::Facts(|facts, samples| samples.put(&[], facts.start_seconds))),
-    family("process_cpu_seconds_total", Counter, "Processor time in user and system mode.", &[],
-        S::Process(|process| process.cpu_seconds)),
-    family("process_resident_memory_bytes", Gauge, "Memory in use.", &[],
-        S::Process(|process| process.resident_bytes.map(|n| n as f64))),
-    family("process_virtual_memory_bytes", Gauge, "Address space.", &[],
-        S::Process(|process| process.virtual_bytes.map(|n| n as f64))),
-    family("process_open_fds", Gauge, "Open file descriptors.", &[],
-        S::Process(|process| process.open_fds.map(|n| n as f64))),
-    family("process_max_fds", Gauge, "Most file descriptors that may be open.", &[],
-        S::Process(|process| process.max_fds.map(|n| n as f64))),
-    family("process_threads", Gauge, "Threads.", &[],
-        S::Process(|process| process.threads.map(|n| n as f64))),
 ];

@@ -31,6 +31,7 @@ mod queries;
 mod redacted;
 mod reload;
 mod request_id;
+mod requests;
 mod server;
 pub mod source;
 mod tenants;

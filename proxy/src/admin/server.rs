@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -21,10 +21,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::door::{self, Door, Manner};
+use super::exposition::Format;
 use super::metrics::{self, Facts};
 use super::openapi::parameters;
 use super::openapi::routes::is_route;
 use super::problem::Problem;
+use super::requests::{self, Requests};
 use super::{
     AdminContext, Readiness, access, actions, api, audit, body, breakdown, capture, clients, events, findings, history,
     limits, log_level, pages, queries,
@@ -158,6 +160,7 @@ async fn converse(
 /// Every path. Those in the first group are open to anybody who reaches the port.
 fn router(context: Arc<AdminContext>) -> Router {
     let gate = Arc::new(access::Gate::new(Arc::clone(&context)));
+    let requests = Arc::<Requests>::default();
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/api/v1/openapi.json", get(super::openapi::document))
@@ -214,30 +217,36 @@ fn router(context: Arc<AdminContext>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn(parameters::check))
         .layer(middleware::from_fn(super::etag::tag))
-        .layer(middleware::from_fn_with_state(Arc::clone(&gate), access::admit));
+        .layer(middleware::from_fn_with_state(Arc::clone(&gate), access::admit))
+        .layer(Extension(Arc::clone(&requests)))
+        .layer(middleware::from_fn(requests::mark));
     let login = Router::new()
         .route("/login", get(access::login_form).post(access::login))
         .route("/logout", post(access::logout))
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(requests::mark))
         .with_state(Arc::clone(&gate));
     // Pages stand behind the same door, and ask what is behind it once more, as the same viewer.
     let api = guarded.clone().with_state(Arc::clone(&context));
     let pages = pages::router()
         .with_state(pages::Pages { api, context: Arc::clone(&context) })
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&gate), access::admit));
+        .layer(middleware::from_fn_with_state(Arc::clone(&gate), access::admit))
+        .layer(middleware::from_fn(requests::mark));
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(&context))
+        .layer(middleware::from_fn(requests::mark))
         .merge(login)
         .merge(pages)
-        .merge(pages::open())
+        .merge(pages::open().layer(middleware::from_fn(requests::mark)))
         .fallback_service(guarded.with_state(context))
         .layer(middleware::from_fn(pages::dressed))
         .layer(middleware::from_fn(harden))
         .layer(middleware::from_fn_with_state(gate, audit::watch))
+        .layer(middleware::from_fn_with_state(requests, requests::count))
 }
 
 async fn method_not_allowed() -> Problem {
@@ -260,12 +269,17 @@ async fn readyz(State(context): State<Arc<AdminContext>>) -> Response {
     }
 }
 
-async fn metrics(State(context): State<Arc<AdminContext>>) -> Result<Response, Problem> {
-    let ready = context.state.readiness() == Readiness::Ready;
-    let text =
-        aside(move || metrics::render(&Facts::read(&context.telemetry, &*context.state, ready, &context.findings)));
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], text.await?).into_response())
+/// `/metrics`, in the format that the reader prefers.
+async fn metrics(
+    State(context): State<Arc<AdminContext>>,
+    Extension(requests): Extension<Arc<Requests>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let format = Format::accepted(accepts);
+    let text = aside(move || metrics::render(&Facts::read(&context, &requests), format)).await?;
+    let kind = HeaderValue::from_static(format.content_type());
+    Ok(([(header::CONTENT_TYPE, kind), (header::VARY, HeaderValue::from_static("accept"))], text).into_response())
 }
 
 /// Does work on a thread of its own: adding up tens of thousands of statements must not hold up the thread that also

@@ -6,6 +6,7 @@ use wire::login::server::ChannelBinding;
 use wire::startup::is_direct_tls;
 
 use super::{Denied, Gate, Guest};
+use crate::tls::Version;
 use crate::tls::clients::{Clients, Manner};
 
 impl Guest {
@@ -60,6 +61,11 @@ impl Gate {
         let early = std::mem::take(&mut guest.bytes);
         match tls.accept(stream, early, manner).await {
             Ok((stream, secured)) => {
+                let load = self.telemetry.load();
+                match secured.version {
+                    Version::Tls12 => load.tls12_handshakes.increment(),
+                    Version::Tls13 => load.tls13_handshakes.increment(),
+                }
                 guest.stream = Some(stream);
                 guest.secured = Some(secured);
                 Ok(())

@@ -83,6 +83,12 @@ pub struct WorkerRow {
     pub login_failures: u64,
     /// TLS handshakes with clients that failed.
     pub tls_failures: u64,
+    /// Those that succeeded with TLS 1.2.
+    pub tls12_handshakes: u64,
+    /// Those that succeeded with TLS 1.3.
+    pub tls13_handshakes: u64,
+    /// Clients served by it whose connection has TLS.
+    pub tls_clients: i64,
     /// Connections that a limit on logins has kept out.
     pub logins_limited: u64,
     /// Cancel requests with a key that nobody has.
@@ -211,6 +217,9 @@ impl Telemetry {
             logins: worker.load.logins.value(),
             login_failures: worker.load.login_failures.value(),
             tls_failures: worker.load.tls_failures.value(),
+            tls12_handshakes: worker.load.tls12_handshakes.value(),
+            tls13_handshakes: worker.load.tls13_handshakes.value(),
+            tls_clients: worker.load.tls_clients.value(),
             logins_limited: worker.load.logins_limited.value(),
             cancels_unknown: worker.load.cancels_unknown.value(),
             cancels_passed_on: worker.load.cancels_passed_on.value(),

@@ -81,6 +81,12 @@ pub struct WorkerLoad {
     pub login_failures: Counter,
     /// TLS handshakes with clients that failed.
     pub tls_failures: Counter,
+    /// Those that succeeded with TLS 1.2.
+    pub tls12_handshakes: Counter,
+    /// Those that succeeded with TLS 1.3.
+    pub tls13_handshakes: Counter,
+    /// Clients served by it whose connection has TLS.
+    pub tls_clients: Gauge,
     /// Connections that a limit on logins has kept out.
     pub logins_limited: Counter,
     /// Cancel requests with a key that nobody has.

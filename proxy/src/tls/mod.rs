@@ -123,12 +123,12 @@ pub fn make(settings: &Settings) -> Result<Clients, TlsError> {
     Clients::new(&settings.tls)
 }
 
-/// What will stop working soon: certificates of ours that end within 30 days of `now`, a sentence each.
-pub fn warnings(settings: &Settings, now: SystemTime) -> Vec<String> {
+/// Until when certificates of ours hold, by the files that they were read from: clients', and those for servers.
+pub fn expiries(settings: &Settings) -> Vec<(String, SystemTime)> {
     let databases = settings.databases.values().chain(&settings.wildcard);
     let upstreams = databases.filter_map(|database| database.upstream.tls.identity.as_ref());
     let admin = settings.admin.as_ref().and_then(|admin| admin.tls.as_ref());
-    let mut warnings: Vec<String> = settings
+    let mut expiries: Vec<_> = settings
         .tls
         .identity
         .iter()
@@ -137,15 +137,25 @@ pub fn warnings(settings: &Settings, now: SystemTime) -> Vec<String> {
         .filter_map(|identity| {
             let own = pem::certificates(&identity.chain.path, &identity.chain.text).ok()?;
             let (_, end) = certificate::validity(own.first()?)?;
-            let left = end.duration_since(now).unwrap_or_default();
-            (left < EXPIRY_MARGIN).then(|| match left.as_secs() / 86_400 {
-                _ if left.is_zero() => format!("{}: the certificate has expired; renew it", identity.chain.path),
-                days => format!("{}: the certificate expires in {days} days; renew it", identity.chain.path),
-            })
+            Some((identity.chain.path.clone(), end))
         })
         .collect();
-    warnings.dedup();
-    warnings
+    // Several databases may have the same one.
+    expiries.sort();
+    expiries.dedup_by(|later, first| later.0 == first.0);
+    expiries
+}
+
+/// What will stop working soon: certificates of ours that end within 30 days of `now`, a sentence each.
+pub fn warnings(settings: &Settings, now: SystemTime) -> Vec<String> {
+    let soon = expiries(settings).into_iter().filter_map(|(path, end)| {
+        let left = end.duration_since(now).unwrap_or_default();
+        (left < EXPIRY_MARGIN).then(|| match left.as_secs() / 86_400 {
+            _ if left.is_zero() => format!("{path}: the certificate has expired; renew it"),
+            days => format!("{path}: the certificate expires in {days} days; renew it"),
+        })
+    });
+    soon.collect()
 }
 
 /// The cryptography: ring's, named here and nowhere else.

@@ -261,6 +261,7 @@ impl Worker {
     pub fn enter(&self, ctl: &Rc<Ctl>) {
         self.sessions.borrow_mut().insert(ctl.client, ctl.clone());
         self.telemetry.load().clients.up();
+        self.telemetry.load().tls_clients.add(i64::from(ctl.face.tls.is_some()));
         if self.draining.get() {
             drain_when_settled(ctl, FRESH);
         }
@@ -283,6 +284,7 @@ impl Worker {
         self.sessions.borrow_mut().remove(&ctl.client);
         self.watch(ctl, None);
         self.telemetry.load().clients.down();
+        self.telemetry.load().tls_clients.add(-i64::from(ctl.face.tls.is_some()));
         if let Some(seat) = self.shared.workers.get(self.index) {
             seat.clients.fetch_sub(1, Ordering::Relaxed);
         }

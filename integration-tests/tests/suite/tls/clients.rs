@@ -165,3 +165,33 @@ fn a_hundred_megabytes_pass_both_ways() {
     psql(port, "user=anna sslmode=require", &copy).unwrap();
     assert!(std::fs::read(file).unwrap() == std::fs::read(back).unwrap());
 }
+
+/// The sum of a metric's samples; `None`: it has none.
+fn metric(admin: std::net::SocketAddr, name: &str) -> Option<f64> {
+    let text = http::fetch(admin, "/metrics").body;
+    let samples = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).reduce(|sum, one| sum + one)
+}
+
+#[test]
+fn handshakes_clients_and_the_end_of_the_certificate_are_metrics() {
+    let papers = papers();
+    let proxy = proxy_with(papers.client_tls(TlsMode::Require, false)).start();
+    let admin = proxy.admin();
+    assert_eq!(metric(admin, "pgweir_tls_handshakes_total"), Some(0.0));
+    std::thread::scope(|scope| {
+        let port = proxy.address().port();
+        let client = scope.spawn(move || psql(port, "user=anna sslmode=require", "select pg_sleep(1)"));
+        eventually("the client is counted", || metric(admin, "pgweir_tls_clients") == Some(1.0));
+        client.join().unwrap().unwrap();
+    });
+    assert_eq!(metric(admin, "pgweir_tls_handshakes_total"), Some(1.0));
+    eventually("it has left", || metric(admin, "pgweir_tls_clients") == Some(0.0));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let end = metric(admin, "pgweir_tls_certificate_not_after_time_seconds").unwrap();
+    assert!(end > now, "{end} is before {now}");
+
+    // Without a certificate there is no such sample.
+    let plain = integration_tests::Site::pooled(config::PoolMode::Transaction, 1);
+    assert_eq!(metric(plain.admin(), "pgweir_tls_certificate_not_after_time_seconds"), None);
+}
