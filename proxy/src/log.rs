@@ -3,6 +3,8 @@
 mod journal;
 pub mod level;
 mod repeats;
+mod events;
+pub mod reference;
 #[cfg(test)]
 pub(crate) mod testing;
 mod writer;
