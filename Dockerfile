@@ -13,11 +13,14 @@ WORKDIR /src
 COPY . .
 # More flags for cargo, as `--offline` with a source of crates that is mounted.
 ARG CARGO_FLAGS=""
-RUN cargo build --release --locked --package pgweir ${CARGO_FLAGS} && strip target/release/pgweir
+# The commit that is built, for `pgweir_build_info`: --build-arg COMMIT="$(git rev-parse --short=12 HEAD)"
+ARG COMMIT=""
+RUN PGWEIR_COMMIT="${COMMIT}" cargo build --release --locked --package pgweir ${CARGO_FLAGS} && strip target/release/pgweir
 
 FROM debian:bookworm-slim
 COPY --from=build /src/target/release/pgweir /usr/local/bin/pgweir
 COPY LICENSE /usr/share/doc/pgweir/LICENSE
+COPY docs/pgweir.1 /usr/share/man/man1/pgweir.1
 # Clients come from other containers. The admin port stays inside: publishing it takes a token and a certificate.
 ENV PGWEIR_LISTEN=0.0.0.0:6432 \
     PGWEIR_ADMIN=127.0.0.1:6433

@@ -14,13 +14,17 @@ use rand::RngExt;
 use crate::source::Source;
 use crate::tls;
 
+mod ask;
 mod capture;
 mod explain;
 mod health;
 mod http;
+mod pages;
 mod statements;
+mod status;
 mod summary;
 mod token;
+mod top;
 mod watch;
 
 /// A PostgreSQL proxy that pools, understands every statement and holds tenants to their limits.
@@ -64,6 +68,10 @@ enum Command {
     Capture(capture::Capture),
     /// Show findings of a running pgweir as they happen; with --fail-on, a gate for continuous integration
     Watch(Box<watch::Watch>),
+    /// Show a running pgweir on the terminal, live: statements, tenants, pools, clients, findings
+    Top(Box<top::Top>),
+    /// Say on one screen how a running pgweir is; exit codes as of a monitoring plugin: 0 well, 1 warning, 2 critical
+    Status(status::Status),
     /// Print the reference of all configuration keys (docs/config.md)
     ConfigReference,
     /// Print the reference of the console (docs/console.md)
@@ -72,6 +80,16 @@ enum Command {
     ConfigSchema,
     /// Print a fresh token for the admin port, and the line for the configuration that makes it valid
     Token,
+    /// Print the reference of all events of the log (docs/logs.md)
+    LogReference,
+    /// Print a script that completes commands and flags: `source <(pgweir completions bash)`
+    Completions {
+        /// For this shell
+        #[arg(value_name = "SHELL", value_parser = pages::shells())]
+        shell: String,
+    },
+    /// Print the manual page (docs/pgweir.1)
+    Man,
     /// Print the version
     Version,
     /// Ask a running pgweir whether it is ready; exit code 0 if so
@@ -184,6 +202,11 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
         Command::ConsoleReference => print(&crate::console::reference()),
         Command::ConfigSchema => print(&config::json_schema()),
         Command::Token => print(&token::fresh(rand::rng().random())),
+        Command::LogReference => print(&crate::log::reference::page()),
+        Command::Completions { shell } => print(&String::from_utf8_lossy(&pages::completions(&shell))),
+        Command::Man => pages::man().map_err(Into::into).and_then(|page| print(&page)),
+        Command::Top(top) => top::run(&top),
+        Command::Status(status) => return status::run(&status),
         Command::Version => print(concat!("pgweir ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Health { admin, admin_ca } => health::ask(&admin, admin_ca.as_deref()),
         Command::Watch(watch) => return watch::run(*watch),
@@ -198,6 +221,14 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
             ExitCode::FAILURE
         }
     }
+}
+
+/// The manual page, `docs/pgweir.1`.
+///
+/// # Errors
+/// Never: it is written to memory.
+pub fn manual() -> io::Result<String> {
+    pages::man()
 }
 
 fn serve_with<E: Into<Failure>>(
