@@ -1,6 +1,9 @@
 //! What the documents say is there, is there.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "documents/monitoring.rs"]
+mod monitoring;
 
 use std::collections::BTreeSet;
 use std::fs;
