@@ -24,7 +24,7 @@ setup: ## Install what building and testing needs and this machine lacks
 
 build: ## Build the pgweir binary as it is shipped: target/release/pgweir
 	@.ci/setup build
-	$(CARGO) build --release --package pgweir
+	PGWEIR_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null) $(CARGO) build --release --package pgweir
 
 test: setup ## Run every test, end to end against a PostgreSQL of their own
 	@.ci/test
@@ -47,7 +47,7 @@ bench: ## Cost of a query: direct, pgweir, PgBouncer, a relay; into docs/benchma
 	$(CARGO) build --package integration-tests --bin bench
 	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --write docs/benchmarks.md
 
-bench-check: ## The same, and fails if a promised figure is missed by more than the noise (PARTS=loads,idle,bulk,own)
+bench-check: ## The same, and fails if a promised figure is missed by more than the noise (PARTS=loads,idle,bulk,own,admin)
 	@.ci/setup bench
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin bench
@@ -63,11 +63,13 @@ compat: ## The drivers' own test suites: direct, session, transaction; into docs
 	$(CARGO) build --package pgweir
 	python3 integration-tests/compat/compat.py --write docs/compatibility.md $(COMPAT)
 
-docs: ## Print docs/config.md, docs/config.schema.json and docs/console.md anew from the tables that they come from
+docs: ## Print docs/config.md, config.schema.json, console.md, logs.md and pgweir.1 anew from the code
 	$(CARGO) build --package pgweir
 	target/debug/pgweir config-reference > docs/config.md
 	target/debug/pgweir config-schema > docs/config.schema.json
 	target/debug/pgweir console-reference > docs/console.md
+	target/debug/pgweir log-reference > docs/logs.md
+	target/debug/pgweir man > docs/pgweir.1
 
 soak: ## Storms, queue workers, the demo's traffic for long; every promise has to hold (SOAK_SECONDS=600, QUEUE_SECONDS)
 	$(CARGO) build --bins

@@ -7,6 +7,7 @@ use super::bulk::Flow;
 use super::idle::{self, Held};
 use super::logins::PACE;
 use super::options::Part;
+use super::scrapes::{STATEMENTS, TENANTS};
 use super::{Load, Mode, own};
 
 /// A figure of which there is a promise.
@@ -36,6 +37,12 @@ pub enum Figure {
     P99AmongLogins,
     /// Workers' processor time per query while others log in, beside that without.
     WorkersAmongLogins,
+    /// Workers' processor time per query while the admin port is asked every second, beside that without.
+    WorkersWatched,
+    /// 99th percentile of the latency meanwhile, beside that without.
+    P99Watched,
+    /// Time of a scrape.
+    Scrape,
 }
 
 /// What the values of a figure count.
@@ -47,6 +54,8 @@ pub enum Unit {
     Percent,
     /// Microseconds.
     Micros,
+    /// Milliseconds.
+    Millis,
 }
 
 impl Unit {
@@ -56,6 +65,7 @@ impl Unit {
             Self::ShareOf(whose) => format!("× {whose}"),
             Self::Percent => "%".to_owned(),
             Self::Micros => "µs".to_owned(),
+            Self::Millis => "ms".to_owned(),
         }
     }
 }
@@ -95,6 +105,9 @@ pub fn promises() -> Vec<(Figure, Bound)> {
     promises.extend(own::LOADS.map(|load| (Figure::TwoWorkers(load), AtMost(1.05))));
     promises.push((Figure::P99AmongLogins, AtMost(1.1)));
     promises.push((Figure::WorkersAmongLogins, AtMost(1.05)));
+    promises.push((Figure::WorkersWatched, AtMost(1.01)));
+    promises.push((Figure::P99Watched, AtMost(1.1)));
+    promises.push((Figure::Scrape, AtMost(20.0)));
     promises
 }
 
@@ -139,6 +152,7 @@ impl Figure {
             Self::Memory(_) | Self::Busy(_) => Part::Idle,
             Self::Throughput(_) | Self::FlowCpu(_) => Part::Bulk,
             Self::Observing(_) | Self::TwoWorkers(_) | Self::P99AmongLogins | Self::WorkersAmongLogins => Part::Own,
+            Self::WorkersWatched | Self::P99Watched | Self::Scrape => Part::Admin,
         }
     }
 
@@ -156,6 +170,8 @@ impl Figure {
             Self::Observing(_) => Unit::Micros,
             Self::TwoWorkers(_) => Unit::ShareOf("one worker's"),
             Self::P99AmongLogins | Self::WorkersAmongLogins => Unit::ShareOf("that without them"),
+            Self::WorkersWatched | Self::P99Watched => Unit::ShareOf("that without"),
+            Self::Scrape => Unit::Millis,
         }
     }
 
@@ -177,6 +193,11 @@ impl Figure {
             Self::WorkersAmongLogins => {
                 of(&format!("workers' CPU per query among {PACE} logins a minute"), own::BESIDE_LOGINS)
             }
+            Self::WorkersWatched => {
+                of("workers' CPU per query while the admin port is asked every second", own::BESIDE_SCRAPES)
+            }
+            Self::P99Watched => of("p99 latency while the admin port is asked every second", own::BESIDE_SCRAPES),
+            Self::Scrape => format!("a scrape of {STATEMENTS} statements of {TENANTS} tenants under load"),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod papers;
 pub mod peers;
 pub mod pgbench;
 pub mod report;
+pub mod scrapes;
 pub mod table;
 pub mod ways;
 

@@ -1,4 +1,5 @@
-//! pgweir against itself: what observing costs, what a second worker changes, and what logins do to those who are in.
+//! pgweir against itself: what observing costs, what a second worker changes, what logins do to those who are in, and what it
+//! costs them that somebody reads the numbers.
 
 use std::path::Path;
 
@@ -6,6 +7,8 @@ use rand::Rng;
 use wire::login::ScramVerifier;
 
 use super::logins::{PACE, among_logins};
+use super::options::Part;
+use super::scrapes::{self, while_scraped};
 use super::ways::{Bench, PASSWORD, Setup, USER, Way};
 use super::{Load, Mode, Outcome, Sample};
 
@@ -21,6 +24,9 @@ pub const BESIDE_LOGINS: Load = Load { clients: 4, mode: Mode::Prepared };
 /// The loads of the other comparisons.
 pub const LOADS: [Load; 2] = [Load { clients: 16, mode: Mode::Simple }, Load { clients: 16, mode: Mode::Prepared }];
 
+/// The load that the admin port is asked beside.
+pub const BESIDE_SCRAPES: Load = Load { clients: 16, mode: Mode::Prepared };
+
 /// One side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
@@ -34,11 +40,31 @@ pub enum Side {
     Quiet,
     /// The same, and others log in all the time.
     AmongLogins,
+    /// Many statements of many tenants are kept, and nobody asks for them.
+    Unwatched,
+    /// The same, and `/metrics` and `/api/v1/queries` are asked for every second.
+    Watched,
 }
 
 impl Side {
     /// All, in the order in which they are measured.
-    pub const ALL: [Self; 5] = [Self::Usual, Self::Unobserved, Self::TwoWorkers, Self::Quiet, Self::AmongLogins];
+    pub const ALL: [Self; 7] = [
+        Self::Usual,
+        Self::Unobserved,
+        Self::TwoWorkers,
+        Self::Quiet,
+        Self::AmongLogins,
+        Self::Unwatched,
+        Self::Watched,
+    ];
+
+    /// The part of the benchmark that it belongs to.
+    pub fn part(self) -> Part {
+        match self {
+            Self::Unwatched | Self::Watched => Part::Admin,
+            _ => Part::Own,
+        }
+    }
 
     /// As the table says it.
     pub fn name(self) -> &'static str {
@@ -48,6 +74,8 @@ impl Side {
             Self::TwoWorkers => "two workers",
             Self::Quiet => "nobody logs in",
             Self::AmongLogins => "others log in",
+            Self::Unwatched => "nobody asks the admin port",
+            Self::Watched => "asked every second",
         }
     }
 
@@ -56,6 +84,7 @@ impl Side {
         match self {
             Self::Usual | Self::Unobserved | Self::TwoWorkers => &LOADS,
             Self::Quiet | Self::AmongLogins => &[BESIDE_LOGINS],
+            Self::Unwatched | Self::Watched => &[BESIDE_SCRAPES],
         }
     }
 
@@ -66,15 +95,30 @@ impl Side {
             Self::Unobserved => Setup { settings: UNOBSERVED.to_owned(), ..Setup::default() },
             Self::TwoWorkers => Setup { workers: 2, ..Setup::default() },
             Self::Quiet | Self::AmongLogins => Setup { auth: "scram-sha-256", settings: user()?, ..Setup::default() },
+            Self::Unwatched | Self::Watched => Setup { settings: scrapes::SETTINGS.to_owned(), ..Setup::default() },
         };
-        Way::pgweir(binary, bench, &setup)
+        let way = Way::pgweir(binary, bench, &setup)?;
+        if self.part() == Part::Admin {
+            scrapes::fill(&way)?;
+        }
+        Ok(way)
     }
 
     /// Runs a load over what [`Side::start`] has given.
     pub fn measure(self, way: &Way, pgbench: &Path, load: Load, seconds: u64) -> Outcome<Own> {
         let run = || way.run(pgbench, load, seconds);
-        let (run, logins) = if self == Self::AmongLogins { among_logins(way, run)? } else { (run()?, 0.0) };
-        Ok(Own { sample: run.sample(), worker_micros: run.worker_micros(), logins })
+        let (run, logins, scrape_millis) = match self {
+            Self::AmongLogins => {
+                let (run, logins) = among_logins(way, run)?;
+                (run, logins, 0.0)
+            }
+            Self::Watched => {
+                let (run, millis) = while_scraped(way, run)?;
+                (run, 0.0, millis)
+            }
+            _ => (run()?, 0.0, 0.0),
+        };
+        Ok(Own { sample: run.sample(), worker_micros: run.worker_micros(), logins, scrape_millis })
     }
 }
 
@@ -96,6 +140,8 @@ pub struct Own {
     pub worker_micros: f64,
     /// Logins a minute meanwhile, those of the load itself not counted.
     pub logins: f64,
+    /// Median time of the scrapes meanwhile, in ms; 0 where nobody scraped.
+    pub scrape_millis: f64,
 }
 
 impl Own {
@@ -123,5 +169,6 @@ mod tests {
             assert_eq!(side.loads(), Side::Usual.loads());
         }
         assert_eq!(Side::Quiet.loads(), Side::AmongLogins.loads());
+        assert_eq!(Side::Unwatched.loads(), Side::Watched.loads());
     }
 }

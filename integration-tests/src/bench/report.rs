@@ -9,7 +9,7 @@ use super::bulk::{Bulk, Flow};
 use super::check::{Bound, Figure, Outcome, judge, promises};
 use super::idle::{CLIENTS, Held, Idle};
 use super::options::Part;
-use super::own::{BESIDE_LOGINS, Own, Side};
+use super::own::{BESIDE_LOGINS, BESIDE_SCRAPES, Own, Side};
 use super::table::Results;
 use super::{Load, Sample, middle};
 
@@ -145,6 +145,8 @@ impl Report {
             // Fewer logins than were promised about prove nothing.
             shares(pairs(among, quiet).filter(|(among, _)| among.is_among_logins()), of)
         };
+        let watched = || own(BESIDE_SCRAPES, Side::Watched);
+        let beside_scrapes = |of: fn(&Own) -> f64| by(watched(), own(BESIDE_SCRAPES, Side::Unwatched), of);
         match figure {
             Figure::Cpu(load) => loads(load, |sample| sample.cpu_micros),
             Figure::Rate(load) => loads(load, |sample| sample.tps),
@@ -169,6 +171,9 @@ impl Report {
             }
             Figure::P99AmongLogins => among_logins(|own| f64::from(own.sample.latency_micros[2])),
             Figure::WorkersAmongLogins => among_logins(|own| own.worker_micros),
+            Figure::WorkersWatched => beside_scrapes(|own| own.worker_micros),
+            Figure::P99Watched => beside_scrapes(|own| f64::from(own.sample.latency_micros[2])),
+            Figure::Scrape => watched().iter().map(|own| own.scrape_millis).collect(),
         }
     }
 
@@ -191,9 +196,10 @@ impl Report {
             json!({ "flow": flow.name(), "way": way, "rounds": rounds.collect::<Vec<_>>() })
         });
         let own = self.own.iter().map(|((load, side), rounds)| {
-            let rounds = rounds.iter().map(|Own { sample, worker_micros, logins }| {
+            let rounds = rounds.iter().map(|Own { sample, worker_micros, logins, scrape_millis }| {
                 json!({ "tps": sample.tps, "cpu_us": sample.cpu_micros, "workers_cpu_us": worker_micros,
-                    "p50_p95_p99_us": sample.latency_micros, "logins_a_minute": logins })
+                    "p50_p95_p99_us": sample.latency_micros, "logins_a_minute": logins,
+                    "scrape_ms": scrape_millis })
             });
             let rounds = rounds.collect::<Vec<_>>();
             json!({ "clients": load.clients, "protocol": load.mode.name(), "pgweir": side.name(), "rounds": rounds })
@@ -288,7 +294,7 @@ mod tests {
     /// With this processor time per query, all but 1 µs of it the workers'.
     fn own(cpu_micros: f64, logins: f64) -> Own {
         let sample = Sample { tps: 1000.0, cpu_micros, latency_micros: [200, 400, 100 * cpu_micros as u32] };
-        Own { sample, worker_micros: cpu_micros - 1.0, logins }
+        Own { sample, worker_micros: cpu_micros - 1.0, logins, scrape_millis: 0.0 }
     }
 
     #[test]
@@ -313,6 +319,20 @@ mod tests {
         let unknown = report.unknown(&[Part::Own]);
         assert!(unknown.contains(&"CPU per query that observing adds, 16 clients, prepared".to_owned()), "{unknown:?}");
         assert_eq!(unknown.len(), 4, "{unknown:?}");
+    }
+
+    #[test]
+    fn being_asked_is_a_share_and_a_time() {
+        let mut report = Report::default();
+        for (cpu, scrape_millis) in [(11.0, 4.0), (11.05, 5.0), (11.2, 30.0)] {
+            report.add_own(BESIDE_SCRAPES, Side::Unwatched, own(11.0, 0.0));
+            report.add_own(BESIDE_SCRAPES, Side::Watched, Own { scrape_millis, ..own(cpu, 0.0) });
+        }
+        assert_eq!(report.values(Figure::WorkersWatched).len(), 3);
+        let tables = report.tables();
+        let row = "| a scrape of 5000 statements of 500 tenants under load | ≤ 20.00 ms | 5.00 ± 1.00 | kept |";
+        assert!(tables.contains(row), "{tables}");
+        assert!(report.unknown(&[Part::Admin]).is_empty());
     }
 
     #[test]

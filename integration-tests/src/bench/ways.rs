@@ -71,6 +71,8 @@ pub struct Way {
     pub name: &'static str,
     server: Server,
     pooler: Option<Child>,
+    /// pgweir's admin port.
+    admin: Option<u16>,
     serves: Serves,
     _folder: Option<Scratch>,
 }
@@ -137,23 +139,24 @@ impl Way {
     /// No pooler.
     pub fn direct(bench: &Bench) -> Self {
         let server = bench.server(bench.cluster.port());
-        Self { name: "direct", server, pooler: None, serves: Serves::Everything, _folder: None }
+        Self { name: "direct", server, pooler: None, admin: None, serves: Serves::Everything, _folder: None }
     }
 
     /// pgweir in transaction mode.
     pub fn pgweir(binary: &Path, bench: &Bench, setup: &Setup) -> Outcome<Self> {
         let folder = Scratch::new();
-        let port = free_port();
+        let (port, admin) = (free_port(), free_port());
         let upstream = format!("postgres://{USER}@127.0.0.1:{}/{}", bench.port(), bench.database);
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--admin"]);
-        command.args([&format!("127.0.0.1:{}", free_port()), "--upstream", &upstream]);
+        command.args([&format!("127.0.0.1:{admin}"), "--upstream", &upstream]);
         command.args(["--pool-mode", "transaction", "--pool-size", &UPSTREAMS.to_string()]);
         command.args(["--workers", &setup.workers.to_string(), "--auth", setup.auth]);
         let settings = folder.file("pgweir.toml", &format!("max_clients = {MAX_CLIENTS}\n{}", setup.settings));
         command.arg("--config").arg(settings);
         let pooler = start(&mut command, &folder, port)?;
-        Ok(Self::through("pgweir", Serves::Everything, bench, port, pooler, folder))
+        let way = Self::through("pgweir", Serves::Everything, bench, port, pooler, folder);
+        Ok(Self { admin: Some(admin), ..way })
     }
 
     /// Whatever stands in the folder `$PEERS`: each executable there is a pooler of its name, called with the port to
@@ -188,12 +191,17 @@ impl Way {
         pooler: Child,
         folder: Scratch,
     ) -> Self {
-        Self { name, server: bench.server(port), pooler: Some(pooler), serves, _folder: Some(folder) }
+        Self { name, server: bench.server(port), pooler: Some(pooler), admin: None, serves, _folder: Some(folder) }
     }
 
     /// Where it listens.
     pub fn address(&self) -> std::net::SocketAddr {
         std::net::SocketAddr::from(([127, 0, 0, 1], self.server.port))
+    }
+
+    /// Where its admin port is; `None`: it has none.
+    pub fn admin(&self) -> Option<std::net::SocketAddr> {
+        self.admin.map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// Database and user to log in with.

@@ -10,7 +10,7 @@ use integration_tests::bench::papers::Papers;
 use integration_tests::bench::report::Report;
 use integration_tests::bench::table::write_between_markers;
 use integration_tests::bench::ways::{Bench, Setup, Way};
-use integration_tests::bench::{Outcome, UPSTREAMS, chart, loads, machine, peers};
+use integration_tests::bench::{Load, Outcome, UPSTREAMS, chart, loads, machine, peers};
 
 /// A machine that is busier than this before the first run measures something else too.
 const QUIET: f64 = 0.5;
@@ -47,8 +47,8 @@ fn bench() -> Outcome<()> {
         if options.parts.contains(&Part::Bulk) {
             measure_bulk(&options, &bench, &mut report)?;
         }
-        if options.parts.contains(&Part::Own) {
-            measure_own(&options, &bench, &mut report)?;
+        for part in [Part::Own, Part::Admin].into_iter().filter(|part| options.parts.contains(part)) {
+            measure_own(&options, part, &bench, &mut report)?;
         }
     }
     let conditions = how_it_was_made(&options, &bench, load_before)?;
@@ -153,17 +153,25 @@ fn measure_bulk(options: &Options, bench: &Bench, report: &mut Report) -> Outcom
     Ok(())
 }
 
-fn measure_own(options: &Options, bench: &Bench, report: &mut Report) -> Outcome<()> {
+/// Loads that sides of a part are compared by.
+fn loads_of(part: Part) -> Vec<Load> {
+    match part {
+        Part::Admin => vec![own::BESIDE_SCRAPES],
+        _ => own::LOADS.into_iter().chain([own::BESIDE_LOGINS]).collect(),
+    }
+}
+
+fn measure_own(options: &Options, part: Part, bench: &Bench, report: &mut Report) -> Outcome<()> {
     let start = |side: Side| Ok((side, side.start(&options.pgweir, bench)?));
-    let sides = Side::ALL.into_iter().map(start).collect::<Outcome<Vec<_>>>()?;
-    for load in own::LOADS.into_iter().chain([own::BESIDE_LOGINS]) {
+    let sides = Side::ALL.into_iter().filter(|side| side.part() == part).map(start).collect::<Outcome<Vec<_>>>()?;
+    for load in loads_of(part) {
         let mut sides: Vec<_> = sides.iter().filter(|(side, _)| side.loads().contains(&load)).collect();
         for _ in 0..own::TURNS {
             for (side, way) in &sides {
                 let own = side.measure(way, &bench.pgbench(), load, options.seconds)?;
                 println!(
                     "{:>3} clients  {:<9} {:<31} {:>7.0} queries/s  {:>6.2} µs CPU, {:>6.2} of workers  \
-                     p99 {:>6.2} ms  {:>5.0} logins/min",
+                     p99 {:>6.2} ms  {:>5.0} logins/min  scrape {:>5.2} ms",
                     load.clients,
                     load.mode.name(),
                     side.name(),
@@ -171,7 +179,8 @@ fn measure_own(options: &Options, bench: &Bench, report: &mut Report) -> Outcome
                     own.sample.cpu_micros,
                     own.worker_micros,
                     f64::from(own.sample.latency_micros[2]) / 1e3,
-                    own.logins
+                    own.logins,
+                    own.scrape_millis
                 );
                 report.add_own(load, *side, own);
             }
