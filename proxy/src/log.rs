@@ -1,10 +1,10 @@
 //! The process's own log.
 
+mod events;
 mod journal;
 pub mod level;
-mod repeats;
-mod events;
 pub mod reference;
+mod repeats;
 #[cfg(test)]
 pub(crate) mod testing;
 mod writer;

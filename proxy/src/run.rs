@@ -148,7 +148,7 @@ pub enum ShutdownMode {
 
 /// Has the proxy stop, from inside.
 #[derive(Debug, Clone)]
-pub struct Stopper(watch::Sender<Option<ShutdownMode>>);
+pub struct Stopper(Arc<watch::Sender<Option<ShutdownMode>>>);
 
 impl Stopper {
     /// Begins, or hurries what has begun; it never takes hurry back.

@@ -69,8 +69,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
     if hex && !value.as_str().is_some_and(digits) {
         found.push(format!("{at} is no fingerprint: {value}"));
     }
-    if schema["format"] == "date-time" && value.as_str().is_none_or(|text| config::units::parse_moment(text).is_err())
-    {
+    if schema["format"] == "date-time" && value.as_str().is_none_or(|text| config::units::parse_moment(text).is_err()) {
         found.push(format!("{at} is no moment: {value}"));
     }
     for (place, item) in value.as_array().into_iter().flatten().enumerate() {
