@@ -86,7 +86,7 @@ async fn paused(State(context): Context, who: (Sender, By), database: Option<Str
     };
     context.events.soon();
     let (client, by) = told(&who);
-    tracing::info!(target: "admin", %client, by, command = "pause", database, complete, "command carried out");
+    tracing::info!(target: "admin", %client, by, database, complete, "pause carried out");
     Ok(Json(json!({"action": "pause", "database": database, "complete": complete})))
 }
 
