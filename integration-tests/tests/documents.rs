@@ -44,9 +44,13 @@ fn every_link_between_the_documents_leads_somewhere() {
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
             let file = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
             assert!(file.exists(), "{} links to {target}, which is not there", path.display());
-            let headings: BTreeSet<String> = read(&file).lines().filter_map(anchor_of).collect();
-            assert!(anchor.is_empty() || headings.contains(anchor), "{}: no heading for {target}", path.display());
             checked += 1;
+            if anchor.is_empty() {
+                // It may be a picture.
+                continue;
+            }
+            let headings: BTreeSet<String> = read(&file).lines().filter_map(anchor_of).collect();
+            assert!(headings.contains(anchor), "{}: no heading for {target}", path.display());
         }
     }
     assert!(checked > 10, "only {checked} links found");

@@ -177,6 +177,6 @@ pub(super) async fn drain(State(context): Context, from: Sender, by: By) -> Resu
 }
 
 /// From where, and by whom.
-fn told<'a>((Extension(Peer(client)), Extension(by)): &'a (Sender, By)) -> (&'a std::net::SocketAddr, &'a str) {
+fn told((Extension(Peer(client)), Extension(by)): &(Sender, By)) -> (&std::net::SocketAddr, &str) {
     (client, by.name())
 }
