@@ -113,7 +113,7 @@ fn what_may_not_be_captured_is_refused_with_a_reason() {
     let site = site(&folder);
     for (arguments, words) in [
         (&["--values", "keep"][..], "capture.allow_values"),
-        (&["--values", "all"], "drop, hash or keep"),
+        (&["--values", "all"], "must be one of hash, drop, keep"),
         (&["--out", "../elsewhere"], "../elsewhere"),
         (&["--out", ".hidden"], "`file`"),
         (&["--seconds", "0"], "`seconds`"),

@@ -37,12 +37,13 @@ pub(super) async fn show(State(context): Context) -> Answer {
 /// `PUT` or `POST /api/v1/log-level`. Without a filter, the configuration's level is back.
 pub(super) async fn set(State(context): Context, Sent(wanted): Sent<Wanted>) -> Answer {
     let level = level(&context.state.log_level())?;
+    // Judged also where it counts for nothing: who writes it wrong means something by it.
+    let time = time(wanted.time.as_deref())?;
     let Some(filter) = wanted.filter else {
         level.restore();
         tracing::warn!(level = level.shown().configured, "the level of the log is the configuration's again");
         return Ok(Json(shown(&level)));
     };
-    let time = time(wanted.time.as_deref())?;
     level.set(&filter, time, Instant::now(), SystemTime::now()).map_err(|why| {
         bad(format!("`filter` cannot be used: {why}; write a level, or such as info,pgweir::login=debug"))
     })?;
