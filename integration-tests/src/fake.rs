@@ -13,10 +13,11 @@
 //! });
 //! ```
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::backend;
@@ -66,6 +67,9 @@ pub struct FakeUpstream {
 struct Shared {
     received: Mutex<Vec<Received>>,
     open: Mutex<Vec<TcpStream>>,
+    /// By process: whether a cancel has come for it, and where it waits for one. A bell for each, so that nobody is woken
+    /// for another's.
+    cancelled: Mutex<HashMap<u32, Arc<(Mutex<bool>, Condvar)>>>,
     over: AtomicBool,
 }
 
@@ -224,6 +228,9 @@ impl Connection {
                 CANCEL_REQUEST => {
                     let pid = u32::from_be_bytes(body[4..8].try_into().unwrap());
                     self.remember(What::Cancel { pid, key: body[8..].to_vec() });
+                    let bell = Arc::clone(lock(&self.shared.cancelled).entry(pid).or_default());
+                    *lock(&bell.0) = true;
+                    bell.1.notify_all();
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
                 _ => {
@@ -306,6 +313,12 @@ impl Connection {
         loop {
             self.receive()?;
         }
+    }
+
+    /// Waits for a cancel of this connection, without taking processor time from whom it waits for.
+    pub fn until_cancelled(&self) {
+        let bell = Arc::clone(lock(&self.shared.cancelled).entry(self.pid()).or_default());
+        drop(bell.1.wait_timeout_while(lock(&bell.0), PATIENCE, |cancelled| !*cancelled));
     }
 
     /// Waits as a slow server does.

@@ -1,13 +1,11 @@
 //! Clients that try to get around their tenant's limits, and clients that the limits meet at a bad moment.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
 use config::{Settings, Tenants};
-use integration_tests::fake::What;
 use integration_tests::{
     Cluster, FakeUpstream, Fields, Proxy, RawClient, Site, backend, eventually, frontend, http, tenants,
 };
@@ -369,14 +367,10 @@ fn a_thousand_statements_at_once_end_within_300_ms_of_their_limit() {
 fn two_hundred_requests_at_once_are_cancelled_within_300_ms_of_their_limit() {
     const CLIENTS: usize = 200;
     let limit = Duration::from_millis(500);
-    let cancelled = Arc::new(Mutex::new(HashSet::new()));
-    let told = cancelled.clone();
-    let upstream = FakeUpstream::start(move |connection| {
+    let upstream = FakeUpstream::start(|connection| {
         connection.login()?;
         connection.serve_until("select hang")?;
-        while !told.lock().unwrap().contains(&connection.pid()) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        connection.until_cancelled();
         connection.send(
             &[backend::error("57014", "canceling statement due to user request"), backend::ready(b'I')].concat(),
         )?;
@@ -406,16 +400,6 @@ fn two_hundred_requests_at_once_are_cancelled_within_300_ms_of_their_limit() {
                 let late = asked.elapsed().saturating_sub(Duration::from_millis(10));
                 let mut worst = noise.lock().unwrap();
                 *worst = late.max(*worst);
-            }
-        });
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                let pids = upstream.received().into_iter().filter_map(|received| match received.what {
-                    What::Cancel { pid, .. } => Some(pid),
-                    _ => None,
-                });
-                cancelled.lock().unwrap().extend(pids);
-                std::thread::sleep(Duration::from_millis(5));
             }
         });
         let threads: Vec<_> = (0..CLIENTS)
