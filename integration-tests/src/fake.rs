@@ -63,13 +63,16 @@ pub struct FakeUpstream {
     shared: Arc<Shared>,
 }
 
+/// Whether it has rung, and who waits for that.
+type Bell = (Mutex<bool>, Condvar);
+
 #[derive(Debug, Default)]
 struct Shared {
     received: Mutex<Vec<Received>>,
     open: Mutex<Vec<TcpStream>>,
     /// By process: whether a cancel has come for it, and where it waits for one. A bell for each, so that nobody is woken
     /// for another's.
-    cancelled: Mutex<HashMap<u32, Arc<(Mutex<bool>, Condvar)>>>,
+    cancelled: Mutex<HashMap<u32, Arc<Bell>>>,
     over: AtomicBool,
 }
 
