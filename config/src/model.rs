@@ -3,6 +3,7 @@
 mod address;
 mod admin;
 mod auth;
+mod cache;
 mod console;
 mod limit_keys;
 mod limits;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use address::{ListenAddress, UnixSocket};
 pub use admin::{Admin, AdminRole, AdminTls, AdminToken, Audit, LONG_TOKEN, TokenDigest, TokenTable};
 pub use auth::*;
+pub use cache::{Cache, CacheEffect, CacheFreshness, CacheMode, CacheRule};
 pub use console::Console;
 pub use limit_keys::{LimitKey, LimitKind, LimitValue, Limits};
 pub use limits::{DatabaseLimits, UserLimits};
@@ -90,6 +92,8 @@ pub struct Settings {
     pub capture: Capture,
     /// The slow statement log.
     pub slow_log: SlowLog,
+    /// What may be answered without asking the server.
+    pub cache: Cache,
     /// When a peer that says nothing more has gone.
     pub tcp: Tcp,
     /// Other instances behind the same address.

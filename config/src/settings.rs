@@ -136,6 +136,7 @@ impl Builder<'_> {
                 directory: self.text(&["capture", "directory"]).map(Into::into),
                 allow_values: self.flag(&["capture", "allow_values"]),
             },
+            cache: Cache::default(),
             slow_log: SlowLog {
                 threshold: self.limit(&["slow_log", "threshold"]),
                 per_minute: u32::try_from(self.count(&["slow_log", "per_minute"])).unwrap_or(u32::MAX),

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use wire::encode::frontend as ask;
 
+use crate::cache;
 use crate::inspect::inspect;
 use crate::listen::{self, Asks, Listener};
 use crate::plans;
@@ -76,6 +77,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(keeper::room(shared.clone(), telemetry.clone())),
         tokio::task::spawn_local(names::watch(shared.clone())),
         tokio::task::spawn_local(server_ids::watch(shared.clone())),
+        tokio::task::spawn_local(cache::keeper::watch(shared.clone())),
     ];
     let (turns, captures) = (Turns::default(), plans::Turns::default());
     while let Some(order) = orders.recv().await {

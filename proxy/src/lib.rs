@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod analyst;
 pub mod aside;
+pub mod cache;
 pub mod cancel;
 pub mod capture;
 pub mod cli;

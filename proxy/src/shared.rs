@@ -11,6 +11,7 @@ use policy::verdict::Refusal;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::aside::{self, Aside, Kind};
+use crate::cache::Caches;
 use crate::cancel::key::ProcessIds;
 use crate::control::Order;
 use crate::listen::Listeners;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub room: Arc<Room>,
     /// Connections beside the pools.
     pub aside: Aside,
+    /// Replies that are kept.
+    pub caches: Caches,
     seats: Mutex<Counts>,
     /// What has become of databases' schemas.
     pub schemas: Schemas,
@@ -120,6 +123,7 @@ impl Shared {
         workers: Box<[WorkerSeat]>,
         control: UnboundedSender<Order>,
     ) -> Self {
+        let caches = Caches::new(&settings.cache);
         Self {
             rules: RwLock::new(Arc::new(Rules::new(Arc::new(settings), &directory, 0))),
             directory,
@@ -127,6 +131,7 @@ impl Shared {
             pools: Pools::default(),
             room: Arc::default(),
             aside: Aside::default(),
+            caches,
             seats: Mutex::default(),
             schemas: Schemas::default(),
             statement_ids: Mutex::default(),

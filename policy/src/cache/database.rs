@@ -285,6 +285,16 @@ impl Database {
         self.catalog.bump();
     }
 
+    /// A snapshot was taken on the server by somebody who does not read: what it sees need not be proved by those who
+    /// begin to read from here on, whose own snapshots are later ones.
+    pub fn is_seen_by(&self, snapshot: &Snapshot) {
+        self.heard.seen_by(snapshot);
+        for map in [&self.tables, &self.through] {
+            let tables = map.read().unwrap_or_else(PoisonError::into_inner);
+            tables.values().for_each(|table| table.heard.seen_by(snapshot));
+        }
+    }
+
     /// A slot is there, made at `made_at`, and says everything from `start` of the log on.
     ///
     /// `behind` is a snapshot that was taken once it was there. What was running in it may be in the log before the slot's

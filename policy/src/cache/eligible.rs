@@ -97,6 +97,16 @@ reasons! {
         Pipeline "pipeline",
         /// A parameter's value asks what time it is.
         TimeParameter "time_parameter",
+        /// A limit of its tenant's speaks against it, or counts it: the way to the server tells what.
+        Limited "limited",
+        /// Its session listens: what it hears comes in order with its replies.
+        Listens "listens",
+        /// Where its session looks names up is not known.
+        UnknownPath "unknown_path",
+        /// Writes from outside to a table that it reads are not in the publication that is listened to.
+        NotPublished "not_published",
+        /// Its database's catalog is not known, or is being read anew.
+        CatalogUnread "catalog_unread",
         /// Its key is longer than an entry may be.
         KeyTooLong "key_too_long",
         /// Only part of the reply would be compared: mode `observe` and a reply that streams.

@@ -390,6 +390,15 @@ impl Catalog {
         }
     }
 
+    /// All relations that a name may stand for: a schema of the path that its session's role may not use is passed over,
+    /// which nobody here can tell.
+    pub(super) fn candidates(&self, name: &Name, path: Option<&[&str]>) -> Vec<u32> {
+        match (&name.schema, path) {
+            (None, Some(path)) => path.iter().flat_map(|schema| self.resolve(name, Some(&[schema]))).collect(),
+            _ => self.resolve(name, path),
+        }
+    }
+
     /// All functions that a call by this name may mean.
     pub fn functions_named<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = &'a Function> {
         let all = self.functions_by_name.get(name.name.as_str()).map_or(&[][..], Vec::as_slice);

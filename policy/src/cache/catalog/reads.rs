@@ -329,7 +329,7 @@ impl Judge<'_> {
             if behind_dot && schema.is_none() {
                 continue;
             }
-            self.found.extend(self.catalog.resolve(&Name { schema, name }, path));
+            self.found.extend(self.catalog.candidates(&Name { schema, name }, path));
         }
         if self.found.len() > 4 * MAX_TABLES { Err(Bypass::TooManyTables) } else { Ok(()) }
     }

@@ -1,0 +1,280 @@
+//! The read cache at work: what of it all threads share.
+//!
+//! [`policy::cache`] decides; here are the replies ([`store`]), the catalogs ([`keeper`], [`facts`]) and what is heard of
+//! writes from outside ([`slot`]). Sessions ask and fill in `session::cached`.
+//!
+//! ```text
+//!   worker: session::cached ──► Caches::store ──► a hit: bytes, no pool, no lock of ours
+//!      │ statements that write: Cached::generations, odd until their transaction is over
+//!      ▼
+//!   control thread: keeper, a task for each database ──► facts: the catalog ──► View, and what became of lost writers
+//!                                                   └──► slot: commits of others ──► Database::heard
+//! ```
+
+pub mod facts;
+pub mod keeper;
+pub mod rules;
+pub mod slot;
+pub mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use policy::cache::catalog::Catalog;
+use policy::cache::{
+    Budget, Bypass, Counters, Database, Epoch, Miss, Mode, OutputSettings, Refused, Rules, SettingsId, Slot,
+};
+use tokio::sync::Notify;
+
+use crate::pool::Pool;
+use store::Store;
+
+/// Databases that are cached at once. What comes behind them is not.
+const MAX_DATABASES: usize = 100;
+/// Statements of which it is told why they are not cached.
+const MAX_TOLD: usize = 20_000;
+
+/// A database's catalog as it was read once.
+#[derive(Debug)]
+pub struct View {
+    /// What it says.
+    pub catalog: Catalog,
+    /// The epoch that it is true of.
+    pub epoch: Arc<Epoch>,
+    /// Where names are looked up by sessions that say nothing of it.
+    pub paths: facts::Paths,
+    /// Relations of which every change by others is heard: those in the publication, and partitioned ones all of whose
+    /// leaves are. Of no meaning where no slot is needed.
+    pub published: BTreeSet<u32>,
+    /// It is a standby, or its sessions begin with another isolation than READ COMMITTED: nothing is cached.
+    pub unfit: Option<Bypass>,
+}
+
+/// One database of one server, however many pools there are to it.
+#[derive(Debug)]
+pub struct Cached {
+    /// Where it is, as `host:port/name`.
+    pub name: Box<str>,
+    /// What is known of writes to it.
+    pub generations: Arc<Database>,
+    view: RwLock<Option<Arc<View>>>,
+    /// Changes with the view, so that workers keep it by themselves.
+    version: AtomicU64,
+    /// The catalog has to be read anew, or the end of a write has to be asked for.
+    pub stirred: Notify,
+    /// Why nothing of it is cached now, in words for operators.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Cached {
+    fn new(name: &str, slot: Slot) -> Self {
+        Self {
+            name: name.into(),
+            generations: Arc::new(Database::new(slot)),
+            view: RwLock::default(),
+            version: AtomicU64::new(0),
+            stirred: Notify::new(),
+            trouble: Mutex::new(Some("its catalog has not been read yet".to_owned())),
+        }
+    }
+
+    /// The catalog that was read last, whether or not it is true still; `None`: none was.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another number whenever [`Self::view`] is another one.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Puts another one in its place.
+    pub fn set_view(&self, view: Option<Arc<View>>) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Why nothing of it is cached now.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says why nothing of it is cached, or that it is. `true`: that is news.
+    pub fn set_trouble(&self, trouble: Option<String>) -> bool {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *known, trouble.clone()) != trouble
+    }
+}
+
+/// What became of the last execution of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It was answered from the cache.
+    Hit,
+    /// It may be; nothing that could be served was there.
+    Miss(Miss),
+    /// It may not be.
+    Bypass(Bypass),
+    /// Its reply was not kept.
+    Refused(Refused),
+}
+
+/// All of the cache.
+#[derive(Debug)]
+pub struct Caches {
+    /// Whether statements that write are followed. Decided at the start: what was sent while nobody followed would be
+    /// missed.
+    follows: AtomicBool,
+    mode: AtomicU8,
+    sole_writer: AtomicBool,
+    rules: RwLock<Arc<Rules>>,
+    /// Changes with the rules and the mode.
+    version: AtomicU64,
+    /// The replies.
+    pub store: Store,
+    databases: RwLock<BTreeMap<Box<str>, Arc<Cached>>>,
+    sets: Mutex<OutputSettings>,
+    /// What it has done.
+    pub counters: Counters,
+    told: Mutex<BTreeMap<u64, Fate>>,
+    /// Another database is there, or the mode is another one.
+    pub changed: Notify,
+    base: Instant,
+}
+
+impl Caches {
+    /// As the configuration has it at the start.
+    pub fn new(cache: &config::Cache) -> Self {
+        Self {
+            follows: AtomicBool::new(!cache.rules.is_empty()),
+            mode: AtomicU8::new(number(rules::mode_of(cache))),
+            sole_writer: AtomicBool::new(cache.sole_writer),
+            rules: RwLock::new(Arc::new(rules::compile(cache, 1))),
+            version: AtomicU64::new(1),
+            store: Store::new(rules::budget_of(cache)),
+            databases: RwLock::default(),
+            sets: Mutex::default(),
+            counters: Counters::default(),
+            told: Mutex::default(),
+            changed: Notify::new(),
+            base: Instant::now(),
+        }
+    }
+
+    /// Takes a reload over. Entries by rules that are no longer there end with it.
+    pub fn reload(&self, cache: &config::Cache) {
+        let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
+        let compiled = rules::compile(cache, u32::try_from(version).unwrap_or(u32::MAX));
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
+        self.store.resize(rules::budget_of(cache));
+        self.set_mode(rules::mode_of(cache));
+        self.flush();
+    }
+
+    /// Whether statements that write are followed.
+    #[inline]
+    pub fn follows(&self) -> bool {
+        self.follows.load(Ordering::Relaxed)
+    }
+
+    /// Whether it works. Off where nothing is followed, whatever was asked for.
+    #[inline]
+    pub fn mode(&self) -> Mode {
+        match self.mode.load(Ordering::Acquire) {
+            _ if !self.follows() => Mode::Off,
+            1 => Mode::Observe,
+            2 => Mode::On,
+            _ => Mode::Off,
+        }
+    }
+
+    /// Switches it. `Off` flushes.
+    pub fn set_mode(&self, mode: Mode) {
+        let before = self.mode.swap(number(mode), Ordering::AcqRel);
+        self.version.fetch_add(1, Ordering::AcqRel);
+        if before != number(mode) {
+            self.flush();
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Changes with the rules and the mode: what is kept beside a statement is good while it is the same.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nothing that is kept is served again, and its memory is given back.
+    pub fn flush(&self) {
+        self.all().iter().for_each(|cached| cached.generations.flush());
+        self.store.clear();
+        self.all().iter().for_each(|cached| cached.stirred.notify_one());
+    }
+
+    /// What is known of the database of a pool; `None`: nothing is followed, it is not one database (replication), or there
+    /// are too many.
+    pub fn of(&self, pool: &Pool) -> Option<Arc<Cached>> {
+        if !self.follows() || pool.replication.is_some() {
+            return None;
+        }
+        let target = pool.target();
+        let name = format!("{target}/{}", target.database);
+        if let Some(cached) = self.databases.read().unwrap_or_else(PoisonError::into_inner).get(&*name) {
+            return Some(Arc::clone(cached));
+        }
+        let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
+        if databases.len() >= MAX_DATABASES && !databases.contains_key(&*name) {
+            return None;
+        }
+        let sole = self.sole_writer.load(Ordering::Relaxed);
+        let slot = || if sole { Slot::not_needed(self.base) } else { Slot::down(self.base) };
+        let cached = databases.entry(name.clone().into()).or_insert_with(|| Arc::new(Cached::new(&name, slot())));
+        let cached = Arc::clone(cached);
+        drop(databases);
+        self.changed.notify_waiters();
+        Some(cached)
+    }
+
+    /// All databases that there have been connections to.
+    pub fn all(&self) -> Vec<Arc<Cached>> {
+        self.databases.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The id of a session's settings; `None`: there are too many.
+    pub fn settings_id<'a>(&self, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<SettingsId> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner).id(settings)
+    }
+
+    /// What became of a statement's execution. Said when it is another thing than last time.
+    pub fn tell(&self, strict: u64, fate: Fate) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < MAX_TOLD || told.contains_key(&strict) {
+            told.insert(strict, fate);
+        }
+    }
+
+    /// What became of a statement's last execution: why it is not cached, or that it is.
+    pub fn told(&self, strict: u64) -> Option<Fate> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&strict).copied()
+    }
+
+    /// What it may hold.
+    pub fn budget(&self) -> Budget {
+        self.store.budget()
+    }
+}
+
+const fn number(mode: Mode) -> u8 {
+    match mode {
+        Mode::Off => 0,
+        Mode::Observe => 1,
+        Mode::On => 2,
+    }
+}

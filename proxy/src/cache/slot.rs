@@ -1,0 +1,1 @@
+//! Writes from outside, by a temporary logical replication slot.

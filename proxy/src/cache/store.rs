@@ -1,0 +1,210 @@
+//! The replies that are kept.
+//!
+//! A reader takes no lock of ours: `moka` finds the entry, and its bytes are shared. Who writes keeps the books of what
+//! each tenant holds, by moka's word of what has gone.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+use policy::cache::{Account, Budget, Dependencies, Key, Refused};
+use policy::tenant::TenantId;
+use rustc_hash::FxHashMap;
+
+/// A reply that is kept.
+#[derive(Debug)]
+pub struct Entry {
+    /// RowDescription where it was asked for, rows and CommandComplete, as they came.
+    pub body: Box<[u8]>,
+    /// What it depends on.
+    pub dependencies: Dependencies,
+    /// Rows in it.
+    pub rows: u64,
+    /// What the server needed for it, in µs.
+    pub cost_us: u64,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it weighs, in bytes ([`policy::cache::weight`]).
+    pub weight: u32,
+}
+
+/// Keys bring their hash along.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Own(u64);
+
+impl Hasher for Own {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Not used by keys, and right for whatever else might be hashed.
+        self.0 = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+type Kept = Cache<Arc<Key>, Arc<Entry>, BuildHasherDefault<Own>>;
+
+/// What one tenant has brought, oldest first; some of it may have gone already.
+#[derive(Debug, Default)]
+struct Order {
+    keys: VecDeque<(Arc<Key>, u32)>,
+    /// Entries that are there still.
+    live: usize,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    account: Account,
+    orders: FxHashMap<TenantId, Order>,
+    budget: Budget,
+}
+
+/// Entries that are taken from a tenant to make room for one of its own, before it goes without.
+const MAX_TAKEN: usize = 256;
+/// Keys of entries that have gone are forgotten when they are so many more than those that are there.
+const MAX_GONE: usize = 1_024;
+
+/// The store. Shared by all workers.
+#[derive(Debug)]
+pub struct Store {
+    kept: Kept,
+    books: Arc<Mutex<Books>>,
+}
+
+fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+    books.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store {
+    /// An empty one. What it may hold in all stays as it is: moka plans by it.
+    pub fn new(budget: Budget) -> Self {
+        let books = Arc::new(Mutex::new(Books { budget, ..Books::default() }));
+        let told = Arc::clone(&books);
+        // Called by moka with no lock of ours held: see `put`.
+        let gone = move |_: Arc<Arc<Key>>, entry: Arc<Entry>, _: RemovalCause| {
+            let mut books = lock(&told);
+            books.account.remove(entry.tenant, u64::from(entry.weight));
+            if let Some(order) = books.orders.get_mut(&entry.tenant) {
+                order.live = order.live.saturating_sub(1);
+                if order.live == 0 {
+                    books.orders.remove(&entry.tenant);
+                }
+            }
+        };
+        let kept = Cache::builder()
+            .max_capacity(budget.max_bytes)
+            .weigher(|_: &Arc<Key>, entry: &Arc<Entry>| entry.weight)
+            .eviction_listener(gone)
+            .build_with_hasher(BuildHasherDefault::default());
+        Self { kept, books }
+    }
+
+    /// What is kept under a key, true or not.
+    #[inline]
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.kept.get(key)
+    }
+
+    /// Keeps a reply. Where its tenant has its share already, the oldest of its own give way.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn put(&self, key: Arc<Key>, entry: Entry) -> Result<(), Refused> {
+        let (tenant, weight) = (entry.tenant, entry.weight);
+        for _ in 0..MAX_TAKEN {
+            let oldest = {
+                let mut books = lock(&self.books);
+                let budget = books.budget;
+                if books.account.room_for(&budget, tenant, weight.into())?.of_tenant == 0 {
+                    books.account.add(tenant, weight.into());
+                    let order = books.orders.entry(tenant).or_default();
+                    order.live += 1;
+                    order.keys.push_back((Arc::clone(&key), weight));
+                    None
+                } else {
+                    Some(
+                        books
+                            .orders
+                            .get_mut(&tenant)
+                            .and_then(|order| order.keys.pop_front())
+                            .ok_or(Refused::NoRoom)?,
+                    )
+                }
+            };
+            match oldest {
+                // Without the lock: moka tells what has gone while it works.
+                Some((oldest, _)) => self.kept.invalidate(&oldest),
+                None => {
+                    self.kept.insert(key, Arc::new(entry));
+                    self.forget_gone(tenant);
+                    return Ok(());
+                }
+            }
+        }
+        Err(Refused::NoRoom)
+    }
+
+    /// Keys of what has gone are let go of, once there are many.
+    fn forget_gone(&self, tenant: TenantId) {
+        let keys = {
+            let mut books = lock(&self.books);
+            match books.orders.get_mut(&tenant) {
+                Some(order) if order.keys.len() > 2 * order.live + MAX_GONE => std::mem::take(&mut order.keys),
+                _ => return,
+            }
+        };
+        let there: VecDeque<_> = keys.into_iter().filter(|(key, _)| self.kept.contains_key(key)).collect();
+        if let Some(order) = lock(&self.books).orders.get_mut(&tenant) {
+            // What came meanwhile is younger.
+            let younger = std::mem::replace(&mut order.keys, there);
+            order.keys.extend(younger);
+        }
+    }
+
+    /// One entry goes.
+    pub fn remove(&self, key: &Key) {
+        self.kept.invalidate(key);
+    }
+
+    /// All go.
+    pub fn clear(&self) {
+        self.kept.invalidate_all();
+        self.kept.run_pending_tasks();
+    }
+
+    /// A reload says what each may hold; what all may hold together stays as it was.
+    pub fn resize(&self, budget: Budget) {
+        let mut books = lock(&self.books);
+        books.budget = Budget { max_bytes: books.budget.max_bytes, ..budget };
+    }
+
+    /// What it may hold.
+    pub fn budget(&self) -> Budget {
+        lock(&self.books).budget
+    }
+
+    /// Bytes that are held, and what each tenant holds of them.
+    pub fn held(&self) -> (u64, Vec<(TenantId, u64)>) {
+        self.kept.run_pending_tasks();
+        let books = lock(&self.books);
+        (books.account.total(), books.account.tenants().collect())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u64 {
+        self.kept.run_pending_tasks();
+        self.kept.entry_count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
