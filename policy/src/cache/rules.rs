@@ -243,6 +243,27 @@ impl Rules {
         self.rules.get(usize::from(rule))
     }
 
+    /// Whether any rule might allow a statement that names these tables, as its text alone shows them (`schema.name` or
+    /// `name`); `None`: its tables cannot be told. `false` is certain, and needs no catalog.
+    pub fn may_concern(&self, fingerprint: u64, named: Option<&[Box<str>]>) -> bool {
+        let means = |rule: &Rule, name: &str| {
+            let (schema, name) = name.rsplit_once('.').map_or((None, name), |(schema, name)| (Some(schema), name));
+            rule.tables.iter().any(|table| table.means(schema, name, true))
+        };
+        let tables = |rule: &Rule| {
+            rule.tables.is_empty() || named.is_none_or(|named| named.iter().all(|name| means(rule, name)))
+        };
+        let allowing = self.rules.iter().filter(|rule| rule.effect == Effect::Allow);
+        allowing.into_iter().any(|rule| rule.fingerprint.is_none_or(|known| known == fingerprint) && tables(rule))
+    }
+
+    /// Every function that some rule declares pure, and every liberty that one takes: for a first look at a text, whose
+    /// tables say which rule it is.
+    pub fn allowed_by_any<T>(&self, what: impl FnOnce(Allowed<'_>) -> T) -> T {
+        let pure = |name: &Name| self.rules.iter().any(|rule| rule.is_pure(name));
+        what(Allowed { pure: &pure, materialized: self.rules.iter().any(|rule| rule.materialized) })
+    }
+
     /// What is said of a shape: the slow part, done once for each.
     pub fn standing(&self, shape: &Shape<'_>) -> Standing {
         let places = |effect: Effect| {

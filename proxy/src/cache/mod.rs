@@ -12,10 +12,12 @@
 //! ```
 
 pub mod facts;
+pub mod here;
 pub mod keeper;
 pub mod rules;
 pub mod slot;
 pub mod store;
+pub mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -263,6 +265,20 @@ impl Caches {
     /// What became of a statement's last execution: why it is not cached, or that it is.
     pub fn told(&self, strict: u64) -> Option<Fate> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&strict).copied()
+    }
+
+    /// Mode `observe`: what was kept is what the server has said, or it is not, which must never be.
+    pub fn compared(&self, strict: u64, key: &policy::cache::Key, agree: bool) {
+        if agree {
+            self.counters.agreed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.counters.disagreed.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            fingerprint = format_args!("{strict:016x}"),
+            key_bytes = key.bytes().len(),
+            "a kept reply is not what the server said: the cache must not be switched on; report this"
+        );
     }
 
     /// What it may hold.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::notification::RemovalCause;
@@ -12,22 +13,79 @@ use moka::sync::Cache;
 use policy::cache::{Account, Budget, Dependencies, Key, Refused};
 use policy::tenant::TenantId;
 use rustc_hash::FxHashMap;
+use wire::frame;
+use wire::tag::Backend;
+
+use crate::telemetry::ring::MAX_ROWS;
+
+/// What stands in front of a reply's rows: ParseComplete and BindComplete.
+pub const HEAD: [u8; 10] = [b'1', 0, 0, 0, 4, b'2', 0, 0, 0, 4];
+/// Bytes of a ReadyForQuery.
+const READY: usize = 6;
+/// Rows that whoever looks at executions is shown.
+const SHOWN_ROWS: usize = 128;
 
 /// A reply that is kept.
 #[derive(Debug)]
 pub struct Entry {
-    /// RowDescription where it was asked for, rows and CommandComplete, as they came.
+    /// [`HEAD`], RowDescription where it was asked for, rows, CommandComplete, ReadyForQuery: a part of this is each answer.
     pub body: Box<[u8]>,
     /// What it depends on.
     pub dependencies: Dependencies,
     /// Rows in it.
     pub rows: u64,
+    /// Id of the description of its columns; 0: not known.
+    pub columns: u32,
     /// What the server needed for it, in µs.
     pub cost_us: u64,
     /// Whose it is.
     pub tenant: TenantId,
     /// What it weighs, in bytes ([`policy::cache::weight`]).
     pub weight: u32,
+    /// Somebody fetches a new one, because it is too old.
+    pub refreshing: AtomicBool,
+}
+
+impl Entry {
+    /// The answer to a Query.
+    pub fn to_query(&self) -> &[u8] {
+        self.body.get(HEAD.len()..).unwrap_or_default()
+    }
+
+    /// The answer to Parse, Bind, Execute, Sync.
+    pub fn to_parsed(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The answer to Bind, Execute, Sync.
+    pub fn to_bound(&self) -> &[u8] {
+        self.body.get(HEAD.len() / 2..).unwrap_or_default()
+    }
+
+    /// What the server has said of the result: RowDescription, rows, CommandComplete.
+    pub fn reply(&self) -> &[u8] {
+        self.body.get(HEAD.len()..self.body.len().saturating_sub(READY)).unwrap_or_default()
+    }
+
+    /// Its first rows, as DataRow messages, as many as fit into an event.
+    pub fn first_rows(&self) -> &[u8] {
+        let reply = self.reply();
+        let (mut begin, mut end, mut rows) = (None, 0, 0);
+        let mut rest = reply;
+        while let Ok(Some(head)) = frame::head(rest) {
+            let at = reply.len() - rest.len();
+            let Some(behind) = rest.get(head.total()..) else { break };
+            if head.tag == Backend::DataRow.byte() {
+                let begin = *begin.get_or_insert(at);
+                if rows == SHOWN_ROWS || at + head.total() - begin > MAX_ROWS {
+                    break;
+                }
+                (rows, end) = (rows + 1, at + head.total());
+            }
+            rest = behind;
+        }
+        begin.and_then(|begin| reply.get(begin..end)).unwrap_or_default()
+    }
 }
 
 /// Keys bring their hash along.

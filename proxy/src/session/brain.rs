@@ -23,6 +23,7 @@ use wire::view::Parse;
 
 use super::script;
 use super::statement::{Inspected, Known, Prepared, Shape, Tags};
+use crate::cache::writes::Reached;
 use crate::schemas::Place;
 use crate::shared::Shared;
 use crate::telemetry::ring::push_literal;
@@ -54,6 +55,8 @@ pub struct Text {
     shared: RefCell<Option<(Place, Rc<Prepared>)>>,
     /// Whether it may run a function that changes its session.
     inspected: Inspected,
+    /// What it writes to.
+    reached: Reached,
 }
 
 /// A text looked at.
@@ -76,6 +79,13 @@ impl Look<'_> {
         let text = self.text.as_deref().map(|text| &text.inspected);
         text.or(self.pattern.as_deref().map(|pattern| &pattern.inspected))
     }
+
+    /// Where it is remembered what the text writes to.
+    #[inline]
+    pub fn reached(&self) -> Option<&Reached> {
+        let text = self.text.as_deref().map(|text| &text.reached);
+        text.or(self.pattern.as_deref().map(|pattern| &pattern.reached))
+    }
 }
 
 /// Texts that differ in their constants alone.
@@ -84,6 +94,7 @@ struct Pattern {
     known: Known,
     template: Template,
     inspected: Inspected,
+    reached: Reached,
 }
 
 /// What a text is sent for.
@@ -168,6 +179,7 @@ impl Brain {
                 prepared: OnceCell::new(),
                 shared: RefCell::default(),
                 inspected: Inspected::default(),
+                reached: Reached::default(),
             })
         });
         if let Some(text) = &text {
@@ -199,8 +211,14 @@ impl Brain {
         if !admit {
             return Some((known, None));
         }
-        let pattern = Template::of(self.analyser.last(), self.skeleton.slots())
-            .map(|template| Rc::new(Pattern { known: known.clone(), template, inspected: Inspected::default() }));
+        let pattern = Template::of(self.analyser.last(), self.skeleton.slots()).map(|template| {
+            Rc::new(Pattern {
+                known: known.clone(),
+                template,
+                inspected: Inspected::default(),
+                reached: Reached::default(),
+            })
+        });
         self.patterns.insert(self.skeleton.text(), pattern.clone());
         Some((known, pattern))
     }

@@ -13,8 +13,10 @@
 pub mod arrival;
 mod begin;
 pub mod brain;
+pub mod cached;
 mod channels;
 pub mod ctl;
+mod detach;
 mod effects;
 mod end;
 mod failure;
@@ -42,6 +44,7 @@ pub mod script;
 mod signal;
 pub mod slow;
 pub mod statement;
+mod to_client;
 mod transactions;
 mod translate;
 mod unnamed;
@@ -161,6 +164,9 @@ struct Session {
     escapes: bool,
     /// What its search path is, hashed; 0: the server's default.
     path: u64,
+    /// Who it is to the cache.
+    identity: Option<Rc<cached::Identity>>,
+    caching: cached::Caching,
     /// Its texts cannot be read: their encoding hides where strings end.
     opaque: bool,
     tenant: TenantId,
@@ -241,6 +247,8 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         locals: None,
         escapes: false,
         path: 0,
+        identity: None,
+        caching: cached::Caching::default(),
         opaque: false,
         tenant: arrival.tenant,
         scope: None,
@@ -328,48 +336,6 @@ impl Session {
     fn is_quiet(&self) -> bool {
         let notes = self.ctl.noted.get() || self.look_again || self.listening.is_some();
         self.lease.is_none() && self.unsent.is_empty() && !self.lingers && !notes
-    }
-
-    fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.unsent.is_empty() {
-            return Ok(false);
-        }
-        match self.client.poll_write(cx, &self.unsent) {
-            Poll::Ready(Ok(n)) if n > 0 => {
-                self.unsent.drain(..n);
-                if self.unsent.is_empty() {
-                    self.unsent = Vec::new();
-                    let since = self.clogged_since.take();
-                    self.clogged_us += since.map_or(0, |since| since.elapsed().as_micros() as u64);
-                }
-                Ok(true)
-            }
-            Poll::Ready(_) => Err(End::ClientGone),
-            Poll::Pending => Ok(false),
-        }
-    }
-
-    /// Sends bytes to the client; what its socket does not take waits, and the upstream is not read meanwhile.
-    #[inline]
-    fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
-        if bytes.is_empty() || self.leaving {
-            return Ok(());
-        }
-        self.pool.meter.bytes_out.add(bytes.len() as u64);
-        let sent = match self.unsent.is_empty() {
-            true => self.client.poll_write(cx, bytes),
-            false => Poll::Pending,
-        };
-        let sent = match sent {
-            Poll::Ready(Ok(n)) => n,
-            Poll::Ready(Err(_)) => return Err(End::ClientGone),
-            Poll::Pending => 0,
-        };
-        if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-            self.unsent.extend_from_slice(rest);
-            self.clogged_since.get_or_insert_with(Instant::now);
-        }
-        Ok(())
     }
 
     #[inline]

@@ -35,6 +35,7 @@ impl Session {
             self.rules = self.worker.rules();
             // Classes may have other numbers now.
             self.class_usage = None;
+            self.identity = None;
             self.ctl.removed.set(self.pool.shared.removed.load(Ordering::Relaxed));
             self.resolve_tenant();
             self.look_where_it_listens();

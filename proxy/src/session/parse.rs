@@ -71,6 +71,9 @@ impl Session {
             return Ok(Next::Hold);
         }
         self.forget_sequences(upstream, outbox, message.at, script)?;
+        if look.known.has_strings {
+            self.note_prepared();
+        }
         let mut replaced = self.translate_deallocate(upstream, &look, outbox, message.at);
         let limited = if self.limits_rows() { self.with_row_limit(&look.known, parse.query) } else { None };
         if let Some(text) = &limited {

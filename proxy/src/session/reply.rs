@@ -104,6 +104,9 @@ impl Session {
                 running.bytes_out += at as u64;
                 running.held.spend_more(at);
             }
+            if let Some(filling) = upstream.work.filling.as_deref_mut() {
+                filling.take_more(bytes.get(..at).unwrap_or_default());
+            }
         }
         while let Some(rest) = bytes.get(at..)
             && let Some(head) = frame::head(rest).map_err(|error| (at, broken(error)))?
@@ -125,6 +128,9 @@ impl Session {
             }
             let message = Message { tag, bytes: rest.get(..total).unwrap_or(rest), at, whole };
             let delivery = self.reply(upstream, outbox, message, now)?;
+            if upstream.work.filling.is_some() {
+                Self::note_reply(upstream, tag, message.bytes, delivery == Delivery::Forward);
+            }
             if !whole {
                 let forward = delivery == Delivery::Forward;
                 upstream.streaming = Streaming { left: total - rest.len(), forward };
@@ -335,6 +341,7 @@ impl Session {
             self.renew_result(upstream);
         }
         upstream.work.vacating = None;
+        self.after_command(upstream, tag);
         self.look_at_time(upstream, now);
         let Some(running) = upstream.work.running.front_mut() else { return Ok(()) };
         if let Some(script) = running.known.script.clone()
@@ -381,6 +388,10 @@ impl Session {
             self.finish(upstream, rows, error, false, now);
         }
         let failed = std::mem::take(&mut upstream.work.failed);
+        if let Some(filling) = upstream.work.filling.take() {
+            self.filled(upstream, *filling, failed, now);
+        }
+        self.after_writes(upstream);
         if upstream.pipeline.status() == TransactionStatus::Idle {
             self.end_transaction(upstream, failed);
             self.transaction_over(upstream, now);
@@ -463,33 +474,5 @@ impl Session {
             self.set_state(State::Idle, self.now_us(now));
         }
         Ok(())
-    }
-
-    /// Gives the upstream back.
-    pub(super) fn detach(&mut self, now: Instant) {
-        let Some(mut upstream) = self.lease.take() else { return };
-        self.note_detached(&mut upstream, now);
-        if upstream.tainted || upstream.listens != Listens::No {
-            crate::upstream::cleaner::clean(&self.worker, &self.pool, upstream);
-        } else {
-            self.worker.check_in(&self.pool, upstream, now);
-        }
-    }
-
-    /// The books are closed on a lease.
-    pub(super) fn note_detached(&mut self, upstream: &mut Upstream, now: Instant) {
-        if upstream.work.pinned.is_some() {
-            self.pool.meter.pinned.down();
-            self.ctl.pinned.set(None);
-        }
-        self.leave_names();
-        self.leave_channels(upstream);
-        self.transaction_over(upstream, now);
-        upstream.work.end_lease();
-        self.pool.meter.clients_active.down();
-        self.pool.meter.upstreams_active.down();
-        self.lingers = false;
-        self.ctl.upstream.set(None);
-        self.set_state(State::Idle, self.now_us(now));
     }
 }

@@ -119,6 +119,13 @@ impl Session {
             return Ok(at);
         }
         let now = Instant::now();
+        if due.whole > 0
+            && self.is_unoccupied()
+            && let Some(used) = self.answer_cached(cx, rest.get(..due.whole).unwrap_or_default(), now)?
+        {
+            self.look_again = used < rest.len();
+            return Ok(at + used);
+        }
         if self.lease.is_none() {
             let whole = rest.get(..due.whole).unwrap_or_default();
             if !whole.is_empty()
@@ -175,6 +182,9 @@ impl Session {
         let Some(mut upstream) = self.lease.take() else {
             return Ok(0);
         };
+        if upstream.pipeline.is_boundary() {
+            upstream.work.filling = self.caching.filling.take();
+        }
         let mut outbox = Outbox::new(bytes, output);
         let translated = self.translate(&mut upstream, &mut outbox, bytes, whole, long, now);
         let (used, ends) = match translated {

@@ -16,6 +16,8 @@ use super::brain::Look;
 use super::held::Held;
 use super::police::CommentTags;
 use super::script::{Act, Script};
+use crate::cache::Fate;
+use crate::cache::writes::Reached;
 use crate::telemetry::{
     Description, Interned, RouteTag, Sqlstate, StatementMeter, StatementText, TenantId, WorkerTelemetry,
 };
@@ -41,6 +43,10 @@ pub struct Shape {
     pub writes: bool,
     /// The tables that it names; `None`: they cannot be told.
     tables: OnceCell<Option<Box<[Box<str>]>>>,
+    /// Whether a rule of the cache may be about it.
+    pub concerned: Inspected,
+    /// What came of it there the last time, as it was told.
+    pub fate: Cell<Option<Fate>>,
     /// The counters of the tenant that ran it last.
     meter: RefCell<Option<(TenantId, StatementMeter)>>,
     /// The columns of its last result, and a hash of their description.
@@ -71,6 +77,8 @@ impl Shape {
             parts,
             writes,
             tables: if whole { OnceCell::new() } else { OnceCell::from(None) },
+            concerned: Inspected::default(),
+            fate: Cell::new(None),
             meter: RefCell::default(),
             columns: RefCell::default(),
             plan_due_us: Cell::new(0),
@@ -209,6 +217,8 @@ pub struct Prepared {
     pub shared: bool,
     /// Whether it may run a function that changes its session.
     pub inspected: Inspected,
+    /// What it writes to.
+    pub reached: Reached,
     /// Oids of its parameters' types, once a Describe has told them.
     pub parameters: RefCell<Box<[u32]>>,
     /// Id of the description of its columns, once a Describe has told them; 0: not known.
@@ -348,6 +358,7 @@ impl Prepared {
             comment: RefCell::default(),
             shared: false,
             inspected: Inspected::default(),
+            reached: Reached::default(),
             known: look.known.clone(),
             query: query.map(Box::from),
             types: types.into(),

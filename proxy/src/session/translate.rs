@@ -175,6 +175,7 @@ impl Session {
                     self.refuse_query(upstream, outbox, message, trouble)?;
                     return Ok(Next::Go);
                 }
+                self.will_run_portal(upstream, None);
                 if self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0) {
                     // Any function may be called by its oid, set_config among them.
                     upstream.tainted |= !function(message.body).is_ok_and(is_of_large_objects);
@@ -282,6 +283,7 @@ impl Session {
             ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
         }
         self.aim_text(upstream, outbox, message.at, &look);
+        self.will_run_text(upstream, &look, sql, message.is_whole());
         self.push(upstream, Awaited::Query, Fate::Forward, 0);
         self.drop_unnamed(upstream);
         self.start(upstream, &look, None, sample, message.end - message.at, held, now);
@@ -412,6 +414,7 @@ impl Session {
             Ok(held) => held,
             Err(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
         };
+        self.will_run_portal(upstream, portal.as_ref());
         self.push(upstream, Awaited::Execute, Fate::Forward, 0);
         self.start_portal(upstream, portal, message.end - message.at, held, now);
         Ok(Next::Go)

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use wire::encode::Report;
 use wire::params::Settings;
 
+use super::cached::Filling;
 use super::notify::Notifying;
 use super::retry::Retry;
 use super::signal::StandIn;
@@ -130,6 +131,10 @@ pub struct Work {
     pub vacating: Option<oneshot::Sender<()>>,
     /// Something to tell the client behind the next command tag.
     pub notice: Option<Box<Report>>,
+    /// The reply that comes may be kept.
+    pub filling: Option<Box<Filling>>,
+    /// The name of the transaction that PREPARE TRANSACTION was sent for.
+    pub prepares: Option<Box<str>>,
     /// When the request began, in µs on the telemetry clock.
     pub begun_us: u64,
     /// How long the client waited for the upstream, in µs, until the first statement has been charged for it.
@@ -267,6 +272,7 @@ impl Work {
         self.cancelled = false;
         self.held = false;
         self.retry = Retry::None;
+        self.filling = None;
         // A message is noted in one of these, whatever it is.
         let entries = self.running.capacity().max(self.describing.capacity()).max(self.unnamed.capacity());
         let most = entries.max(self.refusals.capacity());
@@ -322,6 +328,7 @@ impl Work {
         self.local_reset.shrink_to(KEPT_STATEMENTS);
         self.open = Open::default();
         self.queued_us = 0;
+        self.prepares = None;
     }
 }
 

@@ -61,6 +61,8 @@ impl EventFlags {
     pub const SESSION_BEGIN: Self = Self(1 << 7);
     /// No statement: a client has gone. The same.
     pub const SESSION_END: Self = Self(1 << 8);
+    /// It was answered from the cache: no server was asked.
+    pub const CACHED: Self = Self(1 << 9);
 
     /// Both.
     #[must_use]

@@ -29,6 +29,7 @@ use wire::pipeline::{Awaited, Delivery, Fate, Owed, Pipeline};
 use wire::prepared::ServerStatements;
 use wire::tag::Backend;
 
+use crate::cache::writes::Open;
 use crate::pool::tokens::Berth;
 use crate::session::work::{KEPT_STATEMENTS, Work};
 use crate::stream::{Detached, Stream};
@@ -135,6 +136,8 @@ pub struct Upstream {
     pub heard: Option<u64>,
     /// While it was being cleaned its server said that it is no standby any more.
     pub promoted: bool,
+    /// What is being written on it, as far as the cache has to know.
+    pub writes: Option<Box<Open>>,
     /// Its place in its pool's count.
     pub berth: Option<Berth>,
 }
@@ -171,6 +174,7 @@ impl Upstream {
             && self.streaming.left == 0
             && self.work.running.is_empty()
             && self.work.prologue.is_none()
+            && self.writes.is_none()
             && !self.tainted
             && self.listens == Listens::No
     }
@@ -310,6 +314,7 @@ impl Shipped {
             listens: Listens::No,
             heard: None,
             promoted: false,
+            writes: None,
             berth: self.berth,
         }))
     }

@@ -176,6 +176,7 @@ impl Worker {
         *self.rules.borrow_mut() = self.shared.rules();
         for pool in self.pools.borrow().values() {
             pool.reload();
+            pool.follow(&self.shared.caches);
         }
         for ctl in self.sessions.borrow().values() {
             ctl.reload.set(true);

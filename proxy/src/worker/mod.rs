@@ -27,6 +27,7 @@ use crate::pool::ledger::Ticket;
 use crate::pool::{LocalPool, Pool};
 use crate::session::Arrival;
 use crate::session::brain::Brain;
+use crate::session::cached::Plans;
 use crate::session::ctl::Ctl;
 use crate::shared::Shared;
 use crate::stand_in;
@@ -157,6 +158,8 @@ pub struct Worker {
     rules: RefCell<Arc<Rules>>,
     /// What it knows of statements.
     pub brain: RefCell<Brain>,
+    /// What of it the cache may answer.
+    pub plans: RefCell<Plans>,
     /// Space for one read and one write.
     pub scratch: RefCell<Scratch>,
     pools: RefCell<FxHashMap<usize, Rc<LocalPool>>>,
@@ -190,6 +193,7 @@ pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::Unbounded
         rules: RefCell::new(shared.rules()),
         shared,
         brain: RefCell::new(Brain::new(compat)),
+        plans: RefCell::default(),
         scratch: RefCell::new(Scratch { input: vec![0; HOLD + READ].into(), output: Vec::new() }),
         pools: RefCell::default(),
         clients: RefCell::default(),
@@ -246,7 +250,9 @@ impl Worker {
         let mut pools = self.pools.borrow_mut();
         let local = pools.entry(shared.id).or_insert_with(|| {
             let meter = self.telemetry.pool(&shared.database, &shared.user);
-            Rc::new(LocalPool::new(shared.clone(), meter, self.index))
+            let local = LocalPool::new(shared.clone(), meter, self.index);
+            local.follow(&self.shared.caches);
+            Rc::new(local)
         });
         local.clone()
     }

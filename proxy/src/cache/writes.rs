@@ -1,0 +1,144 @@
+//! What is being written by an upstream, and what a text writes to.
+//!
+//! | moment | what is done |
+//! |---|---|
+//! | a statement that may write is about to be sent | [`Open::begin`] |
+//! | ReadyForQuery, no transaction open, nothing owed | [`Open::finish`] |
+//! | PREPARE TRANSACTION has succeeded | [`Open::is_prepared`] |
+//! | the connection ends, however that comes about | [`Open`] is dropped: held until the backend is gone |
+//!
+//! A write begins with its statement and not with its COMMIT: there are many ways to commit, and only one to begin. Its
+//! tables are odd for as long as its transaction is open, which costs others hits and nobody the truth.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use policy::cache::catalog::{Acts, Catalog};
+use policy::cache::{Cause, Database, Footprint, Write};
+use policy::comment::strip_ends;
+
+use super::View;
+use super::here::Here;
+
+/// Different footprints of one transaction; what it writes beyond them may be anything.
+const MAX_FOOTPRINTS: usize = 64;
+
+/// What a text writes to, as one catalog has it.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// The tables.
+    pub footprint: Arc<Footprint>,
+    /// It counts as a writer although it may touch nothing: what it calls could be another thing by the time that it runs.
+    counts: bool,
+}
+
+impl Reach {
+    /// Whatever there is.
+    pub fn unknown() -> Self {
+        Self { footprint: Footprint::unknown(), counts: true }
+    }
+
+    /// Of a text whose plain strings have no escapes.
+    fn of(sql: &[u8], here: &Here, view: Option<&View>) -> Self {
+        let acts = Acts::of(strip_ends(sql).0);
+        let counts = !acts.calls.is_empty() || !acts.operators.is_empty();
+        let Some(view) = view else {
+            // Without a catalog, what names no table, calls nothing and is no DDL touches nothing.
+            let nothing = Catalog::default().touched(&acts, None, &|_| None).is_nothing();
+            return if nothing { Self { footprint: Arc::default(), counts: false } } else { Self::unknown() };
+        };
+        let touched = view.catalog.touched(&acts, None, &|_| None);
+        Self { footprint: here.cached.generations.footprint(&touched, &view.epoch), counts }
+    }
+
+    /// Nothing needs to be noted.
+    fn is_nothing(&self) -> bool {
+        !self.counts && self.footprint.is_empty()
+    }
+}
+
+/// What a remembered text writes to, beside it.
+#[derive(Debug, Default)]
+pub struct Reached(RefCell<Option<(Rc<Arc<View>>, Reach)>>);
+
+impl Reached {
+    /// As the catalog has it that was read last.
+    #[inline]
+    pub fn of(&self, sql: &[u8], here: &Here) -> Reach {
+        let Some(view) = here.view() else { return Reach::of(sql, here, None) };
+        if let Some((known, reach)) = &*self.0.borrow()
+            && Arc::ptr_eq(known, &view)
+        {
+            return reach.clone();
+        }
+        let reach = Reach::of(sql, here, Some(&view));
+        *self.0.borrow_mut() = Some((view, reach.clone()));
+        reach
+    }
+}
+
+/// The same of a text that nothing is remembered of.
+pub fn reach_of(sql: &[u8], here: &Here) -> Reach {
+    Reach::of(sql, here, here.view().as_ref().map(|view| &***view))
+}
+
+/// What is written in the transaction that is open, or in requests under way.
+#[derive(Debug)]
+pub struct Open {
+    database: Arc<Database>,
+    process: i32,
+    footprints: Vec<Arc<Footprint>>,
+    writes: Vec<Write>,
+}
+
+impl Open {
+    /// A statement that may write is about to be sent to this server process. `open`: what is being written there already.
+    #[inline]
+    pub fn begin(open: &mut Option<Box<Self>>, here: &Here, process: i32, reach: &Reach) {
+        if reach.is_nothing() {
+            return;
+        }
+        let database = &here.cached.generations;
+        // A reload may have led the pool elsewhere in the middle of a transaction: its writes go where they began.
+        let open = open.get_or_insert_with(|| {
+            Box::new(Self { database: Arc::clone(database), process, footprints: Vec::new(), writes: Vec::new() })
+        });
+        let known = open.footprints.iter().any(|known| Arc::ptr_eq(known, &reach.footprint));
+        if known || open.footprints.len() > MAX_FOOTPRINTS {
+            return;
+        }
+        let footprint = match open.footprints.len() == MAX_FOOTPRINTS {
+            true => Footprint::unknown(),
+            false => Arc::clone(&reach.footprint),
+        };
+        open.writes.push(Write::begin(&open.database, std::slice::from_ref(&footprint)));
+        open.footprints.push(footprint);
+    }
+
+    /// Whether the transaction may have changed what its own reads see.
+    pub fn wrote(&self) -> bool {
+        self.footprints.iter().any(|footprint| !footprint.is_empty())
+    }
+
+    /// The server has told how all of it ended.
+    pub fn finish(mut self: Box<Self>) {
+        self.writes.drain(..).for_each(Write::finish);
+    }
+
+    /// PREPARE TRANSACTION has succeeded, under this name.
+    pub fn is_prepared(mut self: Box<Self>, name: &str) {
+        for write in self.writes.drain(..) {
+            self.database.hold(Cause::Prepared(name.into()), write);
+        }
+    }
+}
+
+impl Drop for Open {
+    /// Nobody knows how it ended: the server process may be at it still. No wait and no message: a note for who asks.
+    fn drop(&mut self) {
+        for write in self.writes.drain(..) {
+            self.database.hold(Cause::Backend { process: self.process, started: 0 }, write);
+        }
+    }
+}

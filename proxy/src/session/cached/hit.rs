@@ -1,0 +1,153 @@
+//! A statement that is answered from the cache: what its client is told, and who hears of it.
+
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Instant;
+
+use policy::cache::Bypass;
+
+use super::request::Asked;
+use super::{Candidate, Under};
+use crate::cache::store::Entry;
+use crate::session::ctl::State;
+use crate::session::police::against;
+use crate::session::statement::Known;
+use crate::session::{End, Session};
+use crate::telemetry::{EventFlags, EventHeader, Finished, Payload};
+
+impl Session {
+    /// Whether its tenant's limits let it have this answer.
+    ///
+    /// # Errors
+    /// They have something to say: the way to the server says it.
+    pub(super) fn fits(&self, known: &Known, entry: &Entry) -> Result<bool, Bypass> {
+        if !self.polices() {
+            return Ok(true);
+        }
+        let limits = &self.limits;
+        let rows = limits.max_rows.is_some_and(|most| entry.rows > most.at);
+        let bytes = limits.max_bytes.is_some_and(|most| entry.reply().len() as u64 > most.at);
+        let named = self.rules.limits.has_statements() && self.rules.limits.limits_statement(known.shape.strict);
+        let against = against(limits, known, None, true).next().is_some();
+        if rows || bytes || named || against {
+            return Err(Bypass::Limited);
+        }
+        if let Some(rate) = limits.rate {
+            let now_ns = self.now_us(Instant::now()).saturating_mul(1_000);
+            let taken = self.membership.of(limits.by_class.rate).take(rate, now_ns);
+            taken.map_err(|_| Bypass::Limited)?;
+        }
+        Ok(true)
+    }
+
+    /// Sends the answer, as the server would have, and counts it.
+    pub(super) fn tell_hit(
+        &mut self,
+        cx: &mut Context<'_>,
+        candidate: Candidate<'_>,
+        entry: &Arc<Entry>,
+        now: Instant,
+    ) -> Result<(), End> {
+        let bytes = match candidate.request.asked {
+            Asked::Query(_) => {
+                // As on a server, it takes the unnamed statement with it.
+                (self.unnamed, self.unnamed_parsed) = (None, None);
+                entry.to_query()
+            }
+            Asked::Parsed(..) => {
+                self.unnamed.clone_from(&candidate.prepared);
+                self.unnamed_parsed.clone_from(&candidate.prepared);
+                if candidate.known.has_strings {
+                    self.note_prepared();
+                }
+                entry.to_parsed()
+            }
+            Asked::Bound(_) => entry.to_bound(),
+        };
+        self.send_client(cx, bytes)?;
+        self.count_hit(&candidate, entry, bytes.len(), now);
+        if self.lease.is_some() {
+            return self.after_replies(now);
+        }
+        self.set_state(State::Idle, self.now_us(now));
+        Ok(())
+    }
+
+    fn count_hit(&mut self, candidate: &Candidate<'_>, entry: &Entry, bytes_out: usize, now: Instant) {
+        let begun_us = self.now_us(now);
+        let end_us = self.now_us(Instant::now());
+        let request = &candidate.request;
+        let extended = !matches!(request.asked, Asked::Query(_));
+        let finished = Finished {
+            start_us: begun_us,
+            end_us,
+            queue_us: 0,
+            server_us: 0,
+            back_pressure_us: std::mem::take(&mut self.clogged_us),
+            rows: entry.rows,
+            bytes_in: request.bytes as u64,
+            bytes_out: bytes_out as u64,
+            prepared: extended,
+            error: None,
+        };
+        self.pool.meter.finished(&finished);
+        self.pool.meter.transactions.increment();
+        self.pool.meter.transaction_us.add(end_us.saturating_sub(begun_us));
+        let observe = &self.rules.settings.observe;
+        if !observe.statements {
+            return;
+        }
+        let telemetry = &self.worker.telemetry;
+        let statement = candidate.known.shape.with_meter(self.meter(), telemetry, |meter| {
+            meter.record(&finished);
+            meter.statement_id()
+        });
+        if let Some(application) = &self.application {
+            application.record(&finished);
+        }
+        if let Some(class) = &self.class_usage {
+            class.record(&finished);
+        }
+        let tags = candidate.tags;
+        telemetry.record_route(tags.route, &finished);
+        let admitted = || observe.n_plus_one && telemetry.events.admits(end_us, observe.events_per_second);
+        if !telemetry.events.is_wanted_whole() && !admitted() {
+            return;
+        }
+        let flags = EventFlags::CACHED
+            .with_if(EventFlags::EXTENDED, extended)
+            .with_if(EventFlags::ROWS_BINARY, request.binary());
+        let header = EventHeader {
+            start_us: begun_us,
+            end_us,
+            connection: self.ctl.client,
+            trace: tags.trace,
+            route: tags.route.id,
+            scope: self.scope.as_ref().map_or(0, |scope| scope.id),
+            tenant: self.meter(),
+            statement,
+            description: entry.columns,
+            rows: entry.rows,
+            queue_us: 0,
+            server_us: 0,
+            sqlstate: None,
+            flags,
+        };
+        let (parameters, literals): (&[u8], &[u8]) =
+            if extended { (request.sample(), &[]) } else { (&[], &candidate.literals) };
+        telemetry.events.push(&header, &Payload { parameters, literals, rows: entry.first_rows() });
+    }
+
+    /// A statement with constants is prepared: what they mean is decided now.
+    pub(in crate::session) fn note_prepared(&mut self) {
+        if self.pool.here().is_none() {
+            return;
+        }
+        let input = self.identity().input;
+        self.caching.prepared_under = match self.caching.prepared_under {
+            Under::Nothing => Under::One(input),
+            Under::One(known) if known == input => Under::One(input),
+            _ => Under::Several,
+        };
+    }
+}

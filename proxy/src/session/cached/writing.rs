@@ -1,0 +1,143 @@
+//! Statements on their way that may write, and what has become of replies that may be kept.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use policy::cache::Mode;
+use policy::comment::strip_ends;
+use wire::tag::{Backend, TransactionStatus};
+
+use super::Filling;
+use crate::cache::Fate;
+use crate::cache::writes::{Open, Reach, reach_of};
+use crate::session::Session;
+use crate::session::brain::Look;
+use crate::session::work::Portal;
+use crate::upstream::Upstream;
+
+impl Session {
+    /// A text is about to be sent to be run. `whole`: all of it was looked at.
+    #[inline]
+    pub(in crate::session) fn will_run_text(&self, upstream: &mut Upstream, look: &Look<'_>, sql: &[u8], whole: bool) {
+        let Some(here) = self.pool.here() else { return };
+        let reach = if !whole || !look.known.whole || self.escapes || self.opaque {
+            Reach::unknown()
+        } else {
+            note_prepared_transaction(upstream, look.known.shape.text(), Some(sql));
+            look.reached().map_or_else(|| reach_of(sql, &here), |known| known.of(sql, &here))
+        };
+        Open::begin(&mut upstream.writes, &here, upstream.cancel.process, &reach);
+    }
+
+    /// The same of a portal; `None`: of one that is not known, or of a function that is called by its number.
+    #[inline]
+    pub(in crate::session) fn will_run_portal(&self, upstream: &mut Upstream, portal: Option<&Portal>) {
+        let Some(here) = self.pool.here() else { return };
+        let prepared = portal.map(|portal| &portal.prepared).filter(|prepared| prepared.known.whole);
+        let reach = match prepared.and_then(|prepared| Some((prepared, prepared.query.as_deref()?))) {
+            Some((prepared, sql)) if !self.escapes && !self.opaque => {
+                note_prepared_transaction(upstream, prepared.known.shape.text(), Some(sql));
+                prepared.reached.of(sql, &here)
+            }
+            _ => Reach::unknown(),
+        };
+        Open::begin(&mut upstream.writes, &here, upstream.cancel.process, &reach);
+    }
+
+    /// A command is complete: PREPARE TRANSACTION leaves its writes to whoever ends them.
+    pub(in crate::session) fn after_command(&self, upstream: &mut Upstream, tag: &[u8]) {
+        if tag == b"PREPARE TRANSACTION"
+            && let Some(open) = upstream.writes.take()
+        {
+            open.is_prepared(upstream.work.prepares.as_deref().unwrap_or("\u{0}"));
+            if let Some(here) = self.pool.here() {
+                here.cached.stirred.notify_one();
+            }
+        }
+    }
+
+    /// A request has ended: the server has told how, and the client has not been told yet.
+    #[inline]
+    pub(in crate::session) fn after_writes(&self, upstream: &mut Upstream) {
+        if upstream.pipeline.status() == TransactionStatus::Idle && upstream.pipeline.is_boundary() {
+            upstream.work.prepares = None;
+            if let Some(open) = upstream.writes.take() {
+                open.finish();
+                self.worker.shared.caches.counters.invalidated.count(policy::cache::Invalidated::Write);
+            }
+        }
+    }
+
+    /// A reply that may be kept is complete.
+    pub(in crate::session) fn filled(&self, upstream: &Upstream, filling: Filling, failed: bool, now: Instant) {
+        let caches = &self.worker.shared.caches;
+        let mode = caches.mode();
+        let same = upstream.pipeline.status() == TransactionStatus::Idle && !failed;
+        let min_us = self.rules.settings.cache.min_cost.as_micros() as u64;
+        let (strict, compared, budget) = (filling.strict, filling.compared.clone(), caches.budget());
+        let kept = match filling.end(same, min_us, &budget, now) {
+            _ if mode == Mode::Off => Err(policy::cache::Refused::SwitchedOff),
+            Ok((key, entry)) => {
+                if let Some(compared) = compared.filter(|compared| compared.dependencies.are_current()) {
+                    caches.compared(strict, &key, compared.reply() == entry.reply());
+                }
+                caches.store.put(Arc::clone(&key), entry)
+            }
+            Err(refused) => Err(refused),
+        };
+        match kept {
+            Ok(()) => drop(caches.counters.fills.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
+            Err(refused) => {
+                caches.counters.refused.count(refused);
+                caches.tell(strict, Fate::Refused(refused));
+            }
+        }
+    }
+
+    /// A message has been dealt with whose reply may be kept. `forwarded`: the client gets it.
+    #[inline]
+    pub(in crate::session) fn note_reply(upstream: &mut Upstream, tag: Backend, bytes: &[u8], forwarded: bool) {
+        let Some(filling) = upstream.work.filling.as_deref_mut() else { return };
+        if forwarded {
+            if tag == Backend::DataRow {
+                filling.columns = upstream.work.running.front().map_or(filling.columns, |running| running.columns);
+            }
+            filling.take(tag, bytes);
+        } else if tag == Backend::DataRow {
+            // A row that was kept from the client.
+            filling.spoil();
+        }
+    }
+}
+
+/// `PREPARE TRANSACTION 'name'`: the name, for when it has succeeded.
+fn note_prepared_transaction(upstream: &mut Upstream, shape: &str, sql: Option<&[u8]>) {
+    let prepares = shape.get(..19).is_some_and(|start| start.eq_ignore_ascii_case("prepare transaction"));
+    if prepares {
+        upstream.work.prepares = sql.and_then(name_of).map(Into::into);
+    }
+}
+
+/// The string in `PREPARE TRANSACTION 'name'`; `None`: it is written in a way that is not read.
+fn name_of(sql: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(strip_ends(sql).0).ok()?;
+    let (before, rest) = text.split_once('\'')?;
+    let (inside, behind) = rest.rsplit_once('\'')?;
+    let plain = before.ends_with(|c: char| c.is_ascii_whitespace() || c.eq_ignore_ascii_case(&'n'));
+    let ends = behind.trim().trim_end_matches(';').is_empty();
+    (plain && ends && !inside.contains('\\')).then(|| inside.replace("''", "'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    #[test]
+    fn names_of_prepared_transactions_are_read_or_not_at_all() {
+        assert_eq!(name_of(b"PREPARE TRANSACTION 'a''b';").as_deref(), Some("a'b"));
+        assert_eq!(name_of(b"/* x */ prepare transaction'a'").as_deref(), Some("a"));
+        for strange in ["PREPARE TRANSACTION E'a'", "PREPARE TRANSACTION $$a$$", "PREPARE TRANSACTION 'a\\b'"] {
+            assert_eq!(name_of(strange.as_bytes()), None, "{strange}");
+        }
+    }
+}
