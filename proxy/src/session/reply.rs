@@ -21,7 +21,7 @@ use super::verify;
 use super::work::Probe;
 use super::{End, Session};
 use crate::upstream::role::is_promotion;
-use crate::upstream::{Listens, NAMED, Streaming, UNNAMED, Upstream};
+use crate::upstream::{NAMED, Streaming, UNNAMED, Upstream};
 use crate::worker::HOLD;
 
 /// One message of the server.
