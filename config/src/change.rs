@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::schema::{self, Found, Row};
 use crate::text::{self, Quoted, Value};
-use crate::{NoSources, Settings};
+use crate::{CacheMode, NoSources, Settings};
 
 /// Why a key was not changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +37,13 @@ enum Place<'a> {
     Bytes(&'a mut u64),
     Time(&'a mut Duration),
     Limit(&'a mut Option<Duration>),
+    Mode(&'a mut CacheMode),
 }
 
 impl Settings {
     /// The keys that [`Settings::change`] can change. All of them are looked up anew each time that they matter, and none
     /// has to fit another one.
-    pub const CHANGEABLE: [&'static str; 18] = [
+    pub const CHANGEABLE: [&'static str; 19] = [
         "max_clients",
         "max_side_connections",
         "max_pools",
@@ -61,6 +62,7 @@ impl Settings {
         "auth.failure_period",
         "shutdown.drain_timeout",
         "shutdown.grace",
+        "cache.mode",
     ];
 
     /// Changes one key to a value as it would be written in the file, without quotes.
@@ -95,6 +97,7 @@ impl Settings {
             "auth.failure_period" => Place::Time(&mut limits.period),
             "shutdown.drain_timeout" => Place::Time(&mut self.shutdown.drain_timeout),
             "shutdown.grace" => Place::Time(&mut self.shutdown.grace),
+            "cache.mode" => Place::Mode(&mut self.cache.mode),
             _ => return None,
         })
     }
@@ -108,6 +111,7 @@ impl Place<'_> {
             (Self::Bytes(place), Value::Count(number)) => *place = number,
             (Self::Time(place), Value::Time(time)) => *place = time,
             (Self::Limit(place), Value::Time(time)) => *place = Some(time).filter(|time| !time.is_zero()),
+            (Self::Mode(place), Value::Text(word)) => *place = CacheMode::from_word(&word).unwrap_or_default(),
             _ => return Err("has another type".to_owned()),
         }
         Ok(())
@@ -127,7 +131,11 @@ mod tests {
             let mut changed = settings.clone();
             changed.change(key, row.default.unwrap()).unwrap_or_else(|why| panic!("{key}: {why}"));
             assert!(Changes::between(&settings, &changed).is_empty(), "{key}");
-            let other = if matches!(row.kind, schema::Kind::Time { .. }) { "17s" } else { "17" };
+            let other = match row.kind {
+                schema::Kind::Time { .. } => "17s",
+                schema::Kind::Word(words) => words.last().unwrap(),
+                _ => "17",
+            };
             changed.change(key, other).unwrap_or_else(|why| panic!("{key}: {why}"));
             let changes = Changes::between(&settings, &changed);
             assert_eq!((Changes::keys(&changes.at_once), changes.restart.len()), (vec![key.to_owned()], 0));
@@ -142,9 +150,13 @@ mod tests {
         assert_eq!(settings.change("console.admin_users", "bob"), Err(NotChanged::InFile));
         assert_eq!(settings.change("pool.size", "5"), Err(NotChanged::InFile));
         assert_eq!(settings.change("workers", "5"), Err(NotChanged::InFile));
-        for (key, value) in
-            [("max_clients", "0"), ("max_clients", "x"), ("auth.login_timeout", "5"), ("tcp_keepidle", "0")]
-        {
+        for (key, value) in [
+            ("max_clients", "0"),
+            ("max_clients", "x"),
+            ("auth.login_timeout", "5"),
+            ("tcp_keepidle", "0"),
+            ("cache.mode", "of"),
+        ] {
             assert!(matches!(settings.change(key, value), Err(NotChanged::Wrong(_))), "{key} {value}");
         }
         assert!(settings == before);

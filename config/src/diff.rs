@@ -6,11 +6,13 @@ use crate::units::show_duration;
 use crate::*;
 
 mod admin;
+mod cache;
 mod flat;
 mod keys;
 mod tls;
 
 use admin::put_admin;
+use cache::{follows_anew, put_cache};
 use flat::Flat;
 pub use keys::Key;
 use tls::{put_client_tls, put_upstream_tls, shown_tls};
@@ -51,6 +53,7 @@ pub struct Changes {
 impl Changes {
     /// Compares two valid settings.
     pub fn between(old: &Settings, new: &Settings) -> Self {
+        let follows_anew = follows_anew(&old.cache, &new.cache);
         let (old, new) = (flat(old), flat(new));
         let mut changes = Self::default();
         for path in old.keys().chain(new.keys().filter(|path| old.get(path).is_none())) {
@@ -74,6 +77,7 @@ impl Changes {
             let change = Change { key: show_path(path), values };
             match row {
                 Some(row) if row.reload == Reload::Restart => changes.restart.push(change),
+                _ if follows_anew && cache::brings_rules(&names) => changes.restart.push(change),
                 _ => changes.at_once.push(change),
             }
         }
@@ -117,6 +121,7 @@ impl Settings {
             (old, _) => old.clone(),
         };
         std::sync::Arc::make_mut(&mut self.origins).without_restart(&running.origins);
+        self.cache.without_restart(&running.cache);
         self.observe.compat = running.observe.compat;
         self.observe.max_fingerprints = running.observe.max_fingerprints;
         self.observe.state_directory.clone_from(&running.observe.state_directory);
@@ -151,6 +156,7 @@ fn flat(settings: &Settings) -> Flat {
     put_admin(&mut all, settings.admin.as_ref());
     put_auth(&mut all, &settings.auth);
     put_observed(&mut all, settings);
+    put_cache(&mut all, &settings.cache);
     all.put(&["peers", "id"], settings.peers.own.checked_sub(1).map_or_else(none, |id| id.to_string()));
     for (number, address) in &settings.peers.addresses {
         // As in the file, where they begin at 0.

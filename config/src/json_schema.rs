@@ -186,6 +186,11 @@ fn unit(kind: Kind) -> Option<&'static str> {
 }
 
 fn literal(kind: Kind, default: &str) -> Value {
+    if kind == Kind::Fraction
+        && let Ok(part) = default.parse::<f64>()
+    {
+        return part.into();
+    }
     let number = matches!(kind, Kind::Count(..) | Kind::CountOrAuto(..) | Kind::Size | Kind::Time { .. });
     match default.parse::<u64>() {
         Ok(value) if number => value.into(),
@@ -201,6 +206,7 @@ fn kind(kind: Kind) -> Map<String, Value> {
     let schema = match kind {
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Count(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
+        Kind::Fraction => json!({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
         Kind::CountOrAuto(low, high) => {
             json!({"anyOf": [{"type": "integer", "minimum": low, "maximum": high}, {"const": "auto"}, variable]})
         }

@@ -59,7 +59,8 @@ fn header(section: &str) -> String {
 
 /// A default as it is written in TOML.
 fn literal(kind: Kind, text: &str) -> String {
-    let bare = matches!(kind, Kind::Flag | Kind::Count(..) | Kind::Size) || text == "0";
+    let bytes = kind == Kind::Size && text.parse::<u64>().is_ok();
+    let bare = matches!(kind, Kind::Flag | Kind::Count(..) | Kind::Fraction) || bytes || text == "0";
     if bare { text.to_owned() } else { format!("\"{text}\"") }
 }
 
@@ -68,6 +69,7 @@ fn kind(kind: Kind) -> String {
         Kind::Flag => "true or false".to_owned(),
         Kind::Count(low, high) => format!("number, {low} to {high}"),
         Kind::CountOrAuto(low, high) => format!("number, {low} to {high}, or `\"auto\"`"),
+        Kind::Fraction => "number above 0, at most 1".to_owned(),
         Kind::Time { zero: true } => "duration or 0".to_owned(),
         Kind::Time { zero: false } => "duration".to_owned(),
         Kind::Text => "text".to_owned(),

@@ -7,7 +7,7 @@ mod rows;
 mod sections;
 mod tls;
 
-pub(crate) use rows::{ADMIN, AUTH, LIMITS, LIMITS_TABLE, POOL, ROWS};
+pub(crate) use rows::{ADMIN, AUTH, CACHE, LIMITS, LIMITS_TABLE, POOL, ROWS};
 pub(crate) use sections::{SECTIONS, Section};
 
 /// One key.
@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Count(u64, u64),
     /// As `Count`, or `"auto"`: one for each core.
     CountOrAuto(u64, u64),
+    /// A part of a whole: more than 0 and at most 1.
+    Fraction,
     /// A duration; zero only if the flag is set.
     Time { zero: bool },
     /// Any text but the empty one.
@@ -95,7 +97,7 @@ fn among(rows: impl Iterator<Item = &'static Row>, path: &[&str], mut section: b
 
 /// Whether a list of tables stands under this path.
 pub(crate) fn is_list(path: &[&str]) -> bool {
-    [["tenant", "rule"], ["tenant", "classify"], ["observe", "mute"]].iter().any(|list| path == list)
+    [["tenant", "rule"], ["tenant", "classify"], ["observe", "mute"], ["cache", "rule"]].iter().any(|list| path == list)
 }
 
 /// A path within a class's, a tenant's or a statement's table of limits, as it would be in that of all.
@@ -110,7 +112,7 @@ fn of_limits<'a>(path: &[&'a str]) -> Option<Vec<&'a str>> {
 
 /// Every row, those of the admin port, for logins and the pool's among them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter().chain(ADMIN).chain(LIMITS).chain(tls::TLS).chain(AUTH).chain(POOL)
+    ROWS.iter().chain(CACHE).chain(ADMIN).chain(LIMITS).chain(tls::TLS).chain(AUTH).chain(POOL)
 }
 
 /// Keys that may stand directly under a path.
@@ -121,9 +123,9 @@ pub(crate) fn children(path: &[&str]) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = Vec::new();
     for row in all() {
         if compare(row.path, path).is_some_and(|left| left > 0)
-            && let Some(name) = row.path.split('.').nth(path.len())
+            && let Some(name) = segments(row.path).nth(path.len())
         {
-            names.push(name.trim_end_matches("[]"));
+            names.push(name);
         }
     }
     if let ["databases", _] = path {
@@ -140,11 +142,7 @@ pub(crate) fn children(path: &[&str]) -> Vec<&'static str> {
 
 /// How many segments of `pattern` are left after `path` matched its beginning; `None`: no match.
 fn compare(pattern: &str, path: &[&str]) -> Option<usize> {
-    let mut segments = pattern.split('.').flat_map(|segment| match segment.strip_suffix("[]") {
-        Some(list) => [Some(list), Some("<entry>")],
-        None => [Some(segment), None],
-    });
-    let mut segments = std::iter::from_fn(|| segments.next()).flatten();
+    let mut segments = segments(pattern);
     for name in path {
         let expected = segments.next()?;
         if expected != *name && !expected.starts_with('<') {
@@ -152,4 +150,13 @@ fn compare(pattern: &str, path: &[&str]) -> Option<usize> {
         }
     }
     Some(segments.count())
+}
+
+/// The segments of a row's path; an entry of a list is one of its own.
+fn segments(pattern: &str) -> impl Iterator<Item = &str> {
+    let segments = pattern.split('.').map(|segment| match segment.strip_suffix("[]") {
+        Some(list) => [Some(list), Some("<entry>")],
+        None => [Some(segment), None],
+    });
+    segments.flatten().flatten()
 }

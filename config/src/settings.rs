@@ -12,6 +12,7 @@ use crate::*;
 mod access;
 mod admin;
 mod auth;
+mod cache;
 mod console;
 mod limits;
 mod mutes;
@@ -77,6 +78,7 @@ impl Settings {
             }
         }
         warnings.extend(console::warnings(self));
+        warnings.extend(cache::warnings(&self.cache));
         warnings
     }
 }
@@ -136,7 +138,7 @@ impl Builder<'_> {
                 directory: self.text(&["capture", "directory"]).map(Into::into),
                 allow_values: self.flag(&["capture", "allow_values"]),
             },
-            cache: Cache::default(),
+            cache: self.cache(),
             slow_log: SlowLog {
                 threshold: self.limit(&["slow_log", "threshold"]),
                 per_minute: u32::try_from(self.count(&["slow_log", "per_minute"])).unwrap_or(u32::MAX),

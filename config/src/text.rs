@@ -12,10 +12,11 @@ use crate::schema::{self, Found, Kind, Row};
 use crate::{ListenAddress, Network, Overrides, Sources, suggest, units};
 
 /// A value that has the type of its row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Flag(bool),
     Count(u64),
+    Fraction(f64),
     Time(Duration),
     Text(String),
     Addresses(Vec<ListenAddress>),
@@ -177,6 +178,9 @@ impl Walk<'_> {
                 parse(row, &filled, Quoted::Yes, self.sources)
             }
             DeValue::Integer(number) if number.radix() == 10 => parse(row, number.as_str(), Quoted::No, self.sources),
+            DeValue::Float(number) if row.kind == Kind::Fraction => {
+                parse(row, number.as_str(), Quoted::No, self.sources)
+            }
             DeValue::Boolean(flag) => parse(row, if *flag { "true" } else { "false" }, Quoted::No, self.sources),
             DeValue::Array(entries) if row.kind == Kind::Addresses => {
                 let mut all = Vec::new();
@@ -304,7 +308,7 @@ pub(crate) fn parse(row: &Row, text: &str, quoted: Quoted, sources: &dyn Sources
         Err(format!("is {}; write {}", if quoted == Quoted::Yes { "text" } else { "a bare value" }, expected(row.kind)))
     };
     match row.kind {
-        Kind::Flag | Kind::Count(..) if quoted == Quoted::Yes => wrong(),
+        Kind::Flag | Kind::Count(..) | Kind::Fraction if quoted == Quoted::Yes => wrong(),
         Kind::Flag => match text {
             "true" | "false" => Ok(Value::Flag(text == "true")),
             _ => Err(format!("is neither true nor false; write {}", expected(row.kind))),
@@ -317,6 +321,12 @@ pub(crate) fn parse(row: &Row, text: &str, quoted: Quoted, sources: &dyn Sources
             .ok()
             .filter(|number| (low..=high).contains(number))
             .map(Value::Count)
+            .ok_or_else(|| format!("is not possible; write {}", expected(row.kind))),
+        Kind::Fraction => text
+            .parse::<f64>()
+            .ok()
+            .filter(|part| *part > 0.0 && *part <= 1.0)
+            .map(Value::Fraction)
             .ok_or_else(|| format!("is not possible; write {}", expected(row.kind))),
         Kind::Time { zero } => {
             let time = units::parse_duration(text).map_err(|error| format!("{} {error}", shown(text)))?;
@@ -397,6 +407,7 @@ pub(crate) fn expected(kind: Kind) -> String {
         Kind::Flag => "true or false, without quotes".to_owned(),
         Kind::Count(low, high) => format!("a whole number from {low} to {high}, without quotes"),
         Kind::CountOrAuto(low, high) => format!("a whole number from {low} to {high}, or \"auto\""),
+        Kind::Fraction => "a number above 0 and up to 1, such as 0.25, without quotes".to_owned(),
         Kind::Time { zero: true } => "a duration in quotes, such as \"500ms\" or \"5m\", or 0".to_owned(),
         Kind::Time { zero: false } => "a duration in quotes, such as \"500ms\" or \"5m\"".to_owned(),
         Kind::Text | Kind::Secret => "text in quotes".to_owned(),

@@ -181,6 +181,7 @@ fn settings(upstream: SocketAddr) -> Settings {
             mutes: Vec::new(),
         },
         capture: config::Capture::default(),
+        cache: config::Cache::default(),
         slow_log: SlowLog { per_minute: 60, ..SlowLog::default() },
         peers: config::Peers::default(),
         shutdown: Shutdown { drain_timeout: Duration::from_secs(5), grace: Duration::ZERO },

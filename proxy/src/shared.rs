@@ -166,7 +166,10 @@ impl Shared {
     pub fn set_settings(&self, settings: Settings) -> Arc<Settings> {
         let settings = Arc::new(settings);
         let rules = Arc::new(Rules::new(settings.clone(), &self.directory, self.next_id()));
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        let mut known = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        // Before anybody is told of another change: the order in which caches hear of them is that of the settings.
+        self.caches.take_over(&known.settings.cache, &settings.cache);
+        *known = rules;
         settings
     }
 
@@ -179,6 +182,9 @@ impl Shared {
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         let mut settings = (*rules.settings).clone();
         settings.change(key, value)?;
+        if settings.cache != rules.settings.cache {
+            self.caches.take_over(&rules.settings.cache, &settings.cache);
+        }
         *rules = Arc::new(Rules::new(Arc::new(settings), &self.directory, self.next_id()));
         Ok(())
     }

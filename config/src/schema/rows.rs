@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth;
+mod cache;
 mod limits;
 
 use super::{Kind, Reload, Row};
@@ -10,6 +11,7 @@ use Kind::{Addresses, Count, CountOrAuto, Flag, Networks, Size, Text, Time, Url,
 use Reload::{AtOnce, Restart};
 pub(crate) use admin::ADMIN;
 pub(crate) use auth::AUTH;
+pub(crate) use cache::CACHE;
 pub(crate) use limits::{LIMITS, TABLE as LIMITS_TABLE};
 
 pub(super) const fn row(

@@ -153,6 +153,29 @@ kind = "n_plus_one"
 route = "GET /report"
 until = "2027-01-31"
 "#),
+    section("cache",
+        "Answers that are kept, and served without asking the server. Off, and nothing is cached without a rule: [cache.md](cache.md) says how to begin, and what is promised. Whether there are rules at all is decided at the start: the first ones need a restart.",
+        r#"[cache]
+mode = "observe"
+preset = "workflow-engine"
+"#),
+    section("cache.rule[]",
+        "`[[cache.rule]]`: what may be cached, and on which terms. Its conditions (`tables`, `fingerprint`, `application`, `hinted`) hold together, and there is at least one; the first rule that holds counts, and a `deny` before all others. What can never be cached is not, whatever a rule says.",
+        r#"[[cache.rule]]
+tables = ["runs", "steps"]
+ttl = "5m"
+tags = ["runs"]
+
+[[cache.rule]]
+tables = ["countries"]
+ttl = "1h"
+freshness = "ttl"
+stale_for = "10s"
+
+[[cache.rule]]
+effect = "deny"
+application = "payroll*"
+"#),
     section("capture",
         "Event streams in files, on request over the admin port. Off unless a folder is set.",
         r#"[capture]

@@ -59,6 +59,13 @@ impl Builder<'_> {
         }
     }
 
+    pub(super) fn fraction(&self, path: &[&str]) -> f64 {
+        match self.value_at(&owned(path)) {
+            Some(Value::Fraction(part)) => part,
+            _ => 0.0,
+        }
+    }
+
     pub(super) fn word(&self, path: &[&str]) -> String {
         self.word_at(&owned(path))
     }

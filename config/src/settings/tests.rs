@@ -1,4 +1,5 @@
 mod admin;
+mod cache;
 
 use super::*;
 use crate::schema::{Kind, Reload, Row};
@@ -38,6 +39,7 @@ fn keys(changes: &[Change]) -> Vec<&str> {
 }
 
 const BASE: &str = "[databases.app]\nupstream = 'postgres://h/app'\n[peers]\nid = 9\n[users.anna]\n[tenant.limits.acme]\n\
+    [cache]\n[[cache.rule]]\ntables = ['t']\nttl = '1m'\n\
     [tls]\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n\
     [upstream_tls]\nmode = 'require'\ncert_file = 'c'\nkey_file = 'k'\nca_file = 'a'\n[auth]\nquery_user = 'asker'\n";
 
@@ -75,6 +77,7 @@ fn other_value(row: &Row) -> String {
     }
     match row.kind {
         Kind::Flag => (row.default == Some("false")).to_string(),
+        Kind::Fraction => "0.5".to_owned(),
         Kind::Count(low, _) | Kind::CountOrAuto(low, _) => (low + 1).to_string(),
         Kind::Time { .. } => "'3s'".to_owned(),
         Kind::Text if row.path == "peers.<id>.address" => "'h:1'".to_owned(),

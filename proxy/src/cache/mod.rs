@@ -281,6 +281,17 @@ impl Caches {
         );
     }
 
+    /// Puts other settings in force. What they leave as it was is left alone, answers among it; a mode that was switched
+    /// at run time becomes theirs.
+    pub fn take_over(&self, before: &config::Cache, now: &config::Cache) {
+        let mode = rules::mode_of(now);
+        if (config::Cache { mode: before.mode, followed: before.followed, ..now.clone() }) != *before {
+            self.reload(now);
+        } else if self.follows() && self.mode() != mode {
+            self.set_mode(mode);
+        }
+    }
+
     /// What it may hold.
     pub fn budget(&self) -> Budget {
         self.store.budget()

@@ -48,3 +48,157 @@ pub fn rule_of(rule: &CacheRule) -> Rule {
         materialized: rule.materialized,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use config::{CachePreset, NoSources, Overrides, Settings, units::show_duration};
+    use policy::cache::{BadRule, preset};
+
+    use super::*;
+
+    const SERVER: &str = "[databases.app]\nupstream = 'postgres://h/app'\n";
+
+    fn read(rules: &[CacheRule]) -> Result<Cache, config::Mistakes> {
+        let text = rules.iter().fold(SERVER.to_owned(), |text, rule| text + &written(rule));
+        Settings::from_toml(&text, &Overrides::default(), &NoSources).map(|settings| settings.cache)
+    }
+
+    /// A rule as the file has it.
+    fn written(rule: &CacheRule) -> String {
+        let mut text = "[[cache.rule]]\n".to_owned();
+        let mut put = |key: &str, value: &str| writeln!(text, "{key} = {value}").unwrap();
+        put("effect", if rule.effect == CacheEffect::Deny { "'deny'" } else { "'allow'" });
+        if !rule.tables.is_empty() {
+            put("tables", &format!("{:?}", rule.tables));
+        }
+        if let Some(fingerprint) = rule.fingerprint {
+            put("fingerprint", &format!("'{fingerprint:016x}'"));
+        }
+        if let Some(application) = &rule.application {
+            put("application", &format!("{application:?}"));
+        }
+        put("hinted", if rule.hinted { "true" } else { "false" });
+        put("ttl", &format!("'{}'", show_duration(rule.ttl)));
+        put("freshness", &format!("'{}'", rule.freshness.word()));
+        put("stale_for", &format!("'{}'", show_duration(rule.stale_for)));
+        put("tags", &format!("{:?}", rule.tags));
+        put("pure_functions", &format!("{:?}", rule.pure_functions));
+        put("materialized", if rule.materialized { "true" } else { "false" });
+        text
+    }
+
+    /// As [`rule_of`], with what is not a table and with what needs another freshness.
+    fn checked(rule: &CacheRule) -> Result<Rules, Vec<BadRule>> {
+        let tables: Vec<_> = rule.tables.iter().map(|name| TableName::parse(name)).collect();
+        if tables.contains(&None) {
+            return Err(Vec::new());
+        }
+        Rules::new(vec![Rule { stale_for: rule.stale_for, ..rule_of(rule) }], 1)
+    }
+
+    #[test]
+    fn the_configuration_accepts_what_rules_accept_and_nothing_else() {
+        let (second, day) = (Duration::from_secs(1), policy::cache::MAX_TTL);
+        let conditions = [
+            CacheRule::default(),
+            CacheRule { fingerprint: Some(0), ..CacheRule::default() },
+            CacheRule { application: Some("web*".to_owned()), ..CacheRule::default() },
+            CacheRule { hinted: true, ..CacheRule::default() },
+        ];
+        let names = [
+            "t", "a.b", "a_*", "a.*", "*", "a.b.c", "", ".", ".a", "a.", "a*b", "**", "*.a", "a b", "a\tb", "a.b\"c",
+            "\u{e9}", "'",
+        ];
+        let tables =
+            names.map(|name| CacheRule { tables: vec!["ok".to_owned(), name.to_owned()], ..CacheRule::default() });
+        let mut kinds = [0; 2];
+        for said in conditions.into_iter().chain(tables) {
+            for effect in [CacheEffect::Allow, CacheEffect::Deny] {
+                for freshness in [CacheFreshness::Ttl, CacheFreshness::Coherent, CacheFreshness::Strict] {
+                    for ttl in [Duration::ZERO, second, day, day + second] {
+                        for stale_for in [Duration::ZERO, second, day] {
+                            let rule = CacheRule { effect, freshness, ttl, stale_for, ..said.clone() };
+                            let (config, rules) = (read(std::slice::from_ref(&rule)), checked(&rule));
+                            assert_eq!(config.is_ok(), rules.is_ok(), "{rule:?}: {config:?}, {rules:?}");
+                            kinds[usize::from(rules.is_ok())] += 1;
+                            if let Ok(cache) = config {
+                                assert_eq!(cache.rules, [rule]);
+                                assert_eq!(compile(&cache, 1).get(0), Some(&rule_of(&cache.rules[0])));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(kinds.iter().all(|seen| *seen > 100), "{kinds:?}");
+    }
+
+    #[test]
+    fn neither_counts_beyond_what_can_be_counted() {
+        let rule = CacheRule { hinted: true, ttl: Duration::from_secs(1), ..CacheRule::default() };
+        for (many, good) in [(usize::from(u16::MAX), true), (usize::from(u16::MAX) + 1, false)] {
+            let rules = vec![rule.clone(); many];
+            assert_eq!(read(&rules).is_ok(), good);
+            assert_eq!(Rules::new(rules.iter().map(rule_of).collect(), 1).is_ok(), good);
+        }
+    }
+
+    #[test]
+    fn the_preset_is_the_one_that_is_shipped() {
+        let ours: Vec<Rule> = CachePreset::WorkflowEngine.rules().map(|rule| rule_of(&rule)).collect();
+        assert_eq!(ours, preset());
+    }
+
+    #[test]
+    fn defaults_and_words_mean_the_same_on_both_sides() {
+        let cache = Cache::default();
+        assert_eq!((mode_of(&cache), budget_of(&cache)), (Mode::default(), Budget::default()));
+        assert_eq!(cache.min_cost.as_micros(), u128::from(policy::cache::MIN_COST_MICROS));
+        for mode in [CacheMode::Off, CacheMode::Observe, CacheMode::On] {
+            assert_eq!(mode_of(&Cache { mode, ..Cache::default() }).name(), mode.word());
+            assert_eq!(CacheMode::from_word(mode.word()), Some(mode));
+        }
+        for freshness in [CacheFreshness::Ttl, CacheFreshness::Coherent, CacheFreshness::Strict] {
+            assert_eq!(rule_of(&CacheRule { freshness, ..CacheRule::default() }).freshness.name(), freshness.word());
+        }
+    }
+
+    #[test]
+    fn other_settings_of_the_cache_are_put_in_force_and_nothing_is_flushed_for_others() {
+        let rule = |table: &str| CacheRule {
+            tables: vec![table.to_owned()],
+            ttl: Duration::from_secs(60),
+            ..CacheRule::default()
+        };
+        let cache = |mode, table: &str| Cache { mode, rules: vec![rule(table)], ..Cache::default() };
+        let (off, on) = (cache(CacheMode::Off, "runs"), cache(CacheMode::On, "runs"));
+        let caches = crate::cache::Caches::new(&off);
+        let version = caches.version();
+        caches.take_over(&off, &off.clone());
+        assert_eq!((caches.mode(), caches.version()), (Mode::Off, version), "nothing has changed");
+        caches.take_over(&off, &on);
+        assert_eq!(caches.mode(), Mode::On);
+        let version = caches.version();
+        caches.take_over(&on, &on.clone());
+        assert_eq!(caches.version(), version, "nothing has changed");
+        // Switched at run time: what is read again says how it is.
+        caches.set_mode(Mode::Observe);
+        caches.take_over(&on, &on.clone());
+        assert_eq!(caches.mode(), Mode::On);
+        let tables = |table: &str| vec![TableName::parse(table).unwrap()];
+        assert_eq!(caches.rules().get(0).unwrap().tables, tables("runs"));
+        caches.take_over(&on, &cache(CacheMode::On, "steps"));
+        assert_eq!(caches.rules().get(0).unwrap().tables, tables("steps"));
+        assert!(caches.version() > version);
+        caches.take_over(&on, &Cache { max_entry: 4096, ..on.clone() });
+        assert_eq!(caches.budget().max_entry, 4096);
+
+        // Nobody has followed what was written: it stays off whatever is asked for.
+        let none = Cache::default();
+        let caches = crate::cache::Caches::new(&none);
+        caches.take_over(&none, &Cache { mode: CacheMode::On, ..none.clone() });
+        assert_eq!((caches.mode(), caches.follows()), (Mode::Off, false));
+    }
+}
