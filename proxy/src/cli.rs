@@ -16,6 +16,7 @@ use crate::tls;
 
 mod ask;
 mod capture;
+mod check;
 mod explain;
 mod health;
 mod http;
@@ -44,6 +45,9 @@ enum Command {
         /// The configuration file
         #[arg(long, value_name = "FILE", env = "PGWEIR_CONFIG")]
         config: PathBuf,
+        /// Log in to each database too, and say what it lacks for the read cache, with the SQL that mends it
+        #[arg(long)]
+        connect: bool,
     },
     /// Say whose a login or a statement would be, and which limits hold for it
     ExplainPolicy(Box<explain::Explain>),
@@ -189,7 +193,7 @@ pub fn main<E: Into<Failure>>(run: impl FnOnce(Settings, Source) -> Result<(), E
     let line = CommandLine::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
     let result = match line.command {
         Command::Serve(serve) => serve_with(serve.source(given.subcommand_matches("serve")), run),
-        Command::Check { config } => check(config),
+        Command::Check { config, connect } => check(config, connect),
         Command::ExplainPolicy(wish) => explain::run(&wish),
         Command::Fingerprint { compat } => {
             statements::fingerprint(compat, &mut io::stdin().lock(), &mut io::stdout().lock())
@@ -242,11 +246,20 @@ fn serve_with<E: Into<Failure>>(
     run(settings, source).map_err(Into::into)
 }
 
-fn check(file: PathBuf) -> Result<(), Failure> {
+fn check(file: PathBuf, connect: bool) -> Result<(), Failure> {
     let source = Source { file: Some(file), ..Source::default() };
     let settings = source.load()?;
     tls::make(&settings)?;
-    print(&summary::summary(&source.name(), &settings, &tls::warnings(&settings, SystemTime::now())))
+    print(&summary::summary(&source.name(), &settings, &tls::warnings(&settings, SystemTime::now())))?;
+    if !connect {
+        return Ok(());
+    }
+    let report = check::connect(&settings)?;
+    print(&report.text)?;
+    match report.lacking {
+        0 => Ok(()),
+        lacking => Err(format!("{lacking} databases are not as this configuration wants them").into()),
+    }
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -47,6 +47,11 @@ impl Session {
         Some(Self { stream, bytes: Vec::new(), left: MAX_BYTES, _place: place })
     }
 
+    /// On a connection that is logged in.
+    pub(crate) fn over(stream: Stream, place: Place) -> Self {
+        Self { stream, bytes: Vec::new(), left: MAX_BYTES, _place: place }
+    }
+
     /// Makes it one that reads the catalogue, and nothing else.
     pub(crate) async fn prepare(&mut self) -> Result<(), String> {
         self.rows(PREPARE).await.map(drop)

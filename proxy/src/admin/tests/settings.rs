@@ -118,6 +118,7 @@ pub(super) fn settings() -> Settings {
             mutes: Vec::new(),
         },
         capture: config::Capture::default(),
+        cache: config::Cache::default(),
         slow_log: config::SlowLog {
             threshold: Some(Duration::from_millis(100)),
             per_minute: 6,
