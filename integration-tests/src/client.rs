@@ -236,6 +236,26 @@ impl RawClient {
         }
     }
 
+    /// The bytes that come up to and with the next ReadyForQuery, without what may come at any time.
+    pub fn reply_bytes(&mut self) -> Vec<u8> {
+        self.send();
+        let mut bytes = Vec::new();
+        loop {
+            let mut head = [0; 5];
+            self.stream.read_exact(&mut head).unwrap_or_else(|error| panic!("no reply ({error}) after {bytes:?}"));
+            let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
+            let mut body = vec![0; length.checked_sub(4).expect("a length that counts itself")];
+            self.stream.read_exact(&mut body).expect("a whole message");
+            if !b"NAS".contains(&head[0]) {
+                bytes.extend(head);
+                bytes.extend(body);
+            }
+            if head[0] == b'Z' {
+                return bytes;
+            }
+        }
+    }
+
     /// All that comes until the server closes.
     pub fn read_to_end(&mut self) -> Reply {
         let mut messages = Vec::new();

@@ -107,6 +107,24 @@ pub fn bind(portal: &str, statement: &str, parameters: &[Option<&[u8]>]) -> Vec<
     message(b'B', &body)
 }
 
+/// Bind of parameters, each in its format (0: text, 1: binary), for results in these formats.
+pub fn bind_as(portal: &str, statement: &str, parameters: &[(i16, Option<&[u8]>)], results: &[i16]) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(&mut body, portal);
+    text(&mut body, statement);
+    body.extend((parameters.len() as u16).to_be_bytes());
+    parameters.iter().for_each(|(format, _)| body.extend(format.to_be_bytes()));
+    body.extend((parameters.len() as u16).to_be_bytes());
+    for (_, parameter) in parameters {
+        let length = parameter.map_or(-1, |value| value.len() as i32);
+        body.extend(length.to_be_bytes());
+        body.extend(parameter.unwrap_or_default());
+    }
+    body.extend((results.len() as u16).to_be_bytes());
+    results.iter().for_each(|format| body.extend(format.to_be_bytes()));
+    message(b'B', &body)
+}
+
 /// Describe of a statement (`S`) or a portal (`P`).
 pub fn describe(kind: u8, name: &str) -> Vec<u8> {
     named(b'D', kind, name)

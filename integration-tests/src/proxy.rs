@@ -60,6 +60,11 @@ impl Proxy {
         self.handle().commands()
     }
 
+    /// Its read cache.
+    pub fn caches(&self) -> &pgweir::cache::Caches {
+        self.handle().caches()
+    }
+
     fn handle(&self) -> &pgweir::run::Handle {
         self.handle.as_ref().expect("a proxy that is not shut down")
     }

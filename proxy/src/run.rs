@@ -34,6 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::AdminContext;
 use crate::analyst::{Analyst, AnalystSettings, FindingsStore};
+use crate::cache::Caches;
 use crate::cancel::siblings;
 use crate::capture::Captures;
 use crate::commands::Commands;
@@ -397,6 +398,11 @@ impl Handle {
     /// Gives commands to it.
     pub fn commands(&self) -> Commands {
         Commands::new(self.shared.clone())
+    }
+
+    /// The read cache.
+    pub fn caches(&self) -> &Caches {
+        &self.shared.caches
     }
 
     /// What is counted, to be looked at when it has stopped.
