@@ -25,12 +25,22 @@ pub enum Kind {
     Plan,
     /// Reads `pg_stat_statements`.
     Statements,
+    /// Keeps what the read cache knows of a database's catalog.
+    Cache,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Secret, Self::Trial, Self::Inspection, Self::Role, Self::Listener, Self::Plan, Self::Statements];
+    pub const ALL: [Self; 8] = [
+        Self::Secret,
+        Self::Trial,
+        Self::Inspection,
+        Self::Role,
+        Self::Listener,
+        Self::Plan,
+        Self::Statements,
+        Self::Cache,
+    ];
 
     /// For metrics.
     pub fn label(self) -> &'static str {
@@ -42,6 +52,7 @@ impl Kind {
             Self::Listener => "listener",
             Self::Plan => "plan",
             Self::Statements => "pg_stat_statements",
+            Self::Cache => "cache",
         }
     }
 }

@@ -78,7 +78,7 @@ impl Cached {
             view: RwLock::default(),
             version: AtomicU64::new(0),
             stirred: Notify::new(),
-            trouble: Mutex::new(Some("its catalog has not been read yet".to_owned())),
+            trouble: Mutex::new(Some(keeper::UNREAD.to_owned())),
         }
     }
 

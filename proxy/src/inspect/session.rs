@@ -13,8 +13,9 @@ use crate::aside::{Kind, Place};
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::upstream::server::Server;
 
-/// Bytes that one connection may bring.
+/// Bytes that one connection may bring, unless it is told that it may go on.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The longest row: a source of 64 K characters, and its name.
 const MAX_ROW: usize = 512 * 1024;
@@ -32,6 +33,10 @@ pub(crate) struct Session {
     bytes: Vec<u8>,
     /// Bytes that may still come.
     left: usize,
+    /// Where it is.
+    server: Arc<Server>,
+    /// The process there, as the login said.
+    process: i32,
     _place: Place,
 }
 
@@ -43,8 +48,24 @@ impl Session {
         let target = pool.dialling_target()?;
         let place = shared.beside(kind).ok()?;
         let dialled = target.dial(shared, &settings, settings.connect_timeout).await.ok()?;
+        let (server, process) = (dialled.server, dialled.shipped.cancel.process);
         let stream = dialled.shipped.stream.attach().ok()?;
-        Some(Self { stream, bytes: Vec::new(), left: MAX_BYTES, _place: place })
+        Some(Self { stream, bytes: Vec::new(), left: MAX_BYTES, server, process, _place: place })
+    }
+
+    /// Where it is connected to.
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The process that serves it, as the login said.
+    pub(crate) fn process(&self) -> i32 {
+        self.process
+    }
+
+    /// It may bring as much again.
+    pub(crate) fn go_on(&mut self) {
+        self.left = MAX_BYTES;
     }
 
     /// On a connection that is logged in.

@@ -11,11 +11,13 @@
 mod acts;
 mod closure;
 mod reads;
+mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use acts::{Acts, Ops, Target};
 pub use reads::{Allowed, Inputs, Reads};
+pub use rule::rule_actions;
 
 /// A table, view or whatever else stands in `pg_class`.
 #[derive(Clone, Debug, PartialEq, Eq)]
