@@ -2,6 +2,7 @@
 //! but one number.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,10 +17,13 @@ pub struct Here {
     pub cached: Arc<Cached>,
     seen: Cell<u64>,
     view: RefCell<Option<Rc<Arc<View>>>>,
-    /// Where its pool's user looks names up by default, as a view has it.
-    path: RefCell<Option<(Rc<Arc<View>>, DefaultPath)>>,
+    /// Where its pool's user looks names up by default, by role, as a view has it.
+    paths: RefCell<Option<(Rc<Arc<View>>, BTreeMap<Box<str>, DefaultPath>)>>,
     rules: RefCell<Option<(u64, Rc<Rules>)>>,
 }
+
+/// Roles of which that is remembered.
+const MAX_ROLES: usize = 1_024;
 
 /// The schemas that are searched where nothing else was said; `None`: that is not known.
 type DefaultPath = Option<Rc<[String]>>;
@@ -31,7 +35,7 @@ impl Here {
             cached,
             seen: Cell::new(u64::MAX),
             view: RefCell::default(),
-            path: RefCell::default(),
+            paths: RefCell::default(),
             rules: RefCell::default(),
         }
     }
@@ -57,15 +61,18 @@ impl Here {
         view
     }
 
-    /// Where this user looks names up by default. There is one user for each pool.
-    pub fn default_path(&self, view: &Rc<Arc<View>>, user: &str) -> DefaultPath {
-        if let Some((known, path)) = &*self.path.borrow()
-            && Arc::ptr_eq(known, view)
-        {
+    /// Where this user looks names up by default, in this role. There is one user for each pool.
+    pub fn default_path(&self, view: &Rc<Arc<View>>, user: &str, role: &str) -> DefaultPath {
+        let mut kept = self.paths.borrow_mut();
+        let kept = match &mut *kept {
+            Some((known, paths)) if Arc::ptr_eq(known, view) && paths.len() < MAX_ROLES => paths,
+            other => &mut other.insert((view.clone(), BTreeMap::new())).1,
+        };
+        if let Some(path) = kept.get(role) {
             return path.clone();
         }
-        let path: DefaultPath = view.paths.of(user).map(Rc::from);
-        *self.path.borrow_mut() = Some((view.clone(), path.clone()));
+        let path: DefaultPath = view.paths.of_role(user, role).map(Rc::from);
+        kept.insert(role.into(), path.clone());
         path
     }
 

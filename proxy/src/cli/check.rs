@@ -87,8 +87,7 @@ async fn one(shared: &Arc<Shared>, name: &str, database: &Database, wanted: Opti
     let whole = async {
         let place = shared.beside(Kind::Inspection).map_err(|_| "max_side_connections is reached".to_owned())?;
         let dialled = target.dial(shared, &pool, pool.connect_timeout).await.map_err(|failure| said(told(failure)))?;
-        let stream = dialled.shipped.stream.attach().map_err(|error| error.to_string())?;
-        let mut session = Session::over(stream, place);
+        let mut session = Session::over(dialled, place).map_err(|error| error.to_string())?;
         session.prepare().await?;
         let server = read::server(&mut session).await?;
         let heard = match wanted {

@@ -1,5 +1,6 @@
 //! A connection of our own that reads what a database says about itself.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,7 @@ use crate::aside::{Kind, Place};
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::upstream::dial::Dialled;
 use crate::upstream::server::Server;
 
 /// Bytes that one connection may bring, unless it is told that it may go on.
@@ -48,9 +50,14 @@ impl Session {
         let target = pool.dialling_target()?;
         let place = shared.beside(kind).ok()?;
         let dialled = target.dial(shared, &settings, settings.connect_timeout).await.ok()?;
+        Self::over(dialled, place).ok()
+    }
+
+    /// On a connection that is logged in.
+    pub(crate) fn over(dialled: Dialled, place: Place) -> io::Result<Self> {
         let (server, process) = (dialled.server, dialled.shipped.cancel.process);
-        let stream = dialled.shipped.stream.attach().ok()?;
-        Some(Self { stream, bytes: Vec::new(), left: MAX_BYTES, server, process, _place: place })
+        let stream = dialled.shipped.stream.attach()?;
+        Ok(Self { stream, bytes: Vec::new(), left: MAX_BYTES, server, process, _place: place })
     }
 
     /// Where it is connected to.
@@ -66,11 +73,6 @@ impl Session {
     /// It may bring as much again.
     pub(crate) fn go_on(&mut self) {
         self.left = MAX_BYTES;
-    }
-
-    /// On a connection that is logged in.
-    pub(crate) fn over(stream: Stream, place: Place) -> Self {
-        Self { stream, bytes: Vec::new(), left: MAX_BYTES, _place: place }
     }
 
     /// Makes it one that reads the catalogue, and nothing else.

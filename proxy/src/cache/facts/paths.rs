@@ -45,8 +45,13 @@ impl Paths {
 
     /// The schemas that sessions of this user search, in order, `$user` put in; `None`: that is not known.
     pub fn of(&self, user: &str) -> Option<Vec<String>> {
+        self.of_role(user, user)
+    }
+
+    /// The same once such a session has taken another role, which `$user` stands for then.
+    pub fn of_role(&self, user: &str, role: &str) -> Option<Vec<String>> {
         let text = self.roles.get(user).or(self.common.as_ref())?;
-        let mut path = parse_path(text, user)?;
+        let mut path = parse_path(text, role)?;
         path.retain(|schema| self.schemas.contains(schema.as_str()));
         Some(path)
     }

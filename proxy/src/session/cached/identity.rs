@@ -36,6 +36,8 @@ pub struct Identity {
     pub path: Option<Rc<[String]>>,
     /// Its role, as its setting has it.
     pub role: Box<str>,
+    /// Whom it has become, for `$user` in a search path.
+    pub becomes: Box<str>,
     /// Who has logged in at the server.
     pub user: Box<str>,
     /// What its application calls itself.
@@ -132,15 +134,19 @@ impl Session {
         }
         let role = settings.find("role");
         let authorization = settings.find("session_authorization");
-        let user = match role.or(authorization) {
-            None => Some(target.user.clone()),
-            Some(name) => plain(name).map(|name| name.into_owned()).filter(|name| name != "none"),
+        let named = |value: &Value| plain(value).map(|name| name.into_owned());
+        let login = authorization.map_or_else(|| Some(target.user.clone()), named);
+        // Whom `$user` stands for; `None`: that is not understood.
+        let user = match role.map(named) {
+            None => login,
+            Some(Some(name)) if name == "none" => login,
+            Some(name) => name,
         };
         let path = match settings.find("search_path") {
-            None if role.is_none() && authorization.is_none() => None,
-            // The default of somebody else than who logged in: `$user` stands for the role, all else for the login.
             None => {
-                bypass = bypass.or(Some(Bypass::UnknownPath));
+                if user.is_none() {
+                    bypass = bypass.or(Some(Bypass::UnknownPath));
+                }
                 None
             }
             Some(value) if mentions_temporary(value) => {
@@ -178,8 +184,9 @@ impl Session {
         }
         let role = role.and_then(written).unwrap_or_default().into();
         let application = settings.find("application_name").and_then(plain).unwrap_or_default().into();
+        let becomes = user.unwrap_or_default().into();
         let user = target.user.as_str().into();
-        Identity { id, path, role, user, application, bypass, input: input.digest(), settings }
+        Identity { id, path, role, becomes, user, application, bypass, input: input.digest(), settings }
     }
 }
 

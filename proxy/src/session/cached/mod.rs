@@ -237,7 +237,7 @@ impl Session {
         view.unfit.map_or(Ok(()), Err)?;
         let path = match &identity.path {
             Some(path) => path.clone(),
-            None => here.default_path(&view, &identity.user).ok_or(Bypass::UnknownPath)?,
+            None => here.default_path(&view, &identity.user, &identity.becomes).ok_or(Bypass::UnknownPath)?,
         };
         let (strict, rules) = (shape.strict, here.rules(caches, version));
         let plan = {
