@@ -12,6 +12,7 @@
 //! ```
 
 pub mod facts;
+pub mod flights;
 pub mod here;
 pub mod keeper;
 pub mod rules;
@@ -29,8 +30,11 @@ use policy::cache::{
     Budget, Bypass, Counters, Database, Epoch, Miss, Mode, OutputSettings, Refused, Rules, SettingsId, Slot,
 };
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::pool::Pool;
+use crate::worker::Mail;
+use flights::Flights;
 use store::Store;
 
 /// Databases that are cached at once. What comes behind them is not.
@@ -136,6 +140,8 @@ pub struct Caches {
     version: AtomicU64,
     /// The replies.
     pub store: Store,
+    /// What is being asked for.
+    pub flights: Flights,
     databases: RwLock<BTreeMap<Box<str>, Arc<Cached>>>,
     sets: Mutex<OutputSettings>,
     /// What it has done.
@@ -147,8 +153,8 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// As the configuration has it at the start.
-    pub fn new(cache: &config::Cache) -> Self {
+    /// As the configuration has it at the start. `mail`: the way to each worker.
+    pub fn new(cache: &config::Cache, mail: Box<[UnboundedSender<Mail>]>) -> Self {
         Self {
             follows: AtomicBool::new(!cache.rules.is_empty()),
             mode: AtomicU8::new(number(rules::mode_of(cache))),
@@ -156,6 +162,7 @@ impl Caches {
             rules: RwLock::new(Arc::new(rules::compile(cache, 1))),
             version: AtomicU64::new(1),
             store: Store::new(rules::budget_of(cache)),
+            flights: Flights::new(mail),
             databases: RwLock::default(),
             sets: Mutex::default(),
             counters: Counters::default(),

@@ -161,6 +161,8 @@ pub struct Ctl {
     pub drain: Cell<bool>,
     /// Its database was taken out of the configuration: leave at the next boundary.
     pub removed: Cell<bool>,
+    /// What it waited for in the cache is there, or will not be.
+    pub landed: Cell<bool>,
     /// Those who wait for its end; each is dropped with it.
     pub mourners: RefCell<Vec<mpsc::UnboundedSender<()>>>,
     /// Leave now, and say why.
@@ -211,6 +213,7 @@ impl Ctl {
             due: Cell::new(false),
             drain: Cell::new(false),
             removed: Cell::new(false),
+            landed: Cell::new(false),
             mourners: RefCell::default(),
             kill: RefCell::default(),
             reload: Cell::new(false),

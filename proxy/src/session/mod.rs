@@ -440,7 +440,8 @@ impl Session {
     /// The client's messages must wait: for an upstream, or for a boundary.
     #[inline]
     fn is_blocked(&self) -> bool {
-        self.waiting_since.is_some() || self.lease.as_deref().is_some_and(|upstream| upstream.work.held)
+        let waits = self.waiting_since.is_some() || self.caching.waits;
+        waits || self.lease.as_deref().is_some_and(|upstream| upstream.work.held)
     }
 
     fn now_us(&self, now: Instant) -> u64 {

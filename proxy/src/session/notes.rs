@@ -21,6 +21,9 @@ impl Session {
         if let Some(trouble) = self.ctl.kill.take() {
             return Err(End::Trouble(trouble));
         }
+        if self.ctl.landed.replace(false) {
+            self.wait_no_longer();
+        }
         let delivery = self.ctl.delivery.take();
         match delivery {
             Some(Delivery::Upstream(upstream)) => {
@@ -76,6 +79,11 @@ impl Session {
             self.worker.give_up(&self.pool, &self.ctl);
             return self.fail_waiting(Refusal::CancelledInQueue.into());
         }
+        if self.caching.waits && self.lease.is_none() {
+            self.wait_no_longer();
+            self.pending_trouble = Some(Box::new(Refusal::CancelledInQueue.into()));
+            return;
+        }
         match self.lease.as_deref_mut().filter(|upstream| !upstream.pipeline.is_boundary()) {
             Some(upstream) => {
                 upstream.work.cancelled = true;
@@ -101,6 +109,10 @@ impl Session {
                 self.reached(LimitKey::QueueTimeout, Mode::Enforce);
             }
             self.fail_waiting(trouble);
+            return Ok(());
+        }
+        if self.caching.waits {
+            self.wait_no_longer();
             return Ok(());
         }
         let Some(upstream) = self.lease.as_deref() else {
@@ -147,7 +159,7 @@ impl Session {
 
     /// Nothing is under way: neither a request nor a transaction.
     pub(super) fn is_at_rest(&self) -> bool {
-        if self.waiting_since.is_some() || self.streaming > 0 || !self.unsent.is_empty() {
+        if self.waiting_since.is_some() || self.caching.waits || self.streaming > 0 || !self.unsent.is_empty() {
             return false;
         }
         self.lease.as_deref().is_none_or(|upstream| upstream.pipeline.is_free())

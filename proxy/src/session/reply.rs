@@ -77,6 +77,12 @@ impl Session {
             self.vacate(&mut upstream);
         }
         let sent = self.send_client(cx, outbox.finish(at));
+        if !self.unsent.is_empty()
+            && let Some(filling) = upstream.work.filling.as_deref_mut()
+        {
+            // Its client is slow to read: nobody else has to wait for that.
+            filling.land();
+        }
         self.lease = Some(upstream);
         match end {
             Some(end) => Err(end),

@@ -184,6 +184,7 @@ impl Session {
         };
         if upstream.pipeline.is_boundary() {
             upstream.work.filling = self.caching.filling.take();
+            self.caching.waited = false;
         }
         let mut outbox = Outbox::new(bytes, output);
         let translated = self.translate(&mut upstream, &mut outbox, bytes, whole, long, now);

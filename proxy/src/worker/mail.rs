@@ -42,6 +42,7 @@ impl Worker {
             Mail::Whose(process, answer) => drop(answer.send(self.pool_of(process))),
             Mail::Struck { process, terminate, done } => self.struck(process, terminate, done),
             Mail::News(letters) => letters.iter().for_each(|(clients, news)| self.news(clients, news)),
+            Mail::Landed(clients) => self.landed(&clients),
             Mail::Inspected(pool) => self.pool(&pool).reload_suspects(),
             Mail::Reload => self.reload(),
             Mail::Drain => self.drain(),
@@ -62,6 +63,15 @@ impl Worker {
                 ctl.mourners.borrow_mut().push(token.clone());
             }
             *ctl.kill.borrow_mut() = Some(Refusal::Killed.into());
+            ctl.wake();
+        }
+    }
+
+    /// These clients need not wait for somebody else's answer any longer.
+    fn landed(&self, clients: &[u64]) {
+        let sessions = self.sessions.borrow();
+        for ctl in clients.iter().filter_map(|client| sessions.get(client)) {
+            ctl.landed.set(true);
             ctl.wake();
         }
     }

@@ -109,6 +109,8 @@ pub enum Mail {
     },
     /// A listener has news, each for these clients.
     News(Vec<(Vec<u64>, News)>),
+    /// What these clients waited for is kept, or will not be.
+    Landed(Vec<u64>),
     /// What is known of this pool's functions has changed.
     Inspected(Arc<Pool>),
     /// The settings have changed.

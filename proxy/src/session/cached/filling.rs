@@ -9,6 +9,7 @@ use policy::tenant::TenantId;
 use wire::encode::backend as say;
 use wire::tag::{Backend, TransactionStatus};
 
+use crate::cache::flights::Flight;
 use crate::cache::store::{Entry, HEAD};
 
 /// What comes of a reply that is on its way.
@@ -20,6 +21,8 @@ pub struct Filling {
     pub reading: Reading,
     /// Mode `observe`: what is compared with it.
     pub compared: Option<Arc<Entry>>,
+    /// Others wait for it.
+    pub flight: Option<Flight>,
     /// The statement's fingerprint.
     pub strict: u64,
     /// Id of the description of its columns, for whoever looks at executions; 0: not known.
@@ -34,11 +37,12 @@ pub struct Filling {
 
 impl Filling {
     /// It is about to be sent.
-    pub fn new(key: Key, reading: Reading, tenant: TenantId, strict: u64, budget: &Budget, now: Instant) -> Self {
+    pub fn new(key: Arc<Key>, reading: Reading, tenant: TenantId, strict: u64, budget: &Budget, now: Instant) -> Self {
         Self {
-            key: Arc::new(key),
+            key,
             reading,
             compared: None,
+            flight: None,
             strict,
             columns: 0,
             tenant,
@@ -54,6 +58,12 @@ impl Filling {
     pub fn spoil(&mut self) {
         self.reply.error = true;
         self.body = Vec::new();
+        self.land();
+    }
+
+    /// Whoever waits for it looks again.
+    pub fn land(&mut self) {
+        self.flight.iter_mut().for_each(Flight::land);
     }
 
     /// The rest of a message that has not come at once, or more of it.
@@ -107,6 +117,7 @@ impl Filling {
             self.body.extend_from_slice(bytes);
         } else {
             self.body = Vec::new();
+            self.land();
         }
     }
 
@@ -115,7 +126,13 @@ impl Filling {
     ///
     /// # Errors
     /// Why not.
-    pub fn end(mut self, same: bool, min_us: u64, budget: &Budget, now: Instant) -> Result<(Arc<Key>, Entry), Refused> {
+    pub fn end(
+        mut self,
+        same: bool,
+        min_us: u64,
+        budget: &Budget,
+        now: Instant,
+    ) -> Result<(Arc<Key>, Entry), Refused> {
         let cost_us = now.saturating_duration_since(self.sent).as_micros() as u64;
         self.reply.same_state = same;
         self.reply.cost_micros = if cost_us >= min_us { u64::MAX } else { 0 };

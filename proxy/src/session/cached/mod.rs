@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Context;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use policy::cache::{Bypass, Counter, Key, Miss, Mode, NotServed, Parts, Protocol, Reading, Served, SettingsId};
 use policy::tenant::TenantId;
@@ -31,6 +31,7 @@ use super::brain::Sent;
 use super::statement::{Known, Prepared, Shape, Tags};
 use super::{End, Session};
 use crate::cache::Fate;
+use crate::cache::flights::Takeoff;
 use crate::cache::here::Here;
 use crate::cache::store::Entry;
 pub use filling::Filling;
@@ -39,11 +40,18 @@ use plan::Readable;
 pub use plan::{Plan, Plans};
 use request::{Asked, Request};
 
+/// How long somebody waits for what somebody else asks for, before he asks for himself.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a session keeps for the cache.
 #[derive(Debug, Default)]
 pub struct Caching {
     /// The reply to the request that goes to the server next is to be kept.
     pub filling: Option<Box<Filling>>,
+    /// Somebody else asks for what it wants.
+    pub waits: bool,
+    /// It has waited for its request: it does so once.
+    pub waited: bool,
     /// What its statements with constants were prepared under.
     pub prepared_under: Under,
     /// Whose it is: the name, and what operators end the tenant's answers by.
@@ -123,6 +131,8 @@ impl Session {
                 self.tell_hit(cx, candidate, &entry, now)?;
                 Ok(Some(used))
             }
+            // Dealt with later: nothing of it.
+            Ok(None) if self.caching.waits => Ok(Some(0)),
             Ok(None) => Ok(None),
             Err(bypass) => {
                 if !matches!(bypass, Bypass::NoRule | Bypass::Off) {
@@ -131,6 +141,14 @@ impl Session {
                 caches.counters.bypasses.count(bypass);
                 Ok(None)
             }
+        }
+    }
+
+    /// What it waited for is there, or has not come in time.
+    pub(super) fn wait_no_longer(&mut self) {
+        if std::mem::take(&mut self.caching.waits) {
+            self.look_again = true;
+            self.worker.watch(&self.ctl, None);
         }
     }
 
@@ -251,7 +269,7 @@ impl Session {
         };
         let readable = plan.decide(here, &rules, &identity.application)?;
         let owner = self.owner(here);
-        let key = self.key_of(candidate, &plan, &readable, &identity, (settings, &owner.name))?;
+        let key = Arc::new(self.key_of(candidate, &plan, &readable, &identity, (settings, &owner.name))?);
         let mut compared = None;
         match caches.store.get(&key) {
             Some(entry) => match entry.dependencies.serve(now, None) {
@@ -259,6 +277,9 @@ impl Session {
                     let refreshes = served == Served::Stale && !entry.refreshing.swap(true, Ordering::AcqRel);
                     if mode.serves() && !refreshes && self.fits(&candidate.known, &entry)? {
                         caches.counters.hit(entry.cost_us, served == Served::Stale);
+                        if std::mem::take(&mut self.caching.waited) {
+                            caches.counters.joined.fetch_add(1, Ordering::Relaxed);
+                        }
                         return Ok(Some(entry));
                     }
                     compared = (mode == Mode::Observe).then_some(entry);
@@ -285,8 +306,18 @@ impl Session {
             now,
         ) {
             Ok(reading) => {
+                let flight = match caches.flights.takeoff(&key, (worker.index, self.ctl.client), !self.caching.waited) {
+                    Takeoff::Waits if compared.is_none() => {
+                        (self.caching.waits, self.caching.waited) = (true, true);
+                        worker.watch(&self.ctl, now.checked_add(PATIENCE));
+                        return Ok(None);
+                    }
+                    Takeoff::Leads(flight) => Some(flight),
+                    Takeoff::Waits | Takeoff::Alone => None,
+                };
                 let mut filling = Filling::new(key, reading, self.tenant, strict, &caches.budget(), now);
                 filling.compared = compared;
+                filling.flight = flight;
                 self.caching.filling = Some(Box::new(filling));
             }
             Err(refused) => {

@@ -69,8 +69,10 @@ impl Session {
     }
 
     /// A reply that may be kept is complete.
-    pub(in crate::session) fn filled(&self, upstream: &Upstream, filling: Filling, failed: bool, now: Instant) {
+    pub(in crate::session) fn filled(&self, upstream: &Upstream, mut filling: Filling, failed: bool, now: Instant) {
         let caches = &self.worker.shared.caches;
+        // Lands behind this: whoever waits finds what is kept.
+        let _flight = filling.flight.take();
         let mode = caches.mode();
         let same = upstream.pipeline.status() == TransactionStatus::Idle && !failed;
         let min_us = self.rules.settings.cache.min_cost.as_micros() as u64;
