@@ -320,7 +320,47 @@ impl Counted {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Instant, SystemTime};
+
+    use config::CacheMode;
+    use policy::cache::Mode;
+
     use super::*;
+    use crate::cancel::key::Layout;
+    use crate::telemetry::{Bounds, Clock};
+    use crate::upstream::resolve;
+
+    /// Without threads around it.
+    fn of(settings: Settings) -> Shared {
+        let directory = Arc::new(Directory::new(&settings.tenants));
+        let telemetry =
+            Telemetry::new(Clock::new(Instant::now(), SystemTime::now()), Bounds::default(), directory.clone());
+        let processes = ProcessIds::new(Layout::new(0, 0, 1), "test");
+        let (orders, _) = tokio::sync::mpsc::unbounded_channel();
+        Shared::new(settings, Arc::new(resolve::System), processes, directory, telemetry, Box::default(), orders)
+    }
+
+    #[test]
+    fn caches_hear_of_other_settings_by_a_reload_and_by_a_command() {
+        let rule = "[databases.a]\nupstream = 'postgres://h'\n[[cache.rule]]\ntables = ['t']\nttl = '1m'\n";
+        let read = |text: &str| Settings::from_toml(text, &config::Overrides::default(), &config::NoSources).unwrap();
+        let shared = of(read(rule));
+        let mode = || shared.caches.mode();
+        assert_eq!((mode(), shared.caches.follows()), (Mode::Off, true));
+        shared.change_setting("cache.mode", "observe").unwrap();
+        assert_eq!((mode(), shared.settings().cache.mode), (Mode::Observe, CacheMode::Observe));
+        let version = shared.caches.version();
+        shared.change_setting("max_clients", "7").unwrap();
+        assert_eq!(shared.caches.version(), version, "what is kept stays");
+        shared.set_settings(read(rule).without_restart(&shared.settings()));
+        assert_eq!(mode(), Mode::Off, "the file says so");
+        let version = shared.caches.version();
+        shared.set_settings(read(rule).without_restart(&shared.settings()));
+        assert_eq!(shared.caches.version(), version, "nothing has changed, and what is kept stays");
+        let other = format!("[cache]\nmode = 'on'\n{}", rule.replace("'1m'", "'2m'"));
+        shared.set_settings(read(&other).without_restart(&shared.settings()));
+        assert_eq!((mode(), shared.caches.rules().get(0).unwrap().ttl), (Mode::On, Duration::from_secs(120)));
+    }
 
     #[test]
     fn texts_with_ids_take_a_bounded_number_of_bytes() {

@@ -18,6 +18,7 @@ mod aside;
 mod auth_query;
 mod cancel;
 mod capture;
+mod check_connect;
 mod cli;
 mod commands;
 mod compat;

@@ -116,12 +116,12 @@ async fn one(shared: &Arc<Shared>, name: &str, database: &Database, wanted: Opti
 fn target_for(settings: &Settings, name: &str, database: &Database) -> Option<(config::Pool, Arc<Target>)> {
     if let Some(user) = &database.upstream.user {
         let (pool, target) = target_of(settings, name, user, None)?;
-        // What a client would prove is not there: the server may want nothing.
-        let learned = target.credential == Credential::Learned;
-        return Some(match learned {
-            true => (pool, Arc::new(Target { credential: Credential::None, ..(*target).clone() })),
-            false => (pool, target),
-        });
+        if target.credential != Credential::Learned {
+            return Some((pool, target));
+        }
+        // There is no client that could prove anything. What stands in the URL will do, or the server wants nothing.
+        let credential = database.upstream.password.clone().map_or(Credential::None, Credential::Password);
+        return Some((pool, Arc::new(Target { credential, ..(*target).clone() })));
     }
     let listed = settings.users.keys().filter_map(|user| target_of(settings, name, user, None));
     listed.into_iter().find(|(_, target)| target.credential.is_known())

@@ -117,8 +117,14 @@ fn every_mistake_has_its_place() {
     }
     // What denies says nothing of answers.
     assert_eq!(cache("[[cache.rule]]\neffect = 'deny'\ntables = ['t']\n").rules[0].ttl, Duration::ZERO);
-    let rules: String = (0..65_531).map(|_| "[[cache.rule]]\nhinted=true\nttl='1s'\n").collect();
-    assert_eq!(wrong(&format!("[cache]\npreset = 'workflow-engine'\n{rules}")).len(), 1);
+}
+
+#[test]
+fn there_are_at_most_as_many_rules_as_can_be_counted() {
+    let rules = |many| "[[cache.rule]]\nhinted=true\nttl='1s'\n".repeat(many);
+    assert_eq!(cache(&format!("[cache]\npreset = 'workflow-engine'\n{}", rules(65_530))).rules.len(), 65_535);
+    let mistakes = wrong(&format!("[cache]\npreset = 'workflow-engine'\n{}", rules(65_531)));
+    assert!(mistakes.len() == 1 && mistakes[0].contains("more than 65535"), "{mistakes:?}");
 }
 
 #[test]
