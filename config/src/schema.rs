@@ -76,6 +76,10 @@ pub(crate) fn find(path: &[&str]) -> Found {
         // Asked for with each key of each tenant: in the rows that it can be in.
         return among(LIMITS.iter(), &path, false);
     }
+    if let ["cache", ..] = path {
+        // With each key of each rule: the same.
+        return among(CACHE.iter(), path, false);
+    }
     if let ["databases", _, key] = path
         && let Some(row) = POOL.iter().find(|row| row.path.strip_prefix("pool.") == Some(*key))
     {

@@ -6,14 +6,9 @@ impl Builder<'_> {
     pub(super) fn cache(&mut self) -> Cache {
         let at = |key: &'static str| ["cache", key];
         let preset = CachePreset::from_word(&self.word(&at("preset")));
-        let mut rules = self.cache_rules();
-        rules.extend(preset.into_iter().flat_map(CachePreset::rules));
-        if rules.len() > MAX_RULES {
-            self.wrong(
-                &at("rule"),
-                &format!("has more than {MAX_RULES} entries, the preset's among them; name several tables in one"),
-            );
-        }
+        let shipped: Vec<CacheRule> = preset.into_iter().flat_map(CachePreset::rules).collect();
+        let mut rules = self.cache_rules(MAX_RULES - shipped.len());
+        rules.extend(shipped);
         let cache = Cache {
             mode: CacheMode::from_word(&self.word(&at("mode"))).unwrap_or_default(),
             max_bytes: self.count(&at("max_bytes")) as u64,
@@ -41,8 +36,14 @@ impl Builder<'_> {
         cache
     }
 
-    fn cache_rules(&mut self) -> Vec<CacheRule> {
+    fn cache_rules(&mut self, most: usize) -> Vec<CacheRule> {
         let mut numbers = self.names_under(&["cache", "rule"]);
+        if numbers.len() > most {
+            let sentence =
+                format!("has more than {MAX_RULES} entries, the preset's among them; name several tables in one");
+            self.wrong(&["cache", "rule"], &sentence);
+            return Vec::new();
+        }
         // As text, 10 would come before 2.
         numbers.sort_by_key(|number| number.parse::<usize>().unwrap_or(0));
         numbers.iter().map(|number| self.cache_rule(number)).collect()
