@@ -120,23 +120,40 @@ async fn read_facts(session: &mut Session) -> Result<Facts, String> {
         event_triggers: !session.rows(queries::EVENT_TRIGGERS).await?.is_empty(),
         types: Vec::new(),
     };
-    let within_types = [queries::TYPE_TRIGGERS, queries::TYPE_EDGES, queries::TYPE_TRIGGERS_END].concat();
-    facts.triggers.extend(all(session, &within_types, trigger).await?);
-    let doubted = [queries::DOUBTED_TYPES, queries::TYPE_EDGES, queries::DOUBTED_TYPES_END].concat();
-    let doubted = session.rows(&doubted).await?;
-    let mut relations = BTreeSet::new();
-    let mut any = false;
-    for row in &doubted {
-        match (text(row, 0).as_deref(), text(row, 1), number(row, 2)) {
-            (Some("t"), Some(name), _) => facts.types.push(name),
-            (Some("r"), _, Some(oid)) => drop(relations.insert(oid)),
-            _ => any = true,
+    read_types(session, &mut facts).await?;
+    Ok(facts)
+}
+
+/// What runs unseen where a column is of a type of somebody's own.
+async fn read_types(session: &mut Session, facts: &mut Facts) -> Result<(), String> {
+    let functions = all(session, queries::TYPE_FUNCTIONS, |row| Some((number(row, 0)?, number(row, 1)?))).await?;
+    let doubted = session.rows(queries::DOUBTED_TYPES).await?;
+    let any_type = doubted.iter().any(|row| number(row, 0).is_none());
+    let doubted: BTreeSet<u32> = doubted.iter().filter_map(|row| number(row, 0)).collect();
+    let types: BTreeSet<u32> = functions.iter().map(|(held, _)| *held).chain(doubted.iter().copied()).collect();
+    if types.is_empty() {
+        return Ok(());
+    }
+    let mut own_types = BTreeSet::new();
+    for row in session.rows(&queries::holders(&types)).await? {
+        let held = number(&row, 0).ok_or("its types are not as expected")?;
+        match number(&row, 2) {
+            None if doubted.contains(&held) => facts.types.extend(text(&row, 1)),
+            None => {}
+            Some(relation) => {
+                let runs = functions.iter().filter(|(by, _)| *by == held);
+                let trigger = |function| Trigger { relation, function, ops: Ops::INSERT | Ops::UPDATE };
+                facts.triggers.extend(runs.map(|(_, function)| trigger(*function)));
+                if doubted.contains(&held) {
+                    own_types.insert(relation);
+                }
+            }
         }
     }
     for relation in &mut facts.relations {
-        relation.own_types = any || relations.contains(&relation.oid);
+        relation.own_types = any_type || own_types.contains(&relation.oid);
     }
-    Ok(facts)
+    Ok(())
 }
 
 /// All rows, each of which has to be understood: one that is left out could be the one that matters.

@@ -3,6 +3,8 @@
 //! Dependencies on what comes with the server do not stand in `pg_depend`; nothing of the server writes to a table of
 //! somebody's. Schemas whose names begin with `pg_` are the server's own, or hold temporary objects of some session.
 
+use std::collections::BTreeSet;
+
 /// One snapshot for all that follows.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -67,35 +69,22 @@ pub(super) const TRIGGERS: &str = "WITH depends AS ( \
     UNION SELECT r.ev_class, d.f, CASE r.ev_type WHEN '2' THEN 16 WHEN '3' THEN 4 WHEN '4' THEN 8 ELSE 28 END \
       FROM depends d JOIN pg_rewrite r ON r.oid = d.objid WHERE d.classid = 'pg_rewrite'::regclass";
 
-/// The same for what stands in types: checks and defaults of domains, casts that happen by themselves.
-pub(super) const TYPE_TRIGGERS: &str = "WITH RECURSIVE depends AS ( \
+/// What runs when a value of a type is made or changed into one: checks and defaults of domains, casts that happen by
+/// themselves. Libraries are trusted in what they promise.
+pub(super) const TYPE_FUNCTIONS: &str = "WITH depends AS ( \
     SELECT d.classid, d.objid, coalesce(o.oprcode::oid, d.refobjid) AS f FROM pg_depend d \
       LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid \
       WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) \
-        AND d.classid IN ('pg_constraint'::regclass, 'pg_type'::regclass)), \
-    uses AS ( \
+        AND d.classid IN ('pg_constraint'::regclass, 'pg_type'::regclass)) \
+    SELECT u.t, u.f FROM ( \
     SELECT c.contypid AS t, d.f FROM depends d JOIN pg_constraint c ON c.oid = d.objid AND c.contypid <> 0 \
       WHERE d.classid = 'pg_constraint'::regclass \
     UNION SELECT t.oid, d.f FROM depends d JOIN pg_type t ON t.oid = d.objid AND t.typtype = 'd' \
       WHERE d.classid = 'pg_type'::regclass \
-    UNION SELECT casttarget, castfunc FROM pg_cast WHERE castfunc <> 0 AND castcontext <> 'e'), \
-    reached (t, f) AS ( \
-    SELECT u.t, u.f FROM uses u JOIN pg_proc p ON p.oid = u.f JOIN pg_language l ON l.oid = p.prolang \
-      WHERE p.pronamespace <> 'pg_catalog'::regnamespace \
-        AND NOT (l.lanname IN ('c', 'internal') AND p.provolatile <> 'v') \
-    UNION SELECT e.outer_type, r.f FROM reached r JOIN (";
-
-/// Which type holds which: arrays, domains, rows, ranges.
-pub(super) const TYPE_EDGES: &str = "SELECT oid AS outer_type, typelem AS inner_type FROM pg_type WHERE typelem <> 0 \
-    UNION ALL SELECT oid, typbasetype FROM pg_type WHERE typbasetype <> 0 \
-    UNION ALL SELECT rngtypid, rngsubtype FROM pg_range UNION ALL SELECT rngmultitypid, rngtypid FROM pg_range \
-    UNION ALL SELECT c.reltype, a.atttypid FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
-      WHERE c.reltype <> 0 AND c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped";
-
-pub(super) const TYPE_TRIGGERS_END: &str = ") e ON e.inner_type = r.t) \
-    SELECT DISTINCT a.attrelid, r.f, 20 FROM reached r JOIN pg_attribute a ON a.atttypid = r.t \
-    JOIN pg_class c ON c.oid = a.attrelid \
-    WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'v', 'm')";
+    UNION SELECT casttarget, castfunc FROM pg_cast WHERE castfunc <> 0 AND castcontext <> 'e') u \
+    JOIN pg_proc p ON p.oid = u.f JOIN pg_language l ON l.oid = p.prolang \
+    WHERE p.pronamespace <> 'pg_catalog'::regnamespace \
+      AND NOT (l.lanname IN ('c', 'internal') AND p.provolatile <> 'v')";
 
 /// Longer texts are not looked at: an open quote stands for them, which nobody takes for anything that can be read. The
 /// bound is `MAX_ANALYSED`.
@@ -142,47 +131,56 @@ pub(super) const POLICIES: &str = concat!(
 pub(super) const OPERATORS: &str = "SELECT oprname, oprcode::oid FROM pg_operator \
     WHERE oprnamespace <> 'pg_catalog'::regnamespace AND oprcode <> 0";
 
-/// Types whose functions cannot be trusted, all that holds one, and the relations that have a column of one (`r`). A cast
-/// that happens by itself, or under a name of its own, from or to a type of the server's shows nowhere: that is all
-/// relations (`a`).
+/// Types whose functions cannot be trusted. A cast from or to a type of the server's that happens by itself, or under a
+/// name that is not the type's own, shows nowhere: that is any type (no number).
 ///
 /// The server's own functions may be less than immutable: what they depend on is settings, which stand in every key, and
 /// the catalog. The binary forms of a library's types are labelled stable because they depend on `client_encoding`.
-pub(super) const DOUBTED_TYPES: &str = "WITH RECURSIVE functions AS ( \
+pub(super) const DOUBTED_TYPES: &str = "WITH functions AS MATERIALIZED ( \
     SELECT p.oid, p.provolatile, l.lanname IN ('c', 'internal') AS library, p.pronamespace = 'pg_catalog'::regnamespace \
       AS own FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang), \
-    doubted AS (SELECT oid FROM functions WHERE NOT own AND NOT (library AND provolatile = 'i')), \
-    volatile AS (SELECT oid FROM functions WHERE NOT own AND NOT (library AND provolatile <> 'v')), \
-    casts AS (SELECT castsource, casttarget, castcontext FROM pg_cast WHERE castfunc IN (SELECT oid FROM doubted)), \
-    checks AS (SELECT contypid, conbin::text AS tree FROM pg_constraint WHERE contypid <> 0 AND conbin IS NOT NULL), \
-    roots AS ( \
+    doubted AS MATERIALIZED (SELECT oid FROM functions WHERE NOT own AND NOT (library AND provolatile = 'i')), \
+    volatile AS MATERIALIZED (SELECT oid FROM functions WHERE NOT own AND NOT (library AND provolatile <> 'v')), \
+    casts AS (SELECT castsource, casttarget, castcontext FROM pg_cast WHERE castfunc = ANY (ARRAY(SELECT oid FROM doubted))), \
+    checks AS (SELECT contypid, conbin::text AS tree FROM pg_constraint WHERE contypid <> 0 AND conbin IS NOT NULL) \
     SELECT t.oid FROM pg_type t WHERE t.typnamespace <> 'pg_catalog'::regnamespace AND t.typtype = 'b' \
-      AND (t.typinput IN (SELECT oid FROM doubted) OR t.typoutput IN (SELECT oid FROM doubted) \
-        OR t.typmodin IN (SELECT oid FROM doubted) OR t.typmodout IN (SELECT oid FROM doubted) \
-        OR t.typreceive IN (SELECT oid FROM volatile) OR t.typsend IN (SELECT oid FROM volatile)) \
-    UNION SELECT rngtypid FROM pg_range WHERE rngcanonical IN (SELECT oid FROM doubted) \
-      OR rngsubdiff IN (SELECT oid FROM doubted) \
+      AND (t.typinput = ANY (ARRAY(SELECT oid FROM doubted)) OR t.typoutput = ANY (ARRAY(SELECT oid FROM doubted)) \
+        OR t.typmodin = ANY (ARRAY(SELECT oid FROM doubted)) OR t.typmodout = ANY (ARRAY(SELECT oid FROM doubted)) \
+        OR t.typreceive = ANY (ARRAY(SELECT oid FROM volatile)) OR t.typsend = ANY (ARRAY(SELECT oid FROM volatile))) \
+    UNION SELECT rngtypid FROM pg_range WHERE rngcanonical = ANY (ARRAY(SELECT oid FROM doubted)) \
+      OR rngsubdiff = ANY (ARRAY(SELECT oid FROM doubted)) \
     UNION SELECT contypid FROM checks WHERE tree ~ 'SQLVALUEFUNCTION|NEXTVALUE' \
     UNION SELECT c.contypid FROM checks c, regexp_matches(c.tree, ':(?:funcid|opfuncid) (\\d+)', 'g') m \
       JOIN functions f ON f.oid = m[1]::oid WHERE NOT (f.provolatile = 'i' AND f.library) \
     UNION SELECT castsource FROM casts UNION SELECT casttarget FROM casts \
     UNION SELECT o.amoplefttype FROM pg_amop o JOIN pg_operator p ON p.oid = o.amopopr JOIN pg_type t \
-      ON t.oid = o.amoplefttype WHERE t.typnamespace <> 'pg_catalog'::regnamespace AND p.oprcode IN (SELECT oid FROM doubted) \
+      ON t.oid = o.amoplefttype WHERE t.typnamespace <> 'pg_catalog'::regnamespace AND p.oprcode = ANY (ARRAY(SELECT oid FROM doubted)) \
     UNION SELECT o.amproclefttype FROM pg_amproc o JOIN pg_type t ON t.oid = o.amproclefttype \
       JOIN pg_opfamily y ON y.oid = o.amprocfamily JOIN pg_am m ON m.oid = y.opfmethod \
       WHERE t.typnamespace <> 'pg_catalog'::regnamespace AND m.amname IN ('btree', 'hash') \
-        AND o.amproc IN (SELECT oid FROM doubted)), \
-    reached (t) AS (SELECT oid FROM roots UNION SELECT e.outer_type FROM reached r JOIN (";
-
-pub(super) const DOUBTED_TYPES_END: &str = ") e ON e.inner_type = r.t) \
-    SELECT 't', t.typname, NULL FROM reached r JOIN pg_type t ON t.oid = r.t \
-    UNION ALL SELECT DISTINCT 'r', NULL, a.attrelid FROM reached r JOIN pg_attribute a ON a.atttypid = r.t \
-      JOIN pg_class c ON c.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped \
-      AND c.relkind IN ('r', 'p', 'f', 'v', 'm') \
-    UNION ALL SELECT DISTINCT 'a', NULL, 0::oid FROM casts c JOIN pg_type s ON s.oid = c.castsource \
-      JOIN pg_type t ON t.oid = c.casttarget WHERE c.castcontext = 'i' \
-      AND 'pg_catalog'::regnamespace IN (s.typnamespace, t.typnamespace) \
+        AND o.amproc = ANY (ARRAY(SELECT oid FROM doubted)) \
+    UNION SELECT NULL FROM casts c JOIN pg_type s ON s.oid = c.castsource JOIN pg_type t ON t.oid = c.casttarget \
+      WHERE c.castcontext = 'i' AND 'pg_catalog'::regnamespace IN (s.typnamespace, t.typnamespace) \
       OR t.typnamespace = 'pg_catalog'::regnamespace AND format_type(t.oid, NULL) <> t.typname";
+
+/// By each of some types: the names of all types that hold one, itself among them, and the relations with such a column.
+pub(super) fn holders(types: &BTreeSet<u32>) -> String {
+    let types = types.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    format!(
+        "WITH RECURSIVE holds AS MATERIALIZED ( \
+         SELECT oid AS holder, typelem AS held FROM pg_type WHERE typelem <> 0 \
+         UNION ALL SELECT oid, typbasetype FROM pg_type WHERE typbasetype <> 0 \
+         UNION ALL SELECT rngtypid, rngsubtype FROM pg_range UNION ALL SELECT rngmultitypid, rngtypid FROM pg_range \
+         UNION ALL SELECT c.reltype, a.atttypid FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+           WHERE c.reltype <> 0 AND c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped), \
+         reached (root, t) AS (SELECT r, r FROM unnest('{{{types}}}'::oid[]) r \
+         UNION SELECT r.root, h.holder FROM reached r JOIN holds h ON h.held = r.t) \
+         SELECT r.root, t.typname, NULL FROM reached r JOIN pg_type t ON t.oid = r.t \
+         UNION ALL SELECT DISTINCT r.root, NULL::name, a.attrelid FROM reached r JOIN pg_attribute a \
+           ON a.atttypid = r.t JOIN pg_class c ON c.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped \
+           AND c.relkind IN ('r', 'p', 'f', 'v', 'm')"
+    )
+}
 
 pub(super) const EVENT_TRIGGERS: &str = "SELECT 1 FROM pg_event_trigger WHERE evtenabled <> 'D' LIMIT 1";
 
