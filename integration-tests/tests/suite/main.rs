@@ -19,6 +19,7 @@ mod auth_query;
 mod cancel;
 mod capture;
 mod check_connect;
+mod catalog;
 mod cli;
 mod commands;
 mod compat;
