@@ -27,11 +27,13 @@ pub enum Kind {
     Statements,
     /// Keeps what the read cache knows of a database's catalog.
     Cache,
+    /// Hears of writes that pass another way, for the read cache.
+    Slot,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Secret,
         Self::Trial,
         Self::Inspection,
@@ -40,6 +42,7 @@ impl Kind {
         Self::Plan,
         Self::Statements,
         Self::Cache,
+        Self::Slot,
     ];
 
     /// For metrics.
@@ -53,6 +56,7 @@ impl Kind {
             Self::Plan => "plan",
             Self::Statements => "pg_stat_statements",
             Self::Cache => "cache",
+            Self::Slot => "cache_slot",
         }
     }
 }

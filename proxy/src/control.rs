@@ -78,6 +78,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(names::watch(shared.clone())),
         tokio::task::spawn_local(server_ids::watch(shared.clone())),
         tokio::task::spawn_local(cache::keeper::watch(shared.clone())),
+        tokio::task::spawn_local(cache::slot::watch(shared.clone())),
     ];
     let (turns, captures) = (Turns::default(), plans::Turns::default());
     while let Some(order) = orders.recv().await {

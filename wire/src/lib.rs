@@ -9,6 +9,7 @@ pub mod error;
 pub mod frame;
 pub mod login;
 pub mod params;
+pub mod pgoutput;
 pub mod pipeline;
 pub mod prepared;
 pub mod startup;

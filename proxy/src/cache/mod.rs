@@ -72,6 +72,8 @@ pub struct Cached {
     pub stirred: Notify,
     /// Why nothing of it is cached now, in words for operators.
     trouble: Mutex<Option<String>>,
+    /// Why writes from outside are not heard of, in words for operators.
+    slot_trouble: Mutex<Option<String>>,
 }
 
 impl Cached {
@@ -83,6 +85,7 @@ impl Cached {
             version: AtomicU64::new(0),
             stirred: Notify::new(),
             trouble: Mutex::new(Some(keeper::UNREAD.to_owned())),
+            slot_trouble: Mutex::default(),
         }
     }
 
@@ -110,6 +113,17 @@ impl Cached {
     /// Says why nothing of it is cached, or that it is. `true`: that is news.
     pub fn set_trouble(&self, trouble: Option<String>) -> bool {
         let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *known, trouble.clone()) != trouble
+    }
+
+    /// Why nothing is served that follows writes from outside; `None`: they are heard of, or need not be.
+    pub fn slot_trouble(&self) -> Option<String> {
+        self.slot_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says why writes from outside are not heard of, or that they are. `true`: that is news.
+    pub fn set_slot_trouble(&self, trouble: Option<String>) -> bool {
+        let mut known = self.slot_trouble.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *known, trouble.clone()) != trouble
     }
 }
