@@ -72,6 +72,7 @@ mod server_ids;
 mod session_state;
 mod shutdown;
 mod simple;
+mod slot;
 mod startup;
 mod statistics;
 mod storms;

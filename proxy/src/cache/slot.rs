@@ -78,7 +78,9 @@ impl Failure {
     fn of(code: &[u8; 5], message: &str) -> Self {
         match code {
             b"42501" => Self::NotAllowed(format!("it may not replicate ({message}): ALTER ROLE … REPLICATION")),
-            b"28000" | b"28P01" => Self::NotAllowed(format!("{message}: let it in for replication too, in pg_hba.conf")),
+            b"28000" | b"28P01" => {
+                Self::NotAllowed(format!("{message}: let it in for replication too, in pg_hba.conf"))
+            }
             b"53400" => Self::Lasting(format!("{message}: raise max_replication_slots")),
             b"53300" => Self::Lasting(format!("{message}: raise max_wal_senders")),
             _ => Self::Lost(message.to_owned()),
@@ -201,19 +203,22 @@ impl Drop for Up<'_> {
 async fn hear(shared: &Arc<Shared>, cached: &Arc<Cached>, pool: &Arc<Pool>, publication: &str) -> Failure {
     let opened = async {
         let session = Session::open(shared, pool, Kind::Slot).await;
-        let mut side = session.ok_or_else(|| Failure::Lost("no connection to the server, or no place for one".to_owned()))?;
+        let mut side =
+            session.ok_or_else(|| Failure::Lost("no connection to the server, or no place for one".to_owned()))?;
         let started = look(&mut side, publication).await?;
         let mut link = Link::dial(shared, pool).await?;
         if link.started().await? != Some(started) {
             return Err(Failure::Lost("two connections in a row have reached two servers".to_owned()));
         }
-        let made = link.make_slot();
-        tokio::pin!(made);
-        let (name, start) = match tokio::time::timeout(SLOW_SLOT, &mut made).await {
-            Ok(made) => made?,
-            Err(_) => {
-                cached.set_slot_trouble(Some("the slot waits for transactions that run to end".to_owned()));
-                made.await?
+        let (name, start) = {
+            let made = link.make_slot();
+            tokio::pin!(made);
+            match tokio::time::timeout(SLOW_SLOT, &mut made).await {
+                Ok(made) => made?,
+                Err(_) => {
+                    cached.set_slot_trouble(Some("the slot waits for transactions that run to end".to_owned()));
+                    made.await?
+                }
             }
         };
         Ok((side, link, name, start))
@@ -224,7 +229,7 @@ async fn hear(shared: &Arc<Shared>, cached: &Arc<Cached>, pool: &Arc<Pool>, publ
     };
     let Some(Lsn(place)) = Lsn::parse(&start) else { return Failure::Lost(format!("{start} is no place in a log")) };
     let (streams, due, heard) = (Notify::new(), Notify::new(), Notify::new());
-    let news = RefCell::new(News::new(cached.clone(), 0));
+    let news = RefCell::new(News::new(cached.clone()));
     let server = link.server.clone();
     let command = format!(
         "START_REPLICATION SLOT {name} LOGICAL {start} (proto_version '1', publication_names {})",
@@ -239,7 +244,7 @@ async fn hear(shared: &Arc<Shared>, cached: &Arc<Cached>, pool: &Arc<Pool>, publ
     }
 }
 
-/// A text as the server reads it.
+/// A text as the server reads it, in SQL with `standard_conforming_strings` and in commands of replication.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -248,7 +253,7 @@ fn literal(text: &str) -> String {
 async fn look(side: &mut Session, publication: &str) -> Result<String, Failure> {
     // A filter of rows is a column that older versions do not have.
     let sql = format!(
-        "SET search_path TO pg_catalog; SET synchronous_commit TO local; SET statement_timeout TO '10s';
+        "SET search_path TO pg_catalog; SET standard_conforming_strings TO on; SET synchronous_commit TO local; SET statement_timeout TO '10s';
          SELECT pg_postmaster_start_time(), current_setting('wal_level'), pg_is_in_recovery(),
             (SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate FROM pg_publication WHERE pubname = {name}),
             EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
@@ -269,10 +274,16 @@ async fn look(side: &mut Session, publication: &str) -> Result<String, Failure> 
         }
         (_, _, Some("f"), _) => {
             let all = "set (publish = 'insert, update, delete, truncate')";
-            lasting(format!("publication {publication} leaves kinds of writes out: ALTER PUBLICATION {publication} {all}"))
+            lasting(format!(
+                "publication {publication} leaves kinds of writes out: ALTER PUBLICATION {publication} {all}"
+            ))
         }
-        (.., Some("t")) => lasting(format!("publication {publication} leaves rows out by a WHERE: publish its tables without")),
-        _ => text(0).map(str::to_owned).ok_or_else(|| Failure::Lost("the server does not say when it started".to_owned())),
+        (.., Some("t")) => {
+            lasting(format!("publication {publication} leaves rows out by a WHERE: publish its tables without"))
+        }
+        _ => text(0)
+            .map(str::to_owned)
+            .ok_or_else(|| Failure::Lost("the server does not say when it started".to_owned())),
     }
 }
 
@@ -308,7 +319,8 @@ async fn ask(
         };
         let text = |at: usize| row.get(at).and_then(Option::as_deref);
         let place = |at: usize| text(at).and_then(Lsn::parse);
-        let (Some(Lsn(end)), Some(Lsn(flushed)), Some(snapshot)) = (place(0), place(1), text(2).and_then(Snapshot::parse))
+        let (Some(Lsn(end)), Some(Lsn(flushed)), Some(snapshot)) =
+            (place(0), place(1), text(2).and_then(Snapshot::parse))
         else {
             return Failure::Lost("the server does not say where its log ends".to_owned());
         };

@@ -88,9 +88,11 @@ impl Link {
     pub(super) async fn make_slot(&mut self) -> Result<(String, String), Failure> {
         let name = format!("pgweir_{:016x}", rand::rng().random::<u64>());
         // The old form, which all versions take.
-        let rows = self.command(&format!("CREATE_REPLICATION_SLOT {name} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT"));
-        let start = rows.await?.into_iter().next().and_then(|row| row.into_iter().nth(1)).flatten();
-        start.map(|start| (name, start)).ok_or_else(|| Failure::Lost("the server does not say where the slot begins".to_owned()))
+        let make = format!("CREATE_REPLICATION_SLOT {name} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT");
+        let start = self.command(&make).await?.into_iter().next().and_then(|row| row.into_iter().nth(1)).flatten();
+        start
+            .map(|start| (name, start))
+            .ok_or_else(|| Failure::Lost("the server does not say where the slot begins".to_owned()))
     }
 
     async fn command(&mut self, text: &str) -> Result<Vec<Row>, Failure> {

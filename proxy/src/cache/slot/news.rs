@@ -47,12 +47,12 @@ pub(super) struct News {
 
 impl News {
     /// Nothing yet.
-    pub(super) fn new(cached: Arc<Cached>, near: u64) -> Self {
+    pub(super) fn new(cached: Arc<Cached>) -> Self {
         Self {
             cached,
             reach: Reach::default(),
             published: BTreeSet::new(),
-            near,
+            near: 0,
             asked: VecDeque::new(),
             applied: 0,
             current: None,
