@@ -257,7 +257,16 @@ fn what_the_database_lacks_is_said_in_words_that_help() {
     };
     again("create publication pgweir_cache for table runs with (publish = 'insert')");
     trouble(&ground, &["ALTER PUBLICATION", "truncate"]);
-    again("alter publication pgweir_cache set (publish = 'insert, update, delete, truncate')");
+    again(
+        "alter publication pgweir_cache set (publish = 'insert, update, delete, truncate', publish_via_partition_root)",
+    );
+    trouble(&ground, &["ALTER PUBLICATION", "publish_via_partition_root = false"]);
+    again(
+        "alter publication pgweir_cache set (publish_via_partition_root = false);
+         alter table runs replica identity full; alter publication pgweir_cache set table runs where (n > 1)",
+    );
+    trouble(&ground, &["WHERE"]);
+    again("alter publication pgweir_cache set table runs");
     eventually("it hears", || ground.hears());
 }
 

@@ -251,13 +251,14 @@ fn literal(text: &str) -> String {
 
 /// Whether this database can be heard of; when its server was started.
 async fn look(side: &mut Session, publication: &str) -> Result<String, Failure> {
-    // A filter of rows is a column that older versions do not have.
+    // A filter of rows, and whose name a partition's change has, are columns that older versions do not have.
     let sql = format!(
         "SET search_path TO pg_catalog; SET standard_conforming_strings TO on; SET synchronous_commit TO local; SET statement_timeout TO '10s';
          SELECT pg_postmaster_start_time(), current_setting('wal_level'), pg_is_in_recovery(),
             (SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate FROM pg_publication WHERE pubname = {name}),
             EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
-                    WHERE pubname = {name} AND to_jsonb(r)->>'prqual' IS NOT NULL)",
+                    WHERE pubname = {name} AND to_jsonb(r)->>'prqual' IS NOT NULL),
+            (SELECT to_jsonb(p)->>'pubviaroot' FROM pg_publication p WHERE pubname = {name})",
         name = literal(publication)
     );
     let row = asked(side, &sql).await?;
@@ -277,6 +278,11 @@ async fn look(side: &mut Session, publication: &str) -> Result<String, Failure> 
             lasting(format!(
                 "publication {publication} leaves kinds of writes out: ALTER PUBLICATION {publication} {all}"
             ))
+        }
+        _ if text(5) == Some("true") => {
+            // Its changes would not say which partition they were made to.
+            let off = "set (publish_via_partition_root = false)";
+            lasting(format!("publication {publication} hides partitions: ALTER PUBLICATION {publication} {off}"))
         }
         (.., Some("t")) => {
             lasting(format!("publication {publication} leaves rows out by a WHERE: publish its tables without"))
