@@ -21,9 +21,14 @@ pub(super) fn is_taken(method: &Method, path: &str) -> bool {
     let forms = || !path.starts_with("/api/") && !["/metrics", "/livez", "/readyz"].contains(&path);
     match *method {
         Method::POST => {
-            ["/api/v1/mutes", "/api/v1/limits/explain", "/api/v1/log-level"].contains(&path)
-                || acknowledges()
-                || forms()
+            let api = [
+                "/api/v1/mutes",
+                "/api/v1/limits/explain",
+                "/api/v1/log-level",
+                "/api/v1/cache/mode",
+                "/api/v1/cache/invalidate",
+            ];
+            api.contains(&path) || acknowledges() || forms()
         }
         Method::PUT => path == "/api/v1/log-level",
         _ => false,

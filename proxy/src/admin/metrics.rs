@@ -3,6 +3,7 @@
 //! Cardinality is bounded: labels are pools, tenants, workers, PostgreSQL's error codes, our own routes and closed sets of
 //! reasons, each of which telemetry or the configuration bounds. No statement and no client is a label.
 
+mod cache;
 mod facts;
 mod proxy;
 mod source;
@@ -35,7 +36,7 @@ pub struct Family {
 
 /// Every family, in the order in which they are written. `docs/metrics.md` lists the same.
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    FAMILIES.iter().chain(proxy::FAMILIES)
+    FAMILIES.iter().chain(cache::FAMILIES).chain(proxy::FAMILIES)
 }
 
 /// The whole exposition.

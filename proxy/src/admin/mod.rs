@@ -10,6 +10,7 @@ mod audit;
 mod blocking;
 mod body;
 mod breakdown;
+mod cache;
 mod capture;
 mod clients;
 mod door;

@@ -28,8 +28,8 @@ use super::openapi::routes::is_route;
 use super::problem::Problem;
 use super::requests::{self, Requests};
 use super::{
-    AdminContext, Readiness, access, actions, api, audit, body, breakdown, capture, clients, events, findings, history,
-    limits, log_level, pages, queries,
+    AdminContext, Readiness, access, actions, api, audit, body, breakdown, cache, capture, clients, events, findings,
+    history, limits, log_level, pages, queries,
 };
 
 /// Connections served at once; the next one is closed at once.
@@ -200,6 +200,9 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/listeners", get(api::listeners))
         .route("/api/v1/sockets", get(api::sockets))
         .route("/api/v1/capture", get(capture::status).post(capture::start).delete(capture::stop))
+        .route("/api/v1/cache", get(cache::cache))
+        .route("/api/v1/cache/mode", post(cache::mode))
+        .route("/api/v1/cache/invalidate", post(cache::invalidate))
         .route("/api/v1/untracked", get(super::untracked::untracked))
         .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/session", get(access::session))

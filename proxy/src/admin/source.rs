@@ -11,6 +11,7 @@ use policy::fair::Share;
 use policy::limits::Explained;
 use serde::Serialize;
 
+use crate::cache::Caches;
 use crate::commands::CommandError;
 use crate::log::level::Level;
 use crate::run::reloads::{Outcome, Reloads};
@@ -37,6 +38,9 @@ pub trait StateSource: Send + Sync + 'static {
     fn reload(&self) -> StateFuture<Option<Outcome>> {
         Box::pin(async { None })
     }
+
+    /// The read cache.
+    fn caches(&self) -> &Caches;
 
     /// How much is logged. `None`: nobody has begun to log.
     fn log_level(&self) -> Option<Arc<Level>> {

@@ -1,6 +1,7 @@
 //! The admin port over a real socket.
 
 mod actions;
+mod cache;
 mod confined;
 mod contract;
 mod findings;

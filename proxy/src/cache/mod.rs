@@ -11,13 +11,18 @@
 //!                                                   └──► slot: commits of others ──► Database::heard
 //! ```
 
+pub mod by_hand;
 pub mod facts;
+mod fate;
+pub mod figures;
 pub mod flights;
 pub mod here;
 pub mod keeper;
 pub mod rules;
 pub mod slot;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};

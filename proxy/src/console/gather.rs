@@ -81,7 +81,10 @@ impl Console {
                 let state = self.context.state.clone();
                 aside(move || rows::limits(state.tenancy(true))).await?
             }
-            What::Cache => rows::cache(),
+            What::Cache => {
+                let state = self.context.state.clone();
+                aside(move || rows::cache(&state.caches().figures(Instant::now()))).await?
+            }
         };
         Ok(rows::all(rows))
     }

@@ -16,6 +16,7 @@ use crate::admin::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
 };
 use crate::aside::Kind;
+use crate::cache::Caches;
 use crate::commands::Commands;
 use crate::log::level::Level;
 use crate::pool::{DialFailure, Pool};
@@ -117,6 +118,10 @@ impl StateSource for State {
 
     fn settings(&self) -> Arc<Settings> {
         self.shared.settings()
+    }
+
+    fn caches(&self) -> &Caches {
+        &self.shared.caches
     }
 
     fn act(&self, action: Action) -> StateFuture<Result<Acted, Failed>> {

@@ -10,7 +10,7 @@ use crate::telemetry::Bounds;
 use crate::telemetry::testing::{telemetry_with, tenants};
 
 /// Settings, and nothing else.
-struct Only(Mutex<Arc<Settings>>);
+struct Only(Mutex<Arc<Settings>>, crate::cache::Caches);
 
 impl StateSource for Only {
     fn readiness(&self) -> Readiness {
@@ -19,6 +19,10 @@ impl StateSource for Only {
 
     fn settings(&self) -> Arc<Settings> {
         self.0.lock().unwrap().clone()
+    }
+
+    fn caches(&self) -> &crate::cache::Caches {
+        &self.1
     }
 
     fn tenancy(&self, _: bool) -> Vec<TenantUse> {
@@ -51,7 +55,7 @@ fn settings(tokens: &[(&str, AdminRole, &str)]) -> Arc<Settings> {
 }
 
 fn gate(tokens: &[(&str, AdminRole, &str)]) -> (Gate, Arc<Only>) {
-    let state = Arc::new(Only(Mutex::new(settings(tokens))));
+    let state = Arc::new(Only(Mutex::new(settings(tokens)), crate::cache::testing::caches()));
     let context = AdminContext {
         telemetry: telemetry_with(Bounds::default(), tenants(10)),
         findings: Arc::new(crate::analyst::FindingsStore::new(10)),

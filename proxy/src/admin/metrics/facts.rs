@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use config::Settings;
 use policy::finding;
@@ -11,6 +11,7 @@ use crate::admin::requests::{Requests, RouteRow};
 use crate::admin::source::{Switches, TenantUse};
 use crate::admin::{AdminContext, Housekeeping, Readiness};
 use crate::analyst::findings::Total;
+use crate::cache::figures::Figures;
 use crate::telemetry::Sqlstate;
 use crate::telemetry::histogram::Distribution;
 use crate::telemetry::listen::ListenTotals;
@@ -47,6 +48,9 @@ pub(in crate::admin) struct Facts {
     /// Until when certificates of ours hold, by their files.
     pub(super) certificates: Vec<(String, SystemTime)>,
     pub(super) requests: Vec<RouteRow>,
+    pub(super) cache: Figures,
+    /// Bytes by the tenant's name.
+    pub(super) cache_tenants: BTreeMap<String, u64>,
 }
 
 impl Facts {
@@ -54,6 +58,7 @@ impl Facts {
     pub(in crate::admin) fn read(context: &AdminContext, requests: &Requests) -> Self {
         let AdminContext { telemetry, state, findings, .. } = context;
         let (settings, pools) = (state.settings(), telemetry.pools());
+        let cache = state.caches().figures(Instant::now());
         Self {
             ready: state.readiness() == Readiness::Ready,
             housekeeping: state.housekeeping(),
@@ -78,6 +83,8 @@ impl Facts {
             certificates: tls::expiries(&settings),
             settings,
             requests: requests.rows(),
+            cache_tenants: crate::admin::cache::by_tenant(&cache, &telemetry.tenant_names()),
+            cache,
         }
     }
 

@@ -56,6 +56,8 @@ const fn o(name: &'static str, kind: Type) -> Field {
 /// A schema's name and members.
 type Schema = (&'static str, &'static [Field]);
 
+/// Of the read cache.
+const MODES: &[&str] = &["off", "observe", "on"];
 const STATES: &[&str] = &["open", "acknowledged", "muted"];
 
 #[rustfmt::skip]
@@ -95,7 +97,7 @@ const SCHEMAS: &[Schema] = &[
     ("Distributions", &[f("queue", Is("Distribution")), f("server", Is("Distribution")), f("back_pressure", Is("Distribution"))]),
     ("Distribution", &[f("p50", Number), f("p95", Number), f("p99", Number), f("max", Number)]),
     ("Series", &[f("step", Text), f("start", Moment), f("calls", List(&Count)), f("p95_ms", List(&Null(&Number)))]),
-    ("QueryDetail", &[f("fingerprint", Hex), f("family", Hex), o("query_id", List(&Text)), f("class", Text), f("text", Text), f("calls", Count), f("errors", Count), f("errors_by_sqlstate", Type::Map(&Count)), f("rows", Count), f("bytes_in", Count), f("bytes_out", Count), f("prepared_calls", Count), f("total_ms", Number), f("queue_ms", Number), f("server_ms", Number), f("back_pressure_ms", Number), f("mean_ms", Number), f("min_ms", Number), f("max_ms", Number), f("p50_ms", Number), f("p95_ms", Number), f("p99_ms", Number), f("first_seen", Moment), f("last_seen", Moment), f("since", Moment), f("histogram", List(&Is("Bucket"))), f("tenants", List(&Is("Query"))), f("applications", List(&Is("Use"))), f("databases", List(&Is("Use"))), f("series", Is("DetailSeries")), f("plans", List(&Is("PlanRow"))), f("findings", List(&Is("Finding")))]),
+    ("QueryDetail", &[f("fingerprint", Hex), f("family", Hex), o("query_id", List(&Text)), f("class", Text), f("text", Text), f("calls", Count), f("errors", Count), f("errors_by_sqlstate", Type::Map(&Count)), f("rows", Count), f("bytes_in", Count), f("bytes_out", Count), f("prepared_calls", Count), f("total_ms", Number), f("queue_ms", Number), f("server_ms", Number), f("back_pressure_ms", Number), f("mean_ms", Number), f("min_ms", Number), f("max_ms", Number), f("p50_ms", Number), f("p95_ms", Number), f("p99_ms", Number), f("first_seen", Moment), f("last_seen", Moment), f("since", Moment), f("histogram", List(&Is("Bucket"))), f("tenants", List(&Is("Query"))), f("applications", List(&Is("Use"))), f("databases", List(&Is("Use"))), f("series", Is("DetailSeries")), f("plans", List(&Is("PlanRow"))), f("findings", List(&Is("Finding"))), f("cache", Null(&Is("Fate")))]),
     ("Bucket", &[f("from_ms", Number), f("calls", Count)]),
     ("Use", &[f("name", Text), f("seen", Count), f("last_seen", Moment)]),
     ("DetailSeries", &[f("step", Text), f("start", Moment), f("complete_from", Moment), f("calls", List(&Count)), f("errors", List(&Count)), f("mean_ms", List(&Null(&Number))), f("p95_ms", List(&Null(&Number)))]),
@@ -147,6 +149,12 @@ const SCHEMAS: &[Schema] = &[
     ("Untracked", &[f("reason", Text), f("answer", Text), f("database", Text), f("user", Text), f("tenant", Text), f("application", Text), f("fingerprint", Null(&Hex)), f("count", Count), f("client", Count), f("first_seen", Moment), f("last_seen", Moment)]),
     ("CaptureState", &[f("directory", Null(&Text)), f("allow_values", Flag), f("capture", Null(&Is("Capture")))]),
     ("Capture", &[f("file", Text), f("values", Text), f("state", Text), f("started", Null(&Moment)), f("seconds", Count), f("max_bytes", Count), f("bytes", Count), f("events", Count), f("sessions", Count), f("dropped", Count), f("unknown", Count), f("reason", Null(&Text)), f("error", Null(&Text))]),
+
+    ("Cache", &[f("mode", Word(MODES)), f("follows", Flag), f("bytes", Count), f("max_bytes", Count), f("max_entry", Count), f("max_bytes_of_tenant", Count), f("entries", Count), f("hit_ratio", Null(&Number)), f("hits", Count), f("stale", Count), f("joined", Count), f("fills", Count), f("evictions", Count), f("saved_us", Count), f("agreed", Count), f("disagreed", Count), f("misses", Type::Map(&Count)), f("bypasses", Type::Map(&Count)), f("refused", Type::Map(&Count)), f("invalidated", Type::Map(&Count)), f("bytes_by_tenant", Type::Map(&Count)), f("databases", List(&Is("CachedDatabase")))]),
+    ("CachedDatabase", &[f("name", Text), f("ready", Flag), f("trouble", Null(&Text)), f("slot", Word(&["not_needed", "up", "down"])), f("slot_lag_ms", Null(&Number)), f("unresolved_writes", Count), f("dropped_writes", Count)]),
+    ("CacheMode", &[f("mode", Word(MODES)), f("before", Word(MODES))]),
+    ("Invalidated", &[f("databases", Count)]),
+    ("Fate", &[f("fate", Word(&["hit", "miss", "bypass", "refused"])), f("reason", Null(&Text)), f("words", Text)]),
 
     ("AuditList", &[f("total", Count), f("audit", List(&Is("AuditEntry")))]),
     ("AuditEntry", &[f("id", Count), f("at", Moment), f("last", Moment), f("times", Count), f("kind", Word(&["view", "action", "refused"])), f("who", Null(&Text)), f("role", Null(&Text)), f("tenant", Null(&Text)), f("from", Null(&Text)), f("method", Text), f("path", Text), f("status", Count), f("ms", Number), f("request_id", Null(&Text)), f("why", Null(&Text))]),
@@ -200,7 +208,7 @@ pub(super) fn components() -> Map<String, Value> {
 }
 
 /// What is sent. Other members than these are refused.
-fn bodies() -> [(String, Value); 4] {
+fn bodies() -> [(String, Value); 6] {
     let text = |most: usize| json!({"type": "string", "maxLength": most});
     // What may be left out may be `null`.
     let or_null = |schema: Value| json!({"anyOf": [schema, {"type": "null"}]});
@@ -257,6 +265,40 @@ fn bodies() -> [(String, Value); 4] {
         },
         "additionalProperties": false,
     });
-    [("NewAcknowledgement", acknowledgement), ("NewMute", mute), ("Wish", wish), ("NewLogLevel", level)]
-        .map(|(name, schema)| (name.to_owned(), schema))
+    let [cache_mode, ending] = of_cache();
+    [
+        ("NewAcknowledgement", acknowledgement),
+        ("NewMute", mute),
+        ("Wish", wish),
+        ("NewLogLevel", level),
+        ("NewCacheMode", cache_mode),
+        ("Ending", ending),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+}
+
+/// What is sent to the read cache.
+fn of_cache() -> [Value; 2] {
+    let name =
+        |meaning: &str| json!({"type": ["string", "null"], "minLength": 1, "maxLength": 1024, "description": meaning});
+    let mode = json!({
+        "type": "object",
+        "required": ["mode"],
+        "properties": {"mode": {"type": "string", "enum": MODES}},
+        "additionalProperties": false,
+    });
+    let ending = json!({
+        "type": "object",
+        "description": "Exactly one of `tag`, `table`, `tenant` and `all`.",
+        "properties": {
+            "database": name("This one alone: its name on its server, or as `/api/v1/cache` has it."),
+            "tag": name("Answers by rules with this tag."),
+            "table": name("Answers about this table: `schema.name`, or `name` in any schema."),
+            "tenant": name("Answers to this tenant."),
+            "all": {"type": ["boolean", "null"], "description": "All answers."},
+        },
+        "minProperties": 1,
+        "additionalProperties": false,
+    });
+    [mode, ending]
 }

@@ -68,6 +68,16 @@ impl Wanted {
             "pause" | "resume" | "reconnect" => post(format!("/api/v1/databases/{database}/{name}"), None),
             "kill" | "cancel" => post(format!("/api/v1/clients/{client}/{name}"), None),
             "log-level" => post("/api/v1/log-level".to_owned(), Some(form.json(&["filter", "for"]))),
+            "cache-mode" => post("/api/v1/cache/mode".to_owned(), Some(form.json(&["mode"]))),
+            "cache-end" => {
+                let mut body = form.json(&["database", "table", "tag", "tenant"]);
+                if form.get("all") == "true"
+                    && let Some(fields) = body.as_object_mut()
+                {
+                    fields.insert("all".to_owned(), true.into());
+                }
+                post("/api/v1/cache/invalidate".to_owned(), Some(body))
+            }
             "drain" => post("/api/v1/drain".to_owned(), None),
             _ => None,
         }
@@ -145,6 +155,10 @@ mod tests {
         assert_eq!(wanted.body, Some(json!({"by": "anna"})));
         let wanted = Wanted::of("reset", &form("fingerprint=00ff&tenant=a%26b")).unwrap();
         assert_eq!(wanted.address, "/api/v1/queries/reset?fingerprint=00ff&tenant=a%26b");
+        let wanted = Wanted::of("cache-end", &form("table=a.b&database=&all=")).unwrap();
+        assert_eq!((wanted.address.as_str(), wanted.body), ("/api/v1/cache/invalidate", Some(json!({"table": "a.b"}))));
+        let all = Wanted::of("cache-end", &form("all=true")).unwrap();
+        assert_eq!(all.body, Some(json!({"all": true})));
         assert!(Wanted::of("shutdown", &form("")).is_none());
         assert!(Form::read(b"a=\xff").is_none());
     }

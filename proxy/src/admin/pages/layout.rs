@@ -18,19 +18,21 @@ pub(super) enum Section {
     Tenants,
     Pools,
     Connections,
+    Cache,
     Limits,
     Config,
     Audit,
 }
 
 impl Section {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Overview,
         Self::Queries,
         Self::Findings,
         Self::Tenants,
         Self::Pools,
         Self::Connections,
+        Self::Cache,
         Self::Limits,
         Self::Config,
         Self::Audit,
@@ -45,6 +47,7 @@ impl Section {
             Self::Tenants => "Tenants",
             Self::Pools => "Pools",
             Self::Connections => "Connections",
+            Self::Cache => "Cache",
             Self::Limits => "Limits",
             Self::Config => "Config",
             Self::Audit => "Audit",
@@ -62,6 +65,7 @@ impl Section {
             },
             Self::Pools => "/pools",
             Self::Connections => "/connections",
+            Self::Cache => "/cache",
             Self::Limits => "/limits",
             Self::Config => "/config",
             Self::Audit => "/audit",
@@ -236,6 +240,8 @@ const DONE: &[(&str, &str)] = &[
     ("kill", "The client's connection is ended."),
     ("cancel", "The statement is being cancelled."),
     ("log-level", "The log's level is set."),
+    ("cache-mode", "The cache's mode is set."),
+    ("cache-end", "These answers are not given any more."),
     ("drain", "The process drains: it ends when its clients are done."),
 ];
 

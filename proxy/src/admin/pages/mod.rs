@@ -9,6 +9,7 @@
 mod actions;
 mod assets;
 mod audit;
+mod cache;
 mod config;
 mod connections;
 mod course;
@@ -48,6 +49,7 @@ pub(super) fn router() -> Router<Pages> {
         .route("/tenants/{name}", get(tenant::page))
         .route("/pools", get(pools::page))
         .route("/connections", get(connections::page))
+        .route("/cache", get(cache::page))
         .route("/limits", get(limits::page))
         .route("/config", get(config::page))
         .route("/audit", get(audit::page))

@@ -19,12 +19,13 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
     let lately = period.query(visit.now_us);
     let history = format!("/api/v1/history{}", query(lately.iter().map(|(name, value)| (*name, value.as_str()))));
     let all = visit.sees_all();
-    let (overview, history, queries, findings, pools, version) = tokio::join!(
+    let (overview, history, queries, findings, pools, cache, version) = tokio::join!(
         visit.get("/api/v1/overview"),
         visit.get(history.as_str()),
         super::queries::with_series(&visit, "?sort=total_time&limit=8"),
         visit.get("/api/v1/findings?state=open&limit=4"),
         visit.get_if(all, "/api/v1/pools"),
+        visit.get_if(all, "/api/v1/cache"),
         visit.get_if(all, "/api/v1/version"),
     );
     let course = history.answer().map(|history| Course::read(history, &period, visit.now_us, visit.begun_us));
@@ -53,6 +54,12 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
             section #pools data-live aria-labelledby="pools-title" {
                 div.head { h2 #pools-title { "Pools" } a href="/pools" { "All pools" } }
                 (super::pools::summary(pools))
+            }
+        }
+        @if let Some(cache) = cache.as_ref().and_then(Said::answer) {
+            section #cache data-live aria-labelledby="cache-title" {
+                div.head { h2 #cache-title { "Cache" } a href="/cache" { "What it does" } }
+                (super::cache::summary(cache))
             }
         }
     };

@@ -74,6 +74,12 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
             (tenants(&rows, &visit))
         }
         (callers(detail.answer(), &visit))
+        @if visit.sees_all() && tenant.is_none() {
+            section #cache data-live aria-labelledby="cache-title" {
+                h2 #cache-title { "Why is this not cached?" }
+                (super::cache::fate(detail.answer().and_then(|detail| detail.field("cache"))))
+            }
+        }
         section #plans aria-labelledby="plans-title" {
             h2 #plans-title { "Plans" }
             @match &plans {

@@ -29,6 +29,9 @@ async fn filled() -> Port {
     *port.proxy.upstreams.lock().unwrap() =
         Some(vec![UpstreamState { id: 9, state: "idle", ..UpstreamState::default() }]);
     port.plan("select", 1);
+    crate::cache::testing::known(&port.proxy.caches, "db:5432/app");
+    port.proxy.caches.counters.hit(1_000, false);
+    port.proxy.caches.tell(1, crate::cache::Fate::Bypass(policy::cache::Bypass::NoRule));
     port
 }
 

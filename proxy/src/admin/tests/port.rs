@@ -13,6 +13,7 @@ pub(super) struct Proxy {
     pub(super) queue: Mutex<Vec<source::TenantState>>,
     pub(super) acted: Mutex<Vec<source::Action>>,
     pub(super) reloads: Mutex<crate::run::reloads::Reloads>,
+    pub(super) caches: crate::cache::Caches,
 }
 
 impl StateSource for Proxy {
@@ -26,6 +27,10 @@ impl StateSource for Proxy {
 
     fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings)
+    }
+
+    fn caches(&self) -> &crate::cache::Caches {
+        &self.caches
     }
 
     fn housekeeping(&self) -> Housekeeping {
@@ -129,6 +134,10 @@ impl Answer {
 
 impl Port {
     pub(super) async fn start(token: Option<&str>, bounds: Bounds) -> Self {
+        Self::with_caches(token, bounds, crate::cache::testing::caches()).await
+    }
+
+    pub(super) async fn with_caches(token: Option<&str>, bounds: Bounds, caches: crate::cache::Caches) -> Self {
         let telemetry = telemetry_with(bounds, tenants(1_000));
         let findings = Arc::new(FindingsStore::new(100));
         let proxy = Arc::new(Proxy {
@@ -140,6 +149,7 @@ impl Port {
             queue: Mutex::default(),
             acted: Mutex::default(),
             reloads: Mutex::default(),
+            caches,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

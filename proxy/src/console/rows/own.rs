@@ -8,6 +8,7 @@ use super::super::value::{Row, Value, text};
 use super::{shown_id, utc};
 use crate::admin::ClientState;
 use crate::admin::source::TenantUse;
+use crate::cache::figures::{DatabaseFigures, Figures, mode_word};
 use crate::telemetry::row::StatementRow;
 use crate::telemetry::snapshot::{TenantNames, TenantRow};
 
@@ -143,10 +144,45 @@ pub(in super::super) fn limits(uses: Vec<TenantUse>) -> Vec<Row> {
     rows
 }
 
-/// CACHE: results are not kept, whatever is configured.
-pub(in super::super) fn cache() -> Vec<Row> {
-    let none = || Value::Number(0);
-    vec![vec!["off".into(), none(), none(), none(), none()]]
+/// CACHE: one row for each database, with what all share; one without a database where there are none.
+pub(in super::super) fn cache(figures: &Figures) -> Vec<Row> {
+    let of_all = |name: &str| -> Row {
+        vec![
+            text(name),
+            mode_word(figures.mode).into(),
+            figures.entries.into(),
+            figures.bytes.into(),
+            figures.budget.max_bytes.into(),
+            figures.hits.into(),
+            Figures::sum(&figures.misses).into(),
+            Figures::sum(&figures.bypasses).into(),
+            Figures::sum(&figures.refused).into(),
+            figures.fills.into(),
+            figures.evictions.into(),
+            Figures::sum(&figures.invalidated).into(),
+            figures.saved_us.into(),
+            figures.agreed.into(),
+            figures.disagreed.into(),
+        ]
+    };
+    if figures.databases.is_empty() {
+        let mut row = of_all("");
+        row.extend([text("no"), text(""), text(""), Value::Null, 0u64.into(), 0u64.into()]);
+        return vec![row];
+    }
+    let of_one = |one: &DatabaseFigures| {
+        let mut row = of_all(&one.name);
+        row.extend([
+            text(if one.ready { "yes" } else { "no" }),
+            text(one.trouble.as_deref().unwrap_or_default()),
+            text(one.slot),
+            one.slot_lag.map(|lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX)).into(),
+            one.unresolved_writes.into(),
+            one.dropped_writes.into(),
+        ]);
+        row
+    };
+    figures.databases.iter().map(of_one).collect()
 }
 
 /// A moment; empty: never.

@@ -1,0 +1,26 @@
+//! Caches with databases that nobody has connected to.
+
+use std::sync::{Arc, PoisonError};
+
+use policy::cache::Slot;
+
+use super::{Cached, Caches};
+
+/// A rule, so that writes are followed; mode off.
+pub(crate) fn caches() -> Caches {
+    Caches::new(&config::Cache {
+        rules: vec![config::CacheRule {
+            tables: vec!["*".into()],
+            ttl: std::time::Duration::from_secs(60),
+            ..config::CacheRule::default()
+        }],
+        ..config::Cache::default()
+    })
+}
+
+/// A database of this name, to which others may write.
+pub(crate) fn known(caches: &Caches, name: &str) -> Arc<Cached> {
+    let cached = Arc::new(Cached::new(name, Slot::down(caches.base)));
+    caches.databases.write().unwrap_or_else(PoisonError::into_inner).insert(name.into(), Arc::clone(&cached));
+    cached
+}
