@@ -216,9 +216,25 @@ async function acting(tab, finding) {
   assert.deepEqual(tab.complained(), []);
 }
 
+// The cache is switched by a form, which says what it will do, and the page tells what is so.
+async function cache(tab) {
+  await tab.open(`${base}/cache`);
+  const mode = `document.querySelector("#mode").textContent`;
+  assert.match(await tab.run(mode), /Nothing is kept/);
+  const form = `document.querySelector("form[action='/actions/cache-mode']:has(input[value=observe])")`;
+  await tab.run(`${form}.closest("details").open = true`);
+  await tab.during(() => tab.run(`${form}.querySelector("button").click()`));
+  assert.equal(await tab.run("location.pathname"), "/cache");
+  assert.match(await tab.run(`document.querySelector("main").textContent`), /mode is set.*compared with the server's/s);
+  assert.equal((await json("/api/v1/cache")).mode, "observe");
+  await tab.open(`${base}/`);
+  assert.match(await tab.run(`document.querySelector("#cache").textContent`), /observe/);
+  assert.deepEqual(tab.complained(), []);
+}
+
 // Who may not act has no buttons, and the buttons are not what keeps it from acting.
 async function roles(chromium, pages, finding) {
-  for (const [token, open] of [[viewer, pages.filter(([, path]) => path !== "/audit")], [tenantToken, pages.filter(([, path]) => !/^\/(pools|limits|config|audit|tenants)/.test(path))]]) {
+  for (const [token, open] of [[viewer, pages.filter(([, path]) => path !== "/audit")], [tenantToken, pages.filter(([, path]) => !/^\/(pools|cache|limits|config|audit|tenants)/.test(path))]]) {
     const tab = await chromium.tab();
     await logIn(tab, token);
     for (const [, path] of open) {
@@ -257,6 +273,7 @@ async function main() {
       ["tenant", `/tenants/${tenant}?period=15m`],
       ["pools", "/pools"],
       ["connections", "/connections"],
+      ["cache", "/cache"],
       ["limits", `/limits?tenant=${tenant}&user=app&application=web:${tenant}&sql=select%201`],
       ["config", "/config"],
       ["audit", "/audit"],
@@ -269,6 +286,7 @@ async function main() {
     await step("theme", () => theme(tab));
     await step("live", () => live(tab));
     await step("actions", () => acting(tab, finding));
+    await step("cache", () => cache(tab));
     await step("without script", () => withoutScript(tab, pages));
     // By now there is something to draw.
     await step("every page", () => everyPage(tab, pages));

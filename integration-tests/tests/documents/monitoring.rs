@@ -124,7 +124,7 @@ fn the_dashboard_is_whole() {
     let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
     assert_eq!(ids.len(), panels.len(), "an id is there twice");
     let rows: Vec<_> = panels.iter().filter(|panel| panel["type"] == "row").map(|panel| &panel["title"]).collect();
-    assert_eq!(rows, ["Health", "Traffic", "Waits", "Statements", "Tenants", "Findings", "Process"]);
+    assert_eq!(rows, ["Health", "Traffic", "Waits", "Statements", "Tenants", "Findings", "Cache", "Process"]);
     let variables: BTreeSet<&str> =
         dashboard["templating"]["list"].as_array().unwrap().iter().map(|own| own["name"].as_str().unwrap()).collect();
     for wanted in ["datasource", "database", "user", "tenant", "class"] {

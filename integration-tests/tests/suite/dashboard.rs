@@ -66,6 +66,11 @@ size = 20
 threshold = "20ms"
 plans = true
 
+[[cache.rule]]
+tables = ["*"]
+ttl = "1m"
+freshness = "ttl"
+
 [[tenant.rule]]
 from = "application_name"
 pattern = "*:{{tenant}}"

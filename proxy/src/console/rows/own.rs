@@ -237,6 +237,22 @@ mod tests {
     }
 
     #[test]
+    fn the_cache_has_a_row_for_each_database_and_one_without() {
+        let caches = crate::cache::testing::caches();
+        let rows = |caches: &crate::cache::Caches| cache(&caches.figures(std::time::Instant::now()));
+        assert_eq!(rows(&caches)[0][..2], [text(""), text("off")]);
+        caches.counters.hit(7, false);
+        crate::cache::testing::known(&caches, "a:5432/app");
+        crate::cache::testing::known(&caches, "b:5432/app");
+        let rows = rows(&caches);
+        let names: Vec<_> = rows.iter().map(|row| (&row[0], &row[5], &row[15])).collect();
+        let one = 1u64.into();
+        assert_eq!(names, [(&text("a:5432/app"), &one, &text("no")), (&text("b:5432/app"), &one, &text("no"))]);
+        let columns = super::super::super::table::find("cache").unwrap().columns.len();
+        assert!(rows.iter().all(|row| row.len() == columns));
+    }
+
+    #[test]
     fn limits_say_what_holds_where_it_stands_and_how_often_it_has_mattered() {
         let key = config::LimitKey::MaxRows;
         let explained = |value| Explained {
