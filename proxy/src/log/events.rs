@@ -168,6 +168,8 @@ pub const EVENTS: &[LogEvent] = &[
         "[Findings](findings.md).")),
     targeted("capture", event(A::Observed, Info, "capture ended", &["events", "dropped", "reason"],
         "A capture of the event stream has ended.", "[Captures](capture.md).")),
+    event(A::Observed, Error, "a kept reply is not what the server said: the cache must not be switched on; report this", &["fingerprint", "key_bytes"],
+        "The read cache compares in its mode `observe`, and has kept something that it must not have kept.", "Switch it off, and report it with the statement that this `fingerprint` names."),
     event(A::Observed, Error, "observe.state_directory cannot be used: acknowledgements and mutes end with this process", &["folder", "error"],
         "It could not be made, locked or read.", "Its owner and rights; another process that uses it."),
     event(A::Observed, Error, "acknowledgements and mutes cannot be read and are forgotten; the file was set aside", &["file", "why", "aside"],
