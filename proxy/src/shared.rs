@@ -123,7 +123,7 @@ impl Shared {
         workers: Box<[WorkerSeat]>,
         control: UnboundedSender<Order>,
     ) -> Self {
-        let caches = Caches::new(&settings.cache, workers.iter().map(|seat| seat.mail.clone()).collect());
+        let caches = Caches::new(&settings.cache).with_mail(workers.iter().map(|seat| seat.mail.clone()).collect());
         Self {
             rules: RwLock::new(Arc::new(Rules::new(Arc::new(settings), &directory, 0))),
             directory,

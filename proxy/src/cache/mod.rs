@@ -172,8 +172,8 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// As the configuration has it at the start. `mail`: the way to each worker.
-    pub fn new(cache: &config::Cache, mail: Box<[UnboundedSender<Mail>]>) -> Self {
+    /// As the configuration has it at the start.
+    pub fn new(cache: &config::Cache) -> Self {
         Self {
             follows: AtomicBool::new(!cache.rules.is_empty()),
             mode: AtomicU8::new(number(rules::mode_of(cache))),
@@ -181,7 +181,7 @@ impl Caches {
             rules: RwLock::new(Arc::new(rules::compile(cache, 1))),
             version: AtomicU64::new(1),
             store: Store::new(rules::budget_of(cache)),
-            flights: Flights::new(mail),
+            flights: Flights::default(),
             databases: RwLock::default(),
             sets: Mutex::default(),
             counters: Counters::default(),
@@ -189,6 +189,12 @@ impl Caches {
             changed: Notify::new(),
             base: Instant::now(),
         }
+    }
+
+    /// With the way to each worker, in their order, for those who wait.
+    #[must_use]
+    pub fn with_mail(self, mail: Box<[UnboundedSender<Mail>]>) -> Self {
+        Self { flights: Flights::new(mail), ..self }
     }
 
     /// Takes a reload over. Entries by rules that are no longer there end with it.

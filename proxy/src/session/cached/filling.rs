@@ -126,13 +126,7 @@ impl Filling {
     ///
     /// # Errors
     /// Why not.
-    pub fn end(
-        mut self,
-        same: bool,
-        min_us: u64,
-        budget: &Budget,
-        now: Instant,
-    ) -> Result<(Arc<Key>, Entry), Refused> {
+    pub fn end(mut self, same: bool, min_us: u64, budget: &Budget, now: Instant) -> Result<(Arc<Key>, Entry), Refused> {
         let cost_us = now.saturating_duration_since(self.sent).as_micros() as u64;
         self.reply.same_state = same;
         self.reply.cost_micros = if cost_us >= min_us { u64::MAX } else { 0 };
