@@ -162,3 +162,32 @@ fn limits_follow_the_files_of_tenants_while_clients_are_connected() {
     eventually("what is gone holds no more", || !is_limited(&mut globex));
     assert!(error().is_null(), "{}", error());
 }
+
+#[test]
+fn a_reload_changes_rules_of_the_cache_and_says_that_the_first_ones_need_a_restart() {
+    let rule = |ttl: &str| format!("[[cache.rule]]\ntables = ['runs']\nttl = '{ttl}'\n");
+    let reload = |proxy: &ProxyProcess, more: &str| {
+        proxy.rewrite(&config("", more));
+        let page = ask_for_a_reload(proxy).json();
+        let changes = page["changes"].as_array().unwrap().iter();
+        changes.map(|change| (change["key"].clone(), change["needs_restart"].clone())).collect::<Vec<_>>()
+    };
+    let change = |key: &str, restart: bool| (json!(key), json!(restart));
+
+    let without = ProxyProcess::with_config(&config("", ""));
+    let first = format!("[cache]\nmode = 'on'\n{}", rule("1m"));
+    assert_eq!(reload(&without, &first), [change("cache.rule", true), change("cache.mode", false)]);
+
+    let with = ProxyProcess::with_config(&config("", &rule("1m")));
+    assert_eq!(reload(&with, &format!("[cache]\nmode = 'on'\n{}", rule("2m"))).len(), 2);
+    assert_eq!(reload(&with, &format!("[cache]\nmode = 'on'\n{}", rule("3m"))), [change("cache.rule", false)]);
+    let wrong = format!("[cache]\nmode = 'on'\n{}", rule("0s"));
+    proxy_refuses(&with, &wrong, "cache.rule[1].ttl");
+}
+
+fn proxy_refuses(proxy: &ProxyProcess, more: &str, key: &str) {
+    proxy.rewrite(&config("", more));
+    let answer = ask_for_a_reload(proxy);
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    assert!(answer.body.contains(key), "{}", answer.body);
+}
