@@ -42,6 +42,8 @@ pub(super) struct Publication {
     pub(super) all_tables: bool,
     /// It leaves no kind of change out.
     pub(super) all_changes: bool,
+    /// It tells of a partition's change as of its root's: whoever reads the partition would not hear of it.
+    pub(super) by_root: bool,
 }
 
 /// A table that a rule is about, or a part of one.
@@ -113,6 +115,13 @@ pub(super) fn lacks(server: &Server, heard: &Heard, publication: &str) -> Vec<La
     if known.is_there && !known.all_changes {
         let sql = format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate');");
         lacks.push(lack(format!("the publication {publication} leaves kinds of changes out"), vec![sql]));
+    }
+    if known.by_root {
+        let sql = format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = false);");
+        lacks.push(lack(
+            format!("the publication {publication} does not say which partition a change was made to"),
+            vec![sql],
+        ));
     }
     let filtered: Vec<&Listed> = tables.iter().filter(|table| table.filtered && !table.part).collect();
     if !filtered.is_empty() {
@@ -245,7 +254,8 @@ mod tests {
     }
 
     fn heard(tables: &[Listed]) -> Heard {
-        let publication = Publication { quoted: "\"P\"".into(), is_there: true, all_changes: true, all_tables: false };
+        let publication =
+            Publication { quoted: "\"P\"".into(), is_there: true, all_changes: true, ..Publication::default() };
         Heard { publication, tables: tables.to_vec(), unmatched: Vec::new() }
     }
 
@@ -300,6 +310,11 @@ mod tests {
             "ALTER PUBLICATION \"P\" ADD TABLE a.b;",
         ];
         assert_eq!(sql(&good(), &half), expected);
+        half.publication.by_root = true;
+        assert!(
+            sql(&good(), &half)
+                .contains(&"ALTER PUBLICATION \"P\" SET (publish_via_partition_root = false);".to_owned())
+        );
         half.publication.all_tables = true;
         half.unmatched = vec!["c".into()];
         let mut text = String::new();

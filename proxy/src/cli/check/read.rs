@@ -33,7 +33,7 @@ pub(super) async fn server(session: &mut Session) -> Result<Server, String> {
 pub(super) async fn heard(session: &mut Session, publication: &str, wanted: &Wanted) -> Result<Heard, String> {
     let name = literal(publication);
     let known = format!(
-        "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate \
+        "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot \
          FROM pg_publication WHERE pubname = {name}"
     );
     let known = session.rows(&known).await?;
@@ -43,6 +43,7 @@ pub(super) async fn heard(session: &mut Session, publication: &str, wanted: &Wan
         is_there: !known.is_empty(),
         all_tables: known.first().is_some_and(|row| is_true(row, 0)),
         all_changes: known.first().is_none_or(|row| is_true(row, 1)),
+        by_root: known.first().is_some_and(|row| is_true(row, 2)),
     };
     let (mut tables, mut unmatched) = (Vec::new(), Vec::new());
     if !wanted.tables.is_empty() {
