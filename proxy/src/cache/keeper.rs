@@ -208,6 +208,8 @@ impl Keeper {
                 () = self.cached.stirred.notified() => {}
                 () = self.shared.caches.changed.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
+                // At once and not when it is used next: a server that comes back may have lost what was committed last.
+                () = session.closed() => return End::Failed("the connection to its server has ended".to_owned()),
             }
         }
     }

@@ -70,6 +70,16 @@ impl Session {
         self.process
     }
 
+    /// Returns when the server has closed it. What it says without being asked is read with the next reply. May be dropped
+    /// at any moment.
+    pub(crate) async fn closed(&mut self) {
+        while self.bytes.len() < MAX_ROW {
+            if !matches!(self.stream.read_buf(&mut self.bytes).await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
     /// It may bring as much again.
     pub(crate) fn go_on(&mut self) {
         self.left = MAX_BYTES;
