@@ -8,14 +8,15 @@ use super::{Cached, Caches};
 
 /// A rule, so that writes are followed; mode off.
 pub(crate) fn caches() -> Caches {
-    Caches::new(&config::Cache {
+    let cache = config::Cache {
         rules: vec![config::CacheRule {
             tables: vec!["*".into()],
             ttl: std::time::Duration::from_secs(60),
             ..config::CacheRule::default()
         }],
         ..config::Cache::default()
-    })
+    };
+    Caches::new(&cache, Box::default())
 }
 
 /// A database of this name, to which others may write.
