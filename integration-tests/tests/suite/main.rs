@@ -16,6 +16,7 @@ mod anonymous;
 mod architecture;
 mod aside;
 mod auth_query;
+mod cache;
 mod cancel;
 mod capture;
 mod catalog;

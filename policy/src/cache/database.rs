@@ -78,6 +78,11 @@ impl Footprint {
         Arc::new(Self { everything: true, catalog: true, ..Self::default() })
     }
 
+    /// That of a write to tables of which nobody knows which, and to nothing else.
+    pub fn everything() -> Arc<Self> {
+        Arc::new(Self { everything: true, ..Self::default() })
+    }
+
     /// Whether the catalog is not what it was told from, or is being changed.
     pub(super) fn is_outdated(&self, database: &Database) -> bool {
         self.epoch.as_ref().is_some_and(|epoch| database.catalog.now() != epoch.generation)

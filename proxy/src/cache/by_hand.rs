@@ -171,6 +171,7 @@ mod tests {
         };
         let epoch = one.generations.catalog_is_read(one.generations.epoch()).unwrap();
         one.set_view(Some(Arc::new(View {
+            quiet: Default::default(),
             catalog: Catalog::new(facts),
             epoch,
             paths: Default::default(),

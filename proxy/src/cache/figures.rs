@@ -184,6 +184,7 @@ mod tests {
         assert!(look(&caches).trouble.unwrap().contains("catalog"));
         let epoch = cached.generations.catalog_is_read(cached.generations.epoch()).unwrap();
         cached.set_view(Some(Arc::new(View {
+            quiet: Default::default(),
             catalog: Catalog::default(),
             epoch,
             paths: Default::default(),

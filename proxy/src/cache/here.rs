@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,15 +11,39 @@ use policy::cache::Rules;
 
 use super::{Cached, Caches, View};
 
+/// A reading of a catalog, whose count of users is one worker's alone.
+#[derive(Debug)]
+struct Seen(Arc<View>);
+
+/// A view, shared within one worker.
+#[derive(Debug, Clone)]
+pub struct Local(Rc<Seen>);
+
+impl Local {
+    /// Whether both are the same reading.
+    #[inline]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0.0, &other.0.0)
+    }
+}
+
+impl Deref for Local {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.0.0
+    }
+}
+
 /// One worker's part of a [`Cached`].
 #[derive(Debug)]
 pub struct Here {
     /// What all workers share.
     pub cached: Arc<Cached>,
     seen: Cell<u64>,
-    view: RefCell<Option<Rc<Arc<View>>>>,
+    view: RefCell<Option<Local>>,
     /// Where its pool's user looks names up by default, by role, as a view has it.
-    paths: RefCell<Option<(Rc<Arc<View>>, BTreeMap<Box<str>, DefaultPath>)>>,
+    paths: RefCell<Option<(Local, Paths)>>,
     rules: RefCell<Option<(u64, Rc<Rules>)>>,
 }
 
@@ -27,6 +52,7 @@ const MAX_ROLES: usize = 1_024;
 
 /// The schemas that are searched where nothing else was said; `None`: that is not known.
 type DefaultPath = Option<Rc<[String]>>;
+type Paths = BTreeMap<Box<str>, DefaultPath>;
 
 impl Here {
     /// Nothing was looked at yet.
@@ -40,20 +66,23 @@ impl Here {
         }
     }
 
-    /// The catalog that was read last.
+    /// The catalog that was read last, also where it is out of date: what a write reaches is then told by it and by the
+    /// fact that it is.
     #[inline]
-    pub fn view(&self) -> Option<Rc<Arc<View>>> {
+    pub fn view(&self) -> Option<Local> {
         let version = self.cached.version();
         if self.seen.get() != version {
             // Its number first: a view that comes in between is looked up once more.
-            *self.view.borrow_mut() = self.cached.view().map(Rc::new);
+            if let Some(view) = self.cached.view() {
+                *self.view.borrow_mut() = Some(Local(Rc::new(Seen(view))));
+            }
             self.seen.set(version);
         }
         self.view.borrow().clone()
     }
 
     /// The same, if it is true now. Otherwise somebody is told to read it again.
-    pub fn view_now(&self) -> Option<Rc<Arc<View>>> {
+    pub fn view_now(&self) -> Option<Local> {
         let view = self.view().filter(|view| view.epoch.generation() == self.cached.generations.epoch());
         if view.is_none() {
             self.cached.stirred.notify_one();
@@ -62,10 +91,10 @@ impl Here {
     }
 
     /// Where this user looks names up by default, in this role. There is one user for each pool.
-    pub fn default_path(&self, view: &Rc<Arc<View>>, user: &str, role: &str) -> DefaultPath {
+    pub fn default_path(&self, view: &Local, user: &str, role: &str) -> DefaultPath {
         let mut kept = self.paths.borrow_mut();
         let kept = match &mut *kept {
-            Some((known, paths)) if Arc::ptr_eq(known, view) && paths.len() < MAX_ROLES => paths,
+            Some((known, paths)) if known.is(view) && paths.len() < MAX_ROLES => paths,
             other => &mut other.insert((view.clone(), BTreeMap::new())).1,
         };
         if let Some(path) = kept.get(role) {

@@ -259,8 +259,14 @@ impl Keeper {
         let catalog = sorted.map_err(|error| End::Failed(error.to_string()))?;
         let Some(epoch) = generations.catalog_is_read(before) else { return Ok(()) };
         seen.fingerprint = Some((read.fingerprint, Instant::now()));
-        let View { unfit, .. } =
-            *self.publish(View { catalog, epoch, paths: read.paths, published: read.published, unfit: read.unfit });
+        let View { unfit, .. } = *self.publish(View {
+            quiet: catalog.not_quiet(),
+            catalog,
+            epoch,
+            paths: read.paths,
+            published: read.published,
+            unfit: read.unfit,
+        });
         match unfit {
             None => self.is_well(),
             Some(Bypass::Standby) => self.complain("its server is a standby".to_owned()),

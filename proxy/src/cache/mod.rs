@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use policy::cache::catalog::Catalog;
+use policy::cache::catalog::{Catalog, NotQuiet};
 use policy::cache::{
     Budget, Bypass, Counters, Database, Epoch, Miss, Mode, OutputSettings, Refused, Rules, SettingsId, Slot,
 };
@@ -59,6 +59,8 @@ pub struct View {
     /// Relations of which every change by others is heard: those in the publication, and partitioned ones all of whose
     /// leaves are. Of no meaning where no slot is needed.
     pub published: BTreeSet<u32>,
+    /// Relations that write when they are read.
+    pub quiet: NotQuiet,
     /// It is a standby, or its sessions begin with another isolation than READ COMMITTED: nothing is cached.
     pub unfit: Option<Bypass>,
 }

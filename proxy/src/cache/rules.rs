@@ -171,7 +171,7 @@ mod tests {
         };
         let cache = |mode, table: &str| Cache { mode, rules: vec![rule(table)], ..Cache::default() };
         let (off, on) = (cache(CacheMode::Off, "runs"), cache(CacheMode::On, "runs"));
-        let caches = crate::cache::Caches::new(&off, Box::default());
+        let caches = crate::cache::Caches::new(&off);
         let version = caches.version();
         caches.take_over(&off, &off.clone());
         assert_eq!((caches.mode(), caches.version()), (Mode::Off, version), "nothing has changed");
@@ -194,7 +194,7 @@ mod tests {
 
         // Nobody has followed what was written: it stays off whatever is asked for.
         let none = Cache::default();
-        let caches = crate::cache::Caches::new(&none, Box::default());
+        let caches = crate::cache::Caches::new(&none);
         caches.take_over(&none, &Cache { mode: CacheMode::On, ..none.clone() });
         assert_eq!((caches.mode(), caches.follows()), (Mode::Off, false));
     }

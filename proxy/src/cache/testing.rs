@@ -16,7 +16,7 @@ pub(crate) fn caches() -> Caches {
         }],
         ..config::Cache::default()
     };
-    Caches::new(&cache, Box::default())
+    Caches::new(&cache)
 }
 
 /// A database of this name, to which others may write.

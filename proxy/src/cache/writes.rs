@@ -11,15 +11,14 @@
 //! tables are odd for as long as its transaction is open, which costs others hits and nobody the truth.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use policy::cache::catalog::{Acts, Catalog};
 use policy::cache::{Cause, Database, Footprint, Write};
 use policy::comment::strip_ends;
 
-use super::View;
-use super::here::Here;
+use super::here::{Here, Local};
+use super::{Cached, View};
 
 /// Different footprints of one transaction; what it writes beyond them may be anything.
 const MAX_FOOTPRINTS: usize = 64;
@@ -31,12 +30,14 @@ pub struct Reach {
     pub footprint: Arc<Footprint>,
     /// It counts as a writer although it may touch nothing: what it calls could be another thing by the time that it runs.
     counts: bool,
+    /// Nothing is known of the catalog, and it calls something: that may change it.
+    blind: bool,
 }
 
 impl Reach {
     /// Whatever there is.
     pub fn unknown() -> Self {
-        Self { footprint: Footprint::unknown(), counts: true }
+        Self { footprint: Footprint::unknown(), counts: true, blind: false }
     }
 
     /// Of a text whose plain strings have no escapes.
@@ -44,12 +45,22 @@ impl Reach {
         let acts = Acts::of(strip_ends(sql).0);
         let counts = !acts.calls.is_empty() || !acts.operators.is_empty();
         let Some(view) = view else {
-            // Without a catalog, what names no table, calls nothing and is no DDL touches nothing.
-            let nothing = Catalog::default().touched(&acts, None, &|_| None).is_nothing();
-            return if nothing { Self { footprint: Arc::default(), counts: false } } else { Self::unknown() };
+            // Without a catalog, what names no table, calls nothing and is no DDL touches nothing. Other statements must
+            // not make the catalog odd, or none could be read among steady writes.
+            let touched = Catalog::default().touched(&acts, None, &|_| None);
+            let footprint = match () {
+                () if acts.catalog || acts.anything => return Self::unknown(),
+                () if touched.is_nothing() && !counts => Arc::default(),
+                () => Footprint::everything(),
+            };
+            return Self { footprint, counts, blind: counts || !acts.executes.is_empty() };
         };
+        if view.quiet.names_one(sql) {
+            // A view whose function writes, for instance.
+            return Self { footprint: Footprint::unknown(), counts: true, blind: false };
+        }
         let touched = view.catalog.touched(&acts, None, &|_| None);
-        Self { footprint: here.cached.generations.footprint(&touched, &view.epoch), counts }
+        Self { footprint: here.cached.generations.footprint(&touched, &view.epoch), counts, blind: false }
     }
 
     /// Nothing needs to be noted.
@@ -60,7 +71,7 @@ impl Reach {
 
 /// What a remembered text writes to, beside it.
 #[derive(Debug, Default)]
-pub struct Reached(RefCell<Option<(Rc<Arc<View>>, Reach)>>);
+pub struct Reached(RefCell<Option<(Local, Reach)>>);
 
 impl Reached {
     /// As the catalog has it that was read last.
@@ -68,7 +79,7 @@ impl Reached {
     pub fn of(&self, sql: &[u8], here: &Here) -> Reach {
         let Some(view) = here.view() else { return Reach::of(sql, here, None) };
         if let Some((known, reach)) = &*self.0.borrow()
-            && Arc::ptr_eq(known, &view)
+            && known.is(&view)
         {
             return reach.clone();
         }
@@ -80,13 +91,15 @@ impl Reached {
 
 /// The same of a text that nothing is remembered of.
 pub fn reach_of(sql: &[u8], here: &Here) -> Reach {
-    Reach::of(sql, here, here.view().as_ref().map(|view| &***view))
+    Reach::of(sql, here, here.view().as_deref())
 }
 
 /// What is written in the transaction that is open, or in requests under way.
 #[derive(Debug)]
 pub struct Open {
     database: Arc<Database>,
+    /// Where a view appears, if it began without one.
+    blind: Option<Arc<Cached>>,
     process: i32,
     footprints: Vec<Arc<Footprint>>,
     writes: Vec<Write>,
@@ -102,8 +115,17 @@ impl Open {
         let database = &here.cached.generations;
         // A reload may have led the pool elsewhere in the middle of a transaction: its writes go where they began.
         let open = open.get_or_insert_with(|| {
-            Box::new(Self { database: Arc::clone(database), process, footprints: Vec::new(), writes: Vec::new() })
+            Box::new(Self {
+                database: Arc::clone(database),
+                blind: None,
+                process,
+                footprints: Vec::new(),
+                writes: Vec::new(),
+            })
         });
+        if reach.blind && open.blind.is_none() {
+            open.blind = Some(Arc::clone(&here.cached));
+        }
         let known = open.footprints.iter().any(|known| Arc::ptr_eq(known, &reach.footprint));
         if known || open.footprints.len() > MAX_FOOTPRINTS {
             return;
@@ -123,11 +145,25 @@ impl Open {
 
     /// The server has told how all of it ended.
     pub fn finish(mut self: Box<Self>) {
+        self.look_back();
         self.writes.drain(..).for_each(Write::finish);
+    }
+
+    /// A catalog was read while this was under way, and what it called may have changed it: it is read again. Before the
+    /// tables are even: nothing is kept in between.
+    fn look_back(&mut self) {
+        if let Some(cached) = self.blind.take().filter(|cached| cached.view().is_some()) {
+            cached.generations.flush();
+            cached.stirred.notify_one();
+        }
     }
 
     /// PREPARE TRANSACTION has succeeded, under this name.
     pub fn is_prepared(mut self: Box<Self>, name: &str) {
+        if self.blind.take().is_some() {
+            let unknown = Footprint::unknown();
+            self.writes.push(Write::begin(&self.database, std::slice::from_ref(&unknown)));
+        }
         for write in self.writes.drain(..) {
             self.database.hold(Cause::Prepared(name.into()), write);
         }
@@ -137,6 +173,10 @@ impl Open {
 impl Drop for Open {
     /// Nobody knows how it ended: the server process may be at it still. No wait and no message: a note for who asks.
     fn drop(&mut self) {
+        if self.blind.take().is_some() {
+            let unknown = Footprint::unknown();
+            self.writes.push(Write::begin(&self.database, std::slice::from_ref(&unknown)));
+        }
         for write in self.writes.drain(..) {
             self.database.hold(Cause::Backend { process: self.process, started: 0 }, write);
         }

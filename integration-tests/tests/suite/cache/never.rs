@@ -191,7 +191,7 @@ fn transactions_that_see_something_of_their_own() {
     // Its own writes, and their end.
     ground.cached(&mut client, sql);
     client.query("begin").ok();
-    ground.cached(&mut client, sql);
+    client.query(sql).ok();
     client.query("update items set name = 'mine' where id = 1").ok();
     ground.never_cached("behind a write", || assert_eq!(client.query(sql).value(), "mine"));
     client.query("savepoint s; update items set name = 'again' where id = 1; rollback to s").ok();
@@ -246,8 +246,12 @@ fn a_temporary_table_of_the_same_name() {
     assert_eq!(client.query(sql).value(), "one");
     // Behind a name that says nothing of it.
     let mut hidden = ground.client();
-    hidden.query("create function hides() returns int language plpgsql as \
-        $$ begin create temp table items as select 1 as id, 'hidden' as name; return 1; end $$").ok();
+    hidden
+        .query(
+            "create function hides() returns int language plpgsql as \
+        $$ begin create temp table items as select 1 as id, 'hidden' as name; return 1; end $$",
+        )
+        .ok();
     ground.cached(&mut hidden, sql);
     // All in one transaction: nobody else is on that server meanwhile, whatever the proxy knows of the function.
     hidden.query("begin; select hides()").ok();

@@ -10,12 +10,14 @@
 
 mod acts;
 mod closure;
+mod quiet;
 mod reads;
 mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use acts::{Acts, Ops, Target};
+pub use quiet::NotQuiet;
 pub use reads::{Allowed, Inputs, Reads};
 pub use rule::rule_actions;
 

@@ -52,12 +52,7 @@ async fn it_is_switched_where_writes_are_followed() {
     for wrong in ["{}", r#"{"mode": "ON"}"#, r#"{"mode": 1}"#, r#"{"mode": "on", "for": "1h"}"#, "[]"] {
         assert_eq!(post(&port, "mode", wrong).await.status, 400, "{wrong}");
     }
-    let port = Port::with_caches(
-        None,
-        Bounds::default(),
-        crate::cache::Caches::new(&config::Cache::default(), Box::default()),
-    )
-    .await;
+    let port = Port::with_caches(None, Bounds::default(), crate::cache::Caches::new(&config::Cache::default())).await;
     let refused = post(&port, "mode", r#"{"mode": "on"}"#).await;
     assert_eq!(refused.status, 409, "{}", refused.body);
     assert!(refused.json()["detail"].as_str().unwrap().contains("[[cache.rule]]"), "{}", refused.body);

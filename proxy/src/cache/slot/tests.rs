@@ -28,6 +28,7 @@ fn look_at(cached: &Cached, published: &[u32]) {
     let facts = Facts { relations: (1..10).map(relation).collect(), ..Facts::default() };
     let epoch = cached.generations.catalog_is_read(cached.generations.epoch()).unwrap();
     cached.set_view(Some(Arc::new(View {
+        quiet: Default::default(),
         catalog: Catalog::new(facts),
         epoch,
         paths: facts::Paths::default(),

@@ -9,8 +9,7 @@ use policy::cache::{Bypass, Counter, Decision, Hint, Marks, Rules, Shape, Source
 use policy::comment::strip_ends;
 use policy::memo::{Lookup, Memo};
 
-use crate::cache::View;
-use crate::cache::here::Here;
+use crate::cache::here::{Here, Local};
 
 /// What one execution of a text may be answered by.
 #[derive(Debug, Clone)]
@@ -33,7 +32,7 @@ type ByRule = Result<Readable, Bypass>;
 /// A text.
 #[derive(Debug)]
 pub struct Plan {
-    view: Rc<Arc<View>>,
+    view: Local,
     /// Of the rules.
     version: u64,
     path: Option<Rc<[String]>>,
@@ -49,7 +48,7 @@ impl Plan {
     pub fn new(
         sql: &[u8],
         here: &Here,
-        view: Rc<Arc<View>>,
+        view: Local,
         rules: &Rules,
         version: u64,
         path: &Rc<[String]>,
@@ -72,9 +71,9 @@ impl Plan {
 
     /// Whether it is true still.
     #[inline]
-    pub fn is_of(&self, view: &Rc<Arc<View>>, version: u64, path: &Rc<[String]>) -> bool {
+    pub fn is_of(&self, view: &Local, version: u64, path: &Rc<[String]>) -> bool {
         let same = |known: &Rc<[String]>| Rc::ptr_eq(known, path) || known == path;
-        Arc::ptr_eq(&self.view, view) && self.version == version && self.path.as_ref().is_some_and(same)
+        self.view.is(view) && self.version == version && self.path.as_ref().is_some_and(same)
     }
 
     /// Whether this execution may be answered from the cache.
