@@ -101,6 +101,8 @@ fn message_types_are_written_in_one_place() {
         ("wire/src/error", "letters of an error's fields, not of messages"),
         ("wire/src/login/", "letters of SCRAM's attributes and hexadecimal digits"),
         ("wire/src/startup/options.rs", "the -c of startup options"),
+        ("wire/src/pgoutput.rs", "letters of the plugin's own messages, which stand inside of CopyData"),
+        ("proxy/src/cache/facts.rs", "how the server writes a boolean"),
     ];
     is_absent("a message type outside wire::tag", &["wire", "proxy"], &exceptions, is_message_type);
 }
@@ -112,6 +114,7 @@ fn lengths_are_read_in_one_place() {
         ("wire/src/view", "fields inside a body that the framer has cut out, by bounded reads"),
         ("wire/src/login/", "fields inside a body that the framer has cut out, by bounded reads"),
         ("wire/src/startup.rs", "the process id of a cancel request that the framer has cut out"),
+        ("wire/src/pgoutput.rs", "fields inside a CopyData that the framer has cut out, by bounded reads"),
     ];
     let reads = |line: &str| line.contains("from_be_bytes") || line.contains("read_u32") || line.contains("get_u32");
     is_absent("a length read outside wire::frame", &["wire", "proxy"], &exceptions, reads);

@@ -19,7 +19,7 @@ use wire::tag::Backend;
 use crate::telemetry::ring::MAX_ROWS;
 
 /// What stands in front of a reply's rows: ParseComplete and BindComplete.
-pub const HEAD: [u8; 10] = [b'1', 0, 0, 0, 4, b'2', 0, 0, 0, 4];
+pub const HEAD: [u8; 10] = [Backend::ParseComplete as u8, 0, 0, 0, 4, Backend::BindComplete as u8, 0, 0, 0, 4];
 /// Bytes of a ReadyForQuery.
 const READY: usize = 6;
 /// Rows that whoever looks at executions is shown.

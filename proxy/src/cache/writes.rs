@@ -144,7 +144,7 @@ impl Open {
     }
 
     /// The server has told how all of it ended.
-    pub fn finish(mut self: Box<Self>) {
+    pub fn finish(mut self) {
         self.look_back();
         self.writes.drain(..).for_each(Write::finish);
     }
@@ -159,7 +159,7 @@ impl Open {
     }
 
     /// PREPARE TRANSACTION has succeeded, under this name.
-    pub fn is_prepared(mut self: Box<Self>, name: &str) {
+    pub fn is_prepared(mut self, name: &str) {
         if self.blind.take().is_some() {
             let unknown = Footprint::unknown();
             self.writes.push(Write::begin(&self.database, std::slice::from_ref(&unknown)));

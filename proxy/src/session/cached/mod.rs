@@ -338,8 +338,12 @@ impl Session {
             // Whose a statement is stands in it: its limits are looked up on the way to the server.
             return Err(Bypass::Limited);
         }
-        if candidate.known.script.is_some() || !candidate.known.whole {
-            return Err(Bypass::Writes);
+        if candidate.known.script.is_some() {
+            // It sets, begins, prepares or the like.
+            return Err(Bypass::NotARead);
+        }
+        if !candidate.known.whole {
+            return Err(Bypass::Unreadable);
         }
         if let Some(upstream) = self.lease.as_deref() {
             if upstream.pipeline.status() != TransactionStatus::Idle {
