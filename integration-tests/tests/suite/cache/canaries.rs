@@ -140,8 +140,9 @@ impl Walker<'_> {
 
     fn ask(&mut self, place: usize) {
         let question = QUESTIONS[self.random.below(QUESTIONS.len())];
-        for _ in 0..=self.random.below(2) {
-            let reply = self.pairs[place].ask_somehow(&question, &mut self.random);
+        let way = *self.random.pick(&Way::ALL);
+        for _ in 0..=self.random.below(3) {
+            let reply = self.pairs[place].ask(&question, way);
             self.asked += 1;
             self.full += usize::from(String::from_utf8_lossy(&reply).contains("canary_"));
         }

@@ -215,7 +215,7 @@ pub(super) fn play(cast: &Cast<'_>, seed: u64) -> usize {
     reads
 }
 
-fn proven_on(ground: &Ground, rest_ms: usize) {
+fn proven_on(ground: &Ground, rest_ms: usize, one_in: usize) {
     let mut first = ground.client();
     ground.cached(&mut first, "select key, version from main order by key");
     ground.cached(&mut first, "select l.key, l.version, t.version from loose l, twin t where l.key = t.key");
@@ -224,17 +224,21 @@ fn proven_on(ground: &Ground, rest_ms: usize) {
     let reads = play(&cast, seed());
     let hits = (ground.hits() - before) as usize;
     println!("{hits} hits; {}", ground.why());
-    assert!(hits * 20 > reads, "{hits} of {reads} reads came from the cache, which proves little: {}", ground.why());
+    assert!(
+        hits * one_in > reads,
+        "{hits} of {reads} reads came from the cache, which proves little: {}",
+        ground.why()
+    );
 }
 
 #[test]
 fn no_read_is_older_than_what_was_acknowledged() {
-    proven_on(&Ground::new(SCHEMA), 60);
+    proven_on(&Ground::new(SCHEMA), 60, 20);
 }
 
 #[test]
 fn nor_where_every_answer_has_to_make_room_for_another() {
-    proven_on(&Ground::with(SCHEMA, |cache| cache.max_bytes = 8_000), 60);
+    proven_on(&Ground::with(SCHEMA, |cache| cache.max_bytes = 8_000), 60, 200);
 }
 
 #[test]
