@@ -90,7 +90,10 @@ fn two_instances(freshness: CacheFreshness, lag: Option<Duration>) {
     }
     // `strict` may go to the server for each of them: what it promises is the truth.
     let expected = freshness == Coherent;
-    assert!(!expected || hit.iter().all(|hit| *hit > 10), "{hit:?} of {reads} reads came from the cache");
+    assert!(
+        !expected || (hit.iter().all(|hit| *hit > 0) && hit[0] + hit[1] > 20),
+        "{hit:?} of {reads} reads came from the cache"
+    );
 }
 
 #[test]
