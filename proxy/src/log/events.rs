@@ -144,10 +144,6 @@ pub const EVENTS: &[LogEvent] = &[
         "Said once for a pool.", "Let the pool's user read `pg_proc`; `pool.inspect_functions = 0` looks at none."),
     event(A::Servers, Warn, "pg_stat_statements cannot be read: no query_id beside fingerprints of this database; tried again in an hour", &["place", "user", "why"],
         "`observe.pg_stat_statements` is on, and the extension is not there or may not be read.", "CREATE EXTENSION, `pg_read_all_stats`; or switch it off."),
-    event(A::Servers, Warn, "nothing of this database is cached", &["place", "why"],
-        "The read cache cannot read its catalog, or may not be used there; said once for each reason.", "What `why` says: the server, a pooler before it, rights, `max_side_connections`."),
-    event(A::Servers, Info, "the catalog of this database has been read for the cache", &["place"],
-        "The read cache may keep answers of it from now on.", NOTHING),
 
     event(A::Cancels, Warn, "a cancel could not be delivered", &["server", "process"],
         "The server could not be connected to for it within 5 s.", "Is `max_connections` of the server reached?"),

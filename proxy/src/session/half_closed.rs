@@ -53,7 +53,7 @@ impl Session {
         let answers = self.lease.as_deref().is_some_and(|held| {
             !held.pipeline.is_boundary() && !held.pipeline.is_unsynced() && !held.pipeline.is_copying_in()
         });
-        self.waiting_since.is_some() || self.caching.waits || answers || self.look_again
+        self.waiting_since.is_some() || self.waits_for_an_answer() || answers || self.look_again
     }
 
     /// The client has closed its side, and has got all that it asked for, or has been found to have gone.

@@ -165,8 +165,7 @@ struct Session {
     /// What its search path is, hashed; 0: the server's default.
     path: u64,
     /// Who it is to the cache.
-    identity: Option<Rc<cached::Identity>>,
-    caching: cached::Caching,
+    caching: Option<Box<cached::Caching>>,
     /// Its texts cannot be read: their encoding hides where strings end.
     opaque: bool,
     tenant: TenantId,
@@ -247,8 +246,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         locals: None,
         escapes: false,
         path: 0,
-        identity: None,
-        caching: cached::Caching::default(),
+        caching: None,
         opaque: false,
         tenant: arrival.tenant,
         scope: None,
@@ -440,7 +438,7 @@ impl Session {
     /// The client's messages must wait: for an upstream, or for a boundary.
     #[inline]
     fn is_blocked(&self) -> bool {
-        let waits = self.waiting_since.is_some() || self.caching.waits;
+        let waits = self.waiting_since.is_some() || self.waits_for_an_answer();
         waits || self.lease.as_deref().is_some_and(|upstream| upstream.work.held)
     }
 

@@ -38,7 +38,9 @@ impl Session {
             self.rules = self.worker.rules();
             // Classes may have other numbers now.
             self.class_usage = None;
-            self.identity = None;
+            if let Some(caching) = self.caching.as_deref_mut() {
+                caching.identity = None;
+            }
             self.ctl.removed.set(self.pool.shared.removed.load(Ordering::Relaxed));
             self.resolve_tenant();
             self.look_where_it_listens();
@@ -79,7 +81,7 @@ impl Session {
             self.worker.give_up(&self.pool, &self.ctl);
             return self.fail_waiting(Refusal::CancelledInQueue.into());
         }
-        if self.caching.waits && self.lease.is_none() {
+        if self.waits_for_an_answer() && self.lease.is_none() {
             self.wait_no_longer();
             self.pending_trouble = Some(Box::new(Refusal::CancelledInQueue.into()));
             return;
@@ -111,7 +113,7 @@ impl Session {
             self.fail_waiting(trouble);
             return Ok(());
         }
-        if self.caching.waits {
+        if self.waits_for_an_answer() {
             self.wait_no_longer();
             return Ok(());
         }
@@ -159,7 +161,7 @@ impl Session {
 
     /// Nothing is under way: neither a request nor a transaction.
     pub(super) fn is_at_rest(&self) -> bool {
-        if self.waiting_since.is_some() || self.caching.waits || self.streaming > 0 || !self.unsent.is_empty() {
+        if self.waiting_since.is_some() || self.waits_for_an_answer() || self.streaming > 0 || !self.unsent.is_empty() {
             return false;
         }
         self.lease.as_deref().is_none_or(|upstream| upstream.pipeline.is_free())

@@ -183,8 +183,7 @@ impl Session {
             return Ok(0);
         };
         if upstream.pipeline.is_boundary() {
-            upstream.work.filling = self.caching.filling.take();
-            self.caching.waited = false;
+            upstream.work.filling = self.takes_off();
         }
         let mut outbox = Outbox::new(bytes, output);
         let translated = self.translate(&mut upstream, &mut outbox, bytes, whole, long, now);

@@ -144,7 +144,8 @@ impl Session {
             return;
         }
         let input = self.identity().input;
-        self.caching.prepared_under = match self.caching.prepared_under {
+        let under = &mut self.caching().prepared_under;
+        *under = match *under {
             Under::Nothing => Under::One(input),
             Under::One(known) if known == input => Under::One(input),
             _ => Under::Several,

@@ -110,13 +110,13 @@ impl Session {
     /// Who it is to the cache. Found anew when its settings are others.
     pub(super) fn identity(&mut self) -> Rc<Identity> {
         let settings = self.settings.current();
-        if let Some(known) = &self.identity
+        if let Some(known) = self.caching.as_deref().and_then(|caching| caching.identity.as_ref())
             && Rc::ptr_eq(&known.settings, settings)
         {
             return known.clone();
         }
         let identity = Rc::new(self.identify(settings.clone()));
-        self.identity = Some(identity.clone());
+        self.caching().identity = Some(identity.clone());
         identity
     }
 

@@ -46,6 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What a session keeps for the cache.
 #[derive(Debug, Default)]
 pub struct Caching {
+    /// Who it is.
+    pub identity: Option<Rc<Identity>>,
     /// The reply to the request that goes to the server next is to be kept.
     pub filling: Option<Box<Filling>>,
     /// Somebody else asks for what it wants.
@@ -112,7 +114,9 @@ impl Session {
         whole: &[u8],
         now: Instant,
     ) -> Result<Option<usize>, End> {
-        self.caching.filling = None;
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.filling = None;
+        }
         let Some(here) = self.pool.here() else { return Ok(None) };
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
@@ -132,7 +136,7 @@ impl Session {
                 Ok(Some(used))
             }
             // Dealt with later: nothing of it.
-            Ok(None) if self.caching.waits => Ok(Some(0)),
+            Ok(None) if self.waits_for_an_answer() => Ok(Some(0)),
             Ok(None) => Ok(None),
             Err(bypass) => {
                 if !matches!(bypass, Bypass::NoRule | Bypass::Off) {
@@ -144,9 +148,27 @@ impl Session {
         }
     }
 
+    /// What it keeps for the cache: nothing until there is something.
+    pub(super) fn caching(&mut self) -> &mut Caching {
+        self.caching.get_or_insert_default()
+    }
+
+    /// Somebody else asks for what it wants.
+    #[inline]
+    pub(super) fn waits_for_an_answer(&self) -> bool {
+        self.caching.as_deref().is_some_and(|caching| caching.waits)
+    }
+
+    /// Its request goes to the server; whether the reply may be kept.
+    pub(super) fn takes_off(&mut self) -> Option<Box<Filling>> {
+        let caching = self.caching.as_deref_mut()?;
+        caching.waited = false;
+        caching.filling.take()
+    }
+
     /// What it waited for is there, or has not come in time.
     pub(super) fn wait_no_longer(&mut self) {
-        if std::mem::take(&mut self.caching.waits) {
+        if self.caching.as_deref_mut().is_some_and(|caching| std::mem::take(&mut caching.waits)) {
             self.look_again = true;
             self.worker.watch(&self.ctl, None);
         }
@@ -161,7 +183,7 @@ impl Session {
 
     /// Whose the session is.
     fn owner(&mut self, here: &Rc<Here>) -> Rc<Owner> {
-        if let Some((tenant, known, owner)) = &self.caching.owner
+        if let Some((tenant, known, owner)) = self.caching.as_deref().and_then(|caching| caching.owner.as_ref())
             && *tenant == self.tenant
             && Rc::ptr_eq(known, here)
         {
@@ -170,7 +192,8 @@ impl Session {
         let name = self.worker.shared.directory.name(self.tenant);
         let mark = here.cached.generations.tenant(&name);
         let owner = Rc::new(Owner { name: (&*name).into(), mark });
-        self.caching.owner = Some((self.tenant, here.clone(), owner.clone()));
+        let tenant = self.tenant;
+        self.caching().owner = Some((tenant, here.clone(), owner.clone()));
         owner
     }
 
@@ -277,7 +300,7 @@ impl Session {
                     let refreshes = served == Served::Stale && !entry.refreshing.swap(true, Ordering::AcqRel);
                     if mode.serves() && !refreshes && self.fits(&candidate.known, &entry)? {
                         caches.counters.hit(entry.cost_us, served == Served::Stale);
-                        if std::mem::take(&mut self.caching.waited) {
+                        if std::mem::take(&mut self.caching().waited) {
                             caches.counters.joined.fetch_add(1, Ordering::Relaxed);
                         }
                         return Ok(Some(entry));
@@ -306,9 +329,11 @@ impl Session {
             now,
         ) {
             Ok(reading) => {
-                let flight = match caches.flights.takeoff(&key, (worker.index, self.ctl.client), !self.caching.waited) {
+                let flight = match caches.flights.takeoff(&key, (worker.index, self.ctl.client), !self.caching().waited)
+                {
                     Takeoff::Waits if compared.is_none() => {
-                        (self.caching.waits, self.caching.waited) = (true, true);
+                        let caching = self.caching();
+                        (caching.waits, caching.waited) = (true, true);
                         worker.watch(&self.ctl, now.checked_add(PATIENCE));
                         return Ok(None);
                     }
@@ -318,7 +343,7 @@ impl Session {
                 let mut filling = Filling::new(key, reading, self.tenant, strict, &caches.budget(), now);
                 filling.compared = compared;
                 filling.flight = flight;
-                self.caching.filling = Some(Box::new(filling));
+                self.caching().filling = Some(Box::new(filling));
             }
             Err(refused) => {
                 caches.counters.refused.count(refused);
@@ -360,9 +385,11 @@ impl Session {
                 return Err(Bypass::CatalogUnread);
             }
             // What a date in its text means was decided when it was prepared.
-            let under = self.caching.prepared_under;
+            let caching = self.caching.as_deref();
+            let under = caching.map_or(Under::Nothing, |caching| caching.prepared_under);
+            let identity = caching.and_then(|caching| caching.identity.as_ref());
             if prepared.known.has_strings
-                && !matches!((under, &self.identity), (Under::One(input), Some(now)) if input == now.input)
+                && !matches!((under, identity), (Under::One(input), Some(now)) if input == now.input)
             {
                 return Err(Bypass::Tainted);
             }
