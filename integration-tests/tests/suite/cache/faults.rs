@@ -92,6 +92,9 @@ fn is_not_older(client: &mut RawClient, direct: &mut RawClient) -> String {
     seen.to_string()
 }
 
+/// A client that does something with this number.
+type Way<'a> = &'a dyn Fn(&mut RawClient, u32);
+
 #[test]
 fn a_connection_that_is_lost_behind_its_commit() {
     let cluster = Cluster::builder().start();
@@ -102,7 +105,7 @@ fn a_connection_that_is_lost_behind_its_commit() {
     let mut direct = cluster.connect("postgres");
     let sql = "select n from runs where id = 1";
     assert_eq!(until_hit(proxy.caches(), &mut reader, sql).value(), "0");
-    let ways: [&dyn Fn(&mut RawClient, u32); 3] = [
+    let ways: [Way<'_>; 3] = [
         &|writer, n| {
             writer.query("begin").ok();
             writer.query(format!("update runs set n = {n}")).ok();
