@@ -149,8 +149,8 @@ fn a_mixture_of_all_ways_and_sessions_stays_the_same() {
         let (question, way) = (*random.pick(QUESTIONS), *random.pick(&Way::ALL));
         let wraps = random.once_in(5);
         if wraps {
-            let begins: [&str; 3] = ["begin", "begin read only", "begin isolation level repeatable read"];
-            pairs[place].run(random.pick(&begins));
+            let begin = random.pick(&["begin", "begin read only", "begin isolation level repeatable read"]);
+            pairs[place].run(begin);
         }
         if may_be_asked(&question, way) {
             pairs[place].ask(&question, way);
