@@ -129,7 +129,7 @@ struct Session {
     unsent: Vec<u8>,
     /// Since when the client's socket takes no more, and for how long it has not since the last statement ended, in µs.
     clogged_since: Option<Instant>,
-    clogged_us: u64,
+    clogged_us: u32,
     /// It waits beyond a limit that only warns: told with what it gets.
     beyond: bool,
     /// The carry must be looked at although nothing new has come.

@@ -247,7 +247,7 @@ impl Session {
             end_us,
             queue_us: running.sent_us.saturating_sub(running.start_us),
             server_us: end_us.saturating_sub(running.sent_us),
-            back_pressure_us: std::mem::take(&mut self.clogged_us),
+            back_pressure_us: std::mem::take(&mut self.clogged_us).into(),
             rows,
             bytes_in: running.bytes_in,
             bytes_out: running.bytes_out,

@@ -16,7 +16,8 @@ impl Session {
                 if self.unsent.is_empty() {
                     self.unsent = Vec::new();
                     let since = self.clogged_since.take();
-                    self.clogged_us += since.map_or(0, |since| since.elapsed().as_micros() as u64);
+                    let us = since.map_or(0, |since| since.elapsed().as_micros());
+                    self.clogged_us = self.clogged_us.saturating_add(u32::try_from(us).unwrap_or(u32::MAX));
                 }
                 Ok(true)
             }

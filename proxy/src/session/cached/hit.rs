@@ -83,7 +83,7 @@ impl Session {
             end_us,
             queue_us: 0,
             server_us: 0,
-            back_pressure_us: std::mem::take(&mut self.clogged_us),
+            back_pressure_us: std::mem::take(&mut self.clogged_us).into(),
             rows: entry.rows,
             bytes_in: request.bytes as u64,
             bytes_out: bytes_out as u64,
