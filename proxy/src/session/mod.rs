@@ -122,7 +122,7 @@ struct Session {
     /// Bytes from the client that are not dealt with yet.
     carry: Vec<u8>,
     /// Bytes still to come of a message that is passed on without being held.
-    streaming: usize,
+    streaming: u32,
     /// Whether those are passed on to the upstream.
     streaming_forward: bool,
     /// Bytes that the client's socket has not yet taken.

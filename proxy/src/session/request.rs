@@ -56,6 +56,11 @@ fn frontend(head: Head) -> Result<Frontend, End> {
     }
 }
 
+/// What is left of a message of so many bytes when some have come. A message has 1 GiB at most.
+pub(super) fn left_of(total: usize, come: usize) -> u32 {
+    u32::try_from(total.saturating_sub(come)).unwrap_or(u32::MAX)
+}
+
 /// The head that `bytes` begin with.
 pub(super) fn head(bytes: &[u8]) -> Result<Option<Head>, End> {
     frame::head(bytes).map_err(|cause| violation(Error::BadLength { by: Peer::Client, cause }))
@@ -103,8 +108,8 @@ impl Session {
     pub(super) fn on_client(&mut self, cx: &mut Context<'_>, bytes: &[u8], output: &mut Vec<u8>) -> Result<usize, End> {
         let mut at = 0;
         if self.streaming > 0 {
-            at = self.streaming.min(bytes.len());
-            self.streaming -= at;
+            at = (self.streaming as usize).min(bytes.len());
+            self.streaming = left_of(self.streaming as usize, at);
             if self.streaming_forward
                 && let Some(mut upstream) = self.lease.take()
             {
@@ -139,7 +144,7 @@ impl Session {
                 && (self.skipping || frontend(head)? == Frontend::CopyData)
             {
                 // Nobody waits for it: it is let fall as it comes.
-                self.streaming = head.total().saturating_sub(rest.len());
+                self.streaming = left_of(head.total(), rest.len());
                 self.streaming_forward = false;
                 return Ok(bytes.len());
             }
@@ -381,7 +386,7 @@ impl Session {
 
     fn drop_long(&mut self, bytes: &[u8], output: &mut Vec<u8>) -> Result<usize, End> {
         let Some(head) = head(bytes)? else { return Ok(0) };
-        self.streaming = head.total().saturating_sub(bytes.len());
+        self.streaming = left_of(head.total(), bytes.len());
         self.streaming_forward = false;
         match frontend(head)? {
             Frontend::Query | Frontend::FunctionCall => say::ready_for_query(output, TransactionStatus::Idle),

@@ -19,7 +19,7 @@ use super::names::Reach;
 use super::outbox::Outbox;
 use super::police::CommentTags;
 use super::provide::{Located, hold, is_ours, write_renamed};
-use super::request::{head, malformed};
+use super::request::{head, left_of, malformed};
 use super::retry::Retry;
 use super::statement::Known;
 use super::work::MAX_SAMPLES;
@@ -135,7 +135,7 @@ impl Session {
             }
             Err(end) => return Err((at, end)),
         }
-        self.streaming = head.total().saturating_sub(bytes.len() - at);
+        self.streaming = left_of(head.total(), bytes.len() - at);
         self.streaming_forward = tag != Frontend::CopyData || upstream.pipeline.copy_data();
         Ok(bytes.len())
     }
