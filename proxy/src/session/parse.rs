@@ -72,7 +72,8 @@ impl Session {
         }
         self.forget_sequences(upstream, outbox, message.at, script)?;
         if look.known.has_strings {
-            self.note_prepared();
+            let on_its_way = upstream.work.running.iter().any(|running| running.known.script.is_some());
+            self.note_prepared(!on_its_way && upstream.work.locals.are_none());
         }
         let mut replaced = self.translate_deallocate(upstream, &look, outbox, message.at);
         let limited = if self.limits_rows() { self.with_row_limit(&look.known, parse.query) } else { None };

@@ -51,6 +51,11 @@ impl LocalSettings {
         self.unknown |= self.known.is_some();
     }
 
+    /// Whether no setting was made for the transaction.
+    pub fn are_none(&self) -> bool {
+        self.known.is_none() && !self.unknown
+    }
+
     /// The transaction has ended.
     pub fn clear(&mut self) {
         (self.known, self.unknown) = (None, false);

@@ -58,7 +58,7 @@ impl Session {
                 self.unnamed.clone_from(&candidate.prepared);
                 self.unnamed_parsed.clone_from(&candidate.prepared);
                 if candidate.known.has_strings {
-                    self.note_prepared();
+                    self.note_prepared(true);
                 }
                 entry.to_parsed()
             }
@@ -138,9 +138,14 @@ impl Session {
         telemetry.events.push(&header, &Payload { parameters, literals, rows: entry.first_rows() });
     }
 
-    /// A statement with constants is prepared: what they mean is decided now.
-    pub(in crate::session) fn note_prepared(&mut self) {
+    /// A statement with constants is prepared: what they mean is decided now. `certain`: by the session's own settings, none
+    /// of which is on its way or covered by one of the transaction.
+    pub(in crate::session) fn note_prepared(&mut self, certain: bool) {
         if self.pool.here().is_none() {
+            return;
+        }
+        if !certain {
+            self.caching().prepared_under = Under::Several;
             return;
         }
         let input = self.identity().input;

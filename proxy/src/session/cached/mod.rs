@@ -103,7 +103,7 @@ impl Session {
                 && upstream.cancels.get() == 0
                 && upstream.unsent.is_empty()
         };
-        self.lease.as_deref().is_none_or(free) && self.unsent.is_empty() && self.pool.follows()
+        self.pool.follows() && self.lease.as_deref().is_none_or(free) && self.unsent.is_empty()
     }
 
     /// Answers the first request in `whole` from the cache, if it may be; how many bytes are dealt with then. Otherwise it is
@@ -270,8 +270,9 @@ impl Session {
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
-        self.may_be_cached(candidate)?;
+        // Found first: what is judged below is judged by the settings of now.
         let identity = self.identity();
+        self.may_be_cached(candidate, &identity)?;
         identity.bypass.map_or(Ok(()), Err)?;
         let settings = identity.id.ok_or(Bypass::TooManySettings)?;
         let view = here.view_now().ok_or(Bypass::CatalogUnread)?;
@@ -354,7 +355,7 @@ impl Session {
     }
 
     /// What of the session and of how it asks speaks against it.
-    fn may_be_cached(&self, candidate: &Candidate<'_>) -> Result<(), Bypass> {
+    fn may_be_cached(&self, candidate: &Candidate<'_>, identity: &Identity) -> Result<(), Bypass> {
         candidate.request.execution.bypass().map_or(Ok(()), Err)?;
         if self.listening.is_some() {
             return Err(Bypass::Listens);
@@ -385,12 +386,8 @@ impl Session {
                 return Err(Bypass::CatalogUnread);
             }
             // What a date in its text means was decided when it was prepared.
-            let caching = self.caching.as_deref();
-            let under = caching.map_or(Under::Nothing, |caching| caching.prepared_under);
-            let identity = caching.and_then(|caching| caching.identity.as_ref());
-            if prepared.known.has_strings
-                && !matches!((under, identity), (Under::One(input), Some(now)) if input == now.input)
-            {
+            let under = self.caching.as_deref().map_or(Under::Nothing, |caching| caching.prepared_under);
+            if prepared.known.has_strings && under != Under::One(identity.input) {
                 return Err(Bypass::Tainted);
             }
         }
