@@ -76,6 +76,28 @@ fn a_date_style() {
     follows_setting(schema, "select at from runs", "set DateStyle = 'German'", "reset DateStyle");
 }
 
+/// What a constant means is decided when its statement is prepared: the style that holds when it is executed says nothing.
+#[test]
+fn a_constant_that_was_prepared_under_another_date_style() {
+    let schema = "create table runs (at date, n int); insert into runs values ('2020-01-02', 1), ('2020-02-01', 2)";
+    let ground = Ground::new(schema);
+    let mut client = ground.client();
+    client.query("set DateStyle = 'ISO, MDY'").ok();
+    client.parse("dated", "select n from runs where at = '01/02/2020'").sync().reply().ok();
+    let ask = |client: &mut RawClient| client.bind("dated", &[]).execute().sync().reply().value().to_owned();
+    assert_eq!(ground.until_hit(|| ask(&mut client)), "1");
+    client.query("set DateStyle = 'ISO, DMY'").ok();
+    ground.never_cached("prepared under another style", || ask(&mut client));
+    client.query("set DateStyle = 'ISO, MDY'").ok();
+    client.query("begin").ok();
+    client.query("set local DateStyle = 'ISO, DMY'").ok();
+    client.parse("local", "select n from runs where at = '02/01/2020'").sync().reply().ok();
+    client.query("commit").ok();
+    ground.never_cached("prepared under a style of the transaction", || {
+        client.bind("local", &[]).execute().sync().reply().value().to_owned()
+    });
+}
+
 #[test]
 fn extra_float_digits() {
     let schema = "create table runs (x float8); insert into runs values (0.1::float8 + 0.2)";
