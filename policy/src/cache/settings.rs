@@ -130,7 +130,12 @@ impl OutputSettings {
         Some(id)
     }
 
-    /// Forgets all sets: with the cache emptied, for ids that are out are not given again.
+    /// Whether one more may find no room.
+    pub fn is_full(&self) -> bool {
+        self.ids.len() >= MAX_SETS || self.bytes + MAX_BYTES > MAX_TOTAL
+    }
+
+    /// Forgets all sets. Ids that are out are not given again: what was kept under them is not found by others.
     pub fn clear(&mut self) {
         self.ids.clear();
         self.bytes = 0;
@@ -165,6 +170,29 @@ fn canonical<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sets_that_never_come_again_take_no_room_from_those_that_do_and_no_id_comes_twice() {
+        let mut sets = OutputSettings::default();
+        let mut given = std::collections::BTreeSet::new();
+        for n in 0..3 * MAX_SETS {
+            if sets.is_full() {
+                sets.clear();
+            }
+            let token = n.to_string();
+            let id = sets.id([("request.jwt.claims", token.as_str())]).expect("there is room again");
+            assert!(given.insert(id.number()), "{n}");
+        }
+        let long = "x".repeat(MAX_BYTES / 2);
+        for n in 0..2 * MAX_TOTAL / long.len() {
+            if sets.is_full() {
+                sets.clear();
+            }
+            let token = format!("{n}{long}");
+            assert!(sets.id([("app.x", token.as_str())]).is_some(), "{n}");
+            assert!(sets.bytes <= MAX_TOTAL);
+        }
+    }
 
     #[test]
     fn every_setting_of_the_list_tells_sets_apart() {

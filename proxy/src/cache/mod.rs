@@ -285,7 +285,13 @@ impl Caches {
 
     /// The id of a session's settings; `None`: there are too many.
     pub fn settings_id<'a>(&self, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<SettingsId> {
-        self.sets.lock().unwrap_or_else(PoisonError::into_inner).id(settings)
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        if sets.is_full() {
+            // Whoever makes ever new settings, as a token for each request, must not end caching for all others. No id is
+            // given twice: what is kept under those that are forgotten is never found by somebody else.
+            sets.clear();
+        }
+        sets.id(settings)
     }
 
     /// What became of a statement's execution. Said when it is another thing than last time.
