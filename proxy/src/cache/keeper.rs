@@ -20,6 +20,7 @@ use policy::cache::{Bypass, Cause};
 use tokio::task::JoinSet;
 
 use super::facts::{self, Fingerprint};
+use super::writes::ANY_PREPARED;
 use super::{Cached, View};
 use crate::aside::Kind;
 use crate::inspect::{Row, Session};
@@ -335,6 +336,7 @@ impl Keeper {
                         first.zip(*started).is_some_and(|(first, now)| first < now)
                     }
                 },
+                Ordered::Prepared(name) if **name == *ANY_PREPARED => prepared.is_empty(),
                 Ordered::Prepared(name) => !prepared.contains(name.as_bytes()),
             };
             if is_over {

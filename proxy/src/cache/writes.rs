@@ -20,6 +20,9 @@ use policy::comment::strip_ends;
 use super::here::{Here, Local};
 use super::{Cached, View};
 
+/// Stands for a prepared transaction whose name is not known: it is over when there are none. The server takes no empty name.
+pub const ANY_PREPARED: &str = "";
+
 /// Different footprints of one transaction; what it writes beyond them may be anything.
 const MAX_FOOTPRINTS: usize = 64;
 

@@ -192,19 +192,26 @@ fn a_transaction_that_is_prepared() {
     let proxy = Proxy::before(cluster.address()).with(|settings| settings.cache = super::settings()).start();
     let (mut reader, mut writer, mut direct) = (client_of(&proxy), client_of(&proxy), cluster.connect("postgres"));
     let sql = "select n from runs where id = 1";
-    for (n, end) in (1..).zip(["commit prepared 'p'", "rollback prepared 'p'", "commit prepared 'p'"]) {
+    let ends = ["commit prepared 'p'", "rollback prepared 'p'", "commit prepared 'p'"];
+    // Also under a name that is written in a way that nobody reads here.
+    let ways = ["'p'", "E'p'", "/* 'q' */ 'p'"].into_iter().flat_map(|name| ends.map(|end| (name, end)));
+    for (n, (name, end)) in (1..).zip(ways) {
         for past in [false, true] {
             let before = until_hit(proxy.caches(), &mut reader, sql).value();
             writer.query(format!("begin; update runs set n = {n} * 10 + {}", u8::from(past))).ok();
-            writer.query("prepare transaction 'p'").ok();
-            assert_eq!(reader.query(sql).value(), before);
+            writer.query(format!("prepare transaction {name}")).ok();
+            // For longer than it takes to be asked after.
+            for _ in 0..20 {
+                assert_eq!(reader.query(sql).value(), before);
+                std::thread::sleep(Duration::from_millis(10));
+            }
             // Whoever ends it, and wherever: nothing old is answered from then on.
             if past {
                 direct.query(end).ok()
             } else {
                 writer.query(end).ok()
             };
-            assert_eq!(reader.query(sql).value(), direct.query(sql).value(), "{end}, past the proxy: {past}");
+            assert_eq!(reader.query(sql).value(), direct.query(sql).value(), "{name}: {end}, past the proxy: {past}");
             assert_eq!(until_hit(proxy.caches(), &mut reader, sql).value(), direct.query(sql).value());
         }
     }

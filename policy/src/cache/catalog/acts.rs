@@ -212,7 +212,9 @@ impl Acts {
             return;
         }
         match word {
-            // COMMIT PREPARED and ROLLBACK PREPARED end what another session has begun: see the write that is held.
+            // What another session has begun, or another process before this one was there. Its rows are held until then
+            // where that is known; here nobody knows. ROLLBACK PREPARED changes nothing.
+            Word::Commit if text.says(first + 1, "prepared") => self.anything = true,
             Word::Do => self.block(text, first, to),
             Word::Execute => self.executes.extend(text.name(first + 1)),
             Word::Call => self.anything |= (first + 1..to.min(first + 8)).all(|at| text.call(at).is_none()),

@@ -9,7 +9,7 @@ use wire::tag::{Backend, TransactionStatus};
 
 use super::Filling;
 use crate::cache::Fate;
-use crate::cache::writes::{Open, Reach, reach_of};
+use crate::cache::writes::{ANY_PREPARED, Open, Reach, reach_of};
 use crate::session::Session;
 use crate::session::brain::Look;
 use crate::session::work::Portal;
@@ -49,7 +49,7 @@ impl Session {
         if tag == b"PREPARE TRANSACTION"
             && let Some(open) = upstream.writes.take()
         {
-            open.is_prepared(upstream.work.prepares.as_deref().unwrap_or("\u{0}"));
+            open.is_prepared(upstream.work.prepares.as_deref().unwrap_or(ANY_PREPARED));
             if let Some(here) = self.pool.here() {
                 here.cached.stirred.notify_one();
             }
@@ -120,14 +120,21 @@ fn note_prepared_transaction(upstream: &mut Upstream, shape: &str, sql: Option<&
     }
 }
 
-/// The string in `PREPARE TRANSACTION 'name'`; `None`: it is written in a way that is not read.
+/// The string in `PREPARE TRANSACTION 'name'`; `None`: it is written in a way that is not read, or its bytes mean something
+/// else in another encoding.
 fn name_of(sql: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(strip_ends(sql).0).ok()?;
     let (before, rest) = text.split_once('\'')?;
     let (inside, behind) = rest.rsplit_once('\'')?;
-    let plain = before.ends_with(|c: char| c.is_ascii_whitespace() || c.eq_ignore_ascii_case(&'n'));
+    // Nothing but the two words in front: no comment, no prefix of another kind of string.
+    let mut words = before.split_ascii_whitespace();
+    let mut says = |word: &str| words.next().is_some_and(|said| said.eq_ignore_ascii_case(word));
+    let plain = says("prepare") && says("transaction") && words.next().is_none();
     let ends = behind.trim().trim_end_matches(';').is_empty();
-    (plain && ends && !inside.contains('\\')).then(|| inside.replace("''", "'"))
+    let reads = inside.is_ascii() && !inside.is_empty() && !inside.contains('\\');
+    // Two quotes are one; any other one would end the string.
+    let one = !inside.replace("''", "").contains('\'');
+    (plain && ends && reads && one).then(|| inside.replace("''", "'"))
 }
 
 #[cfg(test)]
@@ -138,7 +145,17 @@ mod tests {
     fn names_of_prepared_transactions_are_read_or_not_at_all() {
         assert_eq!(name_of(b"PREPARE TRANSACTION 'a''b';").as_deref(), Some("a'b"));
         assert_eq!(name_of(b"/* x */ prepare transaction'a'").as_deref(), Some("a"));
-        for strange in ["PREPARE TRANSACTION E'a'", "PREPARE TRANSACTION $$a$$", "PREPARE TRANSACTION 'a\\b'"] {
+        for strange in [
+            "PREPARE TRANSACTION E'a'",
+            "PREPARE TRANSACTION $$a$$",
+            "PREPARE TRANSACTION 'a\\b'",
+            "PREPARE TRANSACTION 'ä'",
+            "PREPARE TRANSACTION ''",
+            "PREPARE TRANSACTION U&'p'",
+            "PREPARE TRANSACTION /* 'q' */ 'p'",
+            "PREPARE TRANSACTION 'p' /* 'q' */ /",
+            "PREPARE TRANSACTION 'p' -- 'q'\n 'r'",
+        ] {
             assert_eq!(name_of(strange.as_bytes()), None, "{strange}");
         }
     }
