@@ -10,7 +10,7 @@ use wire::view::{self, Bind, Columns};
 use super::Session;
 use super::brain::Look;
 use super::held::Held;
-use super::statement::{Prepared, Running, Tags};
+use super::statement::{Known, Prepared, Running, Tags};
 use super::verify::result_of;
 use super::work::{MAX_SAMPLES, Portal};
 use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, Sqlstate};
@@ -254,23 +254,9 @@ impl Session {
             prepared: running.extended,
             error: sqlstate,
         };
-        self.pool.meter.finished(&finished);
+        let Some(statement) = self.charge(&running.known, running.tags, &finished) else { return };
         let observe = &self.rules.settings.observe;
-        if !observe.statements {
-            return;
-        }
         let telemetry = &self.worker.telemetry;
-        let statement = running.known.shape.with_meter(self.meter(), telemetry, |meter| {
-            meter.record(&finished);
-            meter.statement_id()
-        });
-        if let Some(application) = &self.application {
-            application.record(&finished);
-        }
-        if let Some(class) = &self.class_usage {
-            class.record(&finished);
-        }
-        telemetry.record_route(running.tags.route, &finished);
         if let Some(sqlstate) = sqlstate {
             telemetry.statement_failed(self.meter(), sqlstate);
         }
@@ -310,6 +296,29 @@ impl Session {
         if slow {
             self.want_plan(upstream, running, &finished, sqlstate);
         }
+    }
+
+    /// A statement counts for its pool, tenant, application, class and route, whoever has answered it; its number there.
+    /// `None`: statements are not observed.
+    #[inline]
+    pub(super) fn charge(&self, known: &Known, tags: Tags, finished: &Finished) -> Option<u32> {
+        self.pool.meter.finished(finished);
+        if !self.rules.settings.observe.statements {
+            return None;
+        }
+        let telemetry = &self.worker.telemetry;
+        let statement = known.shape.with_meter(self.meter(), telemetry, |meter| {
+            meter.record(finished);
+            meter.statement_id()
+        });
+        if let Some(application) = &self.application {
+            application.record(finished);
+        }
+        if let Some(class) = &self.class_usage {
+            class.record(finished);
+        }
+        telemetry.record_route(tags.route, finished);
+        Some(statement)
     }
 
     /// Where the whole stream is wanted: the client has come, or has gone.

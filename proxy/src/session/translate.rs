@@ -272,13 +272,9 @@ impl Session {
             }
         };
         self.forget_sequences(upstream, outbox, message.at, look.known.script.as_deref())?;
-        if self.limits_rows()
-            && message.is_whole()
-            && let Some(text) = self.with_row_limit(&look.known, sql)
-        {
-            outbox.skip(message.at, message.end);
-            ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
-        } else if let Some(text) = self.translate_deallocate(upstream, &look, outbox, message.at) {
+        let limited =
+            if self.limits_rows() && message.is_whole() { self.with_row_limit(&look.known, sql) } else { None };
+        if let Some(text) = limited.or_else(|| self.translate_deallocate(upstream, &look, outbox, message.at)) {
             outbox.skip(message.at, message.end);
             ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
         }

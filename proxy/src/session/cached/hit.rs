@@ -90,26 +90,11 @@ impl Session {
             prepared: extended,
             error: None,
         };
-        self.pool.meter.finished(&finished);
         self.pool.meter.transactions.increment();
         self.pool.meter.transaction_us.add(end_us.saturating_sub(begun_us));
-        let observe = &self.rules.settings.observe;
-        if !observe.statements {
-            return;
-        }
-        let telemetry = &self.worker.telemetry;
-        let statement = candidate.known.shape.with_meter(self.meter(), telemetry, |meter| {
-            meter.record(&finished);
-            meter.statement_id()
-        });
-        if let Some(application) = &self.application {
-            application.record(&finished);
-        }
-        if let Some(class) = &self.class_usage {
-            class.record(&finished);
-        }
         let tags = candidate.tags;
-        telemetry.record_route(tags.route, &finished);
+        let Some(statement) = self.charge(&candidate.known, tags, &finished) else { return };
+        let (observe, telemetry) = (&self.rules.settings.observe, &self.worker.telemetry);
         let admitted = || observe.n_plus_one && telemetry.events.admits(end_us, observe.events_per_second);
         if !telemetry.events.is_wanted_whole() && !admitted() {
             return;

@@ -322,26 +322,36 @@ impl Session {
                 self.note_fate(shape, Fate::Miss(Miss::Absent));
             }
         }
-        match Reading::begin(
-            &here.cached.generations,
-            &readable.sources,
-            &readable.marks(&owner.mark),
-            readable.terms,
-            now,
-        ) {
+        self.ask_the_server(here, shape, key, &readable, compared, now);
+        Ok(None)
+    }
+
+    /// Nothing true is kept: the reply of the server shall be, unless somebody else asks for it already.
+    fn ask_the_server(
+        &mut self,
+        here: &Rc<Here>,
+        shape: &Shape,
+        key: Arc<Key>,
+        readable: &Readable,
+        compared: Option<Arc<Entry>>,
+        now: Instant,
+    ) {
+        let worker = self.worker.clone();
+        let caches = &worker.shared.caches;
+        let marks = readable.marks(&self.owner(here).mark);
+        match Reading::begin(&here.cached.generations, &readable.sources, &marks, readable.terms, now) {
             Ok(reading) => {
                 let flight = match caches.flights.takeoff(&key, (worker.index, self.ctl.client), !self.caching().waited)
                 {
                     Takeoff::Waits if compared.is_none() => {
                         let caching = self.caching();
                         (caching.waits, caching.waited) = (true, true);
-                        worker.watch(&self.ctl, now.checked_add(PATIENCE));
-                        return Ok(None);
+                        return worker.watch(&self.ctl, now.checked_add(PATIENCE));
                     }
                     Takeoff::Leads(flight) => Some(flight),
                     Takeoff::Waits | Takeoff::Alone => None,
                 };
-                let mut filling = Filling::new(key, reading, self.tenant, strict, &caches.budget(), now);
+                let mut filling = Filling::new(key, reading, self.tenant, shape.strict, &caches.budget(), now);
                 filling.compared = compared;
                 filling.flight = flight;
                 self.caching().filling = Some(Box::new(filling));
@@ -351,7 +361,6 @@ impl Session {
                 self.note_fate(shape, Fate::Refused(refused));
             }
         }
-        Ok(None)
     }
 
     /// What of the session and of how it asks speaks against it.
