@@ -93,7 +93,15 @@ struct Seen {
     fingerprint: Option<(Fingerprint, Instant)>,
     defaults: Option<Vec<Row>>,
     read: Option<Instant>,
+    /// No other reading begins so soon behind it.
+    pause: Duration,
 }
+
+/// Readings take at most one part in so many of the time: an application that changes the catalog all the time, as with
+/// temporary tables, would have its server read it all the time.
+const SHARE: u32 = 10;
+/// The longest pause that comes of it.
+const LONGEST: Duration = Duration::from_secs(5);
 
 impl Keeper {
     async fn keep(mut self) {
@@ -242,8 +250,11 @@ impl Keeper {
             }
             generations.flush();
         }
+        if seen.read.is_some_and(|last| last.elapsed() < seen.pause) {
+            return Ok(());
+        }
         self.wait_for_quiet(seen).await;
-        let before = generations.epoch();
+        let (before, began) = (generations.epoch(), Instant::now());
         if !before.is_even() {
             return Ok(());
         }
@@ -251,17 +262,22 @@ impl Keeper {
         let publication = self.shared.settings().cache.publication.clone();
         let read = within(PATIENCE, facts::read(session, &publication)).await?;
         seen.read = Some(Instant::now());
+        seen.pause = (began.elapsed() * (SHARE - 1)).min(LONGEST);
         if *seen.defaults.get_or_insert_with(|| read.defaults.clone()) != read.defaults {
             return Err(End::Outdated);
         }
         let facts = read.facts;
         // Thousands of functions take a while to sort: logins must not wait for it.
-        let sorted = tokio::task::spawn_blocking(move || Catalog::new(facts)).await;
-        let catalog = sorted.map_err(|error| End::Failed(error.to_string()))?;
+        let sort = move || {
+            let catalog = Catalog::new(facts);
+            (catalog.not_quiet(), catalog)
+        };
+        let (quiet, catalog) =
+            tokio::task::spawn_blocking(sort).await.map_err(|error| End::Failed(error.to_string()))?;
         let Some(epoch) = generations.catalog_is_read(before) else { return Ok(()) };
         seen.fingerprint = Some((read.fingerprint, Instant::now()));
         let View { unfit, .. } = *self.publish(View {
-            quiet: catalog.not_quiet(),
+            quiet,
             catalog,
             epoch,
             paths: read.paths,
