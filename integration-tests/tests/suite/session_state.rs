@@ -43,6 +43,29 @@ fn a_rollback_takes_settings_back() {
     });
 }
 
+/// `DateStyle` has two parts, and a SET that says one of them leaves the other as it was: for its client, and on whatever
+/// server that comes to next.
+#[test]
+fn one_part_of_the_date_style_leaves_the_other_as_it_was() {
+    everywhere_transactional(|site| {
+        let (mut first, mut second) = (site.client(), site.client());
+        first.query("set DateStyle = 'ISO, DMY'").ok();
+        first.query("set DateStyle = 'Postgres'").ok();
+        second.query("set DateStyle to 'Postgres'").ok();
+        for _ in 0..3 {
+            assert_eq!(show(&mut first, "datestyle"), "Postgres, DMY");
+            assert_eq!(show(&mut second, "datestyle"), "Postgres, MDY");
+        }
+        first.query("begin; set DateStyle = 'german'; rollback").ok();
+        second.query("select set_config('datestyle', 'dmy', false)").ok();
+        assert_eq!(show(&mut first, "datestyle"), "Postgres, DMY");
+        assert_eq!(show(&mut second, "datestyle"), "Postgres, DMY");
+        first.query("begin; set local DateStyle = 'SQL, MDY'; set DateStyle = 'ISO'; commit").ok();
+        second.query("reset DateStyle").ok();
+        assert_eq!(show(&mut second, "datestyle"), "ISO, MDY");
+    });
+}
+
 #[test]
 fn a_savepoint_takes_settings_back_to_where_it_was_set() {
     everywhere_transactional(|site| {

@@ -99,7 +99,7 @@ struct Seen {
 
 /// Readings take at most one part in so many of the time: an application that changes the catalog all the time, as with
 /// temporary tables, would have its server read it all the time.
-const SHARE: u32 = 10;
+const SHARE: u32 = 4;
 /// The longest pause that comes of it.
 const LONGEST: Duration = Duration::from_secs(5);
 

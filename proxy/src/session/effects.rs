@@ -10,6 +10,7 @@ use wire::view::Bind;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Session;
+use super::date_style::DATE_STYLE;
 use super::locals::Locals;
 use super::script::{Act, Script, resolve};
 use crate::telemetry::Scope;
@@ -135,6 +136,8 @@ impl Session {
         if local {
             return self.set_local(upstream, name, Some(value));
         }
+        let whole = (name == DATE_STYLE).then(|| self.whole_date_style(upstream, value));
+        let value = whole.as_ref().unwrap_or(value);
         // Both, always: what the client wants and what this upstream has.
         let worker = self.worker.clone();
         let interner = &mut worker.brain.borrow_mut().interner;

@@ -16,6 +16,7 @@ pub mod brain;
 pub mod cached;
 mod channels;
 pub mod ctl;
+mod date_style;
 mod detach;
 mod effects;
 mod end;

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::cache::facts::parse_path;
 use crate::session::Session;
+use crate::session::date_style::DATE_STYLE;
 use crate::session::effects::{mentions_temporary, plain};
 
 /// Settings that decide what a constant means when its text is prepared.
@@ -173,6 +174,10 @@ impl Session {
             if level != Isolation::ReadCommitted {
                 bypass = bypass.or(Some(Bypass::Isolation));
             }
+        }
+        if matches!(settings.find(DATE_STYLE), Some(Value::Clause(_))) {
+            // Said relative to something that is not known.
+            bypass = bypass.or(Some(Bypass::Tainted));
         }
         let mut input = Xxh3::new();
         for name in INPUT {
