@@ -1,6 +1,7 @@
 //! The extended protocol: pipelines, and prepared statements that follow the client from server to server.
 
-use integration_tests::{Message, RawClient, everywhere, everywhere_transactional, frontend};
+use config::PoolMode::Transaction;
+use integration_tests::{Message, RawClient, Site, everywhere, everywhere_transactional, frontend};
 
 /// Parse, Bind, Describe, Execute, Sync of an unnamed statement.
 fn run(client: &mut RawClient, sql: &str, parameters: &[&str]) -> integration_tests::Reply {
@@ -378,4 +379,35 @@ fn more_statements_than_a_server_keeps_all_work() {
             assert_eq!(run_prepared(&mut client, &format!("s{n}"), &[]).value(), n.to_string());
         }
     });
+}
+
+/// A constant becomes a value when it is prepared, by the settings of who prepares it, and so do characters beyond ASCII.
+#[test]
+fn a_text_that_settings_give_another_meaning_is_another_statement() {
+    let site = Site::behind(Transaction, |proxy| proxy.size(1));
+    let prepare = |client: &mut RawClient, name: &str, sql: &str| {
+        client.parse(name, sql).sync().reply().ok();
+    };
+    for (setting, one, other, sql, answers) in [
+        ("DateStyle", "ISO, MDY", "ISO, DMY", "select extract(month from '01/02/2020'::date)::text", ["1", "2"]),
+        (
+            "TimeZone",
+            "UTC",
+            "Asia/Tokyo",
+            "select extract(epoch from '1970-01-02'::timestamptz)::text",
+            ["86400", "54000"],
+        ),
+        ("client_encoding", "UTF8", "LATIN1", "select length('é')::text", ["1", "2"]),
+    ] {
+        let mut clients = [one, other].map(|value| {
+            let mut client = site.client();
+            client.query(format!("set {setting} = '{value}'")).ok();
+            client
+        });
+        clients.iter_mut().for_each(|client| prepare(client, "p", sql));
+        for _ in 0..3 {
+            let said = clients.each_mut().map(|client| run_prepared(client, "p", &[]).value());
+            assert_eq!(said.each_ref().map(|said| said.split('.').next().unwrap()), answers, "{setting}");
+        }
+    }
 }

@@ -261,7 +261,7 @@ impl Brain {
         &mut self,
         look: &Look<'_>,
         parse: Parse<'_>,
-        place: Place,
+        (place, input): (Place, u64),
         tags: Tags,
         shared: &Shared,
     ) -> Rc<Prepared> {
@@ -277,7 +277,7 @@ impl Brain {
         }
         let id = shared.statement_id(query, types, place);
         let prepared = Prepared::new(id, look, Some(query), types, tags);
-        let prepared = Rc::new(Prepared { epoch: place.epoch, shared: true, ..prepared });
+        let prepared = Rc::new(Prepared { epoch: place.epoch, input, shared: true, ..prepared });
         if self.prepared.len() < MAX_PREPARED && self.prepared_bytes + size <= MAX_PREPARED_BYTES {
             self.prepared_bytes += size;
             self.prepared.insert(key, prepared.clone());
@@ -290,11 +290,11 @@ impl Brain {
         &mut self,
         look: &Look<'_>,
         parse: Parse<'_>,
-        place: Place,
+        (place, input): (Place, u64),
         tags: Tags,
         shared: &Shared,
     ) -> Rc<Prepared> {
-        let Some(text) = &look.text else { return self.prepare(look, parse, place, tags, shared) };
+        let Some(text) = &look.text else { return self.prepare(look, parse, (place, input), tags, shared) };
         let mut last = text.shared.borrow_mut();
         if let Some((known, prepared)) = &*last
             && *known == place
@@ -302,7 +302,7 @@ impl Brain {
         {
             return prepared.clone();
         }
-        let prepared = self.prepare(look, parse, place, tags, shared);
+        let prepared = self.prepare(look, parse, (place, input), tags, shared);
         *last = Some((place, prepared.clone()));
         prepared
     }

@@ -15,6 +15,7 @@ mod begin;
 pub mod brain;
 pub mod cached;
 mod channels;
+mod constants;
 pub mod ctl;
 mod date_style;
 mod detach;

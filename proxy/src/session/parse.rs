@@ -91,7 +91,8 @@ impl Session {
             Naming::Refused(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
         }
         let tags = self.tags(&look.comments);
-        let prepared = brain.prepare(&look, parse, self.place(upstream), tags, &self.worker.shared);
+        let prepared =
+            brain.prepare(&look, parse, self.place_of(upstream, &look.known, parse.query), tags, &self.worker.shared);
         drop(brain);
         if self.has_own_names() {
             self.parse_as_named(upstream, parse.statement, prepared);
@@ -148,7 +149,13 @@ impl Session {
         let tags = self.tags(&look.comments);
         if self.shares(look, parse) && !upstream.work.forgets() {
             // It goes by our name, as one that the client has named.
-            let prepared = brain.prepare_shared(look, parse, self.place(upstream), tags, &self.worker.shared);
+            let prepared = brain.prepare_shared(
+                look,
+                parse,
+                self.place_of(upstream, &look.known, parse.query),
+                tags,
+                &self.worker.shared,
+            );
             self.parse_once(upstream, outbox, message, parse, &prepared, UNNAMED);
             self.set_unnamed(upstream, Some(prepared));
             return Ok(Next::Go);

@@ -164,6 +164,7 @@ impl Session {
             }
             Presence::Missing { evict } => {
                 self.pool.meter.prepared_injected.increment();
+                self.guards_meaning(upstream, prepared);
                 self.evict(upstream, outbox, at, evict);
                 self.push(upstream, Awaited::Parse, Fate::Swallow, prepared.id);
                 if !self.is_dated(upstream, prepared) {

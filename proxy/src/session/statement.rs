@@ -225,6 +225,8 @@ pub struct Prepared {
     pub columns: Cell<u32>,
     /// The epoch of the schema that it was prepared in.
     pub epoch: u64,
+    /// The settings that decide what its constants mean; 0: it has none (`session::constants`).
+    pub input: u64,
     /// The result that clients were told, hashed; 0: none was (`session::verify`).
     pub result: Cell<u64>,
     /// Its result is another one now: its clients have to prepare it anew.
@@ -366,6 +368,7 @@ impl Prepared {
             parameters: RefCell::new(view::parameter_types(types).map(Iterator::collect).unwrap_or_default()),
             columns: Cell::new(0),
             epoch: 0,
+            input: 0,
             result: Cell::new(0),
             stale: Cell::new(false),
         }

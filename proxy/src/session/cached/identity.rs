@@ -6,25 +6,12 @@ use config::SessionAttrs;
 
 use policy::cache::{Bypass, Isolation, SettingsId};
 use wire::params::{Settings, Value};
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::cache::facts::parse_path;
 use crate::session::Session;
+use crate::session::constants::input_of;
 use crate::session::date_style::DATE_STYLE;
 use crate::session::effects::{mentions_temporary, plain};
-
-/// Settings that decide what a constant means when its text is prepared.
-const INPUT: [&str; 9] = [
-    "array_nulls",
-    "client_encoding",
-    "datestyle",
-    "default_text_search_config",
-    "intervalstyle",
-    "lc_monetary",
-    "lc_numeric",
-    "timezone",
-    "xmloption",
-];
 
 /// Who a session is to the cache.
 #[derive(Debug)]
@@ -179,19 +166,12 @@ impl Session {
             // Said relative to something that is not known.
             bypass = bypass.or(Some(Bypass::Tainted));
         }
-        let mut input = Xxh3::new();
-        for name in INPUT {
-            if let Some(Value::Plain(bytes) | Value::Clause(bytes)) = settings.find(name) {
-                input.update(name.as_bytes());
-                input.update(bytes);
-                input.update(&[0]);
-            }
-        }
+        let input = input_of(&settings);
         let role = role.and_then(written).unwrap_or_default().into();
         let application = settings.find("application_name").and_then(plain).unwrap_or_default().into();
         let becomes = user.unwrap_or_default().into();
         let user = target.user.as_str().into();
-        Identity { id, path, role, becomes, user, application, bypass, input: input.digest(), settings }
+        Identity { id, path, role, becomes, user, application, bypass, input, settings }
     }
 }
 

@@ -1,0 +1,62 @@
+//! What a text means besides its words: constants become values when it is prepared, by the settings that hold then, and
+//! bytes beyond ASCII are characters of the client's encoding.
+//!
+//! Statements that depend on it are shared by those alone whose settings are the same there.
+
+use wire::params::{Settings, Value};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Session;
+use super::statement::{Known, Prepared};
+use crate::schemas::Place;
+use crate::upstream::Upstream;
+
+/// Settings that decide what a constant means when its text is prepared, and what its characters are.
+const INPUT: [&str; 9] = [
+    "array_nulls",
+    "client_encoding",
+    "datestyle",
+    "default_text_search_config",
+    "intervalstyle",
+    "lc_monetary",
+    "lc_numeric",
+    "timezone",
+    "xmloption",
+];
+
+/// What is said of them, hashed. Never 0.
+pub(super) fn input_of(settings: &Settings) -> u64 {
+    let mut input = Xxh3::new();
+    for name in INPUT {
+        if let Some(Value::Plain(bytes) | Value::Clause(bytes)) = settings.find(name) {
+            input.update(name.as_bytes());
+            input.update(bytes);
+            input.update(&[0]);
+        }
+    }
+    input.digest().max(1)
+}
+
+impl Session {
+    /// Where and when the client prepares this text now, and by which settings, where it depends on them.
+    pub(super) fn place_of(&self, upstream: &Upstream, known: &Known, query: &[u8]) -> (Place, u64) {
+        let place = self.place(upstream);
+        if !known.has_strings && query.is_ascii() {
+            return (place, 0);
+        }
+        let input = match upstream.work.locals.are_none() {
+            true => input_of(self.settings.current()),
+            // Some of them may hold for the transaction alone: nobody else has prepared this.
+            false => self.worker.shared.next_id(),
+        };
+        (Place { path: place.path ^ input, ..place }, input)
+    }
+
+    /// A statement is to be prepared once more, on another upstream. Under other settings than it was first it may come to
+    /// something else, which nobody else must get.
+    pub(super) fn guards_meaning(&self, upstream: &mut Upstream, prepared: &Prepared) {
+        if prepared.input != 0 && prepared.input != input_of(self.settings.current()) {
+            upstream.tainted = true;
+        }
+    }
+}
