@@ -287,18 +287,35 @@ fn of_cache() -> [Value; 2] {
         "properties": {"mode": {"type": "string", "enum": MODES}},
         "additionalProperties": false,
     });
+    // The others are left out, or null.
+    let one = |wanted: &str, meaning: &str| {
+        let mut one = json!({
+            "type": "object",
+            "title": wanted,
+            "required": [wanted],
+            "properties": {
+                "database": name("This one alone: its name on its server, or as `/api/v1/cache` has it."),
+                "tag": {"type": "null"},
+                "table": {"type": "null"},
+                "tenant": {"type": "null"},
+                "all": {"enum": [false, null]},
+            },
+            "additionalProperties": false,
+        });
+        one["properties"][wanted] = match wanted {
+            "all" => json!({"const": true, "description": meaning}),
+            _ => json!({"type": "string", "minLength": 1, "maxLength": 1024, "description": meaning}),
+        };
+        one
+    };
     let ending = json!({
-        "type": "object",
         "description": "Exactly one of `tag`, `table`, `tenant` and `all`.",
-        "properties": {
-            "database": name("This one alone: its name on its server, or as `/api/v1/cache` has it."),
-            "tag": name("Answers by rules with this tag."),
-            "table": name("Answers about this table: `schema.name`, or `name` in any schema."),
-            "tenant": name("Answers to this tenant."),
-            "all": {"type": ["boolean", "null"], "description": "All answers."},
-        },
-        "minProperties": 1,
-        "additionalProperties": false,
+        "oneOf": [
+            one("tag", "Answers by rules with this tag."),
+            one("table", "Answers about this table: `schema.name`, or `name` in any schema."),
+            one("tenant", "Answers to this tenant."),
+            one("all", "All answers."),
+        ],
     });
     [mode, ending]
 }
