@@ -289,24 +289,25 @@ fn of_cache() -> [Value; 2] {
     });
     // The others are left out, or null.
     let one = |wanted: &str, meaning: &str| {
-        let mut one = json!({
+        let member = |name: &str| match name {
+            "all" if name == wanted => json!({"const": true, "description": meaning}),
+            "all" => json!({"enum": [false, null]}),
+            _ if name == wanted => json!({"type": "string", "minLength": 1, "maxLength": 1024, "description": meaning}),
+            _ => json!({"type": "null"}),
+        };
+        json!({
             "type": "object",
             "title": wanted,
             "required": [wanted],
             "properties": {
                 "database": name("This one alone: its name on its server, or as `/api/v1/cache` has it."),
-                "tag": {"type": "null"},
-                "table": {"type": "null"},
-                "tenant": {"type": "null"},
-                "all": {"enum": [false, null]},
+                "tag": member("tag"),
+                "table": member("table"),
+                "tenant": member("tenant"),
+                "all": member("all"),
             },
             "additionalProperties": false,
-        });
-        one["properties"][wanted] = match wanted {
-            "all" => json!({"const": true, "description": meaning}),
-            _ => json!({"type": "string", "minLength": 1, "maxLength": 1024, "description": meaning}),
-        };
-        one
+        })
     };
     let ending = json!({
         "description": "Exactly one of `tag`, `table`, `tenant` and `all`.",
