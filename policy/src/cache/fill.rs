@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::account::{Miss, Refused};
 use super::database::{Database, Sources, Table};
-use super::freshness::{Freshness, Lsn, Readiness};
+use super::freshness::{End, Freshness, Readiness};
 use super::generation::{Counter, Generation};
 use super::marks::Marks;
 use super::snapshot::{Snapshot, Unseen};
@@ -51,7 +51,7 @@ pub enum NotServed {
     /// Ask the server for the end of its log, and come again with it.
     Ask,
     /// Come again when the slot has passed this place, or go to the server.
-    Wait(Lsn),
+    Wait(End),
     /// Go to the server.
     Miss(Miss),
 }
@@ -93,8 +93,9 @@ impl Dependencies {
     /// Whether it may be served at `now`. `end`: the end of the server's log, asked for since the statement came; needed
     /// for [`Freshness::Strict`] alone.
     ///
-    /// What was heard is looked at before generations are: so they are at least as new as it.
-    pub fn serve(&self, now: Instant, end: Option<Lsn>) -> Result<Served, NotServed> {
+    /// What was heard is looked at before generations are: so they are at least as new as it. Nobody is asked to wait for
+    /// what has ended already.
+    pub fn serve(&self, now: Instant, end: Option<End>) -> Result<Served, NotServed> {
         let age = now.saturating_duration_since(self.since);
         let stale = age >= self.terms.ttl;
         let grace = if self.terms.freshness == Freshness::Ttl { self.terms.stale_for } else { Duration::ZERO };
@@ -103,6 +104,7 @@ impl Dependencies {
         }
         match self.database.slot().readiness(self.terms.freshness, now, end) {
             Readiness::Ready => {}
+            Readiness::Ask | Readiness::Wait(_) if !self.are_current() => return Err(NotServed::Miss(Miss::Changed)),
             Readiness::Ask => return Err(NotServed::Ask),
             Readiness::Wait(end) => return Err(NotServed::Wait(end)),
             Readiness::Lags => return Err(NotServed::Miss(Miss::SlotLags)),
@@ -187,7 +189,7 @@ impl Reading {
     ///
     /// Not while something was heard of without being seen: that this reply does not see it either shows only at its end,
     /// and to who asked first it need not matter.
-    pub fn may_be_joined(&self, now: Instant, end: Option<Lsn>) -> bool {
+    pub fn may_be_joined(&self, now: Instant, end: Option<End>) -> bool {
         let Dependencies { database, terms, .. } = &self.dependencies;
         self.unseen.is_empty()
             && database.slot().readiness(terms.freshness, now, end) == Readiness::Ready
@@ -245,7 +247,7 @@ impl Reading {
     }
 
     /// As [`Self::may_be_joined`], whatever was heard of without being seen.
-    pub(super) fn may_be_joined_unseen(&self, now: Instant, end: Option<Lsn>) -> bool {
+    pub(super) fn may_be_joined_unseen(&self, now: Instant, end: Option<End>) -> bool {
         let seen = Self { dependencies: self.dependencies.clone(), unseen: Unseen::default() };
         seen.may_be_joined(now, end)
     }
@@ -259,7 +261,7 @@ impl Reading {
 #[cfg(test)]
 impl Dependencies {
     /// As [`Self::serve`] without a look at generations.
-    pub(super) fn serve_unguarded(&self, now: Instant, end: Option<Lsn>) -> Result<Served, NotServed> {
+    pub(super) fn serve_unguarded(&self, now: Instant, end: Option<End>) -> Result<Served, NotServed> {
         let mut unguarded = self.clone();
         unguarded.catalog = unguarded.database.catalog.now();
         unguarded.everything = unguarded.database.everything.now();

@@ -60,6 +60,15 @@ impl Lsn {
     }
 }
 
+/// Where the log of a slot's server ended when that was asked for. Of no meaning to another slot: that may be one of another
+/// server, whose places are others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct End {
+    /// [`Slot::number`] when it was asked for.
+    pub(super) slot: u64,
+    pub(super) at: Lsn,
+}
+
 /// Whether an answer may come from the cache as far as writes from outside are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -68,7 +77,7 @@ pub enum Readiness {
     /// Ask the server for the end of its log first ([`Slot`] says which), and come again with it.
     Ask,
     /// Wait until the slot has passed this place, and come again.
-    Wait(Lsn),
+    Wait(End),
     /// The slot is behind by more than [`MAX_LAG`].
     Lags,
     /// There is no slot now.
@@ -89,12 +98,15 @@ pub struct Slot {
     /// Nanoseconds from `base` on, and one: everything committed before that moment has been heard. 0: the slot is down.
     current_to: AtomicU64,
     applied: AtomicU64,
+    /// How often it was lost.
+    lost: AtomicU64,
 }
 
 impl Slot {
     /// For a database to which nobody writes but through this process: always ready.
     pub fn not_needed(now: Instant) -> Self {
-        Self { alone: true, base: now, current_to: AtomicU64::new(0), applied: AtomicU64::new(0) }
+        let [current_to, applied, lost] = [const { AtomicU64::new(0) }; 3];
+        Self { alone: true, base: now, current_to, applied, lost }
     }
 
     /// A slot that is not there yet.
@@ -119,6 +131,12 @@ impl Slot {
 
     pub(super) fn set_down(&self) {
         self.current_to.store(0, SeqCst);
+        self.lost.fetch_add(1, SeqCst);
+    }
+
+    /// Which slot it is: another number once it has been down.
+    pub fn number(&self) -> u64 {
+        self.lost.load(SeqCst)
     }
 
     /// Everything up to this place has been applied: the end of a commit, or what a keep-alive says, which comes behind all
@@ -140,17 +158,19 @@ impl Slot {
         Some(Duration::from_nanos((self.since_base(now) - 1).saturating_sub(known)))
     }
 
-    /// Whether an answer may come from the cache. `end`: the end of the log, asked for since the statement came.
+    /// Whether an answer may come from the cache. `end`: the end of the log, asked for since the statement came
+    /// ([`Questions`](super::Questions)). That of a slot which was lost meanwhile does not count.
     ///
     /// Look at generations *behind* this: what has been heard by now has changed them.
-    pub fn readiness(&self, freshness: Freshness, now: Instant, end: Option<Lsn>) -> Readiness {
+    pub fn readiness(&self, freshness: Freshness, now: Instant, end: Option<End>) -> Readiness {
         if self.alone || !freshness.follows_writes() {
             return Readiness::Ready;
         }
         let Some(lag) = self.lag(now) else { return Readiness::Down };
         match (freshness, end) {
             (Freshness::Strict, None) => Readiness::Ask,
-            (Freshness::Strict, Some(end)) if self.applied.load(SeqCst) < end.0 => Readiness::Wait(end),
+            (Freshness::Strict, Some(end)) if end.slot != self.number() => Readiness::Ask,
+            (Freshness::Strict, Some(end)) if self.applied.load(SeqCst) < end.at.0 => Readiness::Wait(end),
             (Freshness::Strict, Some(_)) => Readiness::Ready,
             _ if lag > MAX_LAG => Readiness::Lags,
             _ => Readiness::Ready,
@@ -212,13 +232,20 @@ mod tests {
         let start = Instant::now();
         let slot = Slot::down(start);
         slot.set_up(start, Lsn(100));
+        let end = |at| End { slot: slot.number(), at: Lsn(at) };
         let ready = |end| slot.readiness(Freshness::Strict, start, end);
         assert_eq!(ready(None), Readiness::Ask);
-        assert_eq!(ready(Some(Lsn(100))), Readiness::Ready);
-        assert_eq!(ready(Some(Lsn(101))), Readiness::Wait(Lsn(101)));
+        assert_eq!(ready(Some(end(100))), Readiness::Ready);
+        assert_eq!(ready(Some(end(101))), Readiness::Wait(end(101)));
         slot.is_applied_to(Lsn(150));
         slot.is_applied_to(Lsn(120));
-        assert_eq!(ready(Some(Lsn(150))), Readiness::Ready);
+        let before = end(150);
+        assert_eq!(ready(Some(before)), Readiness::Ready);
+        slot.set_down();
+        assert_eq!(ready(Some(before)), Readiness::Down);
+        slot.set_up(start, Lsn(900));
+        assert_eq!(ready(Some(before)), Readiness::Ask, "it was the end of another log");
+        assert_eq!(ready(Some(end(900))), Readiness::Ready);
     }
 
     #[test]

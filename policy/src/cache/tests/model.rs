@@ -184,7 +184,7 @@ fn holds(scenario: &Scenario) -> usize {
 #[test]
 fn without_any_one_guard_some_interleaving_does() {
     use Guard::*;
-    let mutants: [(&[Guard], &str); 21] = [
+    let mutants: [(&[Guard], &str); 23] = [
         (&[OddBeforeForward], "one writer"),
         (&[EvenAfterReply], "one writer"),
         (&[CountsWriters], "two writers"),
@@ -206,6 +206,8 @@ fn without_any_one_guard_some_interleaving_does() {
         (&[SeesWhatRan], "a slot that is lost"),
         (&[Lag], "news that gets old"),
         (&[WaitsForTheEnd], "psql beside, strict"),
+        (&[AsksBehind], "psql beside, strict"),
+        (&[AsksEachTime], "psql beside, strict"),
     ];
     for (mutant, world) in mutants {
         let outcome = explore(&scenario(world), mutant);
@@ -218,8 +220,14 @@ fn without_any_one_guard_some_interleaving_does() {
 #[test]
 fn these_are_economies_and_no_guards() {
     use Guard::*;
-    let worlds = ["one writer", "a lost connection", "psql beside, strict", "a slot that is lost"];
-    for mutant in [ComparedAtAdmission, EvenBeforeTold, FlushWhenDown, NoFillWhenDown, FlushWhenUp] {
+    let worlds = [
+        "one writer",
+        "a lost connection",
+        "psql beside, strict",
+        "a slot that is lost",
+        "a slot that is lost, strict",
+    ];
+    for mutant in [ComparedAtAdmission, EvenBeforeTold, FlushWhenDown, NoFillWhenDown, FlushWhenUp, AsksThisSlot] {
         for world in worlds {
             let outcome = explore(&scenario(world), &[mutant]);
             assert_eq!(outcome.violation, None, "{world}: {mutant:?} is a guard");

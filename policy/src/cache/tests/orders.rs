@@ -182,12 +182,15 @@ fn strict_answers_wait_for_the_slot() {
         .unwrap()
         .admit(None)
         .unwrap();
+    let end = |at| Some(End { slot: database.slot().number(), at: Lsn(at) });
     assert_eq!(kept.serve(now, None), Err(NotServed::Ask));
-    assert_eq!(kept.serve(now, Some(Lsn(5))), Err(NotServed::Wait(Lsn(5))));
+    assert_eq!(kept.serve(now, end(5)), Err(NotServed::Wait(end(5).unwrap())));
     database.heard(Xid(7), &database.footprint(&Touched::of([2]), &epoch), Lsn(5));
-    assert_eq!(kept.serve(now, Some(Lsn(5))), Ok(Served::Fresh));
+    assert_eq!(kept.serve(now, end(5)), Ok(Served::Fresh));
     database.heard(Xid(8), &database.footprint(&Touched::of([1]), &epoch), Lsn(6));
-    assert_eq!(kept.serve(now, Some(Lsn(6))), Err(NotServed::Miss(Miss::Changed)));
+    let changed = Err(NotServed::Miss(Miss::Changed));
+    assert_eq!(kept.serve(now, end(6)), changed);
+    assert_eq!([kept.serve(now, None), kept.serve(now, end(7))], [changed; 2], "nobody waits for what has ended");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! this crate does is done by itself: a step of a process calls [`Write`], [`Reading`], [`Dependencies`] and [`Database`]
 //! as a session will. A guard is removed by calling them otherwise.
 
+mod standing;
 mod taking;
 
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::super::database::{Database, Epoch, Table};
 use super::super::fill::{Dependencies, NotServed, Reading};
-use super::super::freshness::{Freshness, Lsn, Slot};
+use super::super::freshness::{End, Freshness, Lsn, Slot};
 use super::super::generation::Generation;
+use super::super::questions::{Questions, Ticket, Turn};
 use super::super::snapshot::Snapshot;
 use super::super::write::{Cause, Write};
 
@@ -64,6 +66,13 @@ pub(super) enum Guard {
     Lag,
     /// `strict` waits for the end of the log.
     WaitsForTheEnd,
+    /// By a question that is sent when its statement has come.
+    AsksBehind,
+    /// And that is answered for no later statement.
+    AsksEachTime,
+    /// What was asked of a slot that was lost does not count. Spared where a new slot makes a new epoch: what is kept then
+    /// was read behind the question.
+    AsksThisSlot,
     /// Generations are compared at admission: an economy, since hits compare them.
     ComparedAtAdmission,
     /// Even before the client is told: later is safe.
@@ -126,6 +135,14 @@ pub(super) enum Step {
     LoseSlot(usize),
     MakeSlot(usize),
     KeepAlive(usize),
+    /// A process sends a question for the end of the log, which the server reads.
+    Question(usize),
+    /// It is answered.
+    Told(usize),
+    /// Who waits for the end of the log may look again.
+    Wake(usize),
+    /// He has waited for long enough.
+    GiveUp(usize),
     Tick,
 }
 
@@ -161,6 +178,7 @@ pub(super) struct WriterNow {
 pub(super) enum ReaderNow {
     Idle,
     Asked,
+    Waits(Ticket),
     Sent(Option<Reading>),
     Executed(Option<Reading>, Values, Snapshot),
     Joined(usize),
@@ -177,6 +195,9 @@ pub(super) struct Process {
     /// The next commit in the log that it has not heard of.
     next: usize,
     current_to: u8,
+    questions: Questions,
+    /// The question that is on its way, and where the log ended.
+    asking: Option<(u64, usize)>,
     pub(super) entries: [Option<(Values, Dependencies)>; 2],
 }
 
@@ -193,7 +214,7 @@ pub(super) struct World<'s> {
     seen: Values,
     pub(super) writers: Vec<WriterNow>,
     /// State, rounds done, floor, end of the log that was asked for.
-    pub(super) readers: Vec<(ReaderNow, u8, Values, Option<usize>)>,
+    pub(super) readers: Vec<(ReaderNow, u8, Values, Option<End>)>,
     pub(super) processes: Vec<Process>,
     pub(super) hits: u64,
     pub(super) violation: Option<String>,
@@ -209,6 +230,8 @@ impl<'s> World<'s> {
             }
             let tables = [0, 1].map(|oid| database.table(oid)).into();
             let epoch = database.catalog_is_read(database.epoch()).unwrap();
+            let mut questions = Questions::default();
+            questions.begin(database.slot().number());
             Process {
                 database,
                 tables,
@@ -218,6 +241,8 @@ impl<'s> World<'s> {
                 has_slot: slot.is_some(),
                 next: 0,
                 current_to: 0,
+                questions,
+                asking: None,
                 entries: [None, None],
             }
         };
@@ -268,13 +293,17 @@ impl<'s> World<'s> {
         for (w, writer) in self.writers.iter().enumerate() {
             self.writer_steps(w, writer, &mut steps);
         }
-        for (r, (state, round, _, end)) in self.readers.iter().enumerate() {
+        for (r, (state, round, ..)) in self.readers.iter().enumerate() {
             match state {
                 ReaderNow::Idle if *round < self.scenario.readers[r].times => steps.push(Step::Ask(r)),
-                ReaderNow::Asked => {
-                    if !matches!(self.look(r, *end), Some(Err(NotServed::Wait(_)))) {
-                        steps.push(Step::Look(r));
+                ReaderNow::Waits(ticket) => {
+                    steps.push(Step::GiveUp(r));
+                    if self.processes[self.scenario.readers[r].at].questions.turn(*ticket) != Turn::Waits {
+                        steps.push(Step::Wake(r));
                     }
+                }
+                ReaderNow::Asked => {
+                    steps.push(Step::Look(r));
                     let leaders = (0..self.readers.len()).filter(|leader| self.leads(*leader, r));
                     steps.extend(leaders.map(|leader| Step::Join(r, leader)));
                 }
@@ -289,6 +318,12 @@ impl<'s> World<'s> {
                 true if process.current_to < self.ticks => steps.push(Step::KeepAlive(p)),
                 true => {}
                 false => steps.push(Step::MakeSlot(p)),
+            }
+            let waits = |(state, ..): &(ReaderNow, u8, Values, Option<End>)| matches!(state, ReaderNow::Waits(ticket) if process.questions.is_to_be_sent(*ticket));
+            match process.asking {
+                Some(_) => steps.push(Step::Told(p)),
+                None if self.readers.iter().any(waits) => steps.push(Step::Question(p)),
+                None => {}
             }
             if self.hears(p) && process.drops_left > 0 {
                 steps.push(Step::LoseSlot(p));
@@ -354,7 +389,7 @@ impl<'s> World<'s> {
             ReaderNow::Sent(reading) | ReaderNow::Executed(reading, ..) => reading.as_ref(),
             _ => None,
         };
-        let (now, end) = (self.now(), self.readers[r].3.map(|end| Lsn(end as u64)));
+        let (now, end) = (self.now(), self.end(r));
         leader != r
             && (a.at, a.tables, a.freshness) == (b.at, b.tables, b.freshness)
             && reading.is_some_and(|reading| match (self.has(Guard::JoinsUnchanged), self.has(Guard::JoinsSeen)) {
@@ -364,13 +399,22 @@ impl<'s> World<'s> {
             })
     }
 
+    /// The end of the log that a reader goes by.
+    fn end(&self, r: usize) -> Option<End> {
+        let slot = self.processes[self.scenario.readers[r].at].database.slot().number();
+        match self.has(Guard::WaitsForTheEnd) {
+            true if self.has(Guard::AsksThisSlot) => self.readers[r].3,
+            true => self.readers[r].3.map(|end| End { slot, ..end }),
+            false => Some(End { slot, at: Lsn(0) }),
+        }
+    }
+
     /// What the cache says to a reader; `None`: nothing is kept.
-    fn look(&self, r: usize, end: Option<usize>) -> Option<Result<Values, NotServed>> {
+    fn look(&self, r: usize) -> Option<Result<Values, NotServed>> {
         let process = &self.processes[self.scenario.readers[r].at];
         let (values, dependencies) = process.entries[self.key(r)].as_ref()?;
-        let end = if self.has(Guard::WaitsForTheEnd) { end.unwrap_or(0) } else { 0 };
         let now = if self.has(Guard::Lag) { self.now() } else { self.base };
-        let end = Some(Lsn(end as u64));
+        let end = self.end(r);
         let served = match self.has(Guard::ComparedAtHit) {
             true => dependencies.serve(now, end),
             false => dependencies.serve_unguarded(now, end),
@@ -397,50 +441,6 @@ impl<'s> World<'s> {
                 }
             }
         }
-    }
-
-    /// All that the future depends on.
-    pub(super) fn fingerprint(&self) -> String {
-        use std::fmt::Write as _;
-        let mut out = format!("{}{:?}{:?}{:?}{:?}", self.ticks, self.log, self.acked, self.seen, self.acked_via);
-        for writer in &self.writers {
-            let WriterNow { state, shown, aborted, at, held, begun, .. } = writer;
-            let old = |(epoch, wide): (Generation, bool)| {
-                (self.processes.iter().map(move |p| p.epoch.generation() == epoch).collect::<Vec<_>>(), wide)
-            };
-            let _ = write!(out, "|{state:?}{shown}{aborted}{at}{held}{}", writer.token.is_some());
-            let _ = write!(out, "{:?}{:?}", begun.map(old), writer.versions);
-        }
-        for (state, round, floor, end) in &self.readers {
-            let _ = match state {
-                ReaderNow::Idle => write!(out, "|i{round}"),
-                ReaderNow::Asked => write!(out, "|a{round}{floor:?}{end:?}"),
-                ReaderNow::Joined(leader) => write!(out, "|j{round}{floor:?}{leader}"),
-                ReaderNow::Sent(reading) => {
-                    write!(out, "|s{round}{floor:?}{:?}", reading.as_ref().map(Reading::standing))
-                }
-                ReaderNow::Executed(reading, values, snapshot) => {
-                    let standing = reading.as_ref().map(Reading::standing);
-                    write!(out, "|x{round}{floor:?}{standing:?}{values:?}{snapshot:?}")
-                }
-            };
-        }
-        for process in &self.processes {
-            let mut unseen = vec![Default::default(); 3];
-            process.database.heard.copy(&mut unseen[0]);
-            process.tables.iter().zip(&mut unseen[1..]).for_each(|(table, copy)| table.heard.copy(copy));
-            let writers = process.tables.iter().map(|table| table.generation().writers()).collect::<Vec<_>>();
-            let (catalog, hears) = (process.database.epoch().writers(), process.database.slot().hears());
-            let Process { next, current_to, drops_left, knows, .. } = process;
-            let everything = process.database.everything.now().writers();
-            let read = process.epoch.generation() == process.database.epoch();
-            let _ = write!(out, "|{everything}{knows}{read}");
-            let _ = write!(out, "|{unseen:?}{writers:?}{catalog}{hears}{next}{current_to}{drops_left}");
-            for (values, dependencies) in process.entries.iter().flatten() {
-                let _ = write!(out, "{values:?}{:?}", dependencies.standing());
-            }
-        }
-        out
     }
 }
 

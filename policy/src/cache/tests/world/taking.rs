@@ -71,9 +71,12 @@ impl World<'_> {
                 self.processes[p].next += 1;
                 let end = Lsn(self.processes[p].next as u64);
                 self.processes[p].database.heard(xid(w), &footprint, end);
+                self.processes[p].questions.reached(end);
             }
             Step::LoseSlot(p) => {
                 self.processes[p].drops_left -= 1;
+                self.processes[p].questions.end();
+                self.processes[p].asking = None;
                 match self.has(Guard::FlushWhenDown) {
                     true => self.processes[p].database.slot_is_down(),
                     false => self.processes[p].database.slot().set_down(),
@@ -84,6 +87,20 @@ impl World<'_> {
                 self.processes[p].current_to = self.ticks;
                 self.processes[p].database.slot().is_current_to(self.now());
             }
+            Step::Question(p) => {
+                // The server reads it at once: later would be safer.
+                let end = self.log.len();
+                self.processes[p].asking = Some((self.processes[p].questions.send(), end));
+            }
+            Step::Told(p) => {
+                let process = &mut self.processes[p];
+                if let Some((question, end)) = process.asking.take() {
+                    process.questions.answered(question, Lsn(end as u64));
+                    process.questions.reached(Lsn(process.next as u64));
+                }
+            }
+            Step::Wake(r) => self.wake(r),
+            Step::GiveUp(r) => self.send(r),
             Step::Tick => self.ticks += 1,
         }
         self.check_for_ever();
@@ -163,15 +180,40 @@ impl World<'_> {
         // Two ticks are more than the lag that is allowed, one is less.
         let old = self.writers.iter().filter(|writer| writer.in_log && writer.shown && writer.at + 2 <= self.ticks);
         floor = old.fold(floor, |floor, writer| max(floor, writer.versions));
-        let round = self.readers[r].1;
-        self.readers[r] = (ReaderNow::Asked, round, floor, Some(self.log.len()));
+        let (_, round, _, end) = self.readers[r];
+        let end = end.filter(|_| !self.has(Guard::AsksEachTime));
+        self.readers[r] = (ReaderNow::Asked, round, floor, end);
     }
 
     fn look_or_send(&mut self, r: usize) {
-        if let Some(Ok(values)) = self.look(r, self.readers[r].3) {
-            self.hits += 1;
-            return self.answer(r, values);
+        match self.look(r) {
+            Some(Ok(values)) => {
+                self.hits += 1;
+                self.answer(r, values);
+            }
+            Some(Err(NotServed::Ask)) if self.readers[r].3.is_none() => {
+                let questions = &self.processes[self.scenario.readers[r].at].questions;
+                let behind = self.has(Guard::AsksBehind);
+                match if behind { questions.ticket() } else { questions.last_ticket() } {
+                    Some(ticket) => self.readers[r].0 = ReaderNow::Waits(ticket),
+                    None => self.send(r),
+                }
+            }
+            // It has waited, and waits once.
+            _ => self.send(r),
         }
+    }
+
+    /// Who has waited for the end of the log looks again, or goes to the server where that does not count.
+    fn wake(&mut self, r: usize) {
+        let ReaderNow::Waits(ticket) = self.readers[r].0 else { return };
+        match self.processes[self.scenario.readers[r].at].questions.turn(ticket) {
+            Turn::Passed(end) => (self.readers[r].0, self.readers[r].3) = (ReaderNow::Asked, Some(end)),
+            Turn::Waits | Turn::Void => self.send(r),
+        }
+    }
+
+    fn send(&mut self, r: usize) {
         let reading = if self.has(Guard::BeginsBeforeSent) { self.reading(r) } else { None };
         self.readers[r].0 = ReaderNow::Sent(reading);
     }
@@ -237,6 +279,9 @@ impl World<'_> {
         }
         self.readers[r].0 = ReaderNow::Idle;
         self.readers[r].1 += 1;
+        if self.has(Guard::AsksEachTime) {
+            self.readers[r].3 = None;
+        }
     }
 
     pub(super) fn reads(&self, r: usize) -> Vec<usize> {
@@ -253,6 +298,7 @@ impl World<'_> {
         let flushes = self.has(Guard::FlushWhenUp);
         let process = &mut self.processes[p];
         (process.next, process.current_to) = (end, ticks);
+        process.questions.begin(process.database.slot().number());
         if flushes {
             return process.database.slot_is_up(now, Lsn(end as u64), &behind);
         }
