@@ -67,6 +67,8 @@ reasons! {
         SlotDown "slot_down",
         /// `strict`: the slot did not reach the end of the log in time.
         WaitedInVain "waited_in_vain",
+        /// `strict`: the server has its answer sooner than it is known where the log ends.
+        ServerQuicker "server_quicker",
     }
 }
 

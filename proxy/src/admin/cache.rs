@@ -76,6 +76,7 @@ fn of_database(one: &DatabaseFigures) -> Value {
         "trouble": one.trouble,
         "slot": one.slot,
         "slot_lag_ms": one.slot_lag.map(|lag| super::api::round(lag.as_secs_f64() * 1e3)),
+        "questions": one.questions,
         "unresolved_writes": one.unresolved_writes,
         "dropped_writes": one.dropped_writes,
     })

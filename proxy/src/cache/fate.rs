@@ -48,6 +48,9 @@ fn of_miss(miss: Miss) -> &'static str {
         Miss::WaitedInVain => {
             "It may be cached; its rule is strict, and the slot did not reach the end of the log in time."
         }
+        Miss::ServerQuicker => {
+            "It may be cached; its rule is strict, and the server answers sooner than it is known where its log ends."
+        }
     }
 }
 

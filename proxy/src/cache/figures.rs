@@ -69,6 +69,8 @@ pub struct DatabaseFigures {
     pub slot: &'static str,
     /// How old the news of writes from outside is.
     pub slot_lag: Option<Duration>,
+    /// Questions for the end of its log that answers of `strict` rules waited for.
+    pub questions: u64,
     /// Writes of which it is not known how they ended.
     pub unresolved_writes: usize,
     /// Writes that were lost sight of: each is a fault, and keeps its tables out of the cache.
@@ -142,6 +144,7 @@ fn of_database(cached: &Cached, needs_slot: bool, now: Instant) -> DatabaseFigur
             (true, false) => "down",
         },
         slot_lag: slot.lag(now),
+        questions: cached.ends.asked(),
         unresolved_writes: cached.generations.unresolved().len(),
         dropped_writes: cached.generations.dropped_writes(),
     }

@@ -15,13 +15,9 @@ use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use policy::cache::Key;
-use tokio::sync::mpsc::UnboundedSender;
 
+use super::post::{Post, Waiter};
 use super::store::Own;
-use crate::worker::Mail;
-
-/// A client that waits: its worker and its number.
-pub type Waiter = (usize, u64);
 
 /// Clients that wait for one key. Whoever comes then asks for himself.
 const MAX_WAITERS: usize = 10_000;
@@ -32,8 +28,7 @@ type Waiters = HashMap<Arc<Key>, Vec<Waiter>, BuildHasherDefault<Own>>;
 #[derive(Debug, Default)]
 struct Inner {
     waiters: Mutex<Waiters>,
-    /// The way to each worker.
-    mail: Box<[UnboundedSender<Mail>]>,
+    post: Post,
 }
 
 /// What is being asked for.
@@ -60,9 +55,9 @@ pub struct Flight {
 }
 
 impl Flights {
-    /// None is under way. `mail`: the way to each worker, in their order.
-    pub fn new(mail: Box<[UnboundedSender<Mail>]>) -> Self {
-        Self(Arc::new(Inner { mail, ..Inner::default() }))
+    /// None is under way.
+    pub fn new(post: Post) -> Self {
+        Self(Arc::new(Inner { post, ..Inner::default() }))
     }
 
     /// Nothing true is kept under a key. `waits`: whether this client may wait for somebody else.
@@ -99,15 +94,7 @@ impl Flight {
             return;
         }
         let waiters = self.flights.waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-        let waiters = waiters.unwrap_or_default();
-        for (worker, mail) in self.flights.mail.iter().enumerate() {
-            let clients: Vec<u64> =
-                waiters.iter().filter(|(theirs, _)| *theirs == worker).map(|(_, client)| *client).collect();
-            if !clients.is_empty() {
-                // A worker that is gone has nobody who waits.
-                drop(mail.send(Mail::Landed(clients)));
-            }
-        }
+        self.flights.post.wake(&waiters.unwrap_or_default());
     }
 }
 
@@ -123,6 +110,7 @@ mod tests {
     use policy::cache::{Parts, Protocol};
 
     use super::*;
+    use crate::worker::Mail;
 
     fn key(text: &str) -> Arc<Key> {
         let mut sets = policy::cache::OutputSettings::default();
@@ -148,7 +136,7 @@ mod tests {
     #[test]
     fn one_asks_and_the_others_wait_once() {
         let (mail, mut letters): (Vec<_>, Vec<_>) = (0..2).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
-        let flights = Flights::new(mail.into());
+        let flights = Flights::new(Post::new(mail.into()));
         let (a, b) = (key("a"), key("b"));
         let Takeoff::Leads(mut flight) = flights.takeoff(&a, (0, 1), true) else { panic!("nobody asks yet") };
         assert!(matches!(flights.takeoff(&a, (1, 2), true), Takeoff::Waits));

@@ -8,16 +8,18 @@
 //!      │ statements that write: Cached::generations, odd until their transaction is over
 //!      ▼
 //!   control thread: keeper, a task for each database ──► facts: the catalog ──► View, and what became of lost writers
-//!                                                   └──► slot: commits of others ──► Database::heard
+//!                                                   └──► slot: commits of others ──► Database::heard, ends
 //! ```
 
 pub mod by_hand;
+pub mod ends;
 pub mod facts;
 mod fate;
 pub mod figures;
 pub mod flights;
 pub mod here;
 pub mod keeper;
+pub mod post;
 pub mod rules;
 pub mod slot;
 pub mod store;
@@ -39,7 +41,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::pool::Pool;
 use crate::worker::Mail;
+use ends::Ends;
 use flights::Flights;
+use post::Post;
 use store::Store;
 
 /// Databases that are cached at once. What comes behind them is not.
@@ -77,6 +81,8 @@ pub struct Cached {
     version: AtomicU64,
     /// The catalog has to be read anew, or the end of a write has to be asked for.
     pub stirred: Notify,
+    /// Who waits for the end of its log.
+    pub ends: Ends,
     /// Why nothing of it is cached now, in words for operators.
     trouble: Mutex<Option<String>>,
     /// Why writes from outside are not heard of, in words for operators.
@@ -84,13 +90,14 @@ pub struct Cached {
 }
 
 impl Cached {
-    fn new(name: &str, slot: Slot) -> Self {
+    fn new(name: &str, slot: Slot, post: Post) -> Self {
         Self {
             name: name.into(),
             generations: Arc::new(Database::new(slot)),
             view: RwLock::default(),
             version: AtomicU64::new(0),
             stirred: Notify::new(),
+            ends: Ends::new(post),
             trouble: Mutex::new(Some(keeper::UNREAD.to_owned())),
             slot_trouble: Mutex::default(),
         }
@@ -163,6 +170,8 @@ pub struct Caches {
     pub store: Store,
     /// What is being asked for.
     pub flights: Flights,
+    /// The way back to clients that wait.
+    post: Post,
     databases: RwLock<BTreeMap<Box<str>, Arc<Cached>>>,
     sets: Mutex<OutputSettings>,
     /// What it has done.
@@ -184,6 +193,7 @@ impl Caches {
             version: AtomicU64::new(1),
             store: Store::new(rules::budget_of(cache)),
             flights: Flights::default(),
+            post: Post::default(),
             databases: RwLock::default(),
             sets: Mutex::default(),
             counters: Counters::default(),
@@ -196,7 +206,8 @@ impl Caches {
     /// With the way to each worker, in their order, for those who wait.
     #[must_use]
     pub fn with_mail(self, mail: Box<[UnboundedSender<Mail>]>) -> Self {
-        Self { flights: Flights::new(mail), ..self }
+        let post = Post::new(mail);
+        Self { flights: Flights::new(post.clone()), post, ..self }
     }
 
     /// Takes a reload over. Entries by rules that are no longer there end with it.
@@ -271,8 +282,8 @@ impl Caches {
         }
         let sole = self.sole_writer.load(Ordering::Relaxed);
         let slot = || if sole { Slot::not_needed(self.base) } else { Slot::down(self.base) };
-        let cached = databases.entry(name.clone().into()).or_insert_with(|| Arc::new(Cached::new(&name, slot())));
-        let cached = Arc::clone(cached);
+        let new = || Arc::new(Cached::new(&name, slot(), self.post.clone()));
+        let cached = Arc::clone(databases.entry(name.clone().into()).or_insert_with(new));
         drop(databases);
         self.changed.notify_waiters();
         Some(cached)

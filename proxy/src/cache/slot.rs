@@ -12,6 +12,9 @@
 //! `synchronous_commit = off`, or not at all yet, is not sent until it is flushed, which nobody may ask for for seconds;
 //! so where the log stays unflushed, we have it flushed, by a transaction with an empty message.
 //!
+//! Who waits for the end of the log ([`ends`](super::ends)) has it asked for at once. There is never more than one question
+//! on its way, so that all who come meanwhile share the next one.
+//!
 //! The slot ends with its connection: a server never keeps its log for a proxy that is gone.
 
 mod link;
@@ -37,6 +40,9 @@ use news::News;
 
 /// How often the end of the log is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+/// What was in the log for so long without being flushed, we have flushed: hardly longer than a flush takes that is under
+/// way.
+const FLUSH_AFTER: Duration = Duration::from_millis(10);
 /// While something was heard that cannot be seen yet.
 const SEE_EVERY: Duration = Duration::from_millis(20);
 /// How often it is looked whether a slot is wanted, and whether clients' connections go where it is.
@@ -196,6 +202,7 @@ struct Up<'a>(&'a Cached);
 impl Drop for Up<'_> {
     fn drop(&mut self) {
         self.0.generations.slot_is_down();
+        self.0.ends.end();
         self.0.stirred.notify_one();
     }
 }
@@ -238,6 +245,7 @@ async fn hear(shared: &Arc<Shared>, cached: &Arc<Cached>, pool: &Arc<Pool>, publ
     tokio::select! {
         failure = link.hear(&command, &news, &streams, &due, &heard) => failure,
         failure = ask(cached, side, &news, (&name, place), (&streams, &due, &heard)) => failure,
+        never = cached.ends.watch() => match never {},
         () = clients_leave(shared, cached, &server) => {
             Failure::Lost("clients' connections go to another server than the slot's".to_owned())
         }
@@ -307,7 +315,8 @@ const ASK: &str = "SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn(
 /// Writes a commit, and so has the log flushed. No standby is waited for.
 const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'pgweir', '')";
 
-/// Asks again and again how far the log is and what can be seen, from when the slot streams on.
+/// Asks again and again how far the log is and what can be seen, from when the slot streams on; at once where somebody
+/// waits for it.
 async fn ask(
     cached: &Cached,
     mut side: Session,
@@ -316,9 +325,10 @@ async fn ask(
     (streams, due, heard): (&Notify, &Notify, &Notify),
 ) -> Failure {
     streams.notified().await;
-    let (mut up, mut unflushed, mut may_flush) = (None, None, true);
+    let (mut up, mut unflushed, mut may_flush, mut told) = (None, None, true, None);
     loop {
         let moment = Instant::now();
+        let question = cached.ends.send(moment);
         let row = match asked(&mut side, ASK).await {
             Ok(row) => row,
             Err(failure) => return failure,
@@ -333,13 +343,20 @@ async fn ask(
         if up.is_none() {
             news.borrow_mut().begin(moment, start, &snapshot);
             up = Some(Up(cached));
+            cached.ends.begin(cached.generations.slot().number());
             cached.set_slot_trouble(None);
             tracing::info!(database = %cached.name, slot = name, "writes that pass another way are heard of");
         }
         news.borrow_mut().asked(moment, end, &snapshot);
-        due.notify_one();
+        cached.ends.answered(question, Lsn(end), Lsn(news.borrow().applied()));
+        // Where the slot is there already, the server need not say so more often than it has to know how far we are.
+        if cached.ends.is_behind() || told.is_none_or(|told: Instant| moment - told >= ASK_EVERY) {
+            told = Some(moment);
+            due.notify_one();
+        }
+        unflushed = unflushed.filter(|(_, place)| *place > flushed).or((end > flushed).then_some((moment, end)));
         // What was written a while ago and nobody has had flushed.
-        if may_flush && unflushed.is_some_and(|end| end > flushed) {
+        if may_flush && unflushed.is_some_and(|(since, _)| moment - since >= FLUSH_AFTER) {
             match asked(&mut side, FLUSH).await {
                 Ok(_) => {}
                 Err(failure) if failure == Failure::slow() => return failure,
@@ -347,17 +364,22 @@ async fn ask(
                 Err(_) => may_flush = false,
             }
             unflushed = None;
-        } else {
-            unflushed = Some(end);
         }
-        tokio::time::sleep_until((moment + SEE_EVERY).into()).await;
-        if !news.borrow().waits_to_see() {
-            let rest = tokio::time::sleep_until((moment + ASK_EVERY).into());
-            tokio::select! {
-                () = rest => {}
-                () = heard.notified() => {}
-            }
+        let awaited = may_flush && cached.ends.waiting() > 0;
+        let flushes = unflushed.filter(|_| awaited).map_or(moment + ASK_EVERY, |(since, _)| since + FLUSH_AFTER);
+        tokio::select! {
+            () = rest(moment, news, heard) => {}
+            () = cached.ends.wanted() => {}
+            () = tokio::time::sleep_until(flushes.into()) => {}
         }
+    }
+}
+
+/// The time to the next question where nobody waits for it.
+async fn rest(moment: Instant, news: &RefCell<News>, heard: &Notify) {
+    tokio::time::sleep_until((moment + SEE_EVERY).into()).await;
+    if !news.borrow().waits_to_see() {
+        drop(tokio::time::timeout_at((moment + ASK_EVERY).into(), heard.notified()).await);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use policy::cache::Slot;
 
+use super::post::Post;
 use super::{Cached, Caches};
 
 /// A rule, so that writes are followed; mode off.
@@ -21,7 +22,7 @@ pub(crate) fn caches() -> Caches {
 
 /// A database of this name, to which others may write.
 pub(crate) fn known(caches: &Caches, name: &str) -> Arc<Cached> {
-    let cached = Arc::new(Cached::new(name, Slot::down(caches.base)));
+    let cached = Arc::new(Cached::new(name, Slot::down(caches.base), Post::default()));
     caches.databases.write().unwrap_or_else(PoisonError::into_inner).insert(name.into(), Arc::clone(&cached));
     cached
 }

@@ -83,6 +83,7 @@ impl Session {
         }
         if self.waits_for_an_answer() && self.lease.is_none() {
             self.wait_no_longer();
+            self.forget_wait();
             self.pending_trouble = Some(Box::new(Refusal::CancelledInQueue.into()));
             return;
         }

@@ -12,6 +12,7 @@ mod hazards;
 mod instances;
 mod memory;
 mod never;
+mod strict;
 mod versions;
 mod ways;
 mod writers;

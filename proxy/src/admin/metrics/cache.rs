@@ -56,6 +56,8 @@ pub(super) const FAMILIES: &[Family] = &[
         S::Facts(|facts, samples| databases(facts, samples, |one| Some(f64::from(u8::from(one.ready)))))),
     family("pgweir_cache_slot_lag_seconds", Gauge, "How old the news of writes from outside is; no row: there is no replication slot now, or none is needed.", DATABASE,
         S::Facts(|facts, samples| databases(facts, samples, |one| one.slot_lag.map(|lag| lag.as_secs_f64())))),
+    family("pgweir_cache_questions_total", Counter, "Questions to the server for the end of its log, which answers by `strict` rules waited for; one is for all that wait.", DATABASE,
+        S::Facts(|facts, samples| databases(facts, samples, |one| Some(one.questions as f64)))),
     family("pgweir_cache_unresolved_writes", Gauge, "Writes whose connection was lost, or that are prepared: until it is known how they ended, what they touch is not cached.", DATABASE,
         S::Facts(|facts, samples| databases(facts, samples, |one| Some(one.unresolved_writes as f64)))),
     family("pgweir_cache_dropped_writes_total", Counter, "Writes that were lost sight of: a fault of pgweir's, which keeps their tables out of the cache.", DATABASE,

@@ -151,7 +151,7 @@ const SCHEMAS: &[Schema] = &[
     ("Capture", &[f("file", Text), f("values", Text), f("state", Text), f("started", Null(&Moment)), f("seconds", Count), f("max_bytes", Count), f("bytes", Count), f("events", Count), f("sessions", Count), f("dropped", Count), f("unknown", Count), f("reason", Null(&Text)), f("error", Null(&Text))]),
 
     ("Cache", &[f("mode", Word(MODES)), f("follows", Flag), f("bytes", Count), f("max_bytes", Count), f("max_entry", Count), f("max_bytes_of_tenant", Count), f("entries", Count), f("hit_ratio", Null(&Number)), f("hits", Count), f("stale", Count), f("joined", Count), f("fills", Count), f("evictions", Count), f("saved_us", Count), f("agreed", Count), f("disagreed", Count), f("misses", Type::Map(&Count)), f("bypasses", Type::Map(&Count)), f("refused", Type::Map(&Count)), f("invalidated", Type::Map(&Count)), f("bytes_by_tenant", Type::Map(&Count)), f("databases", List(&Is("CachedDatabase")))]),
-    ("CachedDatabase", &[f("name", Text), f("ready", Flag), f("trouble", Null(&Text)), f("slot", Word(&["not_needed", "up", "down"])), f("slot_lag_ms", Null(&Number)), f("unresolved_writes", Count), f("dropped_writes", Count)]),
+    ("CachedDatabase", &[f("name", Text), f("ready", Flag), f("trouble", Null(&Text)), f("slot", Word(&["not_needed", "up", "down"])), f("slot_lag_ms", Null(&Number)), f("questions", Count), f("unresolved_writes", Count), f("dropped_writes", Count)]),
     ("CacheMode", &[f("mode", Word(MODES)), f("before", Word(MODES))]),
     ("Invalidated", &[f("databases", Count)]),
     ("Fate", &[f("fate", Word(&["hit", "miss", "bypass", "refused"])), f("reason", Null(&Text)), f("words", Text)]),

@@ -10,7 +10,7 @@ use wire::pgoutput::{Committed, Relations};
 
 use super::super::{Cached, View};
 
-/// Questions that wait for the log to have passed: of those that are older, nobody wants an answer any more.
+/// Questions that wait for the log to have passed. Beyond, the last two are taken together as the later one.
 const MAX_ASKED: usize = 64;
 /// Transactions that are listed as heard and not seen; beyond, all below the highest one have to be over.
 const MAX_UNSEEN: usize = 256;
@@ -89,6 +89,7 @@ impl News {
     pub(super) fn reached(&mut self, place: u64) {
         self.applied = self.applied.max(place);
         self.cached.generations.slot().is_applied_to(Lsn(place));
+        self.cached.ends.reached(Lsn(self.applied));
         while let Some((moment, _)) = self.asked.front().copied().filter(|(_, end)| *end <= place) {
             self.asked.pop_front();
             self.current = self.current.max(Some(moment));
@@ -105,7 +106,8 @@ impl News {
             self.unseen_to = None;
         }
         if self.asked.len() == MAX_ASKED {
-            self.asked.pop_front();
+            // Not the first one: it is passed before all others, and one has to be, however quickly others follow.
+            self.asked.pop_back();
         }
         self.asked.push_back((moment, end));
         self.reached(self.applied);

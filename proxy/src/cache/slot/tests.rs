@@ -2,6 +2,7 @@ use policy::cache::catalog::{Catalog, Facts, Kind, Persistence, Relation};
 use policy::cache::{Generation, Slot};
 use wire::pgoutput::{Committed, Relations};
 
+use super::super::post::Post;
 use super::super::{View, facts};
 use super::*;
 
@@ -21,7 +22,7 @@ fn relation(oid: u32) -> Relation {
 
 /// A database with a view of relations 1 to 9, which are published as `published` says.
 fn database(start: Instant) -> Arc<Cached> {
-    Arc::new(Cached::new("here/db", Slot::down(start)))
+    Arc::new(Cached::new("here/db", Slot::down(start), Post::default()))
 }
 
 fn look_at(cached: &Cached, published: &[u32]) {

@@ -40,13 +40,13 @@ impl Session {
         Ok(true)
     }
 
-    /// Sends the answer, as the server would have, and counts it.
+    /// Sends the answer, as the server would have, and counts it. It was looked at first at `begun`.
     pub(super) fn tell_hit(
         &mut self,
         cx: &mut Context<'_>,
         candidate: Candidate<'_>,
         entry: &Arc<Entry>,
-        now: Instant,
+        (begun, now): (Instant, Instant),
     ) -> Result<(), End> {
         let bytes = match candidate.request.asked {
             Asked::Query(_) => {
@@ -65,7 +65,7 @@ impl Session {
             Asked::Bound(_) => entry.to_bound(),
         };
         self.send_client(cx, bytes)?;
-        self.count_hit(&candidate, entry, bytes.len(), now);
+        self.count_hit(&candidate, entry, bytes.len(), begun);
         if self.lease.is_some() {
             return self.after_replies(now);
         }
@@ -73,8 +73,8 @@ impl Session {
         Ok(())
     }
 
-    fn count_hit(&mut self, candidate: &Candidate<'_>, entry: &Entry, bytes_out: usize, now: Instant) {
-        let begun_us = self.now_us(now);
+    fn count_hit(&mut self, candidate: &Candidate<'_>, entry: &Entry, bytes_out: usize, begun: Instant) {
+        let begun_us = self.now_us(begun);
         let end_us = self.now_us(Instant::now());
         let request = &candidate.request;
         let extended = !matches!(request.asked, Asked::Query(_));

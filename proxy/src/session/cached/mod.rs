@@ -7,6 +7,9 @@
 //!                                         the server                 Reading::begin, the server ──► Filling ──► kept
 //! ```
 //!
+//! It waits where somebody else asks for the same ([`flights`](crate::cache::flights)), and where its rule is `strict` and the
+//! end of the log has to be known ([`ends`](crate::cache::ends)); once for each, and then begins from the left again.
+//!
 //! Nothing here fails a request: whatever cannot be told sends it to the server.
 
 mod filling;
@@ -14,6 +17,7 @@ mod hit;
 mod identity;
 mod plan;
 mod request;
+mod waiting;
 mod writing;
 
 use std::rc::Rc;
@@ -39,6 +43,7 @@ pub use identity::Identity;
 use plan::Readable;
 pub use plan::{Plan, Plans};
 use request::{Asked, Request};
+use waiting::{Waited, end_known};
 
 /// How long somebody waits for what somebody else asks for, before he asks for himself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -50,14 +55,24 @@ pub struct Caching {
     pub identity: Option<Rc<Identity>>,
     /// The reply to the request that goes to the server next is to be kept.
     pub filling: Option<Box<Filling>>,
-    /// Somebody else asks for what it wants.
+    /// It waits: for somebody else who asks for what it wants, or for the end of the log.
     pub waits: bool,
-    /// It has waited for its request: it does so once.
-    pub waited: bool,
+    /// What it has waited for, for the request that it looks at next.
+    pub waited: Waited,
     /// What its statements with constants were prepared under.
     pub prepared_under: Under,
     /// Whose it is: the name, and what operators end the tenant's answers by.
     owner: Option<(TenantId, Rc<Here>, Rc<Owner>)>,
+}
+
+/// When a request is looked at, and under what.
+#[derive(Clone, Copy)]
+struct Moment {
+    mode: Mode,
+    /// Of the rules.
+    version: u64,
+    now: Instant,
+    waited: Waited,
 }
 
 /// A tenant, as its answers know it.
@@ -114,9 +129,11 @@ impl Session {
         whole: &[u8],
         now: Instant,
     ) -> Result<Option<usize>, End> {
-        if let Some(caching) = self.caching.as_deref_mut() {
+        // Taken whatever comes: an end of the log that was asked for is good for no request but this one.
+        let waited = self.caching.as_deref_mut().map_or(Waited::default(), |caching| {
             caching.filling = None;
-        }
+            std::mem::take(&mut caching.waited)
+        });
         let Some(here) = self.pool.here() else { return Ok(None) };
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
@@ -128,11 +145,11 @@ impl Session {
         let version = caches.version();
         let Some(candidate) = self.candidate(&here, request, version) else { return Ok(None) };
         let shape = candidate.known.shape.clone();
-        match self.look_up(&here, &candidate, mode, version, now) {
+        match self.look_up(&here, &candidate, Moment { mode, version, now, waited }) {
             Ok(Some(entry)) => {
                 self.note_fate(&shape, Fate::Hit);
                 let used = candidate.request.bytes;
-                self.tell_hit(cx, candidate, &entry, now)?;
+                self.tell_hit(cx, candidate, &entry, (waited.since.unwrap_or(now), now))?;
                 Ok(Some(used))
             }
             // Dealt with later: nothing of it.
@@ -151,27 +168,6 @@ impl Session {
     /// What it keeps for the cache: nothing until there is something.
     pub(super) fn caching(&mut self) -> &mut Caching {
         self.caching.get_or_insert_default()
-    }
-
-    /// Somebody else asks for what it wants.
-    #[inline]
-    pub(super) fn waits_for_an_answer(&self) -> bool {
-        self.caching.as_deref().is_some_and(|caching| caching.waits)
-    }
-
-    /// Its request goes to the server; whether the reply may be kept.
-    pub(super) fn takes_off(&mut self) -> Option<Box<Filling>> {
-        let caching = self.caching.as_deref_mut()?;
-        caching.waited = false;
-        caching.filling.take()
-    }
-
-    /// What it waited for is there, or has not come in time.
-    pub(super) fn wait_no_longer(&mut self) {
-        if self.caching.as_deref_mut().is_some_and(|caching| std::mem::take(&mut caching.waits)) {
-            self.look_again = true;
-            self.worker.watch(&self.ctl, None);
-        }
     }
 
     /// Said when it is another one than the last time.
@@ -263,10 +259,9 @@ impl Session {
         &mut self,
         here: &Rc<Here>,
         candidate: &Candidate<'_>,
-        mode: Mode,
-        version: u64,
-        now: Instant,
+        moment: Moment,
     ) -> Result<Option<Arc<Entry>>, Bypass> {
+        let Moment { mode, version, now, waited } = moment;
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
@@ -296,14 +291,12 @@ impl Session {
         let key = Arc::new(self.key_of(candidate, &plan, &readable, &identity, (settings, &owner.name))?);
         let mut compared = None;
         match caches.store.get(&key) {
-            Some(entry) => match entry.dependencies.serve(now, None) {
+            Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
                 Ok(served) => {
                     let refreshes = served == Served::Stale && !entry.refreshing.swap(true, Ordering::AcqRel);
                     if mode.serves() && !refreshes && self.fits(&candidate.known, &entry)? {
                         caches.counters.hit(entry.cost_us, served == Served::Stale);
-                        if std::mem::take(&mut self.caching().waited) {
-                            caches.counters.joined.fetch_add(1, Ordering::Relaxed);
-                        }
+                        caches.counters.joined.fetch_add(u64::from(waited.flight), Ordering::Relaxed);
                         return Ok(Some(entry));
                     }
                     compared = (mode == Mode::Observe).then_some(entry);
@@ -315,14 +308,20 @@ impl Session {
                     }
                     self.note_fate(shape, Fate::Miss(miss));
                 }
-                Err(NotServed::Ask | NotServed::Wait(_)) => caches.counters.misses.count(Miss::WaitedInVain),
+                Err(NotServed::Ask | NotServed::Wait(_)) => match self.wait_for_end(here, &entry, moment) {
+                    Ok(()) => return Ok(None),
+                    Err(miss) => {
+                        caches.counters.misses.count(miss);
+                        self.note_fate(shape, Fate::Miss(miss));
+                    }
+                },
             },
             None => {
                 caches.counters.misses.count(Miss::Absent);
                 self.note_fate(shape, Fate::Miss(Miss::Absent));
             }
         }
-        self.ask_the_server(here, shape, key, &readable, compared, now);
+        self.ask_the_server(here, shape, key, &readable, compared, moment);
         Ok(None)
     }
 
@@ -334,19 +333,20 @@ impl Session {
         key: Arc<Key>,
         readable: &Readable,
         compared: Option<Arc<Entry>>,
-        now: Instant,
+        moment: Moment,
     ) {
+        let Moment { now, waited, .. } = moment;
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let marks = readable.marks(&self.owner(here).mark);
         match Reading::begin(&here.cached.generations, &readable.sources, &marks, readable.terms, now) {
             Ok(reading) => {
-                let flight = match caches.flights.takeoff(&key, (worker.index, self.ctl.client), !self.caching().waited)
-                {
+                // Who has waited for the end of the log in vain has lost enough.
+                let waits = !waited.flight && (waited.end.is_none() || end_known(here, waited).is_some());
+                let flight = match caches.flights.takeoff(&key, (worker.index, self.ctl.client), waits) {
                     Takeoff::Waits if compared.is_none() => {
-                        let caching = self.caching();
-                        (caching.waits, caching.waited) = (true, true);
-                        return worker.watch(&self.ctl, now.checked_add(PATIENCE));
+                        let waited = Waited { flight: true, ..waited };
+                        return self.wait_for_answer(now.checked_add(PATIENCE), now, waited);
                     }
                     Takeoff::Leads(flight) => Some(flight),
                     Takeoff::Waits | Takeoff::Alone => None,

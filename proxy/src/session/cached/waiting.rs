@@ -1,0 +1,86 @@
+//! What a request waits for before it is answered from the cache or goes to the server: somebody else's answer
+//! ([`flights`](crate::cache::flights)), the end of the log ([`ends`](crate::cache::ends)). Once for each, and then it is
+//! looked at anew.
+
+use std::time::{Duration, Instant};
+
+use policy::cache::{End, Miss, Ticket, Turn};
+
+use super::{Filling, Moment};
+use crate::cache::here::Here;
+use crate::cache::store::Entry;
+use crate::session::Session;
+
+/// What a session has waited for, for one request. It does so once for each.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Waited {
+    /// When it began to.
+    pub(super) since: Option<Instant>,
+    /// Somebody else's answer.
+    pub(super) flight: bool,
+    /// The end of the log.
+    pub(super) end: Option<Ticket>,
+}
+
+/// The end of the log that was asked for since the request came, if the slot has passed it.
+pub(super) fn end_known(here: &Here, waited: Waited) -> Option<End> {
+    match here.cached.ends.turn(waited.end?) {
+        Turn::Passed(end) => Some(end),
+        Turn::Waits | Turn::Void => None,
+    }
+}
+
+impl Session {
+    /// It waits for somebody else's answer, or for the end of the log.
+    #[inline]
+    pub(in crate::session) fn waits_for_an_answer(&self) -> bool {
+        self.caching.as_deref().is_some_and(|caching| caching.waits)
+    }
+
+    /// Its request goes to the server; whether the reply may be kept.
+    pub(in crate::session) fn takes_off(&mut self) -> Option<Box<Filling>> {
+        let caching = self.caching.as_deref_mut()?;
+        caching.waited = Waited::default();
+        caching.filling.take()
+    }
+
+    /// What it waited for is there, or has not come in time.
+    pub(in crate::session) fn wait_no_longer(&mut self) {
+        if self.caching.as_deref_mut().is_some_and(|caching| std::mem::take(&mut caching.waits)) {
+            self.look_again = true;
+            self.worker.watch(&self.ctl, None);
+        }
+    }
+
+    /// Its request is not looked at again: what it has waited for is good for no other one.
+    pub(in crate::session) fn forget_wait(&mut self) {
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.waited = Waited::default();
+        }
+    }
+
+    /// It waits until it is woken, or until this moment at the latest, and looks at its request again then.
+    pub(super) fn wait_for_answer(&mut self, until: Option<Instant>, now: Instant, waited: Waited) {
+        let caching = self.caching();
+        caching.waits = true;
+        caching.waited = Waited { since: waited.since.or(Some(now)), ..waited };
+        self.worker.watch(&self.ctl, until);
+    }
+
+    /// An answer is there, and `strict` asks for the end of the log first: waits for it.
+    ///
+    /// # Errors
+    /// It does not, because of this.
+    pub(super) fn wait_for_end(&mut self, here: &Here, entry: &Entry, moment: Moment) -> Result<(), Miss> {
+        // Once; and who only observes keeps nobody waiting.
+        if moment.waited.end.is_some() || !moment.mode.serves() {
+            return Err(Miss::WaitedInVain);
+        }
+        let waiter = (self.worker.index, self.ctl.client);
+        let cost = Duration::from_micros(entry.cost_us);
+        let (ticket, until) = here.cached.ends.wait(waiter, cost, moment.now)?;
+        // It is woken at that moment. That of the sweeper, up to a sweep later, is for a control thread that is busy.
+        self.wait_for_answer(Some(until), moment.now, Waited { end: Some(ticket), ..moment.waited });
+        Ok(())
+    }
+}
