@@ -13,6 +13,7 @@ mod closure;
 mod quiet;
 mod reads;
 mod rule;
+mod within;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,7 @@ pub use acts::{Acts, Ops, Target};
 pub use quiet::NotQuiet;
 pub use reads::{Allowed, Inputs, Reads};
 pub use rule::rule_actions;
+pub use within::leaves_nothing;
 
 /// A table, view or whatever else stands in `pg_class`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +153,17 @@ pub struct Function {
     pub source: Box<str>,
     /// It takes a row of some table, so that `row.name` calls it.
     pub takes_row: bool,
+}
+
+/// Numbers below this one are the server's own (`FirstNormalObjectId`).
+const FIRST_OF_SOMEBODY: u32 = 16_384;
+
+impl Function {
+    /// Whether it came with the server, however it is written.
+    fn is_the_servers_own(&self) -> bool {
+        let written_in_c = matches!(self.language, Language::Internal);
+        *self.schema == *SYSTEM && (written_in_c || self.oid < FIRST_OF_SOMEBODY)
+    }
 }
 
 /// What a function promises. Worse ones come later.

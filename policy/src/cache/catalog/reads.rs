@@ -91,9 +91,9 @@ impl Catalog {
     /// stands where a table does must be known.
     pub fn reads(&self, sql: &[u8], path: &[&str], allowed: Allowed<'_>) -> Result<Reads, Bypass> {
         let text = Text::new(sql);
-        let mut judge = Judge { catalog: self, allowed, reads: Reads::default(), found: BTreeSet::new(), depth: 0 };
+        let mut judge = Judge::new(self, allowed, Asked::WhetherCached);
         judge.statement(&text)?;
-        judge.judge(&text, Place::Statement)?;
+        judge.judge(&text, Place::Client)?;
         judge.names(&text, Some(path))?;
         let named: BTreeSet<u32> = judge.named(sql, path)?;
         judge.found.extend(&named);
@@ -111,13 +111,35 @@ impl Catalog {
         reads.tables = found.into_iter().collect();
         Ok(reads)
     }
+
+    /// Whether a SELECT leaves nothing behind that those behind it in its transaction would notice: no write, no lock, no
+    /// setting but those of its own `set_config`, which whoever sends it has to follow. What its answer depends on does not
+    /// matter. Names are looked up in every schema.
+    pub(super) fn leaves_nothing(&self, text: &Text<'_>, allowed: Allowed<'_>) -> Result<(), Bypass> {
+        let mut judge = Judge::new(self, allowed, Asked::WhetherLeft);
+        judge.statement(text)?;
+        judge.judge(text, Place::Client)?;
+        judge.names(text, None)?;
+        judge.expand()
+    }
+}
+
+/// What a text is judged for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Whether it may be cached.
+    WhetherCached,
+    /// Whether something is left of it in its transaction.
+    WhetherLeft,
 }
 
 /// Where a text stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// A client's, or a view's, whose words are judged alike.
-    Statement,
+    /// A client's.
+    Client,
+    /// A view's, whose words are judged alike.
+    View,
     /// In a policy, or in a function that it calls: who asks may matter, since the key says it.
     Policy,
 }
@@ -125,12 +147,33 @@ enum Place {
 struct Judge<'a> {
     catalog: &'a Catalog,
     allowed: Allowed<'a>,
+    asked: Asked,
     reads: Reads,
     found: BTreeSet<u32>,
     depth: u8,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    fn new(catalog: &'a Catalog, allowed: Allowed<'a>, asked: Asked) -> Self {
+        Self { catalog, allowed, asked, reads: Reads::default(), found: BTreeSet::new(), depth: 0 }
+    }
+
+    /// Whether this speaks against the text: what changes its answer alone leaves nothing behind.
+    fn mind(&self, bypass: Bypass) -> Result<(), Bypass> {
+        let changes_the_answer_alone = matches!(
+            bypass,
+            Bypass::Time
+                | Bypass::AsksWho
+                | Bypass::TableSample
+                | Bypass::SystemColumn
+                | Bypass::Catalog
+                | Bypass::UnloggedTable
+                | Bypass::MaterializedView
+                | Bypass::Sequence
+        );
+        if self.asked == Asked::WhetherLeft && changes_the_answer_alone { Ok(()) } else { Err(bypass) }
+    }
+
     /// Its form as a whole.
     fn statement(&self, text: &Text<'_>) -> Result<(), Bypass> {
         if text.broken {
@@ -154,7 +197,7 @@ impl Judge<'_> {
             match token.kind {
                 Token::Word => self.word(text, at, place)?,
                 Token::String if text.string(at).is_none_or(|value| means_a_moment(value.as_bytes())) => {
-                    return Err(Bypass::Time);
+                    self.mind(Bypass::Time)?;
                 }
                 Token::Symbol if self.catalog.has_operators() => {
                     let operator = String::from_utf8_lossy(token.of(text.sql));
@@ -189,29 +232,29 @@ impl Judge<'_> {
                 _ => {}
             }
             if text.says(at, "tablesample") {
-                return Err(Bypass::TableSample);
+                self.mind(Bypass::TableSample)?;
             }
             if text.says_one_of(at, CLOCKS) {
-                return Err(Bypass::Time);
+                self.mind(Bypass::Time)?;
             }
-            if place == Place::Statement && text.says_one_of(at, WHO) && !text.is(at + 1, DOT) {
-                return Err(Bypass::AsksWho);
+            if place != Place::Policy && text.says_one_of(at, WHO) && !text.is(at + 1, DOT) {
+                self.mind(Bypass::AsksWho)?;
             }
         }
-        if text.says_one_of(at, LOOKED_UP) { Err(Bypass::Catalog) } else { Ok(()) }
+        if text.says_one_of(at, LOOKED_UP) { self.mind(Bypass::Catalog) } else { Ok(()) }
     }
 
     /// A name, quoted or not.
     fn name(&self, text: &Text<'_>, at: usize, name: &str) -> Result<(), Bypass> {
         if SYSTEM_COLUMNS.contains(&name) {
-            return Err(Bypass::SystemColumn);
+            self.mind(Bypass::SystemColumn)?;
         }
         if LOOKED_UP.contains(&name) || (name.starts_with("pg_") && name != SYSTEM && !text.is(at + 1, OPEN)) {
-            return Err(Bypass::Catalog);
+            self.mind(Bypass::Catalog)?;
         }
         // `pg_catalog.name (` is a call or a type, which are judged by themselves.
         if name == SYSTEM && !self.may_be_trusted_behind(text, at) {
-            return Err(Bypass::Catalog);
+            self.mind(Bypass::Catalog)?;
         }
         if self.catalog.doubts_column(name) {
             return Err(Bypass::UserFunction);
@@ -237,6 +280,9 @@ impl Judge<'_> {
         if plain.starts_with("pg_advisory") || plain.starts_with("pg_try_advisory") {
             return Err(Bypass::AdvisoryLock);
         }
+        if self.asked == Asked::WhetherLeft && place != Place::Policy {
+            return self.leaving_call(name, place);
+        }
         if NEVER.contains(&plain) {
             return Err(Bypass::VolatileFunction);
         }
@@ -256,6 +302,28 @@ impl Judge<'_> {
             Volatility::Immutable if self.catalog.functions_named(name).all(trusted) => Ok(()),
             Volatility::Immutable => Err(Bypass::UserFunction),
         }
+    }
+
+    /// A call, where nothing matters but what it leaves: the server's own functions leave nothing unless they are volatile,
+    /// run a text or read a table of any name. What is somebody's own may set settings, whatever it promises.
+    fn leaving_call(&self, name: &Name, place: Place) -> Result<(), Bypass> {
+        let functions = || self.catalog.functions_named(name);
+        let plain = name.name.as_str();
+        if functions().next().is_none() {
+            return Err(Bypass::UnknownFunction);
+        }
+        if plain == "set_config" && place == Place::Client && functions().all(Function::is_the_servers_own) {
+            return Ok(());
+        }
+        if (self.allowed.pure)(name) && !NEVER.contains(&plain) {
+            return Ok(());
+        }
+        if plain.contains("_to_xml") || functions().any(|function| function.volatility == Volatility::Volatile) {
+            return Err(Bypass::VolatileFunction);
+        }
+        let library = |function: &Function| function.language == Language::C;
+        let trusted = functions().all(|function| function.is_the_servers_own() || library(function));
+        if trusted { Ok(()) } else { Err(Bypass::UserFunction) }
     }
 
     /// A function that is declared pure: still, what it is seen to read is what its answer depends on.
@@ -398,16 +466,16 @@ impl Judge<'_> {
     fn kind(&self, relation: &Relation) -> Result<(), Bypass> {
         match relation.persistence {
             Persistence::Permanent => {}
-            Persistence::Unlogged => return Err(Bypass::UnloggedTable),
+            Persistence::Unlogged => self.mind(Bypass::UnloggedTable)?,
             Persistence::Temporary => return Err(Bypass::TemporaryTable),
         }
         match relation.kind {
             _ if relation.own_types => Err(Bypass::UserType),
             Kind::Table | Kind::Partitioned | Kind::View => Ok(()),
             Kind::Materialized if self.allowed.materialized => Ok(()),
-            Kind::Materialized => Err(Bypass::MaterializedView),
+            Kind::Materialized => self.mind(Bypass::MaterializedView),
             Kind::Foreign => Err(Bypass::ForeignTable),
-            Kind::Sequence => Err(Bypass::Sequence),
+            Kind::Sequence => self.mind(Bypass::Sequence),
             Kind::Other => Err(Bypass::Catalog),
         }
     }
@@ -419,7 +487,7 @@ impl Judge<'_> {
             known = true;
             let text = Text::new(rule.text.as_bytes());
             self.statement(&text)?;
-            self.judge(&text, Place::Statement)?;
+            self.judge(&text, Place::View)?;
             self.found.extend(&rule.uses);
         }
         if known { Ok(()) } else { Err(Bypass::UnknownTable) }

@@ -10,4 +10,5 @@ mod orders;
 mod random;
 mod rules;
 mod sample;
+mod within;
 mod world;
