@@ -3,7 +3,7 @@
 //!
 //! Statements that depend on it are shared by those alone whose settings are the same there.
 
-use wire::params::{Settings, Value};
+use wire::params::{Interner, Settings, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Session;
@@ -39,15 +39,21 @@ pub(super) fn input_of(settings: &Settings) -> u64 {
 
 impl Session {
     /// Where and when the client prepares this text now, and by which settings, where it depends on them.
-    pub(super) fn place_of(&self, upstream: &Upstream, known: &Known, query: &[u8]) -> (Place, u64) {
+    pub(super) fn place_of(
+        &self,
+        upstream: &mut Upstream,
+        interner: &mut Interner,
+        known: &Known,
+        query: &[u8],
+    ) -> (Place, u64) {
         let place = self.place(upstream);
         if !known.has_strings && query.is_ascii() {
             return (place, 0);
         }
-        let input = match upstream.work.locals.are_none() {
-            true => input_of(self.settings.current()),
-            // Some of them may hold for the transaction alone: nobody else has prepared this.
-            false => self.worker.shared.next_id(),
+        let input = match upstream.work.locals.over(self.settings.current(), interner) {
+            Some(settings) => input_of(&settings),
+            // Some of them hold for the transaction alone and are not known: nobody else has prepared this.
+            None => self.worker.shared.next_id(),
         };
         (Place { path: place.path ^ input, ..place }, input)
     }
@@ -55,7 +61,12 @@ impl Session {
     /// A statement is to be prepared once more, on another upstream. Under other settings than it was first it may come to
     /// something else, which nobody else must get.
     pub(super) fn guards_meaning(&self, upstream: &mut Upstream, prepared: &Prepared) {
-        if prepared.input != 0 && prepared.input != input_of(self.settings.current()) {
+        if prepared.input == 0 {
+            return;
+        }
+        let interner = &mut self.worker.brain.borrow_mut().interner;
+        let settings = upstream.work.locals.over(self.settings.current(), interner);
+        if settings.is_none_or(|settings| input_of(&settings) != prepared.input) {
             upstream.tainted = true;
         }
     }

@@ -100,6 +100,7 @@ impl Session {
                 Act::Set { name, value, local } => self.apply_set(upstream, name, value, *local),
                 Act::Reset(name) => self.apply_reset(upstream, name),
                 Act::ResetLocal(name) => self.apply_reset_local(upstream, name),
+                Act::LocalUnseen => upstream.work.locals.are_unseen(),
                 Act::ResetAll | Act::DiscardAll => self.apply_reset_all(upstream, *act == Act::DiscardAll),
                 Act::DeallocateAll => {
                     self.forget_statements(upstream);
@@ -400,7 +401,7 @@ impl Session {
 }
 
 /// The setting that decides where a plain string ends.
-const ESCAPES: &str = "standard_conforming_strings";
+pub(super) const ESCAPES: &str = "standard_conforming_strings";
 
 const SEARCH_PATH: &str = "search_path";
 pub(super) const IDENTITY: &str = "session_authorization";

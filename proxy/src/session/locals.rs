@@ -31,6 +31,14 @@ impl Locals {
         true
     }
 
+    /// Bytes of all values.
+    pub(super) fn bytes(&self) -> usize {
+        let size = |value: &Value| match value {
+            Value::Plain(bytes) | Value::Clause(bytes) => bytes.len(),
+        };
+        self.values.iter().filter_map(|(_, value)| value.as_ref()).map(size).sum()
+    }
+
     /// Whether this setting has a value of the transaction's own.
     pub(super) fn has(&self, name: &str) -> bool {
         self.values.iter().any(|(known, _)| **known == *name)

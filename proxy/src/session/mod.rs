@@ -26,6 +26,7 @@ mod half_closed;
 pub mod held;
 mod limited;
 mod listen;
+mod local_settings;
 mod locals;
 mod names;
 mod newcomer;

@@ -50,9 +50,9 @@ impl Session {
             return Ok(Next::Hold);
         }
         let worker = self.worker.clone();
-        let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = brain.look_at(parse.query, self.escapes, Sent::ToPrepare, &mut upstream.work.samples);
+        let samples = &mut upstream.work.samples;
+        let look = worker.brain.borrow_mut().look_at(parse.query, self.escapes, Sent::ToPrepare, samples);
         upstream.work.samples.truncate(begin);
         if let Some(trouble) = self.refuses(upstream, &look) {
             return self.refuse_parse(upstream, outbox, message, trouble);
@@ -82,7 +82,6 @@ impl Session {
             replaced = Some(text.clone());
         }
         if parse.statement.is_empty() {
-            drop(brain);
             return self.parse_unnamed(upstream, outbox, message, parse, &look, replaced);
         }
         match self.before_naming(upstream, parse) {
@@ -91,8 +90,9 @@ impl Session {
             Naming::Refused(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
         }
         let tags = self.tags(&look.comments);
-        let prepared =
-            brain.prepare(&look, parse, self.place_of(upstream, &look.known, parse.query), tags, &self.worker.shared);
+        let mut brain = worker.brain.borrow_mut();
+        let place = self.place_of(upstream, &mut brain.interner, &look.known, parse.query);
+        let prepared = brain.prepare(&look, parse, place, tags, &self.worker.shared);
         drop(brain);
         if self.has_own_names() {
             self.parse_as_named(upstream, parse.statement, prepared);
@@ -149,13 +149,8 @@ impl Session {
         let tags = self.tags(&look.comments);
         if self.shares(look, parse) && !upstream.work.forgets() {
             // It goes by our name, as one that the client has named.
-            let prepared = brain.prepare_shared(
-                look,
-                parse,
-                self.place_of(upstream, &look.known, parse.query),
-                tags,
-                &self.worker.shared,
-            );
+            let place = self.place_of(upstream, &mut brain.interner, &look.known, parse.query);
+            let prepared = brain.prepare_shared(look, parse, place, tags, &self.worker.shared);
             self.parse_once(upstream, outbox, message, parse, &prepared, UNNAMED);
             self.set_unnamed(upstream, Some(prepared));
             return Ok(Next::Go);

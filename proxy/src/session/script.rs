@@ -68,6 +68,8 @@ pub enum Act {
     Reset(Box<str>),
     /// SET LOCAL … TO DEFAULT.
     ResetLocal(Box<str>),
+    /// A setting was made for the transaction alone, which one is not seen.
+    LocalUnseen,
     /// RESET ALL.
     ResetAll,
     /// BEGIN.
@@ -258,7 +260,7 @@ fn set_config(name: Operand, value: Operand, local: Operand, certain: bool, anal
     let (true, (Some(name), Some(value), Some(local))) = (certain, known) else {
         // Local for sure: gone with the transaction. Else nobody can tell what was set.
         return match argument(local) {
-            Some(Argument::Literal(text)) if is_true(&text) => None,
+            Some(Argument::Literal(text)) if is_true(&text) => Some(Act::LocalUnseen),
             _ => Some(Act::Leave(SessionState::HiddenSetting)),
         };
     };
@@ -282,8 +284,9 @@ pub fn resolve(
         return Some(Act::Leave(SessionState::HiddenSetting));
     };
     // With a NULL name nothing happens; a NULL value resets, a NULL third argument is false.
-    let name = String::from_utf8(name?).ok()?.to_ascii_lowercase();
     let local = local.is_some_and(|local| is_true(&local));
+    let Ok(name) = String::from_utf8(name?) else { return local.then_some(Act::LocalUnseen) };
+    let name = name.to_ascii_lowercase();
     match value {
         Some(value) => Some(Act::Set { name: name.into(), value: Value::Plain(value.into()), local }),
         None if local => Some(Act::ResetLocal(name.into())),

@@ -1,14 +1,13 @@
 //! What is done about slow statements besides a line in the log: their plans are asked for.
 
 use policy::observe::plans::Key;
-use wire::params::{self, Settings, Value};
+use wire::params::{self, Settings};
 use wire::view::{self, Parameters};
 use xxhash_rust::xxh3::Xxh3;
 use zeroize::Zeroizing;
 
 use super::Session;
-use super::effects::{IDENTITY, plain};
-use super::locals::Locals;
+use super::effects::plain;
 use super::statement::{Known, Running};
 use super::work::{MAX_SAMPLES, Work};
 use crate::control::Order;
@@ -19,48 +18,6 @@ use crate::upstream::Upstream;
 
 /// When to look again for what could not be asked for, in µs.
 const LATER_US: u64 = 1_000_000;
-/// The longest value of a setting of the transaction that is followed, in bytes.
-const MAX_LOCAL: usize = 1_024;
-
-/// Settings of the transaction alone, whatever they are. Plans are made under them.
-#[derive(Debug, Default)]
-pub struct LocalSettings {
-    known: Option<Box<Locals>>,
-    /// There are some that are not known.
-    pub unknown: bool,
-}
-
-impl LocalSettings {
-    /// SET LOCAL and its kin; `None`: back at the server's default.
-    pub fn set(&mut self, name: &str, value: Option<&Value>) {
-        let size = value.map_or(0, |(Value::Plain(bytes) | Value::Clause(bytes))| bytes.len());
-        // Whoever one becomes for the transaction, the session's own role is left with it.
-        let kept = size <= MAX_LOCAL && name != IDENTITY;
-        self.unknown |= !kept || !self.known.get_or_insert_default().set(name, value.cloned());
-    }
-
-    /// What savepoints do to them. `change` says whether they are still known.
-    pub(super) fn with_known(&mut self, change: impl FnOnce(&mut Locals) -> bool) {
-        self.unknown |= self.known.as_mut().is_some_and(|known| !change(known));
-    }
-
-    /// A setting of the session was made or taken back, and may win over one of these: what holds until the end of the
-    /// transaction is no longer known. A plan under another role or another tenant's setting than the statement's is worse
-    /// than none.
-    pub(super) fn overridden(&mut self) {
-        self.unknown |= self.known.is_some();
-    }
-
-    /// Whether no setting was made for the transaction.
-    pub fn are_none(&self) -> bool {
-        self.known.is_none() && !self.unknown
-    }
-
-    /// The transaction has ended.
-    pub fn clear(&mut self) {
-        (self.known, self.unknown) = (None, false);
-    }
-}
 
 impl Session {
     /// The text of a query that may turn out to be slow is kept until its end, as far as its plan could be asked for.
@@ -133,7 +90,7 @@ impl Session {
         if upstream.tainted || self.escapes || self.opaque || work.locals.unknown || work.pinned.is_some() {
             return Err(Outcome::State);
         }
-        let settings = settings_now(upstream.settings.current(), &work.locals).ok_or(Outcome::State)?;
+        let settings = work.locals.laid_over(upstream.settings.current()).ok_or(Outcome::State)?;
         let (text, types, parameters) = match &running.prepared {
             Some(prepared) => {
                 let text = prepared.query.as_deref().filter(|text| text.len() <= MAX_TEXT).ok_or(Outcome::Text)?;
@@ -173,19 +130,6 @@ impl Session {
     }
 }
 
-/// The settings that a server connection has now, those of its transaction included; `None`: they are too large.
-fn settings_now(session: &Settings, locals: &LocalSettings) -> Option<Settings> {
-    let mut settings = session.clone();
-    let locals: Vec<_> = locals.known.as_deref().into_iter().flat_map(Locals::iter).collect();
-    for (name, value) in locals.into_iter().rev() {
-        settings = match value {
-            Some(value) => settings.with(name, value.clone())?,
-            None => settings.without(name),
-        };
-    }
-    Some(settings)
-}
-
 /// Settings that the capture decides itself.
 fn is_ours(name: &str) -> bool {
     name.starts_with("transaction_")
@@ -216,44 +160,12 @@ fn place_of(settings: &Settings) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use wire::params::Value;
+
     use super::*;
 
     fn text(value: &str) -> Value {
         Value::Plain(value.as_bytes().into())
-    }
-
-    #[test]
-    fn settings_of_the_transaction_win_and_a_default_takes_one_away() {
-        let session = Settings::new().with("app.tenant", text("a")).and_then(|set| set.with("role", text("r")));
-        let session = session.unwrap();
-        let mut locals = LocalSettings::default();
-        locals.set("app.tenant", Some(&text("b")));
-        locals.set("role", None);
-        locals.set("work_mem", Some(&text("1MB")));
-        let now = settings_now(&session, &locals).unwrap();
-        let names: Vec<_> = now.iter().map(|setting| &*setting.name).collect();
-        assert_eq!(names, ["app.tenant", "work_mem"]);
-        assert_eq!(now.find("app.tenant"), Some(&text("b")));
-        locals.set("app.blob", Some(&text(&"x".repeat(MAX_LOCAL + 1))));
-        assert!(locals.unknown);
-        locals.clear();
-        locals.overridden();
-        assert!(!locals.unknown, "there is nothing to win over");
-        locals.set("role", Some(&text("admin")));
-        locals.overridden();
-        assert!(locals.unknown, "SET ROLE behind SET LOCAL ROLE");
-        locals.clear();
-        locals.set(IDENTITY, Some(&text("other")));
-        assert!(locals.unknown, "its role is not the session's");
-        locals.clear();
-        (0..2_000).for_each(|n| locals.set(&format!("app.s{n}"), None));
-        assert!(locals.unknown, "there were too many");
-        locals.clear();
-        locals.set("role", None);
-        (0..2_000).for_each(|_| locals.with_known(|known| known.savepoint(b"s")));
-        assert!(locals.unknown, "so were the savepoints");
-        locals.clear();
-        assert!(!locals.unknown && settings_now(&session, &locals) == Some(session));
     }
 
     #[test]

@@ -11,10 +11,10 @@ use wire::encode::Report;
 use wire::params::Settings;
 
 use super::cached::Filling;
+use super::local_settings::LocalSettings;
 use super::notify::Notifying;
 use super::retry::Retry;
 use super::signal::StandIn;
-use super::slow::LocalSettings;
 use super::statement::{Prepared, Running};
 use super::transactions::Open;
 use crate::plans::MAX_TEXT;
