@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use policy::cache::catalog::{Acts, Catalog};
-use policy::cache::{Cause, Database, Footprint, Write};
+use policy::cache::{Bypass, Cause, Database, Footprint, Write};
 use policy::comment::strip_ends;
 
 use super::here::{Here, Local};
@@ -74,21 +74,41 @@ impl Reach {
 
 /// What a remembered text writes to, beside it.
 #[derive(Debug, Default)]
-pub struct Reached(RefCell<Option<(Local, Reach)>>);
+pub struct Reached {
+    reach: RefCell<Option<(Local, Reach)>>,
+    left: RefCell<Option<(Local, u64, Left)>>,
+}
+
+/// What a text leaves to those behind it in its transaction: nothing, or why they are not answered from the cache.
+type Left = Result<(), Bypass>;
 
 impl Reached {
     /// As the catalog has it that was read last.
     #[inline]
     pub fn of(&self, sql: &[u8], here: &Here) -> Reach {
         let Some(view) = here.view() else { return Reach::of(sql, here, None) };
-        if let Some((known, reach)) = &*self.0.borrow()
+        if let Some((known, reach)) = &*self.reach.borrow()
             && known.is(&view)
         {
             return reach.clone();
         }
         let reach = Reach::of(sql, here, Some(&view));
-        *self.0.borrow_mut() = Some((view, reach.clone()));
+        *self.reach.borrow_mut() = Some((view, reach.clone()));
         reach
+    }
+
+    /// What it leaves in its transaction, as this catalog and the rules of this version have it.
+    #[inline]
+    pub fn leaves(&self, view: &Local, version: u64, look: impl FnOnce() -> Left) -> Left {
+        if let Some((known, rules, left)) = &*self.left.borrow()
+            && known.is(view)
+            && *rules == version
+        {
+            return *left;
+        }
+        let left = look();
+        *self.left.borrow_mut() = Some((view.clone(), version, left));
+        left
     }
 }
 

@@ -19,18 +19,24 @@ impl Session {
         upstream.prepared.begin_pipeline();
         let now_us = self.now_us(now);
         upstream.work.begun_us = now_us;
-        if upstream.pipeline.status() != TransactionStatus::Idle {
-            let limit = self.limits.idle_in_transaction_timeout;
-            let (_, since) = self.ctl.state.get();
-            self.look_at_times(upstream, LimitKey::IdleInTransactionTimeout, limit, now_us.saturating_sub(since));
-        }
-        self.end_silence(upstream, now_us);
+        self.was_awaited(upstream, now_us);
         upstream.work.deadline = self.deadline(upstream, now, now);
         if let Some(deadline) = upstream.work.deadline {
             self.worker.watch(&self.ctl, Some(deadline.cancel_at));
         } else if self.ctl.deadline.get().is_some() {
             self.worker.watch(&self.ctl, None);
         }
+    }
+
+    /// The client has been heard of again; in a transaction it may have been silent for too long.
+    #[inline]
+    pub(super) fn was_awaited(&mut self, upstream: &mut Upstream, now_us: u64) {
+        if upstream.pipeline.status() != TransactionStatus::Idle {
+            let limit = self.limits.idle_in_transaction_timeout;
+            let (_, since) = self.ctl.state.get();
+            self.look_at_times(upstream, LimitKey::IdleInTransactionTimeout, limit, now_us.saturating_sub(since));
+        }
+        self.end_silence(upstream, now_us);
     }
 
     /// The session has said whose it is: what it holds is that tenant's from now on.

@@ -73,7 +73,9 @@ impl Session {
         self.forget_sequences(upstream, outbox, message.at, script)?;
         if look.known.has_strings {
             let on_its_way = upstream.work.running.iter().any(|running| running.known.script.is_some());
-            self.note_prepared(!on_its_way && upstream.work.locals.are_none());
+            let interner = &mut worker.brain.borrow_mut().interner;
+            let settings = upstream.work.locals.over(self.settings.current(), interner);
+            self.note_prepared(settings.filter(|_| !on_its_way));
         }
         let mut replaced = self.translate_deallocate(upstream, &look, outbox, message.at);
         let limited = if self.limits_rows() { self.with_row_limit(&look.known, parse.query) } else { None };

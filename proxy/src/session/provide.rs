@@ -201,6 +201,19 @@ impl Session {
         }
     }
 
+    /// The client uses a portal. If it is the unnamed one and an answer from the cache has taken its place, the server shall say
+    /// that there is none, and must not go on with the one from before.
+    #[inline]
+    pub(super) fn uncover_portal(&self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, at: usize, name: &[u8]) {
+        let covers = &mut upstream.work.standing.covers_portal;
+        if name.is_empty() && !upstream.pipeline.ignores() && std::mem::take(covers) {
+            self.push(upstream, Awaited::Close, Fate::Swallow, 0);
+            let out = outbox.insert(at);
+            write_head(out, Frontend::Close, 2);
+            out.extend_from_slice(&[Target::Portal as u8, 0]);
+        }
+    }
+
     /// `DEALLOCATE name` of a statement that was prepared by protocol: the server knows it by another name. One that does
     /// not have it gets an empty one to forget: preparing the text itself could fail, and take the DEALLOCATE with it.
     pub(super) fn translate_deallocate(

@@ -322,6 +322,7 @@ impl Session {
             }
             if let Some(prepared) = self.find_statement(bind.statement) {
                 self.aim_bind(upstream, outbox, message.at, &bind, &prepared);
+                upstream.work.standing.covers_portal &= !bind.portal.is_empty();
                 let portal = self.portal_of(upstream, &bind, prepared);
                 upstream.work.bind(bind.portal, portal);
             } else {
@@ -341,6 +342,7 @@ impl Session {
     ) -> Result<Next, End> {
         let named = Named::read(message.body).map_err(malformed)?;
         if named.target == Target::Portal {
+            self.uncover_portal(upstream, outbox, message.at, named.name);
             let portal = upstream.work.find_portal(named.name).map(|portal| portal.prepared.clone());
             if self.push(upstream, Awaited::DescribePortal, Fate::Forward, 0) {
                 upstream.work.describing.push_back(portal);
@@ -385,6 +387,7 @@ impl Session {
             self.push(upstream, Awaited::Execute, Fate::Forward, 0);
             return Ok(Next::Go);
         }
+        self.uncover_portal(upstream, outbox, message.at, execute.portal);
         let portal = upstream.work.find_portal(execute.portal).cloned();
         let script = portal.as_ref().and_then(|portal| portal.script.as_deref());
         match self.before_listen(upstream, script) {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use wire::encode::Report;
 use wire::params::Settings;
 
-use super::cached::Filling;
+use super::cached::{Filling, Standing};
 use super::local_settings::LocalSettings;
 use super::notify::Notifying;
 use super::retry::Retry;
@@ -133,6 +133,8 @@ pub struct Work {
     pub notice: Option<Box<Report>>,
     /// The reply that comes may be kept.
     pub filling: Option<Box<Filling>>,
+    /// Whether the transaction's reads may be answered from the cache.
+    pub standing: Standing,
     /// The name of the transaction that PREPARE TRANSACTION was sent for.
     pub prepares: Option<Box<str>>,
     /// When the request began, in µs on the telemetry clock.
@@ -329,6 +331,7 @@ impl Work {
         self.open = Open::default();
         self.queued_us = 0;
         self.prepares = None;
+        self.standing = Standing::default();
     }
 }
 

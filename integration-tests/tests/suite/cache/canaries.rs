@@ -181,7 +181,10 @@ impl Walker<'_> {
         self.pairs[place].run("begin");
         for _ in 0..=self.random.below(3) {
             match self.random.below(5) {
-                0 => drop(self.pairs[place].run("savepoint s")),
+                0 => {
+                    let sql = *self.random.pick(&["savepoint s", "savepoint s", "rollback to s"]);
+                    self.pairs[place].run(sql);
+                }
                 1 => {
                     let sql = format!("select become('canary_{}')", self.random.below(TENANTS));
                     self.pairs[place].run(&sql);

@@ -87,8 +87,13 @@ impl<'a> Reader<'a> {
                 }
             }
             8 => {
-                self.client.query(*self.random.pick(&["begin", "begin read only"])).ok();
-                for _ in 0..2 {
+                let begins =
+                    ["begin", "begin read only", "begin isolation level read committed; set local app.x = 'y'"];
+                self.client.query(*self.random.pick(&begins)).ok();
+                for _ in 0..=self.random.below(4) {
+                    if self.random.once_in(3) {
+                        self.client.query("savepoint s; set local app.x = 'z'; rollback to s").ok();
+                    }
                     let floors = self.known.floors();
                     let reply = self.client.query(&plain);
                     self.judge(subject, &plain, reply, &floors);

@@ -25,6 +25,8 @@ pub struct Filling {
     pub flight: Option<Flight>,
     /// The statement's fingerprint.
     pub strict: u64,
+    /// It was asked for in a transaction that is open.
+    pub within: bool,
     /// Id of the description of its columns, for whoever looks at executions; 0: not known.
     pub columns: u32,
     tenant: TenantId,
@@ -44,6 +46,7 @@ impl Filling {
             compared: None,
             flight: None,
             strict,
+            within: false,
             columns: 0,
             tenant,
             body: HEAD.to_vec(),

@@ -1,14 +1,18 @@
 //! A statement that is answered from the cache: what its client is told, and who hears of it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
 use policy::cache::Bypass;
+use wire::params::Settings;
+use wire::tag::TransactionStatus;
 
 use super::request::Asked;
 use super::{Candidate, Under};
 use crate::cache::store::Entry;
+use crate::session::constants::input_of;
 use crate::session::ctl::State;
 use crate::session::police::against;
 use crate::session::statement::Known;
@@ -48,7 +52,7 @@ impl Session {
         entry: &Arc<Entry>,
         (begun, now): (Instant, Instant),
     ) -> Result<(), End> {
-        let bytes = match candidate.request.asked {
+        let answer = match candidate.request.asked {
             Asked::Query(_) => {
                 // As on a server, it takes the unnamed statement with it.
                 (self.unnamed, self.unnamed_parsed) = (None, None);
@@ -58,14 +62,26 @@ impl Session {
                 self.unnamed.clone_from(&candidate.prepared);
                 self.unnamed_parsed.clone_from(&candidate.prepared);
                 if candidate.known.has_strings {
-                    self.note_prepared(true);
+                    let settings = self.identity().ok().map(|identity| identity.settings.clone());
+                    self.note_prepared(settings);
                 }
                 entry.to_parsed()
             }
             Asked::Bound(_) => entry.to_bound(),
         };
-        self.send_client(cx, bytes)?;
-        self.count_hit(&candidate, entry, bytes.len(), begun);
+        let within = self.open_transaction().is_some();
+        match answer.split_last().filter(|_| within) {
+            // It ends with the state of the transaction: kept as that of none.
+            Some((_, said)) => {
+                self.send_client(cx, said)?;
+                self.send_client(cx, &[TransactionStatus::Open as u8])?;
+            }
+            None => self.send_client(cx, answer)?,
+        }
+        if within {
+            self.go_on_in_transaction(&candidate, now);
+        }
+        self.count_hit(&candidate, entry, (answer.len(), within), begun);
         if self.lease.is_some() {
             return self.after_replies(now);
         }
@@ -73,7 +89,25 @@ impl Session {
         Ok(())
     }
 
-    fn count_hit(&mut self, candidate: &Candidate<'_>, entry: &Entry, bytes_out: usize, begun: Instant) {
+    /// A request has begun and ended in the transaction, as far as its client is concerned.
+    fn go_on_in_transaction(&mut self, candidate: &Candidate<'_>, now: Instant) {
+        let Some(mut upstream) = self.lease.take() else { return };
+        let now_us = self.now_us(now);
+        self.was_awaited(&mut upstream, now_us);
+        upstream.work.open.remember(candidate.known.clone());
+        // On a server it would have taken the place of the unnamed portal.
+        upstream.work.portal = None;
+        upstream.work.standing.covers_portal = true;
+        self.lease = Some(upstream);
+    }
+
+    fn count_hit(
+        &mut self,
+        candidate: &Candidate<'_>,
+        entry: &Entry,
+        (bytes_out, within): (usize, bool),
+        begun: Instant,
+    ) {
         let begun_us = self.now_us(begun);
         let end_us = self.now_us(Instant::now());
         let request = &candidate.request;
@@ -90,8 +124,10 @@ impl Session {
             prepared: extended,
             error: None,
         };
-        self.pool.meter.transactions.increment();
-        self.pool.meter.transaction_us.add(end_us.saturating_sub(begun_us));
+        if !within {
+            self.pool.meter.transactions.increment();
+            self.pool.meter.transaction_us.add(end_us.saturating_sub(begun_us));
+        }
         let tags = candidate.tags;
         let Some(statement) = self.charge(&candidate.known, tags, &finished) else { return };
         let (observe, telemetry) = (&self.rules.settings.observe, &self.worker.telemetry);
@@ -101,6 +137,7 @@ impl Session {
         }
         let flags = EventFlags::CACHED
             .with_if(EventFlags::EXTENDED, extended)
+            .with_if(EventFlags::IN_TRANSACTION, within)
             .with_if(EventFlags::ROWS_BINARY, request.binary());
         let header = EventHeader {
             start_us: begun_us,
@@ -123,17 +160,16 @@ impl Session {
         telemetry.events.push(&header, &Payload { parameters, literals, rows: entry.first_rows() });
     }
 
-    /// A statement with constants is prepared: what they mean is decided now. `certain`: by the session's own settings, none
-    /// of which is on its way or covered by one of the transaction.
-    pub(in crate::session) fn note_prepared(&mut self, certain: bool) {
+    /// A statement with constants is prepared: what they mean is decided now. `settings`: those that hold for it; `None`: some
+    /// are on their way, or not known.
+    pub(in crate::session) fn note_prepared(&mut self, settings: Option<Rc<Settings>>) {
         if self.pool.here().is_none() {
             return;
         }
-        if !certain {
+        let Some(input) = settings.map(|settings| input_of(&settings)) else {
             self.caching().prepared_under = Under::Several;
             return;
-        }
-        let input = self.identity().input;
+        };
         let under = &mut self.caching().prepared_under;
         *under = match *under {
             Under::Nothing => Under::One(input),

@@ -17,7 +17,7 @@ use crate::session::effects::{mentions_temporary, plain};
 #[derive(Debug)]
 pub struct Identity {
     /// The settings that it was made from; kept, so that their place is nobody else's.
-    settings: Rc<Settings>,
+    pub settings: Rc<Settings>,
     /// All settings that may change a reply.
     pub id: Option<SettingsId>,
     /// Where it looks names up; `None`: as its user does by default.
@@ -95,17 +95,27 @@ fn path_of_clause(clause: &str, user: Option<&str>) -> Option<Vec<String>> {
 }
 
 impl Session {
-    /// Who it is to the cache. Found anew when its settings are others.
-    pub(super) fn identity(&mut self) -> Rc<Identity> {
-        let settings = self.settings.current();
+    /// Who it is to the cache, in its transaction if one is open. Found anew when its settings are others.
+    ///
+    /// # Errors
+    /// What it has set for the transaction is not known.
+    pub(super) fn identity(&mut self) -> Result<Rc<Identity>, Bypass> {
+        let worker = self.worker.clone();
+        let settings = match self.lease.as_deref_mut() {
+            Some(upstream) => {
+                let mut brain = worker.brain.borrow_mut();
+                upstream.work.locals.over(self.settings.current(), &mut brain.interner).ok_or(Bypass::Tainted)?
+            }
+            None => self.settings.current().clone(),
+        };
         if let Some(known) = self.caching.as_deref().and_then(|caching| caching.identity.as_ref())
-            && Rc::ptr_eq(&known.settings, settings)
+            && Rc::ptr_eq(&known.settings, &settings)
         {
-            return known.clone();
+            return Ok(known.clone());
         }
-        let identity = Rc::new(self.identify(settings.clone()));
+        let identity = Rc::new(self.identify(settings));
         self.caching().identity = Some(identity.clone());
-        identity
+        Ok(identity)
     }
 
     fn identify(&self, settings: Rc<Settings>) -> Identity {

@@ -17,6 +17,7 @@ mod hit;
 mod identity;
 mod plan;
 mod request;
+mod standing;
 mod waiting;
 mod writing;
 
@@ -28,7 +29,6 @@ use std::time::{Duration, Instant};
 
 use policy::cache::{Bypass, Counter, Key, Miss, Mode, NotServed, Parts, Protocol, Reading, Served, SettingsId};
 use policy::tenant::TenantId;
-use wire::tag::TransactionStatus;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::brain::Sent;
@@ -43,6 +43,7 @@ pub use identity::Identity;
 use plan::Readable;
 pub use plan::{Plan, Plans};
 use request::{Asked, Request};
+pub use standing::Standing;
 use waiting::{Waited, end_known};
 
 /// How long somebody waits for what somebody else asks for, before he asks for himself.
@@ -113,7 +114,7 @@ impl Session {
     #[inline]
     pub(super) fn is_unoccupied(&self) -> bool {
         let free = |upstream: &crate::upstream::Upstream| {
-            upstream.pipeline.is_free()
+            upstream.pipeline.is_boundary()
                 && !upstream.work.held
                 && upstream.cancels.get() == 0
                 && upstream.unsent.is_empty()
@@ -266,12 +267,15 @@ impl Session {
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
         // Found first: what is judged below is judged by the settings of now.
-        let identity = self.identity();
+        let identity = self.identity()?;
         self.may_be_cached(candidate, &identity)?;
         identity.bypass.map_or(Ok(()), Err)?;
         let settings = identity.id.ok_or(Bypass::TooManySettings)?;
         let view = here.view_now().ok_or(Bypass::CatalogUnread)?;
         view.unfit.map_or(Ok(()), Err)?;
+        if !self.was_judged_by(view.epoch.generation()) {
+            return Err(Bypass::CatalogUnread);
+        }
         let path = match &identity.path {
             Some(path) => path.clone(),
             None => here.default_path(&view, &identity.user, &identity.becomes).ok_or(Bypass::UnknownPath)?,
@@ -294,7 +298,8 @@ impl Session {
             Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
                 Ok(served) => {
                     let refreshes = served == Served::Stale && !entry.refreshing.swap(true, Ordering::AcqRel);
-                    if mode.serves() && !refreshes && self.fits(&candidate.known, &entry)? {
+                    let serves = mode.serves() && !refreshes && !self.is_long_unheard(now);
+                    if serves && self.fits(&candidate.known, &entry)? {
                         caches.counters.hit(entry.cost_us, served == Served::Stale);
                         caches.counters.joined.fetch_add(u64::from(waited.flight), Ordering::Relaxed);
                         return Ok(Some(entry));
@@ -341,8 +346,11 @@ impl Session {
         let marks = readable.marks(&self.owner(here).mark);
         match Reading::begin(&here.cached.generations, &readable.sources, &marks, readable.terms, now) {
             Ok(reading) => {
-                // Who has waited for the end of the log in vain has lost enough.
-                let waits = !waited.flight && (waited.end.is_none() || end_known(here, waited).is_some());
+                // Who has waited for the end of the log in vain has lost enough. Who is in a transaction has a server that
+                // others may wait for, who asks among them: he does not wait.
+                let waits = !waited.flight
+                    && (waited.end.is_none() || end_known(here, waited).is_some())
+                    && self.open_transaction().is_none();
                 let flight = match caches.flights.takeoff(&key, (worker.index, self.ctl.client), waits) {
                     Takeoff::Waits if compared.is_none() => {
                         let waited = Waited { flight: true, ..waited };
@@ -352,6 +360,7 @@ impl Session {
                     Takeoff::Waits | Takeoff::Alone => None,
                 };
                 let mut filling = Filling::new(key, reading, self.tenant, shape.strict, &caches.budget(), now);
+                filling.within = self.open_transaction().is_some();
                 filling.compared = compared;
                 filling.flight = flight;
                 self.caching().filling = Some(Box::new(filling));
@@ -381,9 +390,7 @@ impl Session {
             return Err(Bypass::Unreadable);
         }
         if let Some(upstream) = self.lease.as_deref() {
-            if upstream.pipeline.status() != TransactionStatus::Idle {
-                return Err(Bypass::TransactionWrote);
-            }
+            self.reads_as_outside(upstream)?;
             if upstream.tainted || upstream.work.pinned.is_some() {
                 return Err(Bypass::Tainted);
             }
@@ -416,12 +423,11 @@ impl Session {
         (settings, tenant): (SettingsId, &str),
     ) -> Result<Key, Bypass> {
         let (parameters, formats) = candidate.request.bound()?;
-        let current = self.settings.current();
         let inputs: Vec<(&str, Option<&str>)> = readable
             .inputs
             .iter()
             .map(|name| {
-                let value = current.find(name).and_then(|value| {
+                let value = identity.settings.find(name).and_then(|value| {
                     let (wire::params::Value::Plain(bytes) | wire::params::Value::Clause(bytes)) = value;
                     std::str::from_utf8(bytes).ok()
                 });

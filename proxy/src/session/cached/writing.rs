@@ -7,7 +7,7 @@ use policy::cache::Mode;
 use policy::comment::strip_ends;
 use wire::tag::{Backend, TransactionStatus};
 
-use super::Filling;
+use super::{Filling, Standing};
 use crate::cache::Fate;
 use crate::cache::writes::{ANY_PREPARED, Open, Reach, reach_of};
 use crate::session::Session;
@@ -20,7 +20,9 @@ impl Session {
     #[inline]
     pub(in crate::session) fn will_run_text(&self, upstream: &mut Upstream, look: &Look<'_>, sql: &[u8], whole: bool) {
         let Some(here) = self.pool.here() else { return };
-        let reach = if !whole || !look.known.whole || self.escapes || self.opaque {
+        let readable = whole && look.known.whole && !self.escapes && !self.opaque;
+        self.text_steps(upstream, &here, look, readable.then_some(sql));
+        let reach = if !readable {
             Reach::unknown()
         } else {
             note_prepared_transaction(upstream, look.known.shape.text(), Some(sql));
@@ -33,6 +35,7 @@ impl Session {
     #[inline]
     pub(in crate::session) fn will_run_portal(&self, upstream: &mut Upstream, portal: Option<&Portal>) {
         let Some(here) = self.pool.here() else { return };
+        self.portal_steps(upstream, &here, portal);
         let prepared = portal.map(|portal| &portal.prepared).filter(|prepared| prepared.known.whole);
         let reach = match prepared.and_then(|prepared| Some((prepared, prepared.query.as_deref()?))) {
             Some((prepared, sql)) if !self.escapes && !self.opaque => {
@@ -61,6 +64,7 @@ impl Session {
     pub(in crate::session) fn after_writes(&self, upstream: &mut Upstream) {
         if upstream.pipeline.status() == TransactionStatus::Idle && upstream.pipeline.is_boundary() {
             upstream.work.prepares = None;
+            upstream.work.standing = Standing::default();
             if let Some(open) = upstream.writes.take() {
                 open.finish();
                 self.worker.shared.caches.counters.invalidated.count(policy::cache::Invalidated::Write);
@@ -74,7 +78,8 @@ impl Session {
         // Lands behind this: whoever waits finds what is kept.
         let _flight = filling.flight.take();
         let mode = caches.mode();
-        let same = upstream.pipeline.status() == TransactionStatus::Idle && !failed;
+        let before = if filling.within { TransactionStatus::Open } else { TransactionStatus::Idle };
+        let same = upstream.pipeline.status() == before && !failed;
         let min_us = self.rules.settings.cache.min_cost.as_micros() as u64;
         let (strict, compared, budget) = (filling.strict, filling.compared.clone(), caches.budget());
         let kept = match filling.end(same, min_us, &budget, now) {
