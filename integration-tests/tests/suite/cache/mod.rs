@@ -12,6 +12,7 @@ mod hazards;
 mod instances;
 mod memory;
 mod never;
+mod requests;
 mod strict;
 mod versions;
 mod ways;

@@ -14,12 +14,33 @@ use super::{Candidate, Under};
 use crate::cache::store::Entry;
 use crate::session::constants::input_of;
 use crate::session::ctl::State;
-use crate::session::police::against;
+use crate::session::police::{CommentTags, against};
 use crate::session::statement::Known;
 use crate::session::{End, Session};
 use crate::telemetry::{EventFlags, EventHeader, Finished, Payload};
 
 impl Session {
+    /// Whose the statement is, where its comments decide that: as on its way to the server, which finds it done if it comes to
+    /// that.
+    pub(super) fn heed_its_comments(&mut self, candidate: &Candidate<'_>, now: Instant) {
+        let rules = self.rules.clone();
+        let tags = match &candidate.prepared {
+            Some(prepared) => prepared.comment(&rules),
+            None => CommentTags::of(candidate.sql, &rules),
+        };
+        match self.lease.take() {
+            Some(mut upstream) => {
+                self.heed_comments(&mut upstream, tags, now);
+                self.lease = Some(upstream);
+            }
+            None if tags == self.comment => {}
+            None => {
+                self.comment = tags;
+                self.resolve_tenant();
+            }
+        }
+    }
+
     /// Whether its tenant's limits let it have this answer.
     ///
     /// # Errors

@@ -266,6 +266,9 @@ impl Session {
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
+        if self.rules.reads_comments {
+            self.heed_its_comments(candidate, now);
+        }
         // Found first: what is judged below is judged by the settings of now.
         let identity = self.identity()?;
         self.may_be_cached(candidate, &identity)?;
@@ -377,10 +380,6 @@ impl Session {
         candidate.request.execution.bypass().map_or(Ok(()), Err)?;
         if self.listening.is_some() {
             return Err(Bypass::Listens);
-        }
-        if self.rules.reads_comments {
-            // Whose a statement is stands in it: its limits are looked up on the way to the server.
-            return Err(Bypass::Limited);
         }
         if candidate.known.script.is_some() {
             // It sets, begins, prepares or the like.

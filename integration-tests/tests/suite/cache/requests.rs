@@ -1,0 +1,93 @@
+//! Requests as drivers put them together: a statement that is prepared with its first execution or described before it,
+//! several of them before one Sync; and tenants that stand in comments.
+
+use config::PoolMode::Transaction;
+use integration_tests::{Cluster, RawClient, Site, frontend, tenants};
+
+use super::{Ground, settings};
+
+const ITEMS: &str =
+    "create table items (id int primary key, name text); insert into items values (1, 'one'), (2, 'two')";
+const NAMED: &str = "select name from items where id = $1";
+
+/// Executes a statement that was prepared, its portal described.
+fn run<'a>(client: &'a mut RawClient, name: &str, id: &str) -> &'a mut RawClient {
+    client.bind(name, &[id]).say(frontend::describe(b'P', "")).execute()
+}
+
+#[test]
+fn a_statement_that_is_described_before_it_is_executed() {
+    let ground = Ground::new(ITEMS);
+    let mut client = ground.client();
+    // node-postgres, asyncpg, pgjdbc: once.
+    let reply = client.parse("s", NAMED).say(frontend::describe(b'S', "s")).sync().reply().ok();
+    assert_eq!(reply.shape(), "1tTZ");
+    // And then each time.
+    let reply = ground.until_hit(|| run(&mut client, "s", "1").sync().reply().ok());
+    assert_eq!((reply.value().as_str(), reply.shape().as_str()), ("one", "2TDCZ"));
+    assert_eq!(run(&mut client, "s", "2").sync().reply().value(), "two");
+    // Described again: nothing that is kept stands for that.
+    let (reply, hit) = ground.asked(|| client.say(frontend::describe(b'S', "s")).sync().reply().ok());
+    assert!(reply.shape() == "tTZ" && !hit);
+    let (reply, hit) = ground.asked(|| run(&mut client, "s", "1").sync().reply().ok());
+    assert!(hit && reply.value() == "one", "{}", ground.why());
+}
+
+#[test]
+fn a_statement_that_is_prepared_and_executed_in_one_request() {
+    let ground = Ground::new(ITEMS);
+    let (mut client, mut writer) = (ground.client(), ground.client());
+    for n in 0..3 {
+        // npgsql, pgx: the first time so, whatever others have got for the same.
+        let name = format!("s{n}");
+        let reply = run(client.parse(&name, NAMED), &name, "1").sync().reply().ok();
+        assert_eq!((reply.value(), reply.shape()), ("one".to_owned(), "12TDCZ".to_owned()));
+        let reply = ground.until_hit(|| run(&mut client, &name, "1").sync().reply().ok());
+        assert_eq!(reply.value(), "one");
+    }
+    // Within a pipeline, with one Sync: the last one sees what the one in the middle writes.
+    client.parse("w", "update items set name = $2 where id = $1").sync().reply().ok();
+    for round in ["three", "four"] {
+        run(&mut client, "s0", "1");
+        client.bind("w", &["1", round]).execute();
+        let reply = run(&mut client, "s0", "1").sync().reply().ok();
+        assert_eq!(reply.rows().last().map(|row| row[0].clone()).as_deref(), Some(round), "{reply:?}");
+        assert_eq!(ground.until_hit(|| super::extended(&mut writer, NAMED, &["1"]).reply().ok()).value(), round);
+    }
+    // A name that is taken is refused, and what it stands for is what it was.
+    assert_eq!(client.parse("s0", "select 'x'").sync().reply().error().code(), "42P05");
+    assert_eq!(run(&mut client, "s0", "1").sync().reply().value(), "four");
+}
+
+#[test]
+fn a_tenant_that_stands_in_a_comment_has_answers_and_limits_of_its_own() {
+    let site = Site::behind(Transaction, |proxy| {
+        proxy.size(2).with(|all| {
+            all.cache = settings();
+            all.tenants =
+                tenants("[[tenant.rule]]\nfrom = 'comment'\nname = 'tenant'\n[tenant.limits.small]\nmax_rows = 1\n");
+        })
+    });
+    Cluster::shared().run(&site.database, ITEMS);
+    let ground = Ground { site };
+    let mut client = ground.client();
+    let of = |tenant: &str| format!("select name from items order by id /*tenant='{tenant}'*/");
+    assert_eq!(ground.cached(&mut client, &of("acme")).rows().len(), 2);
+    let (_, hit) = ground.asked(|| client.query(of("other")).ok());
+    assert!(!hit, "another tenant's answers are its own");
+    ground.cached(&mut client, &of("other"));
+    // Whose limits let it have one row is told so, or gets one, each time.
+    let server = client.query(of("small")).shape();
+    for _ in 0..3 {
+        let (reply, hit) = ground.asked(|| client.query(of("small")));
+        assert!(!hit && reply.shape() == server && reply.rows().len() <= 1, "{reply:?}");
+        assert_eq!(ground.cached(&mut client, &of("acme")).rows().len(), 2);
+    }
+    // In a transaction, prepared, and without a comment: the connection's own again.
+    client.parse("s", &of("acme")).sync().reply().ok();
+    client.query("begin").ok();
+    let reply = ground.until_hit(|| client.bind("s", &[]).execute().sync().reply().ok());
+    assert_eq!((reply.rows().len(), reply.status()), (2, 'T'));
+    client.query("commit").ok();
+    assert_eq!(ground.cached(&mut client, "select name from items order by id").rows().len(), 2);
+}
