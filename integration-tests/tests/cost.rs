@@ -215,6 +215,83 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
     }
 }
 
+/// Whatever is asked for is kept: how often, and by which messages, changes nothing.
+fn caching_proxy(cluster: &Cluster) -> Proxy {
+    let rule = config::CacheRule {
+        tables: vec!["accounts".to_owned()],
+        ttl: Duration::from_secs(3600),
+        ..config::CacheRule::default()
+    };
+    let cache = config::Cache {
+        mode: config::CacheMode::On,
+        sole_writer: true,
+        min_cost: Duration::ZERO,
+        catalog_poll: Duration::from_secs(3600),
+        tenant_share: 1.0,
+        rules: vec![rule],
+        ..config::Cache::default()
+    };
+    Proxy::before(cluster.address())
+        .size(2)
+        .with(|settings| {
+            settings.workers = 1;
+            settings.slow_log.threshold = Some(Duration::from_secs(60));
+            settings.cache = cache;
+        })
+        .start()
+}
+
+#[test]
+fn a_hit_costs_one_send_one_receive_and_no_allocation() {
+    const ROUNDS: u64 = 2_000;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = Cluster::shared();
+    let database = cluster.fresh_database();
+    for sql in [
+        "CREATE TABLE accounts (aid int primary key, abalance int)",
+        "INSERT INTO accounts SELECT n, 0 FROM generate_series(1, 10000) AS n",
+        "VACUUM ANALYZE accounts",
+    ] {
+        cluster.run(&database, sql);
+    }
+    let proxy = caching_proxy(cluster);
+    let mut clients: Vec<_> = (0..4).map(|_| RawClient::login(proxy.address(), "postgres", &database)).collect();
+    for client in &mut clients {
+        let sql = "SELECT abalance FROM accounts WHERE aid = $1";
+        client.say([frontend::parse("by_id", sql, &[23]), frontend::sync()].concat()).send().reply();
+    }
+    let id = |round: u64| (round % 20 + 1).to_string();
+    let ending = [frontend::describe(b'P', ""), frontend::execute("", 0), frontend::sync()].concat();
+    let bound = |statement: &str, round: u64| {
+        [frontend::bind("", statement, &[Some(id(round).as_bytes())]), ending.clone()].concat()
+    };
+    let simple = |round: u64| frontend::query(format!("SELECT abalance FROM accounts WHERE aid = {}", id(round)));
+    let extended = |round: u64| {
+        [frontend::parse("", "SELECT abalance FROM accounts WHERE aid = $1", &[]), bound("", round)].concat()
+    };
+    let prepared = |round: u64| bound("by_id", round);
+    let ways: [(&str, &Request<'_>); 3] = [("simple", &simple), ("extended", &extended), ("prepared", &prepared)];
+    let hits = || proxy.caches().counters.hits.load(Relaxed);
+    for (way, request) in ways {
+        // The catalog has to be read first, and the answers kept.
+        integration_tests::eventually("answers come from the cache", || {
+            let before = hits();
+            run(&mut clients, request, 40);
+            hits() - before == 40
+        });
+        run(&mut clients, request, 500);
+        let (before, hit) = (worker(), hits());
+        run(&mut clients, request, ROUNDS);
+        let after = worker();
+        let [allocations, sends, receives] = [0, 1, 2].map(|count| after[count] - before[count]);
+        println!("{way}: {allocations} allocations, {sends} sends, {receives} receives in {ROUNDS} hits");
+        assert_eq!(hits() - hit, ROUNDS, "{way}");
+        assert_eq!((sends, receives), (ROUNDS, ROUNDS), "{way}");
+        // Who reads an entry tells moka, which puts its books in order now and then.
+        assert!(allocations <= ROUNDS / 100, "{way}: {allocations}");
+    }
+}
+
 /// A client that logs in and leaves something behind.
 type Login<'a> = dyn Fn(&Proxy) -> RawClient + 'a;
 

@@ -71,14 +71,42 @@ pub struct Key {
 }
 
 impl Key {
-    /// Puts the parts together: numbers in their full width, everything else behind its length, so that no two lists of
-    /// parts give the same bytes.
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// It would be too long.
     pub fn of(parts: &Parts<'_>) -> Result<Self, Bypass> {
+        Sought::of(parts, &mut Vec::new()).map(|sought| sought.to_key())
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A key that something is looked up by, in room that is used again and again: nothing is allocated for what is found. Its
+/// hash is that of the [`Key`] with the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sought<'a> {
+    hash: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Sought<'a> {
+    /// Puts the parts together in `room`, whatever stood there: numbers in their full width, everything else behind its
+    /// length, so that no two lists of parts give the same bytes.
+    ///
+    /// # Errors
+    /// It would be too long.
+    pub fn of(parts: &Parts<'_>, room: &'a mut Vec<u8>) -> Result<Self, Bypass> {
         let values: usize = parts.parameters.iter().map(|parameter| parameter.value.map_or(0, <[u8]>::len)).sum();
         if parts.text.len().saturating_add(values) > MAX_KEY {
             return Err(Bypass::KeyTooLong);
         }
-        let mut out = Bytes(Vec::with_capacity(160 + parts.text.len() + values));
+        room.clear();
+        room.reserve(160 + parts.text.len() + values);
+        let mut out = Bytes(room);
         out.number(parts.epoch.number());
         out.piece(parts.tenant.as_bytes());
         out.piece(parts.database.as_bytes());
@@ -102,15 +130,28 @@ impl Key {
             out.option(value.map(str::as_bytes));
         });
         out.number(parts.settings.number());
-        if out.0.len() > MAX_KEY {
+        let bytes = &**room;
+        if bytes.len() > MAX_KEY {
             return Err(Bypass::KeyTooLong);
         }
-        Ok(Self { hash: xxh3_64(&out.0), bytes: out.0.into() })
+        Ok(Self { hash: xxh3_64(bytes), bytes })
     }
 
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The key itself, to keep something under.
+    pub fn to_key(&self) -> Key {
+        Key { hash: self.hash, bytes: self.bytes.into() }
+    }
+
+    /// Whether it is this key.
+    #[inline]
+    pub fn is(&self, key: &Key) -> bool {
+        self.hash == key.hash && *self.bytes == *key.bytes
+    }
+}
+
+impl Hash for Sought<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
     }
 }
 
@@ -121,9 +162,9 @@ impl Hash for Key {
 }
 
 /// The bytes of a key so far.
-struct Bytes(Vec<u8>);
+struct Bytes<'a>(&'a mut Vec<u8>);
 
-impl Bytes {
+impl Bytes<'_> {
     fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }

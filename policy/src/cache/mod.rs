@@ -42,7 +42,7 @@ pub use fill::{Dependencies, NotServed, Reading, Served, Terms};
 pub use freshness::{End, Freshness, Lsn, MAX_LAG, Readiness, Slot};
 pub use generation::{Counter, Generation};
 pub use hint::{Hint, hint_of};
-pub use key::{Key, Parameter, Parts, Protocol};
+pub use key::{Key, Parameter, Parts, Protocol, Sought};
 pub use marks::{Ending, Marks};
 pub use questions::{Questions, Ticket, Turn};
 pub use rules::{BadRule, Decision, Effect, Kept, MAX_TTL, Rule, Rules, Shape, Standing, TableName, preset};

@@ -4,13 +4,14 @@
 //! each tenant holds, by moka's word of what has gone.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::AtomicBool;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use equivalent::Equivalent;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
-use policy::cache::{Account, Budget, Dependencies, Key, Refused};
+use policy::cache::{Account, Budget, Dependencies, Key, Refused, Sought};
 use policy::tenant::TenantId;
 use rustc_hash::FxHashMap;
 use wire::frame;
@@ -107,6 +108,16 @@ impl Hasher for Own {
     }
 }
 
+/// A key that nothing was allocated for.
+#[derive(Debug, Hash)]
+struct Borrowed<'a>(Sought<'a>);
+
+impl Equivalent<Arc<Key>> for Borrowed<'_> {
+    fn equivalent(&self, key: &Arc<Key>) -> bool {
+        self.0.is(key)
+    }
+}
+
 type Kept = Cache<Arc<Key>, Arc<Entry>, BuildHasherDefault<Own>>;
 
 /// What one tenant has brought, oldest first; some of it may have gone already.
@@ -134,6 +145,8 @@ const MAX_GONE: usize = 1_024;
 pub struct Store {
     kept: Kept,
     books: Arc<Mutex<Books>>,
+    /// Answers that gave way to others, or for which others did not.
+    evictions: Arc<AtomicU64>,
 }
 
 fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
@@ -145,8 +158,13 @@ impl Store {
     pub fn new(budget: Budget) -> Self {
         let books = Arc::new(Mutex::new(Books { budget, ..Books::default() }));
         let told = Arc::clone(&books);
+        let evictions = Arc::new(AtomicU64::new(0));
+        let evicted = Arc::clone(&evictions);
         // Called by moka with no lock of ours held: see `put`.
-        let gone = move |_: Arc<Arc<Key>>, entry: Arc<Entry>, _: RemovalCause| {
+        let gone = move |_: Arc<Arc<Key>>, entry: Arc<Entry>, cause: RemovalCause| {
+            if cause == RemovalCause::Size {
+                evicted.fetch_add(1, Ordering::Relaxed);
+            }
             let mut books = lock(&told);
             books.account.remove(entry.tenant, u64::from(entry.weight));
             if let Some(order) = books.orders.get_mut(&entry.tenant) {
@@ -161,13 +179,13 @@ impl Store {
             .weigher(|_: &Arc<Key>, entry: &Arc<Entry>| entry.weight)
             .eviction_listener(gone)
             .build_with_hasher(BuildHasherDefault::default());
-        Self { kept, books }
+        Self { kept, books, evictions }
     }
 
     /// What is kept under a key, true or not.
     #[inline]
-    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        self.kept.get(key)
+    pub fn get(&self, key: Sought<'_>) -> Option<Arc<Entry>> {
+        self.kept.get(&Borrowed(key))
     }
 
     /// Keeps a reply. Where its tenant has its share already, the oldest of its own give way.
@@ -198,7 +216,11 @@ impl Store {
             };
             match oldest {
                 // Without the lock: moka tells what has gone while it works.
-                Some((oldest, _)) => self.kept.invalidate(&oldest),
+                Some((oldest, _)) => {
+                    if self.kept.remove(&oldest).is_some() {
+                        self.evictions.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
                 None => {
                     self.kept.insert(key, Arc::new(entry));
                     self.forget_gone(tenant);
@@ -227,8 +249,13 @@ impl Store {
     }
 
     /// One entry goes.
-    pub fn remove(&self, key: &Key) {
-        self.kept.invalidate(key);
+    pub fn remove(&self, key: Sought<'_>) {
+        self.kept.invalidate(&Borrowed(key));
+    }
+
+    /// How many gave way to others.
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
     }
 
     /// All go.

@@ -10,6 +10,7 @@ use wire::tag::TransactionStatus;
 use wire::view::Parse;
 
 use super::brain::{Look, MAX_UNNAMED, Sent};
+use super::cached::Looked;
 use super::names::Reach;
 use super::outbox::Outbox;
 use super::police::CommentTags;
@@ -35,6 +36,7 @@ impl Session {
         upstream: &mut Upstream,
         outbox: &mut Outbox<'_>,
         message: Message<'_>,
+        looked: Option<Looked<'_>>,
     ) -> Result<Next, End> {
         self.pool.meter.parses.increment();
         if upstream.pipeline.ignores() {
@@ -52,7 +54,10 @@ impl Session {
         let worker = self.worker.clone();
         let begin = upstream.work.samples.len();
         let samples = &mut upstream.work.samples;
-        let look = worker.brain.borrow_mut().look_at(parse.query, self.escapes, Sent::ToPrepare, samples);
+        let look = match looked {
+            Some(looked) => looked.taken(&worker, samples),
+            None => worker.brain.borrow_mut().look_at(parse.query, self.escapes, Sent::ToPrepare, samples),
+        };
         upstream.work.samples.truncate(begin);
         if let Some(trouble) = self.refuses(upstream, &look) {
             return self.refuse_parse(upstream, outbox, message, trouble);

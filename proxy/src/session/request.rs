@@ -17,6 +17,7 @@ use wire::frame::{self, Head};
 use wire::tag::{Frontend, Target, TransactionStatus};
 use wire::view;
 
+use super::cached::{Answer, Looked};
 use super::ctl::{Held, State};
 use super::outbox::Outbox;
 use super::{End, Session};
@@ -31,11 +32,11 @@ const EAGER: usize = 16 * 1024;
 
 /// What of the client's bytes can be dealt with now.
 #[derive(Debug, Clone, Copy, Default)]
-struct Due {
+pub(super) struct Due {
     /// Bytes of whole messages.
-    whole: usize,
+    pub(super) whole: usize,
     /// A message behind them that is too long to be held; its beginning is there.
-    long: Option<Head>,
+    pub(super) long: Option<Head>,
 }
 
 /// A message that a client may not send here.
@@ -124,12 +125,15 @@ impl Session {
             return Ok(at);
         }
         let now = Instant::now();
-        if due.whole > 0
-            && self.is_unoccupied()
-            && let Some(used) = self.answer_cached(cx, rest.get(..due.whole).unwrap_or_default(), now)?
-        {
-            self.look_again = used < rest.len();
-            return Ok(at + used);
+        let mut looked = None;
+        if due.whole > 0 && self.is_unoccupied() {
+            match self.answer_cached(cx, rest.get(..due.whole).unwrap_or_default(), now)? {
+                Answer::Given(used) => {
+                    self.look_again = used < rest.len();
+                    return Ok(at + used);
+                }
+                Answer::FromServer(known) => looked = known,
+            }
         }
         if self.lease.is_none() {
             let whole = rest.get(..due.whole).unwrap_or_default();
@@ -170,7 +174,7 @@ impl Session {
                 }
             }
         }
-        let used = self.pass_on(cx, rest, due.whole, due.long, output, now)?;
+        let used = self.pass_on(cx, rest, due, looked, output, now)?;
         Ok(at + used)
     }
 
@@ -179,8 +183,8 @@ impl Session {
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
-        whole: usize,
-        long: Option<Head>,
+        due: Due,
+        looked: Option<Looked<'_>>,
         output: &mut Vec<u8>,
         now: Instant,
     ) -> Result<usize, End> {
@@ -191,7 +195,7 @@ impl Session {
             upstream.work.filling = self.takes_off();
         }
         let mut outbox = Outbox::new(bytes, output);
-        let translated = self.translate(&mut upstream, &mut outbox, bytes, whole, long, now);
+        let translated = self.translate(&mut upstream, &mut outbox, bytes, due, looked, now);
         let (used, ends) = match translated {
             Ok(used) => (used, None),
             Err((used, end)) => (used, Some(end)),

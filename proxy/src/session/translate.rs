@@ -12,6 +12,7 @@ use wire::tag::{Frontend, Target};
 use wire::view::{Bind, Execute, Named, function, query};
 
 use super::brain::Sent;
+use super::cached::Looked;
 use super::effects::is_of_large_objects;
 use super::held::Held;
 use super::listen::Enlisted;
@@ -19,7 +20,7 @@ use super::names::Reach;
 use super::outbox::Outbox;
 use super::police::CommentTags;
 use super::provide::{Located, hold, is_ours, write_renamed};
-use super::request::{head, left_of, malformed};
+use super::request::{Due, head, left_of, malformed};
 use super::retry::Retry;
 use super::statement::Known;
 use super::work::MAX_SAMPLES;
@@ -57,14 +58,14 @@ type Translated = Result<usize, (usize, End)>;
 
 impl Session {
     /// Translates `bytes[..whole]`, and the beginning of a long message behind it. Returns how many bytes are dealt
-    /// with: fewer where the rest has to wait.
+    /// with: fewer where the rest has to wait. `looked`: the text of the first message was looked at already.
     pub(super) fn translate(
         &mut self,
         upstream: &mut Upstream,
         outbox: &mut Outbox<'_>,
         bytes: &[u8],
-        whole: usize,
-        long: Option<Head>,
+        Due { whole, long }: Due,
+        mut looked: Option<Looked<'_>>,
         now: Instant,
     ) -> Translated {
         let free = upstream.pipeline.is_free();
@@ -86,7 +87,7 @@ impl Session {
         {
             let body = rest.get(frame::HEAD..head.total()).unwrap_or_default();
             let message = Message { tag, body, at, end: at + head.total(), declared: head.body };
-            match self.message(upstream, outbox, message, now) {
+            match self.message(upstream, outbox, message, looked.take(), now) {
                 Ok(Next::Go) if self.leaving => {
                     outbox.skip(message.at, bytes.len());
                     return Ok(bytes.len());
@@ -127,7 +128,7 @@ impl Session {
             return Ok(at);
         };
         let message = Message { tag, body, at, end: bytes.len(), declared: head.body };
-        match self.message(upstream, outbox, message, now) {
+        match self.message(upstream, outbox, message, None, now) {
             Ok(Next::Go) => {}
             Ok(Next::Hold) => {
                 hold(upstream, outbox, at);
@@ -151,6 +152,7 @@ impl Session {
         upstream: &mut Upstream,
         outbox: &mut Outbox<'_>,
         message: Message<'_>,
+        looked: Option<Looked<'_>>,
         now: Instant,
     ) -> Result<Next, End> {
         if self.listening.is_some() && self.awaits_ready(upstream, message.tag) {
@@ -163,8 +165,8 @@ impl Session {
                 self.push(upstream, Awaited::Sync, Fate::Forward, 0);
             }
             Frontend::Describe => return self.describe(upstream, outbox, message),
-            Frontend::Query => return self.query(upstream, outbox, message, now),
-            Frontend::Parse => return self.parse(upstream, outbox, message),
+            Frontend::Query => return self.query(upstream, outbox, message, looked, now),
+            Frontend::Parse => return self.parse(upstream, outbox, message, looked),
             Frontend::Close => return self.close(upstream, outbox, message),
             Frontend::Flush => {}
             Frontend::FunctionCall => {
@@ -209,6 +211,7 @@ impl Session {
         upstream: &mut Upstream,
         outbox: &mut Outbox<'_>,
         message: Message<'_>,
+        looked: Option<Looked<'_>>,
         now: Instant,
     ) -> Result<Next, End> {
         let sql = if message.is_whole() { query(message.body).map_err(malformed)? } else { message.body };
@@ -219,7 +222,10 @@ impl Session {
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = brain.look_at(sql, self.escapes, Sent::ToRun, &mut upstream.work.samples);
+        let look = match looked {
+            Some(looked) => looked.taken(&worker, &mut upstream.work.samples),
+            None => brain.look_at(sql, self.escapes, Sent::ToRun, &mut upstream.work.samples),
+        };
         // What stands behind the part that is there may do anything to the session.
         upstream.tainted |= !message.is_whole();
         if begin >= MAX_SAMPLES {

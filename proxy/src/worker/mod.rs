@@ -27,7 +27,7 @@ use crate::pool::ledger::Ticket;
 use crate::pool::{LocalPool, Pool};
 use crate::session::Arrival;
 use crate::session::brain::Brain;
-use crate::session::cached::Plans;
+use crate::session::cached::{Plans, Rooms};
 use crate::session::ctl::Ctl;
 use crate::shared::Shared;
 use crate::stand_in;
@@ -162,6 +162,8 @@ pub struct Worker {
     pub brain: RefCell<Brain>,
     /// What of it the cache may answer.
     pub plans: RefCell<Plans>,
+    /// Room for what the cache is asked by.
+    pub rooms: Rooms,
     /// Space for one read and one write.
     pub scratch: RefCell<Scratch>,
     pools: RefCell<FxHashMap<usize, Rc<LocalPool>>>,
@@ -196,6 +198,7 @@ pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::Unbounded
         shared,
         brain: RefCell::new(Brain::new(compat)),
         plans: RefCell::default(),
+        rooms: Rooms::default(),
         scratch: RefCell::new(Scratch { input: vec![0; HOLD + READ].into(), output: Vec::new() }),
         pools: RefCell::default(),
         clients: RefCell::default(),

@@ -1,6 +1,7 @@
 //! A key says all of its parts and nothing twice.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use super::super::*;
@@ -71,6 +72,25 @@ fn each_part_alone_changes_the_key() {
         assert_eq!(known.insert(Key::of(parts).unwrap(), at + 1), None, "{parts:?}");
     }
     assert_eq!(Key::of(&base), Key::of(&base.clone()));
+}
+
+#[test]
+fn what_is_sought_is_the_key_with_the_same_bytes_whatever_was_sought_before() {
+    let base = plain(settings(1)[0], epochs()[0]);
+    let mut room = Vec::new();
+    for text in ["select a longer text than the others", "select 1", "select 2", ""] {
+        let parts = Parts { text: text.as_bytes(), ..base };
+        let sought = Sought::of(&parts, &mut room).unwrap();
+        let (key, other) = (Key::of(&parts).unwrap(), Key::of(&Parts { text: b"select 3", ..base }).unwrap());
+        assert!(sought.is(&key) && sought.to_key() == key);
+        assert!(!sought.is(&other));
+        let hashed = |value: &dyn Fn(&mut DefaultHasher)| {
+            let mut hasher = DefaultHasher::new();
+            value(&mut hasher);
+            hasher.finish()
+        };
+        assert_eq!(hashed(&|hasher| sought.hash(hasher)), hashed(&|hasher| key.hash(hasher)), "it would not be found");
+    }
 }
 
 #[test]

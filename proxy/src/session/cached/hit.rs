@@ -103,6 +103,9 @@ impl Session {
             self.go_on_in_transaction(&candidate, now);
         }
         self.count_hit(&candidate, entry, (answer.len(), within), begun);
+        if let Some(looked) = candidate.looked {
+            self.worker.rooms.literals.put(looked.literals);
+        }
         if self.lease.is_some() {
             return self.after_replies(now);
         }
@@ -177,7 +180,7 @@ impl Session {
             flags,
         };
         let (parameters, literals): (&[u8], &[u8]) =
-            if extended { (request.sample(), &[]) } else { (&[], &candidate.literals) };
+            if extended { (request.sample(), &[]) } else { (&[], candidate.literals()) };
         telemetry.events.push(&header, &Payload { parameters, literals, rows: entry.first_rows() });
     }
 

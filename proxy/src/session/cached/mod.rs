@@ -12,6 +12,7 @@
 //!
 //! Nothing here fails a request: whatever cannot be told sends it to the server.
 
+mod few;
 mod filling;
 mod hit;
 mod identity;
@@ -27,17 +28,20 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use policy::cache::{Bypass, Counter, Key, Miss, Mode, NotServed, Parts, Protocol, Reading, Served, SettingsId};
+use policy::cache::{Bypass, Counter, Miss, Mode, NotServed, Parts, Protocol, Reading, Served, SettingsId, Sought};
 use policy::tenant::TenantId;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::brain::Sent;
+use super::brain::{Look, Sent};
 use super::statement::{Known, Prepared, Shape, Tags};
 use super::{End, Session};
 use crate::cache::Fate;
 use crate::cache::flights::Takeoff;
 use crate::cache::here::Here;
 use crate::cache::store::Entry;
+use crate::worker::Worker;
+use few::Few;
+pub use few::Rooms;
 pub use filling::Filling;
 pub use identity::Identity;
 use plan::Readable;
@@ -105,8 +109,50 @@ struct Candidate<'a> {
     prepared: Option<Rc<Prepared>>,
     /// What its comments say, where it was not prepared.
     tags: Tags,
+    /// How its text was looked at, where it came with one.
+    looked: Option<Looked<'a>>,
+}
+
+impl Candidate<'_> {
+    /// Its constants, as events carry them.
+    fn literals(&self) -> &[u8] {
+        self.looked.as_ref().map(|looked| &*looked.literals).unwrap_or_default()
+    }
+}
+
+/// A text that was looked at for the cache: whoever sends it to the server does not look again.
+#[derive(Debug)]
+pub struct Looked<'a> {
+    look: Look<'a>,
     /// Its constants, as events carry them.
     literals: Vec<u8>,
+}
+
+impl<'a> Looked<'a> {
+    /// The look itself; its constants are appended to `samples`.
+    pub fn taken(self, worker: &Worker, samples: &mut Vec<u8>) -> Look<'a> {
+        samples.extend_from_slice(&self.literals);
+        worker.rooms.literals.put(self.literals);
+        self.look
+    }
+}
+
+/// What the cache says to a request.
+#[derive(Debug)]
+pub enum Answer<'a> {
+    /// So many bytes are dealt with: it is answered, or nothing of it is and its client waits.
+    Given(usize),
+    /// The server has to answer; how the first text was looked at, if it was.
+    FromServer(Option<Looked<'a>>),
+}
+
+/// Who is asked for and what it needs to be found, from a candidate.
+struct Wanted {
+    plan: Rc<Plan>,
+    readable: Readable,
+    identity: Rc<Identity>,
+    settings: SettingsId,
+    owner: Rc<Owner>,
 }
 
 impl Session {
@@ -122,46 +168,50 @@ impl Session {
         self.pool.follows() && self.lease.as_deref().is_none_or(free) && self.unsent.is_empty()
     }
 
-    /// Answers the first request in `whole` from the cache, if it may be; how many bytes are dealt with then. Otherwise it is
-    /// noted whether its reply shall be kept. Nothing is under way when this is called.
-    pub(super) fn answer_cached(
+    /// Answers the first request in `whole` from the cache, if it may be. Otherwise it is noted whether its reply shall be
+    /// kept. Nothing is under way when this is called.
+    pub(super) fn answer_cached<'a>(
         &mut self,
         cx: &mut Context<'_>,
-        whole: &[u8],
+        whole: &'a [u8],
         now: Instant,
-    ) -> Result<Option<usize>, End> {
+    ) -> Result<Answer<'a>, End> {
+        const UNSEEN: Answer<'_> = Answer::FromServer(None);
         // Taken whatever comes: an end of the log that was asked for is good for no request but this one.
         let waited = self.caching.as_deref_mut().map_or(Waited::default(), |caching| {
             caching.filling = None;
             std::mem::take(&mut caching.waited)
         });
-        let Some(here) = self.pool.here() else { return Ok(None) };
+        let Some(here) = self.pool.here() else { return Ok(UNSEEN) };
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let mode = caches.mode();
         if mode == Mode::Off || self.skipping || self.leaving || self.pending_trouble.is_some() {
-            return Ok(None);
+            return Ok(UNSEEN);
         }
-        let Some(request) = Request::read(whole) else { return Ok(None) };
+        let Some(request) = Request::read(whole) else { return Ok(UNSEEN) };
         let version = caches.version();
-        let Some(candidate) = self.candidate(&here, request, version) else { return Ok(None) };
+        let candidate = match self.candidate(&here, request, version) {
+            Ok(candidate) => candidate,
+            Err(looked) => return Ok(Answer::FromServer(looked)),
+        };
         let shape = candidate.known.shape.clone();
         match self.look_up(&here, &candidate, Moment { mode, version, now, waited }) {
             Ok(Some(entry)) => {
                 self.note_fate(&shape, Fate::Hit);
                 let used = candidate.request.bytes;
                 self.tell_hit(cx, candidate, &entry, (waited.since.unwrap_or(now), now))?;
-                Ok(Some(used))
+                Ok(Answer::Given(used))
             }
             // Dealt with later: nothing of it.
-            Ok(None) if self.waits_for_an_answer() => Ok(Some(0)),
-            Ok(None) => Ok(None),
+            Ok(None) if self.waits_for_an_answer() => Ok(Answer::Given(0)),
+            Ok(None) => Ok(Answer::FromServer(candidate.looked)),
             Err(bypass) => {
                 if !matches!(bypass, Bypass::NoRule | Bypass::Off) {
                     self.note_fate(&shape, Fate::Bypass(bypass));
                 }
                 caches.counters.bypasses.count(bypass);
-                Ok(None)
+                Ok(Answer::FromServer(candidate.looked))
             }
         }
     }
@@ -194,56 +244,47 @@ impl Session {
         owner
     }
 
-    /// A request that a rule may be about; `None`: none is, or it is none that is looked at.
-    fn candidate<'a>(&self, here: &Here, request: Request<'a>, version: u64) -> Option<Candidate<'a>> {
-        match request.asked {
-            Asked::Query(sql) => {
-                let hash = xxh3_64_with_seed(sql, version).max(1);
-                if self.worker.plans.borrow().is_unconcerned(hash) || self.escapes || self.opaque {
-                    return None;
-                }
-                let mut literals = Vec::new();
-                let look = self.worker.brain.borrow_mut().look_at(sql, false, Sent::ToRun, &mut literals);
-                if !self.is_concerned(here, &look.known, version) {
-                    self.worker.plans.borrow().note_unconcerned(hash);
-                    return None;
-                }
-                let tags = self.tags(&look.comments);
-                Some(Candidate { request, known: look.known, sql, prepared: None, tags, literals })
-            }
-            Asked::Parsed(parse, _) => {
-                let hash = xxh3_64_with_seed(parse.query, version).max(1);
-                if self.worker.plans.borrow().is_unconcerned(hash) || self.escapes || self.opaque {
-                    return None;
-                }
-                let mut brain = self.worker.brain.borrow_mut();
-                let look = brain.look_at(parse.query, false, Sent::ToPrepare, &mut Vec::new());
-                if !self.is_concerned(here, &look.known, version) {
-                    drop(brain);
-                    self.worker.plans.borrow().note_unconcerned(hash);
-                    return None;
-                }
-                let tags = self.tags(&look.comments);
-                let prepared = brain.prepare_unnamed(&look, parse, tags, &self.worker.shared);
-                Some(Candidate {
-                    request,
-                    known: look.known,
-                    sql: parse.query,
-                    prepared: Some(prepared),
-                    tags,
-                    literals: Vec::new(),
-                })
-            }
+    /// A request that a rule may be about.
+    ///
+    /// # Errors
+    /// None is, or it is none that is looked at; with how its text was looked at, if it was.
+    fn candidate<'a>(
+        &self,
+        here: &Here,
+        request: Request<'a>,
+        version: u64,
+    ) -> Result<Candidate<'a>, Option<Looked<'a>>> {
+        let (sql, sent) = match request.asked {
+            Asked::Query(sql) => (sql, Sent::ToRun),
+            Asked::Parsed(parse, _) => (parse.query, Sent::ToPrepare),
             Asked::Bound(bind) => {
-                let prepared = self.find_statement(bind.statement)?;
+                let prepared = self.find_statement(bind.statement).ok_or(None)?;
                 if !self.is_concerned(here, &prepared.known, version) || self.escapes || self.opaque {
-                    return None;
+                    return Err(None);
                 }
                 let known = prepared.known.clone();
                 let tags = prepared.tags;
-                Some(Candidate { request, known, sql: b"", prepared: Some(prepared), tags, literals: Vec::new() })
+                return Ok(Candidate { request, known, sql: b"", prepared: Some(prepared), tags, looked: None });
             }
+        };
+        let hash = xxh3_64_with_seed(sql, version).max(1);
+        if self.worker.plans.borrow().is_unconcerned(hash) || self.escapes || self.opaque {
+            return Err(None);
         }
+        let mut brain = self.worker.brain.borrow_mut();
+        let mut literals = self.worker.rooms.literals.take();
+        let look = brain.look_at(sql, false, sent, &mut literals);
+        if !self.is_concerned(here, &look.known, version) {
+            self.worker.plans.borrow().note_unconcerned(hash);
+            return Err(Some(Looked { look, literals }));
+        }
+        let tags = self.tags(&look.comments);
+        let prepared = match request.asked {
+            Asked::Parsed(parse, _) => Some(brain.prepare_unnamed(&look, parse, tags, &self.worker.shared)),
+            _ => None,
+        };
+        let known = look.known.clone();
+        Ok(Candidate { request, known, sql, prepared, tags, looked: Some(Looked { look, literals }) })
     }
 
     /// Whether any rule may be about statements of this kind.
@@ -262,7 +303,19 @@ impl Session {
         candidate: &Candidate<'_>,
         moment: Moment,
     ) -> Result<Option<Arc<Entry>>, Bypass> {
-        let Moment { mode, version, now, waited } = moment;
+        let worker = self.worker.clone();
+        let wanted = self.wanted(here, candidate, moment.version)?;
+        let mut room = worker.rooms.key.take();
+        let found = match self.key_of(candidate, &wanted, &mut room) {
+            Ok(sought) => self.find(here, candidate, &wanted.readable, sought, moment),
+            Err(bypass) => Err(bypass),
+        };
+        worker.rooms.key.put(room);
+        found
+    }
+
+    /// What a candidate is looked up by, if it may be answered from the cache at all.
+    fn wanted(&mut self, here: &Rc<Here>, candidate: &Candidate<'_>, version: u64) -> Result<Wanted, Bypass> {
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
@@ -295,9 +348,24 @@ impl Session {
         };
         let readable = plan.decide(here, &rules, &identity.application)?;
         let owner = self.owner(here);
-        let key = Arc::new(self.key_of(candidate, &plan, &readable, &identity, (settings, &owner.name))?);
+        Ok(Wanted { plan, readable, identity, settings, owner })
+    }
+
+    /// What is kept under a key, if it is true and may be served.
+    fn find(
+        &mut self,
+        here: &Rc<Here>,
+        candidate: &Candidate<'_>,
+        readable: &Readable,
+        sought: Sought<'_>,
+        moment: Moment,
+    ) -> Result<Option<Arc<Entry>>, Bypass> {
+        let Moment { mode, now, waited, .. } = moment;
+        let worker = self.worker.clone();
+        let caches = &worker.shared.caches;
+        let shape = &candidate.known.shape;
         let mut compared = None;
-        match caches.store.get(&key) {
+        match caches.store.get(sought) {
             Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
                 Ok(served) => {
                     let refreshes = served == Served::Stale && !entry.refreshing.swap(true, Ordering::AcqRel);
@@ -312,7 +380,7 @@ impl Session {
                 Err(NotServed::Miss(miss)) => {
                     caches.counters.misses.count(miss);
                     if miss == Miss::Changed || miss == Miss::Expired {
-                        caches.store.remove(&key);
+                        caches.store.remove(sought);
                     }
                     self.note_fate(shape, Fate::Miss(miss));
                 }
@@ -329,7 +397,7 @@ impl Session {
                 self.note_fate(shape, Fate::Miss(Miss::Absent));
             }
         }
-        self.ask_the_server(here, shape, key, &readable, compared, moment);
+        self.ask_the_server(here, shape, sought, readable, compared, moment);
         Ok(None)
     }
 
@@ -338,7 +406,7 @@ impl Session {
         &mut self,
         here: &Rc<Here>,
         shape: &Shape,
-        key: Arc<Key>,
+        sought: Sought<'_>,
         readable: &Readable,
         compared: Option<Arc<Entry>>,
         moment: Moment,
@@ -354,6 +422,7 @@ impl Session {
                 let waits = !waited.flight
                     && (waited.end.is_none() || end_known(here, waited).is_some())
                     && self.open_transaction().is_none();
+                let key = Arc::new(sought.to_key());
                 let flight = match caches.flights.takeoff(&key, (worker.index, self.ctl.client), waits) {
                     Takeoff::Waits if compared.is_none() => {
                         let waited = Waited { flight: true, ..waited };
@@ -413,33 +482,30 @@ impl Session {
         if suspect { Err(Bypass::Tainted) } else { Ok(()) }
     }
 
-    fn key_of(
+    /// Its key, put together in `room`.
+    fn key_of<'a>(
         &self,
         candidate: &Candidate<'_>,
-        plan: &Plan,
-        readable: &Readable,
-        identity: &Identity,
-        (settings, tenant): (SettingsId, &str),
-    ) -> Result<Key, Bypass> {
+        Wanted { plan, readable, identity, settings, owner }: &Wanted,
+        room: &'a mut Vec<u8>,
+    ) -> Result<Sought<'a>, Bypass> {
         let (parameters, formats) = candidate.request.bound()?;
-        let inputs: Vec<(&str, Option<&str>)> = readable
-            .inputs
-            .iter()
-            .map(|name| {
-                let value = identity.settings.find(name).and_then(|value| {
-                    let (wire::params::Value::Plain(bytes) | wire::params::Value::Clause(bytes)) = value;
-                    std::str::from_utf8(bytes).ok()
-                });
-                (name.as_str(), value)
-            })
-            .collect();
-        let types: Vec<u32> = match &candidate.prepared {
-            Some(prepared) => wire::view::parameter_types(&prepared.types).map_err(|_| Bypass::Unreadable)?.collect(),
-            None => Vec::new(),
-        };
-        Key::of(&Parts {
+        let mut inputs = Few::<(&str, Option<&str>)>::default();
+        for name in readable.inputs.iter() {
+            let value = identity.settings.find(name).and_then(|value| {
+                let (wire::params::Value::Plain(bytes) | wire::params::Value::Clause(bytes)) = value;
+                std::str::from_utf8(bytes).ok()
+            });
+            inputs.push((name.as_str(), value));
+        }
+        let mut types = Few::<u32>::default();
+        if let Some(prepared) = &candidate.prepared {
+            let all = wire::view::parameter_types(&prepared.types).map_err(|_| Bypass::Unreadable)?;
+            all.for_each(|oid| types.push(oid));
+        }
+        let parts = Parts {
             epoch: readable.sources.epoch(),
-            tenant,
+            tenant: &owner.name,
             database: &self.pool.shared.database,
             text: &plan.body,
             protocol: match candidate.request.asked {
@@ -453,7 +519,8 @@ impl Session {
             role: &identity.role,
             session_user: &identity.user,
             inputs: &inputs,
-            settings,
-        })
+            settings: *settings,
+        };
+        Sought::of(&parts, room)
     }
 }

@@ -5,6 +5,8 @@ use wire::frame;
 use wire::tag::{Frontend, Target};
 use wire::view::{self, Bind, Execute, Named, Parse};
 
+use super::few::Few;
+
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Asked<'a> {
@@ -30,7 +32,7 @@ pub(super) struct Request<'a> {
 }
 
 /// Parameters and result formats of a Bind.
-type Bound<'a> = (Vec<Parameter<'a>>, Vec<i16>);
+type Bound<'a> = (Few<Parameter<'a>>, Few<i16>);
 
 impl<'a> Request<'a> {
     /// Reads the first request. `None`: it is one that the cache has nothing to do with, or not whole.
@@ -91,10 +93,10 @@ impl<'a> Request<'a> {
     /// Why it is not cached.
     pub(super) fn bound(&self) -> Result<Bound<'a>, Bypass> {
         let bind = match self.asked {
-            Asked::Query(_) => return Ok((Vec::new(), Vec::new())),
+            Asked::Query(_) => return Ok(Bound::default()),
             Asked::Parsed(_, bind) | Asked::Bound(bind) => bind,
         };
-        let mut parameters = Vec::new();
+        let mut parameters = Few::default();
         for parameter in bind.parameters().map_err(|_| Bypass::Unreadable)? {
             let parameter = parameter.map_err(|_| Bypass::Unreadable)?;
             if parameter.format == 0 && parameter.value.is_some_and(means_a_moment) {
@@ -104,7 +106,9 @@ impl<'a> Request<'a> {
         }
         let formats = bind.result_formats().map_err(|_| Bypass::Unreadable)?;
         // As they were sent: one for all is another reply than none.
-        Ok((parameters, (0..formats.len()).map(|column| formats.of(column)).collect()))
+        let mut sent = Few::default();
+        (0..formats.len()).for_each(|column| sent.push(formats.of(column)));
+        Ok((parameters, sent))
     }
 
     /// The parameters as they came, for whoever looks at executions.
