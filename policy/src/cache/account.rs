@@ -184,8 +184,6 @@ pub struct Counters {
     pub joined: AtomicU64,
     /// Replies kept.
     pub fills: AtomicU64,
-    /// Answers that gave way to others.
-    pub evictions: AtomicU64,
     /// Microseconds that the server would have needed for what it was not asked.
     pub saved_micros: AtomicU64,
     /// Statements not answered although they may be.

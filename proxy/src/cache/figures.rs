@@ -96,7 +96,7 @@ impl Caches {
             stale: of(&counters.stale),
             joined: of(&counters.joined),
             fills: of(&counters.fills),
-            evictions: of(&counters.evictions),
+            evictions: self.store.evictions(),
             saved_us: of(&counters.saved_micros),
             agreed: of(&counters.agreed),
             disagreed: of(&counters.disagreed),

@@ -18,7 +18,10 @@ fn no_more_is_held_than_allowed() {
             assert!(held <= 100_000, "{held} bytes are held");
         }
     }
-    assert!(ground.caches().store.len() > 20, "and it is made use of: {} entries", ground.caches().store.len());
+    let kept = ground.caches().store.len();
+    assert!(kept > 20, "and it is made use of: {kept} entries");
+    // Nothing is written: each that is not there any more has given way.
+    assert_eq!(ground.fills(), kept + ground.evictions(), "as it is counted");
     ground.cached(&mut client, "select body from items where id = 1");
 }
 
@@ -44,6 +47,9 @@ fn no_tenant_holds_more_than_its_share() {
         let held = ground.caches().store.held().0;
         assert!(held <= 60_000, "{held} bytes are held, of which one tenant may have 50,000");
     }
+    let kept = ground.caches().store.len();
+    assert_eq!(ground.fills(), kept + ground.evictions(), "what gave way to the tenant's own is counted");
+    assert!(ground.evictions() > 300, "{}", ground.evictions());
     let (reply, hit) = ground.asked(|| small.query(sql).ok());
     assert!(hit && reply.rows().len() == 1, "the answers of others stay");
 }

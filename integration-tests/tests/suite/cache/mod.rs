@@ -96,6 +96,11 @@ impl Ground {
         self.caches().counters.fills.load(Ordering::Relaxed)
     }
 
+    /// Answers that gave way to others.
+    fn evictions(&self) -> u64 {
+        self.caches().store.evictions()
+    }
+
     /// What `ask` gives, and whether it came from the cache.
     fn asked<T>(&self, ask: impl FnOnce() -> T) -> (T, bool) {
         let before = self.hits();
