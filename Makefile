@@ -47,7 +47,7 @@ bench: ## Cost of a query: direct, pgweir, PgBouncer, a relay; into docs/benchma
 	$(CARGO) build --package integration-tests --bin bench
 	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --write docs/benchmarks.md
 
-bench-check: ## The same, and fails if a promised figure is missed by more than the noise (PARTS=loads,idle,bulk,own,admin)
+bench-check: ## The same, and fails if a promised figure is missed by more than the noise (PARTS=loads,idle,bulk,own,admin,cache)
 	@.ci/setup bench
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin bench

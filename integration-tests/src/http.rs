@@ -51,11 +51,18 @@ pub fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Respon
 
 /// A request that changes something, with this JSON unless it is empty; a connection that fails the test if refused.
 pub fn change(address: SocketAddr, method: &str, path: &str, json: &str) -> Response {
+    attempt(address, method, path, json).unwrap_or_else(|error| panic!("{method} http://{address}{path}: {error}"))
+}
+
+/// The same, for whoever goes on where it is refused.
+///
+/// # Errors
+/// Nobody listens there, or it is not HTTP.
+pub fn attempt(address: SocketAddr, method: &str, path: &str, json: &str) -> io::Result<Response> {
     let length = json.len().to_string();
     let headers =
         [("X-Requested-With", "a test"), ("Content-Type", "application/json"), ("Content-Length", length.as_str())];
     send(address, method, path, &headers, json)
-        .unwrap_or_else(|error| panic!("{method} http://{address}{path}: {error}"))
 }
 
 fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> io::Result<Response> {

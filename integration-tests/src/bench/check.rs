@@ -4,6 +4,7 @@
 //! median of the rounds counts. It is missed when it is beyond its bound by more than the rounds differ among themselves.
 
 use super::bulk::Flow;
+use super::cache::figures::{self as cached, Cached};
 use super::idle::{self, Held};
 use super::logins::PACE;
 use super::options::Part;
@@ -43,6 +44,8 @@ pub enum Figure {
     P99Watched,
     /// Time of a scrape.
     Scrape,
+    /// What the read cache brings or costs.
+    Cache(Cached),
 }
 
 /// What the values of a figure count.
@@ -108,6 +111,7 @@ pub fn promises() -> Vec<(Figure, Bound)> {
     promises.push((Figure::WorkersWatched, AtMost(1.01)));
     promises.push((Figure::P99Watched, AtMost(1.1)));
     promises.push((Figure::Scrape, AtMost(20.0)));
+    promises.extend(cached::promises().into_iter().map(|(figure, bound)| (Figure::Cache(figure), bound)));
     promises
 }
 
@@ -153,6 +157,7 @@ impl Figure {
             Self::Throughput(_) | Self::FlowCpu(_) => Part::Bulk,
             Self::Observing(_) | Self::TwoWorkers(_) | Self::P99AmongLogins | Self::WorkersAmongLogins => Part::Own,
             Self::WorkersWatched | Self::P99Watched | Self::Scrape => Part::Admin,
+            Self::Cache(_) => Part::Cache,
         }
     }
 
@@ -172,6 +177,7 @@ impl Figure {
             Self::P99AmongLogins | Self::WorkersAmongLogins => Unit::ShareOf("that without them"),
             Self::WorkersWatched | Self::P99Watched => Unit::ShareOf("that without"),
             Self::Scrape => Unit::Millis,
+            Self::Cache(figure) => figure.unit(),
         }
     }
 
@@ -198,6 +204,7 @@ impl Figure {
             }
             Self::P99Watched => of("p99 latency while the admin port is asked every second", own::BESIDE_SCRAPES),
             Self::Scrape => format!("a scrape of {STATEMENTS} statements of {TENANTS} tenants under load"),
+            Self::Cache(figure) => figure.name(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! pgbench ran. Nothing is subtracted, scaled or left out.
 
 pub mod bulk;
+pub mod cache;
 pub mod chart;
 pub mod check;
 pub mod idle;

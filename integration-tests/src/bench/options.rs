@@ -34,21 +34,24 @@ pub enum Part {
     Own,
     /// pgweir while its admin port is asked all the time, and while it is not.
     Admin,
+    /// The read cache.
+    Cache,
 }
 
 impl Part {
     /// All of them, by the names that the command line has for them.
-    pub const ALL: [(&str, Self); 5] = [
+    pub const ALL: [(&str, Self); 6] = [
         ("loads", Self::Loads),
         ("idle", Self::Idle),
         ("bulk", Self::Bulk),
         ("own", Self::Own),
         ("admin", Self::Admin),
+        ("cache", Self::Cache),
     ];
 }
 
 /// How to call it.
-pub const USAGE: &str = "usage: bench --pgweir PATH [--rounds 3] [--seconds 5] [--parts loads,idle,bulk,own,admin] [--check] \
+pub const USAGE: &str = "usage: bench --pgweir PATH [--rounds 3] [--seconds 5] [--parts loads,idle,bulk,own,admin,cache] [--check] \
     [--write docs/benchmarks.md]";
 
 impl Options {
@@ -79,7 +82,7 @@ impl Options {
 
 fn part(name: &str) -> Outcome<Part> {
     let known = Part::ALL.into_iter().find(|(known, _)| *known == name);
-    known.map(|(_, part)| part).ok_or_else(|| format!("--parts {name}: loads, idle, bulk, own or admin").into())
+    known.map(|(_, part)| part).ok_or_else(|| format!("--parts {name}: loads, idle, bulk, own, admin or cache").into())
 }
 
 fn number(name: &str, text: &str) -> Outcome<u64> {
@@ -98,7 +101,7 @@ mod tests {
         let here = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
         let options = Options::parse(["--pgweir".to_owned(), here]).unwrap();
         assert_eq!((options.rounds, options.seconds, options.write, options.check), (3, 5, None, false));
-        assert_eq!(options.parts, [Part::Loads, Part::Idle, Part::Bulk, Part::Own, Part::Admin]);
+        assert_eq!(options.parts, Part::ALL.map(|(_, part)| part));
         assert!(Options::parse([]).is_err());
         assert!(
             Options::parse(["--rounds".to_owned(), "0".to_owned()]).unwrap_err().to_string().contains("--rounds 0")

@@ -40,11 +40,25 @@ pub fn initialise(pgbench: &Path, server: &Server) -> Outcome<()> {
     call(connected(pgbench, server).args(["--initialize", "--scale=10", "--quiet"])).map(drop)
 }
 
+/// What pgbench sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script<'a> {
+    /// Its own `SELECT` of one account, any of all.
+    SelectOnly,
+    /// This.
+    Text(&'a str),
+}
+
 /// Runs one load for so many seconds.
-pub fn run(pgbench: &Path, server: &Server, load: Load, seconds: u64) -> Outcome<Measured> {
-    let folder = Scratch::new();
+pub fn run(pgbench: &Path, server: &Server, script: Script<'_>, load: Load, seconds: u64) -> Outcome<Measured> {
+    // Whatever lies in the first one is read as a log.
+    let (folder, scripts) = (Scratch::new(), Scratch::new());
     let mut command = connected(pgbench, server);
     command.current_dir(folder.path()).args(arguments(load, seconds));
+    match script {
+        Script::SelectOnly => command.arg("--select-only"),
+        Script::Text(text) => command.arg("--file").arg(scripts.file("script.sql", text)),
+    };
     let printed = call(&mut command)?;
     let latency_micros = percentiles(&folder)?;
     let tps = field(&printed, "tps = ").ok_or("pgbench printed no tps")?;
@@ -55,10 +69,9 @@ pub fn run(pgbench: &Path, server: &Server, load: Load, seconds: u64) -> Outcome
     }
 }
 
-/// The flags of every measured run, as they are documented with the table.
+/// The flags of every measured run, as they are documented with the table, but for what it sends.
 pub fn arguments(load: Load, seconds: u64) -> Vec<String> {
     [
-        "--select-only".to_owned(),
         "--no-vacuum".to_owned(),
         format!("--protocol={}", load.mode.name()),
         format!("--client={}", load.clients),

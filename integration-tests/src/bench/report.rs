@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::bulk::{Bulk, Flow};
+use super::cache::results::Results as CacheResults;
 use super::check::{Bound, Figure, Outcome, judge, promises};
 use super::idle::{CLIENTS, Held, Idle};
 use super::options::Part;
@@ -25,6 +26,8 @@ pub struct Report {
     idle: BTreeMap<(Held, &'static str), Vec<Idle>>,
     bulk: BTreeMap<(Flow, &'static str), Vec<Bulk>>,
     own: BTreeMap<(Load, Side), Vec<Own>>,
+    /// Of the read cache.
+    pub cache: CacheResults,
 }
 
 impl Report {
@@ -77,6 +80,7 @@ impl Report {
             let _ = writeln!(text, "| {} | {way} | {rate:.0} | {cpu} |", flow.name());
         }
         text.push_str(&self.own_table());
+        text.push_str(&self.cache.tables());
         let judged = self.judged();
         if !judged.is_empty() {
             let _ = writeln!(
@@ -174,6 +178,7 @@ impl Report {
             Figure::WorkersWatched => beside_scrapes(|own| own.worker_micros),
             Figure::P99Watched => beside_scrapes(|own| f64::from(own.sample.latency_micros[2])),
             Figure::Scrape => watched().iter().map(|own| own.scrape_millis).collect(),
+            Figure::Cache(figure) => self.cache.values(figure),
         }
     }
 
@@ -218,6 +223,7 @@ impl Report {
             "idle": idle.collect::<Vec<_>>(),
             "bulk": bulk.collect::<Vec<_>>(),
             "own": own.collect::<Vec<_>>(),
+            "cache": self.cache.json(),
             "promises": promises.collect::<Vec<_>>(),
         })
     }
@@ -229,7 +235,7 @@ fn rounds<K: Ord, T>(map: &BTreeMap<K, Vec<T>>, key: K) -> &[T] {
 }
 
 /// Each round that both were measured in.
-fn pairs<'a, T>(ours: &'a [T], theirs: &'a [T]) -> impl Iterator<Item = (&'a T, &'a T)> {
+pub(super) fn pairs<'a, T>(ours: &'a [T], theirs: &'a [T]) -> impl Iterator<Item = (&'a T, &'a T)> {
     ours.iter().zip(theirs)
 }
 
@@ -240,7 +246,7 @@ fn shares<'a, T: 'a>(pairs: impl Iterator<Item = (&'a T, &'a T)>, of: impl Fn(&T
 }
 
 /// Ours by theirs in each round.
-fn by<T>(ours: &[T], theirs: &[T], of: impl Fn(&T) -> f64) -> Vec<f64> {
+pub(super) fn by<T>(ours: &[T], theirs: &[T], of: impl Fn(&T) -> f64) -> Vec<f64> {
     shares(pairs(ours, theirs), of)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::idle::Held;
 use super::machine::{processor_time, thread_time};
-use super::pgbench::{self, Measured, Server};
+use super::pgbench::{self, Measured, Script, Server};
 use super::{Load, Mode, Outcome, Sample, UPSTREAMS};
 use crate::cluster::free_port;
 use crate::{Child, Cluster, RawClient, Scratch, Signal, within};
@@ -47,6 +47,11 @@ impl Bench {
     /// The server's own words about its version.
     pub fn version(&self) -> String {
         self.cluster.value("postgres", "SHOW server_version")
+    }
+
+    /// The server itself.
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// Where the server itself listens, on loopback.
@@ -123,6 +128,11 @@ impl Run {
             cpu_micros: self.micros_per_query(self.spent),
             latency_micros: self.measured.latency_micros,
         }
+    }
+
+    /// Queries answered.
+    pub fn queries(&self) -> u64 {
+        self.measured.queries
     }
 
     /// Processor time of pgweir's workers per query, in µs.
@@ -232,12 +242,17 @@ impl Way {
         }
     }
 
-    /// Runs a load over it.
+    /// Runs a load of pgbench's own SELECT over it.
     pub fn run(&self, pgbench: &Path, load: Load, seconds: u64) -> Outcome<Run> {
+        self.run_script(pgbench, Script::SelectOnly, load, seconds)
+    }
+
+    /// Runs a load over it.
+    pub fn run_script(&self, pgbench: &Path, script: Script<'_>, load: Load, seconds: u64) -> Outcome<Run> {
         let pid = self.pooler.as_ref().map(Child::pid);
         let spent = || pid.map(|pid| (processor_time(pid), thread_time(pid, "worker-"))).unwrap_or_default();
         let (before, before_workers) = spent();
-        let measured = pgbench::run(pgbench, &self.server, load, seconds)?;
+        let measured = pgbench::run(pgbench, &self.server, script, load, seconds)?;
         let (after, after_workers) = spent();
         let spent_by_workers = after_workers.saturating_sub(before_workers);
         Ok(Run { measured, spent: after.saturating_sub(before), spent_by_workers })

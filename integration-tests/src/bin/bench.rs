@@ -3,6 +3,7 @@
 use std::process::{Command, ExitCode};
 
 use integration_tests::bench::bulk::{self, Flow};
+use integration_tests::bench::cache::{self, Ground};
 use integration_tests::bench::idle::{self, Held};
 use integration_tests::bench::options::{Options, Part};
 use integration_tests::bench::own::{self, Side};
@@ -37,6 +38,8 @@ fn bench() -> Outcome<()> {
     }
     let bench = Bench::make()?;
     let mut report = Report::default();
+    let with_cache = options.parts.contains(&Part::Cache);
+    let ground = if with_cache { Some(Ground::make(&bench)?) } else { None };
     for round in 1..=options.rounds {
         if options.parts.contains(&Part::Loads) {
             measure_loads(&options, &bench, round, &mut report)?;
@@ -49,6 +52,9 @@ fn bench() -> Outcome<()> {
         }
         for part in [Part::Own, Part::Admin].into_iter().filter(|part| options.parts.contains(part)) {
             measure_own(&options, part, &bench, &mut report)?;
+        }
+        if let Some(ground) = &ground {
+            cache::measure(&options.pgweir, &bench, ground, options.seconds, &mut report.cache)?;
         }
     }
     let conditions = how_it_was_made(&options, &bench, load_before)?;
@@ -199,7 +205,7 @@ fn how_it_was_made(options: &Options, bench: &Bench, load_before: f64) -> Outcom
     } else {
         ""
     };
-    let mut versions = vec![peers::pgbouncer_name()?];
+    let mut versions: Vec<String> = peers::pgbouncer_name().into_iter().collect();
     versions.extend(peers::haproxy_name());
     Ok(format!(
         "Machine: {}; load average before the first run: {load_before:.2}.{noise}\n\n\
