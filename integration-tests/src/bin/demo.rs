@@ -15,7 +15,7 @@ use integration_tests::demo::stage::{Database, Proxy};
 use integration_tests::demo::style::{Style, grouped};
 use integration_tests::demo::tally::Tally;
 use integration_tests::demo::watch::Watch;
-use integration_tests::demo::{Outcome, report};
+use integration_tests::demo::{Outcome, cached, report};
 
 fn main() -> ExitCode {
     let done = if std::env::args().skip(1).eq(["--stop"]) { stop() } else { demo() };
@@ -47,7 +47,7 @@ async fn play(options: &Options, style: Style) -> Outcome<ExitCode> {
     let start = Instant::now();
     let database = Database::make();
     said(&format!("Loaded in {:.1} s. Starting pgweir …", start.elapsed().as_secs_f64()));
-    let proxy = Proxy::start(&options.pgweir, &database)?;
+    let proxy = Proxy::start(&options.pgweir, &database, "")?;
 
     said(&format!("Through pgweir: {CLIENTS} clients for {} s", options.traffic.as_secs()));
     let before = proxy.cpu_time();
@@ -62,7 +62,10 @@ async fn play(options: &Options, style: Style) -> Outcome<ExitCode> {
     let pool = through.seen.pids.clone();
     let direct = run(&database, &database.target(), None, pool, shorter, style).await?;
 
-    let evidence = Evidence { through, direct, findings, queries, proxy_cpu };
+    said(&format!("The dashboards alone, with the read cache off and on: {} s each", cached::TIME.as_secs()));
+    let cached = cached::play(&options.pgweir, &database).await?;
+
+    let evidence = Evidence { through, direct, findings, queries, proxy_cpu, cached };
     print!("{}", report::render(&evidence, style));
     let all_hold = evidence.facts().iter().all(|fact| fact.holds);
     close(options.keep, all_hold, &proxy, style).await

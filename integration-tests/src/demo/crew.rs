@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_postgres::Error;
 
+use super::dashboard::{self, Pages};
 use super::session::{Session, Target};
 use super::tally::Tally;
-use super::{TENANTS, dashboard, engine, limited};
+use super::{TENANTS, engine, limited};
 
 /// Clients of each of the five tenants without a limit.
 const WEB: usize = 12;
@@ -17,6 +18,8 @@ const WEBHOOKS: usize = 5;
 const FOLLOWERS: usize = 4;
 const SEARCHERS: usize = 1;
 const EXPORTERS: usize = 1;
+/// How long somebody looks at a page of the dashboard.
+const PAGE_PAUSE: Duration = Duration::from_millis(1400);
 /// Clients of the tenant with a limit.
 const REPORTERS: usize = 5;
 
@@ -114,7 +117,8 @@ impl Crew {
 impl Posts {
     fn begin(self, clock: Clock, everybody: &mut JoinSet<()>) {
         let tenant = self.tenant;
-        everybody.spawn(later(dashboard::serve(self.web.into_iter().map(Arc::new).collect(), clock)));
+        let web = self.web.into_iter().map(Arc::new).collect();
+        everybody.spawn(later(dashboard::serve(web, Pages::Rows, PAGE_PAUSE, clock)));
         self.workers.into_iter().for_each(|session| drop(everybody.spawn(later(engine::work(session, clock)))));
         self.webhooks
             .into_iter()
@@ -131,7 +135,8 @@ async fn later(life: impl Future<Output = ()>) {
     life.await;
 }
 
-async fn open_all(
+/// Opens as many sessions of a part of the engine.
+pub(super) async fn open_all(
     target: &Target,
     part: &str,
     tenant: usize,

@@ -24,19 +24,39 @@ pub const OWNER: &str = "SELECT name, email, tenant_id FROM users WHERE id = $1"
 /// Failed runs of one workflow: the other child of [`WORKFLOWS`].
 pub const FAILED_RUNS: &str = "SELECT count(*), min(tenant_id) FROM runs WHERE workflow_id = $1 AND state = 'failed'";
 
-/// Serves one tenant's pages until the clock stops.
-pub async fn serve(pool: Vec<Arc<Session>>, clock: Clock) {
+/// What happened, by kind: reads all events of the tenant.
+pub const EVENTS: &str = "SELECT kind, count(*), min(tenant_id) FROM events GROUP BY kind ORDER BY kind";
+/// How much was logged, by level: reads all of the tenant's logs.
+pub const LEVELS: &str = "SELECT level, count(*), min(tenant_id) FROM logs GROUP BY level ORDER BY level";
+/// The newest warnings.
+pub const WARNINGS: &str = "SELECT id, message, tenant_id FROM logs WHERE level = 'warn' ORDER BY at DESC LIMIT 20";
+
+/// Which pages there are to look at, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// Runs and workflows, each of which asks for more for each of its rows.
+    Rows,
+    /// These, and an overview of events and logs.
+    All,
+}
+
+/// Serves one tenant's pages until the clock stops, each to be looked at for so long.
+pub async fn serve(pool: Vec<Arc<Session>>, pages: Pages, pause: Duration, clock: Clock) {
     let Some(first) = pool.first().cloned() else { return };
+    let kinds = if pages == Pages::All { 3 } else { 2 };
     let mut page = 0_usize;
     while clock.runs() {
-        let served =
-            if page.is_multiple_of(2) { runs_page(&first, &pool).await } else { workflows_page(&first, &pool).await };
+        let served = match page % kinds {
+            0 => runs_page(&first, &pool).await,
+            1 => workflows_page(&first, &pool).await,
+            _ => overview_page(&first).await,
+        };
         match served {
             Ok(()) => first.tally().count(|figures| figures.pages += 1),
             Err(error) => first.tally().failed("dashboard", &error),
         }
         page += 1;
-        clock.pause(Duration::from_millis(1400)).await;
+        clock.pause(pause).await;
     }
 }
 
@@ -49,6 +69,13 @@ async fn workflows_page(first: &Session, pool: &[Arc<Session>]) -> Result<(), Er
     let workflows = first.own_rows(Shape::Page, WORKFLOWS, &[]).await?;
     spread(pool, OWNER, workflows.iter().map(|workflow| workflow.get(1)).collect()).await?;
     spread(pool, FAILED_RUNS, workflows.iter().map(|workflow| workflow.get(0)).collect()).await
+}
+
+async fn overview_page(first: &Session) -> Result<(), Error> {
+    for sql in [EVENTS, LEVELS, WARNINGS] {
+        first.own_rows(Shape::Page, sql, &[]).await?;
+    }
+    Ok(())
 }
 
 /// Runs one statement for each id, on as many connections as the pool has: each takes the next id when it is free.

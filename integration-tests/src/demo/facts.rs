@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::cached::Cached;
 use super::crew::CLIENTS;
 use super::limited::is_timeout;
 use super::tally::{Figures, Shape};
@@ -13,6 +14,11 @@ use super::{LIMIT, LIMITED_TENANT, POOL_SIZE};
 
 /// How much later than the limit the error may come: the server's timer, the way back, and two busy cores.
 const LATE: Duration = Duration::from_millis(600);
+
+/// Hits among what may be cached, at least.
+const HIT_RATIO: f64 = 0.8;
+/// What the server is spared of a page, at least.
+const SAVED: f64 = 0.7;
 
 /// One run of the crew.
 #[derive(Debug, Clone)]
@@ -40,6 +46,8 @@ pub struct Evidence {
     pub queries: Vec<Value>,
     /// Processor time of pgweir over its run.
     pub proxy_cpu: Duration,
+    /// The dashboards without a cache and with one.
+    pub cached: Cached,
 }
 
 /// A statement over all tenants.
@@ -134,6 +142,7 @@ impl Evidence {
     pub fn facts(&self) -> Vec<Fact> {
         let mut facts = vec![self.connections(), self.errors(), self.isolation(), self.bursts(), self.only_bursts()];
         facts.extend([self.queue(), self.slow(), self.limit(), self.kept()]);
+        facts.extend([self.hits(), self.saved(), self.fresh()]);
         facts
     }
 
@@ -243,6 +252,53 @@ impl Evidence {
         }
     }
 
+    fn hits(&self) -> Fact {
+        let counted = self.cached.counted;
+        let ratio = counted.hit_ratio();
+        Fact {
+            claim: format!("dashboards with the cache's preset: at least {:.0} % hits", 100.0 * HIT_RATIO),
+            measured: format!(
+                "{:.1} %: {} hits, {} misses; {} statements may not be cached",
+                100.0 * ratio,
+                counted.hits,
+                counted.misses,
+                counted.bypasses
+            ),
+            holds: ratio >= HIT_RATIO,
+        }
+    }
+
+    fn saved(&self) -> Fact {
+        let saved = self.cached.saved();
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        Fact {
+            claim: format!("and the server works at least {:.0} % less for a page of theirs", 100.0 * SAVED),
+            measured: format!(
+                "{:.1} % less: {:.1} ms instead of {:.1}, as pg_stat_database has it",
+                100.0 * saved,
+                millis(self.cached.with.worked_for_a_page()),
+                millis(self.cached.without.worked_for_a_page())
+            ),
+            holds: saved >= SAVED,
+        }
+    }
+
+    fn fresh(&self) -> Fact {
+        let (without, with) = (&self.cached.without, &self.cached.with);
+        let foreign = without.figures.rows_foreign + with.figures.rows_foreign;
+        let errors = without.figures.errors + with.figures.errors;
+        let first = with.figures.first_errors.iter().chain(&without.figures.first_errors).next();
+        let first = first.map_or(String::new(), |first| format!(" ({first})"));
+        Fact {
+            claim: "while whoever edits sees the edit at once, and nobody another tenant's row".to_owned(),
+            measured: format!(
+                "{} of {} edits; {foreign} foreign rows of {}; {errors} errors{first}",
+                with.edits_seen, with.edits, with.figures.rows_checked
+            ),
+            holds: with.edits > 0 && with.edits_seen == with.edits && foreign == 0 && errors == 0,
+        }
+    }
+
     fn kept(&self) -> Fact {
         let overruns = &self.through.figures.overruns;
         let clients = overruns.iter().filter(|overrun| overrun.client_kept).count();
@@ -259,5 +315,42 @@ impl Evidence {
             ),
             holds: clients > 0 && clients == overruns.len() && !pids.is_empty() && servers == pids.len(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cached::{Counted, Look};
+    use super::*;
+
+    fn evidence(cached: Cached) -> Evidence {
+        let run = Run {
+            time: Duration::ZERO,
+            connecting: Duration::ZERO,
+            figures: Figures::default(),
+            seen: Seen::default(),
+        };
+        let (findings, queries) = (Vec::new(), Vec::new());
+        Evidence { through: run.clone(), direct: run, findings, queries, proxy_cpu: Duration::ZERO, cached }
+    }
+
+    fn look(millis: u64) -> Look {
+        let figures = Figures { pages: 10, ..Figures::default() };
+        Look { figures, worked: Duration::from_millis(millis), edits: 3, edits_seen: 3 }
+    }
+
+    #[test]
+    fn the_cache_has_to_bring_what_was_promised() {
+        let counted = |hits, misses| Counted { hits, misses, bypasses: 5 };
+        let holds = |cached| {
+            let evidence = evidence(cached);
+            [evidence.hits(), evidence.saved(), evidence.fresh()].map(|fact| fact.holds)
+        };
+        let kept = Cached { without: look(1_000), with: look(300), counted: counted(80, 20) };
+        assert_eq!(holds(kept.clone()), [true; 3]);
+        assert_eq!(holds(Cached { counted: counted(79, 21), ..kept.clone() }), [false, true, true]);
+        assert_eq!(holds(Cached { with: look(301), ..kept.clone() }), [true, false, true]);
+        assert_eq!(holds(Cached { with: Look { edits_seen: 2, ..look(300) }, ..kept.clone() }), [true, true, false]);
+        assert_eq!(holds(Cached::default()), [false; 3], "nothing proves nothing");
     }
 }

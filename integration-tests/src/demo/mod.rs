@@ -3,12 +3,14 @@
 //! ```text
 //!  crew (200 clients) ──► pgweir ──► PostgreSQL      for --seconds
 //!  crew (200 clients) ─────────────► PostgreSQL      for a third of it, the same traffic
+//!  dashboards ──► pgweir ──────────► PostgreSQL      for seconds, without a cache and with its preset
 //!        │ tally                        ▲ watch
 //!        └──────────► evidence ◄────────┘            facts are checked, then reported
 //! ```
 //! Every figure in the report comes from [`tally`] (what clients saw), [`watch`] (what the server and the kernel said)
 //! or the admin port. [`facts`] holds what the demo promises; one broken promise and it exits with a failure.
 
+pub mod cached;
 pub mod crew;
 pub mod dashboard;
 pub mod engine;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::cached::{Look, TIME};
 use super::crew::CLIENTS;
 use super::facts::{Evidence, Run, about_the_queue};
 use super::style::{Style, WIDTH, cut, grouped, wrapped};
@@ -14,7 +15,7 @@ use super::{LIMIT, LIMITED_TENANT};
 /// The whole report.
 pub fn render(evidence: &Evidence, style: Style) -> String {
     let mut page = String::new();
-    for part in [connections, latencies, bursts, slowest, limit, queue, promises] {
+    for part in [connections, latencies, bursts, slowest, limit, queue, cache, promises] {
         part(&mut page, evidence, style);
     }
     page
@@ -196,6 +197,35 @@ fn queue(page: &mut String, evidence: &Evidence, style: Style) {
         grouped(figures.jobs_done),
         about_the_queue(&evidence.findings)
     );
+}
+
+fn cache(page: &mut String, evidence: &Evidence, style: Style) {
+    page.push_str(&style.heading("The dashboards with the read cache's preset"));
+    let cached = &evidence.cached;
+    let (without, with) = (&cached.without, &cached.with);
+    let header = format!("  {:<38}{:>16}{:>16}", "", "mode off", "mode on");
+    line!(page, "{}", style.dim(&header));
+    let mut row = |name: &str, left: String, right: String| line!(page, "  {name:<38}{left:>16}{right:>16}");
+    row("pages", grouped(without.figures.pages), grouped(with.figures.pages));
+    row("statements", grouped(without.figures.statements), grouped(with.figures.statements));
+    let ratio = format!("{:.1} %", 100.0 * cached.counted.hit_ratio());
+    row("hits among what may be cached", "–".to_owned(), ratio);
+    let worked = |look: &Look| format!("{:.2} s", look.worked.as_secs_f64());
+    row("database time", worked(without), worked(with));
+    let for_a_page = |look: &Look| format!("{:.1} ms", look.worked_for_a_page().as_secs_f64() * 1e3);
+    row("database time of a page", for_a_page(without), for_a_page(with));
+    for percent in [50.0, 95.0] {
+        let of = |look: &Look| {
+            let time = look.figures.percentile(Shape::Page, percent);
+            time.map_or("–".to_owned(), |time| format!("{:.1} ms", time.as_secs_f64() * 1e3))
+        };
+        row(&format!("a page's own query, {percent:.0} % within"), of(without), of(with));
+    }
+    let how = format!(
+        "  preset = \"workflow-engine\", min_cost = 0, sole_writer; {} s each. Database time: pg_stat_database.active_time.",
+        TIME.as_secs()
+    );
+    line!(page, "{}", style.dim(&how));
 }
 
 fn promises(page: &mut String, evidence: &Evidence, style: Style) {

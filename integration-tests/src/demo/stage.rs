@@ -64,11 +64,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts the binary with a configuration of its own, and waits until it is ready.
-    pub fn start(binary: &Path, database: &Database) -> Outcome<Self> {
+    /// Starts the binary with a configuration of its own, and more `settings`, and waits until it is ready.
+    pub fn start(binary: &Path, database: &Database, settings: &str) -> Outcome<Self> {
         let folder = Scratch::new();
         let (listen, admin) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
-        let settings = folder.file("pgweir.toml", &configuration(database, listen, admin));
+        let settings = format!("{}{settings}", configuration(database, listen, admin));
+        let settings = folder.file("pgweir.toml", &settings);
         let log = File::create(folder.path().join("log"))?;
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(settings).stdout(log.try_clone()?).stderr(log);
