@@ -16,6 +16,7 @@ mod few;
 mod filling;
 mod hit;
 mod identity;
+mod looked;
 mod plan;
 mod request;
 mod standing;
@@ -32,18 +33,18 @@ use policy::cache::{Bypass, Counter, Miss, Mode, NotServed, Parts, Protocol, Rea
 use policy::tenant::TenantId;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::brain::{Look, Sent};
+use super::brain::Sent;
 use super::statement::{Known, Prepared, Shape, Tags};
 use super::{End, Session};
 use crate::cache::Fate;
 use crate::cache::flights::Takeoff;
 use crate::cache::here::Here;
 use crate::cache::store::Entry;
-use crate::worker::Worker;
 use few::Few;
 pub use few::Rooms;
 pub use filling::Filling;
 pub use identity::Identity;
+pub use looked::{Answer, Looked};
 use plan::Readable;
 pub use plan::{Plan, Plans};
 use request::{Asked, Request};
@@ -118,32 +119,6 @@ impl Candidate<'_> {
     fn literals(&self) -> &[u8] {
         self.looked.as_ref().map(|looked| &*looked.literals).unwrap_or_default()
     }
-}
-
-/// A text that was looked at for the cache: whoever sends it to the server does not look again.
-#[derive(Debug)]
-pub struct Looked<'a> {
-    look: Look<'a>,
-    /// Its constants, as events carry them.
-    literals: Vec<u8>,
-}
-
-impl<'a> Looked<'a> {
-    /// The look itself; its constants are appended to `samples`.
-    pub fn taken(self, worker: &Worker, samples: &mut Vec<u8>) -> Look<'a> {
-        samples.extend_from_slice(&self.literals);
-        worker.rooms.literals.put(self.literals);
-        self.look
-    }
-}
-
-/// What the cache says to a request.
-#[derive(Debug)]
-pub enum Answer<'a> {
-    /// So many bytes are dealt with: it is answered, or nothing of it is and its client waits.
-    Given(usize),
-    /// The server has to answer; how the first text was looked at, if it was.
-    FromServer(Option<Looked<'a>>),
 }
 
 /// Who is asked for and what it needs to be found, from a candidate.
