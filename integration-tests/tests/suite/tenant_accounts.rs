@@ -68,6 +68,8 @@ fn each_tenant_and_class_is_accounted_for() {
     ] {
         assert!(metrics.lines().any(|known| known == line), "{line}: {metrics}");
     }
+    let timed = "pgweir_database_class_statement_seconds_count{database=\"postgres\",class=\"worker\"} 3";
+    assert!(metrics.lines().any(|known| known == timed), "{metrics}");
     assert!(!metrics.contains("pgweir_tenant_class_statement_errors_total{"), "rows without anything are not written");
 
     let told = || {

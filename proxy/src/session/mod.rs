@@ -72,7 +72,7 @@ use wire::prepared::ClientStatements;
 
 use crate::pool::LocalPool;
 use crate::stream::Stream;
-use crate::telemetry::{EventFlags, Interned, Scope, UsageMeter};
+use crate::telemetry::{EventFlags, Interned, LatencyMeter, Scope, UsageMeter};
 use crate::tenancy::{Membership, Rules};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -176,7 +176,7 @@ struct Session {
     scope: Option<Interned<Scope>>,
     application: Option<UsageMeter>,
     /// Of its tenant's statements of its class of work; `None`: it is of no class.
-    class_usage: Option<UsageMeter>,
+    class_usage: Option<Box<(UsageMeter, LatencyMeter)>>,
     lease: Option<Box<Upstream>>,
     /// When it began to wait for an upstream.
     waiting_since: Option<Instant>,

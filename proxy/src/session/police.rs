@@ -84,7 +84,9 @@ impl Session {
         }
         if (tenant, class) != (self.tenant, self.class) || self.class_usage.is_none() {
             let class_name = self.rules.resolver.class_name(class);
-            let own = || self.worker.telemetry.class(tenant.into(), class_name);
+            let (telemetry, database) = (&self.worker.telemetry, &*self.pool.shared.database);
+            let own =
+                || Box::new((telemetry.class(tenant.into(), class_name), telemetry.latency(database, class_name)));
             self.class_usage = (class != ClassId::NONE).then(own);
         }
         (self.tenant, self.class) = (tenant, class);

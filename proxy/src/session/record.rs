@@ -314,8 +314,9 @@ impl Session {
         if let Some(application) = &self.application {
             application.record(finished);
         }
-        if let Some(class) = &self.class_usage {
+        if let Some((class, latency)) = self.class_usage.as_deref() {
             class.record(finished);
+            latency.record(finished.total_us());
         }
         telemetry.record_route(tags.route, finished);
         Some(statement)

@@ -18,6 +18,7 @@ mod codes;
 mod followed;
 pub mod histogram;
 pub mod history;
+pub mod latency;
 pub mod listen;
 pub mod pool;
 pub mod process;
@@ -40,6 +41,7 @@ use serde::Serialize;
 
 pub use clock::Clock;
 pub use followed::Followed;
+pub use latency::LatencyMeter;
 pub use pool::{CloseReason, PinReason, PoolMeter, PoolName};
 pub use registry::{Interned, Registry};
 pub use ring::{Event, EventFlags, EventHeader, EventReader, EventWriter, Payload};
@@ -216,6 +218,7 @@ pub struct Telemetry {
     pub(crate) tenants: Arc<Directory>,
     pub(crate) pools: Registry<PoolName, PoolName>,
     pub(crate) applications: Registry<Box<str>, Box<str>>,
+    pub(crate) latency_databases: Registry<Box<str>, Box<str>>,
     pub(crate) scopes: Registry<Scope, Scope>,
     pub(crate) routes: Registry<Box<str>, Box<str>>,
     pub(crate) descriptions: Registry<Description, Description>,
@@ -246,6 +249,7 @@ impl Telemetry {
             tenants,
             pools: Registry::lasting(bounds.pools),
             applications: Registry::lasting(usage::MAX_ROWS),
+            latency_databases: Registry::lasting(latency::MAX_DATABASES),
             scopes: Registry::sweeping(bounds.scopes),
             routes: Registry::lasting(bounds.routes),
             descriptions: Registry::sweeping(bounds.descriptions).weighing(bounds.columns, Description::weight),

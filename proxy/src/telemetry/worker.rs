@@ -8,6 +8,7 @@ use policy::statement::Class;
 use rustc_hash::FxBuildHasher;
 
 use super::cell::{Counter, Gauge};
+use super::latency::RegisteredLatencies;
 use super::listen::ListenLoad;
 use super::pool::{PoolEntry, PoolMeter, PoolName};
 use super::ring::{Dropped, EventWriter};
@@ -44,6 +45,7 @@ pub(crate) struct WorkerShared {
     pub(super) applications: Registered,
     pub(super) routes: Registered,
     pub(super) classes: RegisteredClasses,
+    pub(super) latencies: RegisteredLatencies,
     pub(super) errors: Mutex<ErrorTable<()>>,
     pub(super) refusals: Mutex<ErrorTable<u32>>,
     pub(super) rare: Mutex<Map<TenantId, [u64; Rare::ALL]>>,
@@ -141,6 +143,7 @@ impl WorkerShared {
             applications: Mutex::default(),
             routes: Mutex::default(),
             classes: Mutex::default(),
+            latencies: Mutex::default(),
             errors: Mutex::default(),
             refusals: Mutex::default(),
             rare: Mutex::default(),

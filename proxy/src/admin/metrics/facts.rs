@@ -35,6 +35,8 @@ pub(in crate::admin) struct Facts {
     pub(super) tenants: Vec<TenantRow>,
     pub(super) uses: Vec<TenantUse>,
     pub(super) classes: BTreeMap<(String, String), Usage>,
+    /// By database and class of work.
+    pub(super) latencies: BTreeMap<(String, String), Distribution>,
     pub(super) workers: Vec<WorkerRow>,
     pub(super) listen: ListenTotals,
     pub(super) errors: Vec<(Option<Sqlstate>, u64)>,
@@ -73,6 +75,7 @@ impl Facts {
             tenants: telemetry.tenants(),
             uses: state.tenancy(false),
             classes: telemetry.classes(),
+            latencies: telemetry.latencies(),
             workers: telemetry.workers(),
             listen: telemetry.listening(),
             errors: telemetry.statement_errors(),

@@ -37,6 +37,12 @@ pub(super) const FAMILIES: &[Family] = &[
                 samples.put_histogram(&[class], &durations);
             }
         })),
+    family("pgweir_database_class_statement_seconds", Histogram, "Time of statements by database and class of work.", &["database", "class"],
+        S::Facts(|facts, samples| {
+            for ((database, class), durations) in &facts.latencies {
+                samples.put_histogram(&[database, class], durations);
+            }
+        })),
 
     family("pgweir_tls_clients", Gauge, "Clients served by a thread whose connection has TLS.", WORKER,
         S::Worker(|worker| level(worker.tls_clients))),

@@ -29,6 +29,7 @@ fn many(port: &Port) {
         }
         for n in 0..20 {
             worker.pool(&format!("db{n}"), "web").durations.record(100);
+            worker.latency(&format!("db{n}"), "web").record(100);
         }
     }
 }
@@ -76,6 +77,7 @@ async fn names_that_clients_make_up_do_not_make_series_without_end() {
         let pool = worker.pool(&format!("db{n}"), "u");
         worker.statement(n + 1, tenant, || text(n + 1)).record(&Finished { end_us: 9, ..Finished::default() });
         worker.class(tenant, "web").record(&Finished { end_us: 9, ..Finished::default() });
+        worker.latency(&format!("db{n}"), "web").record(9);
         worker.statement_failed(tenant, Sqlstate::new(format!("Z{:04}", n % 10_000).as_bytes()));
         worker.refused(Some(&pool), tenant, Sqlstate::new(b"53300"));
         worker.happened(tenant, Rare::QueueTimeout);
@@ -93,6 +95,7 @@ async fn names_that_clients_make_up_do_not_make_series_without_end() {
         ("pgweir_tenant_queue_timeouts_total", 1_001),
         ("pgweir_tenant_class_statements_total", 1_001),
         ("pgweir_class_statement_seconds_count", 1),
+        ("pgweir_database_class_statement_seconds_count", 101),
         ("pgweir_pool_statements_total", 51),
         ("pgweir_pool_size", 51),
         ("pgweir_refusals_total", 52),
