@@ -8,6 +8,7 @@ use super::cache::figures::{self as cached, Cached};
 use super::idle::{self, Held};
 use super::logins::PACE;
 use super::options::Part;
+use super::pages::{Page, TIMES};
 use super::scrapes::{STATEMENTS, TENANTS};
 use super::{Load, Mode, own};
 
@@ -46,6 +47,8 @@ pub enum Figure {
     Scrape,
     /// What the read cache brings or costs.
     Cache(Cached),
+    /// Longest time of a page of the dashboard.
+    Page(Page),
 }
 
 /// What the values of a figure count.
@@ -112,6 +115,7 @@ pub fn promises() -> Vec<(Figure, Bound)> {
     promises.push((Figure::P99Watched, AtMost(1.1)));
     promises.push((Figure::Scrape, AtMost(20.0)));
     promises.extend(cached::promises().into_iter().map(|(figure, bound)| (Figure::Cache(figure), bound)));
+    promises.extend(Page::ALL.map(|page| (Figure::Page(page), AtMost(100.0))));
     promises
 }
 
@@ -156,7 +160,7 @@ impl Figure {
             Self::Memory(_) | Self::Busy(_) => Part::Idle,
             Self::Throughput(_) | Self::FlowCpu(_) => Part::Bulk,
             Self::Observing(_) | Self::TwoWorkers(_) | Self::P99AmongLogins | Self::WorkersAmongLogins => Part::Own,
-            Self::WorkersWatched | Self::P99Watched | Self::Scrape => Part::Admin,
+            Self::WorkersWatched | Self::P99Watched | Self::Scrape | Self::Page(_) => Part::Admin,
             Self::Cache(_) => Part::Cache,
         }
     }
@@ -176,7 +180,7 @@ impl Figure {
             Self::TwoWorkers(_) => Unit::ShareOf("one worker's"),
             Self::P99AmongLogins | Self::WorkersAmongLogins => Unit::ShareOf("that without them"),
             Self::WorkersWatched | Self::P99Watched => Unit::ShareOf("that without"),
-            Self::Scrape => Unit::Millis,
+            Self::Scrape | Self::Page(_) => Unit::Millis,
             Self::Cache(figure) => figure.unit(),
         }
     }
@@ -205,6 +209,7 @@ impl Figure {
             Self::P99Watched => of("p99 latency while the admin port is asked every second", own::BESIDE_SCRAPES),
             Self::Scrape => format!("a scrape of {STATEMENTS} statements of {TENANTS} tenants under load"),
             Self::Cache(figure) => figure.name(),
+            Self::Page(page) => format!("the page `{}`, the worst of {TIMES}", page.path()),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod logins;
 pub mod machine;
 pub mod options;
 pub mod own;
+pub mod pages;
 pub mod papers;
 pub mod peers;
 pub mod pgbench;

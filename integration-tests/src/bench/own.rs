@@ -8,6 +8,7 @@ use wire::login::ScramVerifier;
 
 use super::logins::{PACE, among_logins};
 use super::options::Part;
+use super::pages;
 use super::scrapes::{self, while_scraped};
 use super::ways::{Bench, PASSWORD, Setup, USER, Way};
 use super::{Load, Mode, Outcome, Sample};
@@ -100,6 +101,7 @@ impl Side {
         let way = Way::pgweir(binary, bench, &setup)?;
         if self.part() == Part::Admin {
             scrapes::fill(&way)?;
+            pages::provoke(&way)?;
         }
         Ok(way)
     }

@@ -11,6 +11,8 @@ use super::check::{Bound, Figure, Outcome, judge, promises};
 use super::idle::{CLIENTS, Held, Idle};
 use super::options::Part;
 use super::own::{BESIDE_LOGINS, BESIDE_SCRAPES, Own, Side};
+use super::pages::{Page, TIMES, Times};
+use super::scrapes::{STATEMENTS, TENANTS};
 use super::table::Results;
 use super::{Load, Sample, middle};
 
@@ -28,6 +30,7 @@ pub struct Report {
     own: BTreeMap<(Load, Side), Vec<Own>>,
     /// Of the read cache.
     pub cache: CacheResults,
+    pages: BTreeMap<Page, Vec<Times>>,
 }
 
 impl Report {
@@ -44,6 +47,13 @@ impl Report {
     /// Adds what a load cost on one side of a comparison of pgweir with itself.
     pub fn add_own(&mut self, load: Load, side: Side, own: Own) {
         self.own.entry((load, side)).or_default().push(own);
+    }
+
+    /// Adds how long the pages of the dashboard took.
+    pub fn add_pages(&mut self, all: &BTreeMap<Page, Times>) {
+        for (page, times) in all {
+            self.pages.entry(*page).or_default().push(*times);
+        }
     }
 
     /// All tables in Markdown.
@@ -81,6 +91,7 @@ impl Report {
         }
         text.push_str(&self.own_table());
         text.push_str(&self.cache.tables());
+        text.push_str(&self.pages_table());
         let judged = self.judged();
         if !judged.is_empty() {
             let _ = writeln!(
@@ -122,6 +133,23 @@ impl Report {
                 sample.tps,
                 sample.cpu_micros,
             );
+        }
+        text
+    }
+
+    fn pages_table(&self) -> String {
+        let mut text = String::new();
+        if !self.pages.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nPages of the dashboard with {STATEMENTS} statements of {TENANTS} tenants, {TIMES} times in each round:\n\n\
+                | page | median ms | worst ms |\n|---|--:|--:|"
+            );
+        }
+        for (page, rounds) in &self.pages {
+            let median = |of: fn(&Times) -> f64| middle(rounds.iter().map(of)).unwrap_or_default();
+            let (usual, worst) = (median(|times| times.median), median(|times| times.worst));
+            let _ = writeln!(text, "| `{}` | {usual:.1} | {worst:.1} |", page.path());
         }
         text
     }
@@ -179,6 +207,7 @@ impl Report {
             Figure::P99Watched => beside_scrapes(|own| f64::from(own.sample.latency_micros[2])),
             Figure::Scrape => watched().iter().map(|own| own.scrape_millis).collect(),
             Figure::Cache(figure) => self.cache.values(figure),
+            Figure::Page(page) => rounds(&self.pages, page).iter().map(|times| times.worst).collect(),
         }
     }
 
@@ -209,6 +238,10 @@ impl Report {
             let rounds = rounds.collect::<Vec<_>>();
             json!({ "clients": load.clients, "protocol": load.mode.name(), "pgweir": side.name(), "rounds": rounds })
         });
+        let pages = self.pages.iter().map(|(page, rounds)| {
+            let rounds = rounds.iter().map(|times| json!({ "median_ms": times.median, "worst_ms": times.worst }));
+            json!({ "page": page.path(), "rounds": rounds.collect::<Vec<_>>() })
+        });
         let promises = self.judged().into_iter().map(|(figure, bound, outcome)| {
             let (at_most, at_least) = match bound {
                 Bound::AtMost(most) => (Some(most), None),
@@ -224,6 +257,7 @@ impl Report {
             "bulk": bulk.collect::<Vec<_>>(),
             "own": own.collect::<Vec<_>>(),
             "cache": self.cache.json(),
+            "pages": pages.collect::<Vec<_>>(),
             "promises": promises.collect::<Vec<_>>(),
         })
     }
@@ -338,7 +372,20 @@ mod tests {
         let tables = report.tables();
         let row = "| a scrape of 5000 statements of 500 tenants under load | ≤ 20.00 ms | 5.00 ± 1.00 | kept |";
         assert!(tables.contains(row), "{tables}");
+        let unknown = report.unknown(&[Part::Admin]);
+        assert_eq!(unknown.len(), Page::ALL.len(), "no page was measured: {unknown:?}");
+        for worst in [50.0, 120.0, 110.0] {
+            report.add_pages(&Page::ALL.map(|page| (page, Times { median: 9.0, worst })).into());
+        }
         assert!(report.unknown(&[Part::Admin]).is_empty());
+        let tables = report.tables();
+        for row in [
+            "| `/tenants/{name}` | 9.0 | 110.0 |",
+            "| the page `/queries`, the worst of 20 | ≤ 100.00 ms | 110.00 ± 10.00 | kept |",
+        ] {
+            assert!(tables.contains(row), "{tables}");
+        }
+        assert_eq!(report.json("here")["pages"][0]["rounds"][1]["worst_ms"], json!(120.0));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use integration_tests::bench::cache::{self, Ground};
 use integration_tests::bench::idle::{self, Held};
 use integration_tests::bench::options::{Options, Part};
 use integration_tests::bench::own::{self, Side};
+use integration_tests::bench::pages::{self, Times};
 use integration_tests::bench::papers::Papers;
 use integration_tests::bench::report::Report;
 use integration_tests::bench::table::write_between_markers;
@@ -193,6 +194,14 @@ fn measure_own(options: &Options, part: Part, bench: &Bench, report: &mut Report
             // Nobody comes first each time.
             sides.reverse();
         }
+    }
+    // After the load, which has left minutes of history to be drawn, and without it: the page's own time.
+    for (_, way) in sides.iter().filter(|(side, _)| *side == Side::Watched) {
+        let times = pages::measure(way)?;
+        for (page, Times { median, worst }) in &times {
+            println!("{:<24} {median:>6.2} ms  worst {worst:>6.2} ms", page.path());
+        }
+        report.add_pages(&times);
     }
     Ok(())
 }
