@@ -199,48 +199,13 @@ fn has_ended(pool: &Pool, now: Instant) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use config::{PoolMode, SessionAttrs};
-
     use super::*;
+    use crate::pool::testing;
     use crate::pool::tokens::{Attempt, Want};
-    use crate::upstream::dial::{Credential, Target};
 
     fn make(id: usize, user: &str) -> Pool {
-        let settings = config::Pool {
-            mode: PoolMode::Transaction,
-            size: 1,
-            min_size: 0,
-            reserve_size: 0,
-            reserve_after: Duration::ZERO,
-            empty_timeout: Duration::from_secs(10),
-            queue_timeout: Duration::ZERO,
-            connect_timeout: Duration::ZERO,
-            connect_backoff: Duration::ZERO,
-            connect_backoff_max: Duration::ZERO,
-            idle_timeout: Duration::ZERO,
-            lifetime: Duration::ZERO,
-            health_check_after: Duration::ZERO,
-            idle_in_transaction_timeout: Duration::ZERO,
-            max_prepared: 1,
-            max_client_prepared: 10_000,
-            max_client_prepared_bytes: 16 << 20,
-            share_anonymous: false,
-            listen: config::Listen::default(),
-            untracked: config::Untracked::default(),
-            inspect_functions: None,
-        };
-        let target = Target {
-            hosts: vec![config::Host { name: "127.0.0.1".to_owned(), port: 5432 }],
-            session_attrs: SessionAttrs::Any,
-            load_balance: false,
-            protocol: config::MaxProtocol::default(),
-            database: "shop".to_owned(),
-            user: user.to_owned(),
-            credential: Credential::None,
-            tls: Arc::default(),
-            parameters: Vec::new(),
-        };
-        Pool::new(id, "shop", user, settings, Arc::new(target), 1, Default::default())
+        let settings = config::Pool { empty_timeout: Duration::from_secs(10), ..testing::settings() };
+        testing::pool(id, user, settings)
     }
 
     fn enter(pools: &Pools, user: &str, most: usize) -> Result<Member, Full> {

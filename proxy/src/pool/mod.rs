@@ -18,6 +18,8 @@ pub mod marks;
 pub mod quota;
 pub mod room;
 pub mod servers;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tokens;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
