@@ -64,28 +64,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::Mutex;
     use std::sync::atomic::Ordering;
 
     use tracing_subscriber::fmt::format::Format;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::log::testing::Lines;
 
     /// What is written of a few lines.
     fn written(journal: bool) -> String {
@@ -101,7 +86,7 @@ mod tests {
             tracing::warn!(target: "a", number = 7, "odd");
             tracing::info!(target: "a", "first\nsecond");
         });
-        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(lines.written()).unwrap()
     }
 
     #[test]

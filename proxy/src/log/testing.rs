@@ -5,8 +5,16 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+/// What has been written, to whichever of its clones.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// All of it so far.
+    pub(crate) fn written(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -33,6 +41,5 @@ pub(crate) fn json_lines(logs: impl FnOnce()) -> Vec<Value> {
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, logs);
-    let written = lines.0.lock().unwrap();
-    serde_json::Deserializer::from_slice(&written).into_iter().map(Result::unwrap).collect()
+    serde_json::Deserializer::from_slice(&lines.written()).into_iter().map(Result::unwrap).collect()
 }
