@@ -169,6 +169,28 @@ fn the_service_manager_is_told_of_start_reload_life_and_end() {
 }
 
 #[test]
+fn the_service_manager_is_told_of_an_end_that_no_signal_has_begun() {
+    let begin: [fn(SocketAddr, SocketAddr); 3] = [
+        |_, admin| assert_eq!(http::post(admin, "/api/v1/drain", &[("X-Requested-With", "a test")]).status, 202),
+        |listen, _| drop(RawClient::login(listen, "postgres", "pgbouncer").query("shutdown wait_for_clients").ok()),
+        |listen, _| {
+            let mut ops = RawClient::login(listen, "postgres", "pgbouncer");
+            ops.start_query("shutdown");
+            ops.read_to_end();
+        },
+    ];
+    for begin in begin {
+        let (listen, admin) = (free_address(), free_address());
+        let service = Service::new(false);
+        let mut process = service.start(&config(listen, admin, "console.admin_users = ['postgres']"));
+        begin(listen, admin);
+        let told = service.hears("STOPPING=1").expect("it stops");
+        assert!(told.contains("STATUS="), "{told}");
+        assert!(process.child.wait_for(Duration::from_secs(10)).is_some(), "{}", process.log());
+    }
+}
+
+#[test]
 fn a_watchdog_for_another_process_is_not_fed() {
     let service = Service::new(false).variable("WATCHDOG_USEC", "200000").variable("WATCHDOG_PID", "1");
     let _process = service.start(&config(free_address(), free_address(), ""));

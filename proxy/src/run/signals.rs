@@ -127,12 +127,14 @@ impl Main<'_> {
         let mut stopping = self.handle.stop.subscribe();
         loop {
             let word = tokio::select! {
-                _ = &mut done => return,
-                word = signals.next() => word,
+                biased;
+                // Before the end itself, which can come with it: whoever has begun it, the service manager hears of it.
                 Some(mode) = Handle::stops(&mut stopping) => {
                     self.tell_that_it_stops(mode);
                     continue;
                 }
+                _ = &mut done => return,
+                word = signals.next() => word,
                 Some(asked) = orders.recv() => {
                     let outcome = self.reload();
                     // Who has asked may have gone.
