@@ -91,6 +91,12 @@ impl Changes {
         self.at_once.is_empty() && self.restart.is_empty()
     }
 
+    /// Why one of [`Self::restart`] needs one, where that is another thing each time that it changes; `None`: it always does.
+    pub fn why_restart(change: &Change) -> Option<&'static str> {
+        let brings_rules = ["cache.rule", "cache.preset"].contains(&change.key.as_str());
+        brings_rules.then_some(cache::FIRST_RULES)
+    }
+
     /// The keys alone.
     pub fn keys(changes: &[Change]) -> Vec<String> {
         changes.iter().map(|change| change.key.clone()).collect()

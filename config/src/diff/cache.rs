@@ -22,6 +22,10 @@ pub(super) fn follows_anew(old: &Cache, new: &Cache) -> bool {
     !old.follows() && new.follows()
 }
 
+/// Why the first rules wait for a restart.
+pub(super) const FIRST_RULES: &str = "the process began without cache rules, so it has not followed what was written, and a \
+    kept answer could be out of date: whatever cache.mode says, nothing is cached until a restart";
+
 /// Whether rules come by this key.
 pub(super) fn brings_rules(path: &[&str]) -> bool {
     matches!(path, ["cache", "rule" | "preset"])

@@ -177,6 +177,12 @@ fn a_reload_changes_rules_of_the_cache_and_says_that_the_first_ones_need_a_resta
     let without = ProxyProcess::with_config(&config("", ""));
     let first = format!("[cache]\nmode = 'on'\n{}", rule("1m"));
     assert_eq!(reload(&without, &first), [change("cache.rule", true), change("cache.mode", false)]);
+    let why = ask_for_a_reload(&without).json()["changes"][0]["why"].clone();
+    assert!(why.as_str().is_some_and(|why| why.contains("nothing is cached until a restart")), "{why}");
+    eventually("the log says so", || {
+        let log = without.log();
+        log.contains("this change needs a restart this time") && log.contains("nothing is cached until a restart")
+    });
 
     let with = ProxyProcess::with_config(&config("", &rule("1m")));
     assert_eq!(reload(&with, &format!("[cache]\nmode = 'on'\n{}", rule("2m"))).len(), 2);

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use config::{Change, Changes};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::api::{Answer, Context, MAX_LIMIT};
 use super::problem::Problem;
@@ -27,12 +27,20 @@ fn shown(changes: &Changes) -> Value {
 }
 
 fn one(change: &Change, needs_restart: bool) -> Value {
+    let mut shown = Map::new();
+    shown.insert("key".to_owned(), change.key.as_str().into());
     match &change.values {
         Some(values) => {
-            json!({"key": change.key, "old": values.old, "new": values.new, "needs_restart": needs_restart})
+            shown.insert("old".to_owned(), values.old.clone().into());
+            shown.insert("new".to_owned(), values.new.clone().into());
         }
-        None => json!({"key": change.key, "hidden": true, "needs_restart": needs_restart}),
+        None => drop(shown.insert("hidden".to_owned(), true.into())),
     }
+    shown.insert("needs_restart".to_owned(), needs_restart.into());
+    if let Some(why) = Changes::why_restart(change).filter(|_| needs_restart) {
+        shown.insert("why".to_owned(), why.into());
+    }
+    shown.into()
 }
 
 fn refused(why: &str) -> Problem {
@@ -60,6 +68,11 @@ mod tests {
             {"key": "admin.token", "hidden": true, "needs_restart": false},
         ]});
         assert_eq!(shown(&changes), expected);
+        let rules = || Change { key: "cache.rule".to_owned(), values: None };
+        let first = shown(&Changes { at_once: Vec::new(), restart: vec![rules()] });
+        assert!(first["changes"][0]["why"].as_str().is_some_and(|why| why.contains("until a restart")), "{first}");
+        let later = shown(&Changes { at_once: vec![rules()], restart: Vec::new() });
+        assert_eq!(later["changes"][0].get("why"), None, "they hold at once where there were some before");
         let many = (0..1_500).map(|number| Change { key: number.to_string(), values: None }).collect();
         let page = shown(&Changes { at_once: many, restart: Vec::new() });
         assert_eq!((page["total"].as_u64(), page["changes"].as_array().map(Vec::len)), (Some(1_500), Some(MAX_LIMIT)));

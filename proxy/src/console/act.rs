@@ -105,7 +105,13 @@ impl Console {
             Some(Ok(changes)) => {
                 let restart = (!changes.restart.is_empty()).then(|| {
                     let keys = named(&changes.restart);
-                    notice("these changes need a restart").detail(format!("Until then the old values hold: {keys}."))
+                    let why = changes.restart.iter().find_map(config::Changes::why_restart);
+                    let told = notice("these changes need a restart");
+                    let told = told.detail(format!("Until then the old values hold: {keys}."));
+                    match why {
+                        Some(why) => told.hint(format!("About the cache's rules: {why}.")),
+                        None => told,
+                    }
                 });
                 Ok(Done::Tag("RELOAD", restart))
             }

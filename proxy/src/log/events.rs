@@ -63,6 +63,8 @@ pub const EVENTS: &[LogEvent] = &[
 
     event(A::Configuration, Info, "configuration read again", &["at_once"],
         "A reload has succeeded; the keys whose new values hold from now on.", NOTHING),
+    event(A::Configuration, Warn, "this change needs a restart this time", &["key", "why"],
+        "The first cache rules that a process is given: it has not followed what was written before.", "Restart when it suits; later rules hold at once."),
     event(A::Configuration, Warn, "these changes need a restart", &["keys"],
         "They are in the file, and the process goes on with the old values.", "Restart when it suits."),
     event(A::Configuration, Error, "configuration not changed: {line}", &[],

@@ -11,7 +11,7 @@
 
 use std::io;
 
-use config::Settings;
+use config::{Changes, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -226,6 +226,11 @@ impl Main<'_> {
         tell(&changes);
         if !changes.restart.is_empty() {
             tracing::warn!(keys = named(&changes.restart), "these changes need a restart");
+            for change in &changes.restart {
+                if let Some(why) = Changes::why_restart(change) {
+                    tracing::warn!(key = change.key, why, "this change needs a restart this time");
+                }
+            }
         }
         Ok(changes)
     }

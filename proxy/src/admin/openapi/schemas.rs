@@ -166,7 +166,7 @@ const SCHEMAS: &[Schema] = &[
     ("Origin", &[f("kind", Word(&["file", "environment", "command_line", "default", "program"])), o("file", Text), o("line", Count), o("name", Text), o("key", Text), o("variables", List(&Text))]),
     ("ReloadState", &[f("last", Null(&Moment)), f("last_done", Null(&Moment)), f("error", Null(&List(&Text))), f("needs_restart", List(&Text))]),
     ("Changes", &[f("total", Count), f("changes", List(&Is("Change")))]),
-    ("Change", &[f("key", Text), o("old", Null(&Text)), o("new", Null(&Text)), o("hidden", Flag), f("needs_restart", Flag)]),
+    ("Change", &[f("key", Text), o("old", Null(&Text)), o("new", Null(&Text)), o("hidden", Flag), f("needs_restart", Flag), o("why", Text)]),
     ("Paused", &[f("action", Text), f("database", Null(&Text)), f("complete", Flag)]),
     ("Done", &[f("action", Text), f("database", Null(&Text))]),
     ("Draining", &[f("draining", Flag)]),
