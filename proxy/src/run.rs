@@ -32,7 +32,7 @@ use rand::RngExt;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::admin::AdminContext;
+use crate::admin::{AdminContext, Audit};
 use crate::analyst::{Analyst, AnalystSettings, FindingsStore};
 use crate::cache::Caches;
 use crate::cancel::siblings;
@@ -282,6 +282,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
             stop: Arc::downgrade(&stop),
         }),
         events: Arc::default(),
+        audit: Audit::new(clock),
     };
     let (to_listeners, changes) = mpsc::unbounded_channel();
     let context = Arc::new(context);

@@ -43,6 +43,8 @@ mod verdicts;
 
 use std::sync::Arc;
 
+pub use audit::Audit;
+pub(crate) use audit::Command;
 pub use events::Events;
 pub use server::serve;
 pub use source::{
@@ -66,6 +68,8 @@ pub struct AdminContext {
     pub state: Arc<dyn StateSource>,
     /// What has happened lately.
     pub events: Arc<Events>,
+    /// Who has looked at what, and done what.
+    pub audit: Audit,
 }
 
 impl std::fmt::Debug for AdminContext {

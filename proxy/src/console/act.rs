@@ -1,4 +1,4 @@
-//! What an admin has done. Each of it is a line of the log: who, what, from where.
+//! What an admin has done. Each of it is a line of the log and an entry of the audit log: who, what, from where.
 
 use wire::encode::{Report, Severity};
 use wire::error::Sqlstate;
@@ -6,6 +6,7 @@ use wire::error::Sqlstate;
 use super::command::{Action, Shutdown, error};
 use super::rows::{self, Unit};
 use super::{Console, Role, Visitor};
+use crate::admin;
 use crate::commands::CommandError;
 use crate::run::ShutdownMode;
 use crate::run::reloads::named;
@@ -19,43 +20,45 @@ pub(super) enum Done {
     AtTheEnd,
 }
 
-impl Visitor {
-    /// Whether they may do more than look.
-    pub(super) fn may_act(&self, what: &str) -> Result<(), Report> {
-        if self.role == Role::Admin {
+impl Console {
+    /// Whether somebody may do more than look.
+    ///
+    /// # Errors
+    /// They may not, and that they have tried is noted.
+    pub(super) fn admits(&self, visitor: &Visitor, what: &str) -> Result<(), Report> {
+        if visitor.role == Role::Admin {
             return Ok(());
         }
-        tracing::warn!(
-            user = &*self.user,
-            address = &*self.address,
-            command = what,
-            "a command on the console was refused"
-        );
+        let (user, address) = (&*visitor.user, &*visitor.address);
+        tracing::warn!(user, address, command = what, "a command on the console was refused");
+        admin::Command::begin(&self.context, user, false, address, what).refused();
         Err(error(b"42501", "admin access needed")
-            .detail(format!("User \"{}\" may look, by SHOW, and nothing else.", self.user))
+            .detail(format!("User \"{user}\" may look, by SHOW, and nothing else."))
             .hint("Connect as one of console.admin_users."))
     }
 
-    fn note(&self, what: &str) {
-        tracing::info!(user = &*self.user, address = &*self.address, command = what, "a command on the console");
+    /// Notes that an admin has begun something; what it gives notes how that ended.
+    fn note(&self, visitor: &Visitor, what: &str) -> admin::Command {
+        let (user, address) = (&*visitor.user, &*visitor.address);
+        tracing::info!(user, address, command = what, "a command on the console");
+        admin::Command::begin(&self.context, user, true, address, what)
     }
-}
 
-impl Console {
     /// Has it done. Some of it takes as long as clients take: to drop the future is to give up waiting, not to take it back.
     ///
     /// # Errors
     /// It was not done, and why.
     pub(super) async fn act(&self, action: Action, visitor: &Visitor) -> Result<Done, Report> {
         let what = format!("{} {}", action.tag(), action.object()).trim_end().to_owned();
-        visitor.may_act(&what)?;
+        self.admits(visitor, &what)?;
         if let Some(name) = action.database().filter(|name| config::Console::is_named(name)) {
             let verb = action.tag().to_ascii_lowercase();
             return Err(error(b"22023", format!("cannot {verb} admin db: {name}")));
         }
-        visitor.note(&what);
+        let noted = self.note(visitor, &what);
         let tag = action.tag();
         let done = self.carry_out(action).await;
+        noted.ended(done.as_ref().err().map(|why| why.sqlstate.as_str()));
         if let Err(why) = &done {
             let (user, address, error) = (&*visitor.user, &*visitor.address, why.message.as_str());
             tracing::info!(user, address, command = what, error, "a command on the console was not carried out");
@@ -145,8 +148,14 @@ impl Console {
     /// It was not done, and why.
     pub(super) fn set(&self, key: &str, value: &str, visitor: &Visitor) -> Result<Done, Report> {
         let what = format!("SET {key} = {value}");
-        visitor.may_act(&what)?;
-        visitor.note(&what);
+        self.admits(visitor, &what)?;
+        let noted = self.note(visitor, &what);
+        let done = self.put(key, value);
+        noted.ended(done.as_ref().err().map(|why| why.sqlstate.as_str()));
+        done.map(|()| Done::Tag("SET", None))
+    }
+
+    fn put(&self, key: &str, value: &str) -> Result<(), Report> {
         let key = key.to_ascii_lowercase();
         let theirs = rows::KEYS.iter().find(|known| known.name == key);
         let (own, value) = match theirs {
@@ -157,8 +166,7 @@ impl Console {
             Some(own) => self.shared.change_setting(own, &value),
             None => Err(config::NotChanged::InFile),
         };
-        changed.map_err(|why| not_set(&key, &why))?;
-        Ok(Done::Tag("SET", None))
+        changed.map_err(|why| not_set(&key, &why))
     }
 }
 

@@ -281,7 +281,7 @@ impl Conversation {
             if let Command::Show(show, _) = command
                 && show.what.is_for_admins()
             {
-                visitor.may_act(&format!("SHOW {}", show.name))?;
+                console.admits(&visitor, &format!("SHOW {}", show.name))?;
             }
             Ok(match command {
                 Command::Show(show, _) if show.what == What::Help => {

@@ -215,10 +215,10 @@ pub const EVENTS: &[LogEvent] = &[
         "`admin.audit = \"actions\"` leaves views out.")),
     targeted("pgweir::audit", event(A::Admin, Info, "action", &[
         "who", "role", "tenant", "from", "method", "path", "status", "ms", "request_id", "repeated"],
-        "Somebody has changed something over the admin port.", NOTHING)),
+        "Somebody has changed something over the admin port, or given a command on the console (`method` is `CONSOLE` then).", NOTHING)),
     targeted("pgweir::audit::refused", event(A::Admin, Warn, "refused", &[
         "who", "role", "tenant", "from", "method", "path", "status", "why", "request_id", "repeated"],
-        "A request to the admin port was not let in, or wanted more than its token may.",
+        "A request to the admin port was not let in, or wanted more than its token may; or a command on the console did.",
         "Many from one address: somebody guesses, or a program has an old token.")),
     event(A::Admin, Error, "the admin port can be reached by others, and asks for too little: nobody is let in; set admin.token and admin.tls_cert_file", &[],
         "A reload has taken its tokens or its certificate away; all but the probes are refused.", "Set them again, and reload."),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use integration_tests::{FakeUpstream, ProxyProcess, RawClient, eventually};
+use integration_tests::{FakeUpstream, ProxyProcess, RawClient, eventually, http};
 
 use super::{find, ops, proxy, server, table};
 
@@ -107,13 +107,54 @@ fn the_other_commands() {
     assert!(ops.hears_nothing_for(A_WHILE));
     client.query("commit").ok();
     assert_eq!(ops.reply().commands(), ["WAIT_CLOSE"]);
-    for (command, code) in
-        [("suspend", "0A000"), ("reload", "55000"), ("pause pgbouncer", "22023"), ("kill pgweir", "22023")]
-    {
+    for (command, code) in [("reload", "55000"), ("pause pgbouncer", "22023"), ("kill pgweir", "22023")] {
         let reply = ops.query(command);
         assert_eq!((reply.error().code(), reply.error().is_whole()), (code, true), "{command}: {reply:?}");
     }
-    assert!(ops.query("suspend").error().hint().contains("PAUSE"));
+}
+
+#[test]
+fn what_is_done_on_the_console_is_in_the_audit_log_like_what_is_done_over_http() {
+    let server = server();
+    let proxy = proxy(&server);
+    let (mut busy, mut ops) = (anna(proxy.address()), ops(proxy.address()));
+    ops.query("pause shop; resume shop").ok();
+    ops.query("set max_client_conn = 77").ok();
+    assert_eq!(ops.query("kill_client 999999").error().code(), "42704");
+    assert_eq!(ops.query("reload").error().code(), "55000");
+    ops.query("show pools").ok();
+    RawClient::login(proxy.address(), "watch", "pgbouncer").query("pause shop").error();
+    // One that nobody waits for is in force all the same.
+    busy.query("begin").ok();
+    ops.start_query("pause");
+    assert!(ops.hears_nothing_for(A_WHILE));
+    ops.vanish();
+
+    let told = || -> Vec<String> {
+        let page = http::fetch(proxy.admin(), "/api/v1/audit").json();
+        let entries = page["audit"].as_array().unwrap().iter().rev().filter(|entry| entry["method"] == "CONSOLE");
+        let word = |entry: &serde_json::Value, name: &str| entry[name].as_str().unwrap_or("-").to_owned();
+        let line = |entry: &serde_json::Value| {
+            let names = ["kind", "who", "role", "from", "path", "why"].map(|name| word(entry, name));
+            format!("{} {}", names.join(" "), entry["status"])
+        };
+        entries.map(line).collect()
+    };
+    eventually("all is noted", || told().len() == 7);
+    assert_eq!(
+        told(),
+        [
+            "action ops operator 127.0.0.1 PAUSE shop - 200",
+            "action ops operator 127.0.0.1 RESUME shop - 200",
+            "action ops operator 127.0.0.1 SET max_client_conn = 77 - 200",
+            "action ops operator 127.0.0.1 KILL_CLIENT 999999 - 404",
+            "action ops operator 127.0.0.1 RELOAD - 409",
+            "refused watch viewer 127.0.0.1 PAUSE shop not one of console.admin_users 403",
+            "action ops operator 127.0.0.1 PAUSE - 202",
+        ]
+    );
+    proxy.commands().resume(None).unwrap();
+    busy.query("commit").ok();
 }
 
 #[test]

@@ -30,7 +30,6 @@ use rand::RngExt;
 use subtle::ConstantTimeEq as _;
 
 use super::AdminContext;
-use super::audit::Audit;
 use super::openapi::routes::only_looks;
 use super::problem::Problem;
 use super::server::{Carrier, Peer};
@@ -53,7 +52,6 @@ const FORM_PATIENCE: Duration = Duration::from_secs(10);
 /// What the port remembers of those who ask.
 pub(super) struct Gate {
     pub(super) context: Arc<AdminContext>,
-    pub(super) audit: Audit,
     sessions: Mutex<Sessions>,
     failures: Mutex<Failures>,
     /// What forms send back where there are no tokens, and so no sessions.
@@ -97,7 +95,6 @@ fn whole_seconds(time: Duration) -> u64 {
 impl Gate {
     pub(super) fn new(context: Arc<AdminContext>) -> Self {
         Self {
-            audit: Audit::new(context.telemetry.clock),
             context,
             sessions: Mutex::default(),
             failures: Mutex::default(),

@@ -56,8 +56,10 @@ fn settings(tokens: &[(&str, AdminRole, &str)]) -> Arc<Settings> {
 
 fn gate(tokens: &[(&str, AdminRole, &str)]) -> (Gate, Arc<Only>) {
     let state = Arc::new(Only(Mutex::new(settings(tokens)), crate::cache::testing::caches()));
+    let telemetry = telemetry_with(Bounds::default(), tenants(10));
     let context = AdminContext {
-        telemetry: telemetry_with(Bounds::default(), tenants(10)),
+        audit: crate::admin::Audit::new(telemetry.clock),
+        telemetry,
         findings: Arc::new(crate::analyst::FindingsStore::new(10)),
         captures: Arc::default(),
         state: state.clone(),

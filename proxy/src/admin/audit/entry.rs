@@ -72,8 +72,9 @@ pub(in crate::admin) struct Deed {
     /// `None`: nobody that is known.
     pub(super) viewer: Option<Viewer>,
     pub(super) from: Option<IpAddr>,
+    /// Of the request; `CONSOLE`: a command on the console.
     pub(super) method: Method,
-    /// Path and parameters, without what may be secret.
+    /// Path and parameters, without what may be secret; the command.
     pub(super) asked: String,
     pub(super) status: u16,
     pub(super) duration: Duration,
@@ -166,6 +167,15 @@ pub(super) fn shown(uri: &Uri) -> String {
         });
         text = format!("{text}?{}", parts.collect::<Vec<_>>().join("&"));
     }
+    cut(text)
+}
+
+/// The beginning of a text that is noted as it is, without what could end a line.
+pub(super) fn beginning(text: &str) -> String {
+    cut(text.chars().take(MAX_ASKED + 1).map(|letter| if letter.is_control() { '·' } else { letter }).collect())
+}
+
+fn cut(text: String) -> String {
     match text.char_indices().nth(MAX_ASKED) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,

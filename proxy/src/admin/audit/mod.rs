@@ -1,8 +1,10 @@
-//! Who has asked for what over the admin port: in the log, and the last of it in memory.
+//! Who has asked for what over the admin port, and who has done what on the console: in the log, and the last of it in
+//! memory.
 //!
 //! Views, actions and refusals are kept apart, so that somebody who knocks at the door all day does not push out of
 //! memory what others have done inside. What is the same again within a minute is counted in one entry, and is one line.
 
+mod console;
 mod entry;
 
 use std::collections::VecDeque;
@@ -24,6 +26,7 @@ use super::problem::Problem;
 use super::request_id::{self, RequestId};
 use super::server::Peer;
 use crate::telemetry::Clock;
+pub(crate) use console::Command;
 use entry::Entry;
 pub(super) use entry::{Deed, Kind};
 
@@ -36,7 +39,7 @@ const SAME_US: u64 = 60_000_000;
 const LOOKED_AT: usize = 64;
 
 /// What is kept.
-pub(super) struct Audit {
+pub struct Audit {
     clock: Clock,
     noted: Mutex<Noted>,
 }
@@ -88,7 +91,8 @@ impl Noted {
 }
 
 impl Audit {
-    pub(super) fn new(clock: Clock) -> Self {
+    /// Nothing yet.
+    pub fn new(clock: Clock) -> Self {
         Self { clock, noted: Mutex::default() }
     }
 
@@ -144,9 +148,14 @@ pub(super) async fn watch(State(gate): State<Arc<Gate>>, mut request: Request, n
         request_id: id,
         why: refused.map(|Refused(why)| why),
     };
-    let wanted = gate.context.state.settings().admin.as_ref().map_or(config::Audit::All, |admin| admin.audit);
-    gate.audit.note(deed, wanted, now);
+    let wanted = wanted(&gate.context.state.settings());
+    gate.context.audit.note(deed, wanted, now);
     response
+}
+
+/// What is to be noted.
+fn wanted(settings: &config::Settings) -> config::Audit {
+    settings.admin.as_ref().map_or(config::Audit::All, |admin| admin.audit)
 }
 
 /// What machines ask for all the time, what belongs to pages, and the form that asks for a token: nothing is learned by it.
@@ -183,7 +192,7 @@ pub(super) async fn list(
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(bad(format!("`limit` must be between 1 and {MAX_LIMIT}, not {limit}")));
     }
-    let (total, shown) = gate.audit.noted().latest(kind, limit);
+    let (total, shown) = gate.context.audit.noted().latest(kind, limit);
     Ok(Json(json!({"total": total, "audit": shown})))
 }
 

@@ -1,4 +1,4 @@
-//! `/audit`: who has looked at what and done what over this port.
+//! `/audit`: who has looked at what and done what over this port and on the console.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -27,7 +27,7 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
         section #list data-live aria-label="Audit" { (audit.drawn(|audit| list(audit, holds, &visit))) }
     };
     let sheet = Sheet::new("Audit", Section::Audit).twin(format!("/api/v1/audit{picked}")).lead(html! {
-        "Views and actions over the admin port, the last ones first."
+        "Views and actions over the admin port, and commands on the console, the last ones first."
     });
     framed(&visit, &sheet, &content)
 }

@@ -154,6 +154,7 @@ impl Port {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let context = AdminContext {
+            audit: crate::admin::Audit::new(telemetry.clock),
             telemetry: Arc::clone(&telemetry),
             findings: Arc::clone(&findings),
             captures: Arc::default(),
