@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::schema::{self, Found, Row};
 use crate::text::{self, Quoted, Value};
-use crate::{CacheMode, NoSources, Settings};
+use crate::{CacheMode, LogLevel, NoSources, Settings};
 
 /// Why a key was not changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +38,13 @@ enum Place<'a> {
     Time(&'a mut Duration),
     Limit(&'a mut Option<Duration>),
     Mode(&'a mut CacheMode),
+    Level(&'a mut LogLevel),
 }
 
 impl Settings {
     /// The keys that [`Settings::change`] can change. All of them are looked up anew each time that they matter, and none
     /// has to fit another one.
-    pub const CHANGEABLE: [&'static str; 19] = [
+    pub const CHANGEABLE: [&'static str; 20] = [
         "max_clients",
         "max_side_connections",
         "max_pools",
@@ -63,6 +64,7 @@ impl Settings {
         "shutdown.drain_timeout",
         "shutdown.grace",
         "cache.mode",
+        "log.level",
     ];
 
     /// Changes one key to a value as it would be written in the file, without quotes.
@@ -98,6 +100,7 @@ impl Settings {
             "shutdown.drain_timeout" => Place::Time(&mut self.shutdown.drain_timeout),
             "shutdown.grace" => Place::Time(&mut self.shutdown.grace),
             "cache.mode" => Place::Mode(&mut self.cache.mode),
+            "log.level" => Place::Level(&mut self.log.level),
             _ => return None,
         })
     }
@@ -112,6 +115,7 @@ impl Place<'_> {
             (Self::Time(place), Value::Time(time)) => *place = time,
             (Self::Limit(place), Value::Time(time)) => *place = Some(time).filter(|time| !time.is_zero()),
             (Self::Mode(place), Value::Text(word)) => *place = CacheMode::from_word(&word).unwrap_or_default(),
+            (Self::Level(place), Value::Text(word)) => *place = LogLevel::from_word(&word).unwrap_or(LogLevel::Info),
             _ => return Err("has another type".to_owned()),
         }
         Ok(())

@@ -315,3 +315,16 @@ pub enum LogLevel {
     Info,
     Debug,
 }
+
+impl LogLevel {
+    /// By its word in the file; `None`: it is none.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "error" => Self::Error,
+            "warn" => Self::Warn,
+            "info" => Self::Info,
+            "debug" => Self::Debug,
+            _ => return None,
+        })
+    }
+}

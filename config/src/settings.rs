@@ -308,12 +308,7 @@ impl Builder<'_> {
     }
 
     fn log(&mut self) -> Log {
-        let level = match self.word(&["log", "level"]).as_str() {
-            "error" => LogLevel::Error,
-            "warn" => LogLevel::Warn,
-            "debug" => LogLevel::Debug,
-            _ => LogLevel::Info,
-        };
+        let level = LogLevel::from_word(&self.word(&["log", "level"])).unwrap_or(LogLevel::Info);
         Log { level, json: self.word(&["log", "format"]) == "json", file: self.text(&["log", "file"]).map(Into::into) }
     }
 

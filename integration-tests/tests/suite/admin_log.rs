@@ -15,6 +15,24 @@ fn config(more: &str) -> String {
 }
 
 #[test]
+fn the_console_changes_the_level_until_the_next_reload() {
+    let proxy = ProxyProcess::with_config(&config("log.level = \"warn\"\nconsole.admin_users = [\"ops\"]"));
+    let level = || http::fetch(proxy.admin(), "/api/v1/log-level").json();
+    let mut ops = RawClient::login(proxy.address(), "ops", "pgbouncer");
+    assert_eq!(ops.query("set log.level = info").commands(), ["SET"]);
+    assert_eq!((&level()["filter"], &level()["until"]), (&"info".into(), &serde_json::Value::Null));
+    let shown = ops.query("show config").ok().rows();
+    assert!(shown.iter().any(|row| row[0] == "log.level" && row[1] == "info"), "{shown:?}");
+    // What is of level info is written from now on, and was not before.
+    assert!(!proxy.log().contains("a command on the console"), "{}", proxy.log());
+    ops.query("reconnect").ok();
+    eventually("it is logged", || proxy.log().matches("a command on the console").count() == 1);
+    assert_eq!(ops.query("set log.level = loud").error().code(), "22023");
+    ops.query("reload").ok();
+    assert_eq!(level()["filter"], "warn");
+}
+
+#[test]
 fn the_level_is_changed_for_a_while_and_a_reload_puts_it_back() {
     let proxy = ProxyProcess::with_config(&config("log.level = \"warn\""));
     let level = || http::fetch(proxy.admin(), "/api/v1/log-level").json();

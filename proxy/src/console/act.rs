@@ -162,11 +162,18 @@ impl Console {
             Some(known) => (known.own, in_our_unit(value, known.unit)),
             None => (Some(key.as_str()), value.to_owned()),
         };
+        // Who has started us without a log of ours decides how much is logged.
+        let level = self.context.state.log_level();
         let changed = match own {
+            Some("log.level") if level.is_none() => Err(config::NotChanged::InFile),
             Some(own) => self.shared.change_setting(own, &value),
             None => Err(config::NotChanged::InFile),
         };
-        changed.map_err(|why| not_set(&key, &why))
+        changed.map_err(|why| not_set(&key, &why))?;
+        if let Some(level) = level.filter(|_| own == Some("log.level")) {
+            level.configure(self.shared.settings().log.level);
+        }
+        Ok(())
     }
 }
 

@@ -58,7 +58,7 @@ impl Level {
     }
 
     /// What the configuration says now. What an operator has asked for ends.
-    pub(super) fn configure(&self, configured: LogLevel) {
+    pub(crate) fn configure(&self, configured: LogLevel) {
         let mut state = self.state();
         *state = State { configured, temporary: None };
         self.put_in_force(of_level(configured));
