@@ -4,6 +4,7 @@
 //! for one (to drop its future) does not take it back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{error, fmt};
 
@@ -28,6 +29,12 @@ pub enum CommandError {
     UnknownClient(u64),
     /// Somebody has ended the pause before it was complete.
     Resumed,
+    /// Somebody has ended SUSPEND before every request had ended.
+    WokenUp,
+    /// Nothing can be paused now: SUSPEND is in force, and nobody could end their transactions.
+    Suspended,
+    /// SUSPEND waits for requests to end, and those of paused databases do not.
+    Paused,
 }
 
 impl fmt::Display for CommandError {
@@ -36,6 +43,10 @@ impl fmt::Display for CommandError {
             Self::UnknownDatabase(name) => write!(f, "no such database: {name}"),
             Self::UnknownClient(id) => write!(f, "no such client: {id}"),
             Self::Resumed => f.write_str("resumed before all server connections were closed"),
+            Self::WokenUp => f.write_str("resumed before every request had ended"),
+            Self::Suspended => f.write_str("already suspended"),
+            // PgBouncer's words.
+            Self::Paused => f.write_str("cannot suspend with paused databases"),
         }
     }
 }
@@ -52,13 +63,37 @@ impl Commands {
     /// In session mode, and where a client is pinned, that boundary is the client's leaving.
     pub async fn pause(&self, database: Option<&str>) -> Result<(), CommandError> {
         self.check(database)?;
+        if self.shared.suspended.load(Ordering::SeqCst) {
+            return Err(CommandError::Suspended);
+        }
         self.shared.pools.pause(database);
         self.closed(database).await
     }
 
-    /// RESUME: ends the pause of a database (made by PAUSE or KILL), or every pause.
+    /// SUSPEND: what clients have begun goes on to its end, and their next requests wait, those in transactions too, until
+    /// RESUME of everything. Server connections stay as they are. Returns when no request is under way and nothing that was
+    /// read is unsent, however long that takes.
+    pub async fn suspend(&self) -> Result<(), CommandError> {
+        if self.shared.pools.is_any_paused() {
+            return Err(CommandError::Paused);
+        }
+        let (token, mut over) = mpsc::unbounded_channel();
+        self.shared.suspend(true, Some(&token));
+        drop(token);
+        // Nothing is ever said: it is dropped when there is nothing more to wait for.
+        let _: Option<()> = over.recv().await;
+        match self.shared.suspended.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(CommandError::WokenUp),
+        }
+    }
+
+    /// RESUME: ends the pause of a database (made by PAUSE or KILL), or every pause, and SUSPEND with them.
     pub fn resume(&self, database: Option<&str>) -> Result<(), CommandError> {
         self.check(database)?;
+        if database.is_none() && self.shared.suspended.load(Ordering::SeqCst) {
+            self.shared.suspend(false, None);
+        }
         self.shared.pools.resume(database);
         self.sweep(database);
         Ok(())

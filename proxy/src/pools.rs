@@ -133,6 +133,12 @@ impl Pools {
         self.lock().all_paused
     }
 
+    /// Whether a database is paused, or all of them are.
+    pub fn is_any_paused(&self) -> bool {
+        let table = self.lock();
+        table.all_paused || !table.paused.is_empty()
+    }
+
     /// Lets new clients into a database, or not.
     pub fn set_disabled(&self, database: &str, disabled: bool) {
         let mut table = self.lock();

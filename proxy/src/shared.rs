@@ -80,6 +80,8 @@ pub struct Shared {
     pub short_of_memory: AtomicBool,
     /// SIGTERM has come.
     pub draining: AtomicBool,
+    /// SUSPEND: clients' next requests wait for RESUME.
+    pub suspended: AtomicBool,
 }
 
 /// The way to one worker, and how many clients it has.
@@ -149,6 +151,7 @@ impl Shared {
             clients: AtomicUsize::new(0),
             short_of_memory: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
         }
     }
 
@@ -260,6 +263,14 @@ impl Shared {
     pub fn sweep(&self, pool: &Arc<Pool>) {
         for worker in 0..self.workers.len() {
             self.send(worker, Mail::Sweep(pool.clone()));
+        }
+    }
+
+    /// Has clients' next requests wait, or ends that. `awaited`: dropped by each worker when its requests have ended.
+    pub fn suspend(&self, suspended: bool, awaited: Option<&UnboundedSender<()>>) {
+        self.suspended.store(suspended, Ordering::SeqCst);
+        for worker in 0..self.workers.len() {
+            self.send(worker, Mail::Suspend(awaited.cloned()));
         }
     }
 

@@ -182,6 +182,8 @@ pub struct Housekeeping {
     pub log_lines_lost: u64,
     /// The process takes more memory than it may: nobody new is let in.
     pub short_of_memory: bool,
+    /// SUSPEND: clients' next requests wait for RESUME.
+    pub suspended: bool,
     /// Server connections beside the pools, by what they are for.
     pub side_connections: Vec<(&'static str, usize)>,
 }

@@ -79,7 +79,7 @@ impl Console {
             Action::WaitClose(database) => commands.wait_close(database.as_deref()).await.map_err(told)?,
             Action::KillClient(client) => self.kill_client(client).await?,
             Action::Reload => return self.reload().await.map(Some),
-            Action::Suspend => return Err(suspend()),
+            Action::Suspend => commands.suspend().await.map_err(told)?,
             Action::Shutdown(how) => return Ok(self.shut_down(how)),
         }
         Ok(None)
@@ -203,12 +203,6 @@ fn not_set(key: &str, why: &config::NotChanged) -> Report {
     error(code, "SET failed").detail(format!("{key}: {why}.")).hint(hint)
 }
 
-fn suspend() -> Report {
-    error(b"0A000", "SUSPEND is not supported")
-        .detail("It stops a process so that another one can take its sockets over; pgweir does not hand them over.")
-        .hint("To restart a server, PAUSE and RESUME. To replace pgweir, start the new one beside it (listen_reuse_port), then SHUTDOWN WAIT_FOR_CLIENTS here.")
-}
-
 /// Something worth telling.
 pub(super) fn notice(message: &str) -> Report {
     let code = Sqlstate::parse(b"00000").unwrap_or(Sqlstate::INTERNAL_ERROR);
@@ -221,7 +215,13 @@ fn told(why: CommandError) -> Report {
         CommandError::UnknownClient(_) => {
             error(b"42704", "client not found").hint("SHOW CLIENTS lists them, with their id.")
         }
-        CommandError::Resumed => error(b"55000", why.to_string()),
+        CommandError::Resumed | CommandError::WokenUp => error(b"55000", why.to_string()),
+        CommandError::Suspended => error(b"55000", why.to_string())
+            .detail("Transactions that are open could not end.")
+            .hint("RESUME, then PAUSE."),
+        CommandError::Paused => error(b"55000", why.to_string())
+            .detail("Requests that wait for a server connection would not end.")
+            .hint("SHOW DATABASES lists them; RESUME first."),
     }
 }
 

@@ -38,7 +38,9 @@ impl Console {
             What::Config => rows::config(&settings),
             What::Version => rows::version(),
             What::Peers => rows::peers(&settings),
-            What::State => rows::state(self.shared.pools.are_all_paused()),
+            What::State => {
+                rows::state(self.shared.pools.are_all_paused(), self.shared.suspended.load(Ordering::Relaxed))
+            }
             What::DnsHosts => rows::dns_hosts(self.names(), settings.dns_max_ttl.as_secs()),
             What::Lists => self.lists(logins),
             What::Mem => {

@@ -113,7 +113,9 @@ impl StateSource for State {
         let aside = &self.shared.aside;
         let side_connections = Kind::ALL.map(|kind| (kind.label(), aside.of(kind))).into();
         let short_of_memory = self.shared.short_of_memory.load(Ordering::Relaxed);
-        Housekeeping { reloads: self.shared.reloads().clone(), log_lines_lost, short_of_memory, side_connections }
+        let suspended = self.shared.suspended.load(Ordering::Relaxed);
+        let reloads = self.shared.reloads().clone();
+        Housekeeping { reloads, log_lines_lost, short_of_memory, suspended, side_connections }
     }
 
     fn settings(&self) -> Arc<Settings> {

@@ -113,6 +113,8 @@ async fn stop(
     mut stopping: watch::Receiver<Option<ShutdownMode>>,
 ) {
     shared.draining.store(true, Ordering::Relaxed);
+    // Nobody could leave: who is not read is not heard to go.
+    shared.suspend(false, None);
     let hurried = async {
         drop(stopping.wait_for(|mode| *mode != Some(ShutdownMode::WaitForClients)).await);
     };

@@ -47,6 +47,7 @@ pub mod script;
 mod signal;
 pub mod slow;
 pub mod statement;
+mod suspended;
 mod to_client;
 mod transactions;
 mod translate;
@@ -300,7 +301,10 @@ impl Session {
                     let database = self.pool.shared.database.clone();
                     return Poll::Ready(End::Trouble(Refusal::DatabaseRemoved { database }.into()));
                 }
-                Ok(false) => return Poll::Pending,
+                Ok(false) => {
+                    self.tell_that_it_rests();
+                    return Poll::Pending;
+                }
                 Err(End::UpstreamLost) if self.survive() => {}
                 Err(end) => return Poll::Ready(end),
             }
@@ -396,7 +400,7 @@ impl Session {
         // A client that waits is still read, so that its going away is noticed, as long as there is room.
         let kept = self.carry.len();
         let blocked = self.is_blocked();
-        if stopped {
+        if stopped || self.waits_for_resume() {
             return Ok(false);
         }
         let room = kept <= HOLD && !(blocked && kept >= READ);

@@ -124,6 +124,7 @@ impl Session {
         if upstream.pipeline.is_boundary() {
             let limit = self.silence(upstream, now).filter(|_| upstream.pipeline.status() != TransactionStatus::Idle);
             return match limit {
+                Some((due, silence)) if due <= now && self.may_have_spoken(now, silence) => Ok(()),
                 Some((due, silence)) if due <= now => Err(End::Trouble(self.was_silent(silence).into())),
                 later => {
                     self.worker.watch(&self.ctl, later.map(|(due, _)| due));

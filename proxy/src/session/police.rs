@@ -68,7 +68,7 @@ pub enum Silence {
 }
 
 impl Silence {
-    fn limit(self) -> Duration {
+    pub(super) fn limit(self) -> Duration {
         match self {
             Self::Pool(limit) | Self::Limit(_, limit) => limit,
         }
@@ -208,6 +208,11 @@ impl Session {
         }
         if now_us < due_us {
             self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(due_us));
+            return Ok(());
+        }
+        if self.worker.is_suspended() {
+            // It may have spoken, and nobody has listened: its time begins anew.
+            self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(now_us.saturating_add(limit_us)));
             return Ok(());
         }
         self.reached(LimitKey::IdleTimeout, limit.mode);

@@ -45,6 +45,7 @@ impl Worker {
             Mail::Landed(clients) => self.landed(&clients),
             Mail::Inspected(pool) => self.pool(&pool).reload_suspects(),
             Mail::Reload => self.reload(),
+            Mail::Suspend(token) => self.suspend(token.as_ref()),
             Mail::Drain => self.drain(),
             Mail::Stop => self.stop(),
             Mail::Look(limit, answer) => drop(answer.send(self.look(limit))),

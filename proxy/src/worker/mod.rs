@@ -5,6 +5,7 @@
 pub mod checkout;
 mod mail;
 mod rest;
+mod suspended;
 mod sweep;
 
 use std::cell::{Cell, RefCell};
@@ -35,6 +36,7 @@ use crate::telemetry::WorkerTelemetry;
 use crate::tenancy::Rules;
 use crate::trouble::Trouble;
 use crate::upstream::{Shipped, Upstream};
+use suspended::Suspended;
 
 /// Bytes read from a socket at once.
 pub const READ: usize = 32 * 1024;
@@ -115,6 +117,8 @@ pub enum Mail {
     Inspected(Arc<Pool>),
     /// The settings have changed.
     Reload,
+    /// SUSPEND, or the end of it, as [`Shared::suspended`] says. Dropped when no request is under way any more.
+    Suspend(Option<mpsc::UnboundedSender<()>>),
     /// Clients leave at their next boundary.
     Drain,
     /// Clients leave now.
@@ -183,6 +187,7 @@ pub struct Worker {
     /// Cancels under way, by upstream.
     cancelling: RefCell<FxHashMap<u64, Cancelling>>,
     draining: Cell<bool>,
+    suspended: Suspended,
     gone: Notify,
 }
 
@@ -210,6 +215,7 @@ pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::Unbounded
         resting: RefCell::default(),
         cancelling: RefCell::default(),
         draining: Cell::new(false),
+        suspended: Suspended::default(),
         gone: Notify::new(),
     });
     let sweeper = tokio::task::spawn_local(sweep::deadlines(worker.clone()));
@@ -293,6 +299,7 @@ impl Worker {
             self.clients.borrow_mut().remove(&ctl.process());
         }
         self.sessions.borrow_mut().remove(&ctl.client);
+        self.rests(ctl.client);
         self.watch(ctl, None);
         self.telemetry.load().clients.down();
         self.telemetry.load().tls_clients.add(-i64::from(ctl.face.tls.is_some()));

@@ -6,6 +6,7 @@ mod contract;
 mod protocol;
 mod shows;
 mod stops;
+mod suspend;
 mod tools;
 
 use std::net::SocketAddr;

@@ -30,6 +30,8 @@ pub(super) const FAMILIES: &[Family] = &[
         S::Facts(|facts, samples| samples.put(&[], facts.settings.max_memory as f64))),
     family("pgweir_memory_short", Gauge, "1 while new clients are kept out because the process takes too much memory.", &[],
         S::Facts(|facts, samples| samples.put(&[], flag(facts.housekeeping.short_of_memory)))),
+    family("pgweir_suspended", Gauge, "1 while SUSPEND has all clients' next requests wait.", &[],
+        S::Facts(|facts, samples| samples.put(&[], flag(facts.housekeeping.suspended)))),
 
     family("pgweir_class_statement_seconds", Histogram, "Time of statements by class of work, all tenants together.", &["class"],
         S::Facts(|facts, samples| {

@@ -57,12 +57,12 @@ pub(in super::super) fn mem(resident: Option<u64>, total: Option<u64>) -> Vec<Ro
 }
 
 /// STATE.
-pub(in super::super) fn state(paused: bool) -> Vec<Row> {
+pub(in super::super) fn state(paused: bool, suspended: bool) -> Vec<Row> {
     let word = |is: bool| Value::from(if is { "yes" } else { "no" });
     vec![
-        vec!["active".into(), word(!paused)],
+        vec!["active".into(), word(!paused && !suspended)],
         vec!["paused".into(), word(paused)],
-        vec!["suspended".into(), word(false)],
+        vec!["suspended".into(), word(suspended)],
     ]
 }
 
@@ -104,8 +104,10 @@ mod tests {
 
     #[test]
     fn state_says_what_is_so() {
-        assert_eq!(state(true)[1], [text("paused"), text("yes")]);
-        assert_eq!(state(false)[0], [text("active"), text("yes")]);
+        assert_eq!(state(true, false)[1], [text("paused"), text("yes")]);
+        assert_eq!(state(false, false)[0], [text("active"), text("yes")]);
+        assert_eq!(state(false, true)[0], [text("active"), text("no")]);
+        assert_eq!(state(false, true)[2], [text("suspended"), text("yes")]);
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub(super) const SHOWS: &[Show] = &[
     ] },
     Show { name: "STATE", what: What::State, about: "Whether all databases are paused.", columns: &[
         text("key", "`active`, `paused`, `suspended`"),
-        text("value", "`yes` or `no`; `suspended` is never `yes`"),
+        text("value", "`yes` or `no`"),
     ] },
     Show { name: "DNS_HOSTS", what: What::DnsHosts, about: "Names of servers that connections are open to. Each attempt to connect looks its name up anew.", columns: &[
         text("hostname", "the name"),
