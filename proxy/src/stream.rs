@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -88,6 +89,15 @@ impl Stream {
             Stream::Tls(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
         };
         polled.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Its file descriptor's number, for operators who look into `/proc`.
+    pub fn descriptor(&self) -> i32 {
+        match self {
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(stream) => stream.as_raw_fd(),
+            Stream::Tls(stream) => stream.carrier().descriptor(),
+        }
     }
 
     /// Whether a read is worth trying; [`Stream::poll_read`] finds out what there is.

@@ -239,6 +239,9 @@ pub struct ClientState {
     /// Where it has connected to; `None`: by a Unix socket.
     #[serde(skip)]
     pub local: Option<SocketAddr>,
+    /// Its socket's file descriptor; 0: not known.
+    #[serde(skip)]
+    pub descriptor: i32,
     /// Its TLS; `null`: it speaks in clear text.
     pub tls: Option<TlsState>,
     /// `idle`, `active`, `waiting`, `in_transaction`, `login`.
@@ -302,6 +305,9 @@ pub struct SocketState {
     pub accepted: u64,
     /// Attempts to accept that failed, as when no file descriptor is left.
     pub failed: u64,
+    /// Its file descriptor; 0: not known.
+    #[serde(skip)]
+    pub descriptor: i32,
 }
 
 /// A client's TLS.
@@ -334,6 +340,9 @@ pub struct UpstreamState {
     /// Our side of it; `None`: a Unix socket.
     #[serde(skip)]
     pub local: Option<SocketAddr>,
+    /// Its socket's file descriptor; 0: not known.
+    #[serde(skip)]
+    pub descriptor: i32,
     /// It is closed at its next boundary.
     #[serde(skip)]
     pub retired: bool,

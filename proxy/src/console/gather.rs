@@ -34,7 +34,12 @@ impl Console {
         let settings = self.shared.settings();
         let most = most.unwrap_or(DEFAULT_ROWS);
         let rows = match what {
-            What::Help | What::PeerPools | What::Fds | What::DnsZones => Vec::new(),
+            What::Help | What::PeerPools | What::DnsZones => Vec::new(),
+            What::Fds => {
+                let upstreams = patiently(self.context.state.upstreams(MAX_SOCKETS)).await?;
+                let clients = patiently(self.context.state.clients(MAX_SOCKETS)).await?;
+                rows::descriptors(&self.context.state.sockets(), &clients, &upstreams)
+            }
             What::Config => rows::config(&settings),
             What::Version => rows::version(),
             What::Peers => rows::peers(&settings),

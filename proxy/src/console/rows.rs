@@ -1,5 +1,6 @@
 //! The rows of each `SHOW`, made of facts that were gathered before. Pure: who asks, and when, is an argument.
 
+mod descriptors;
 mod own;
 mod pools;
 mod settings;
@@ -7,6 +8,7 @@ mod small;
 mod sockets;
 mod stats;
 
+pub(super) use descriptors::descriptors;
 pub(super) use own::{cache, findings, limits, pins, queries, tenants};
 pub(super) use pools::{DatabaseFacts, PoolFacts, UserFacts, balance, databases, pools, users};
 pub(super) use settings::{KEYS, Unit, config, port};

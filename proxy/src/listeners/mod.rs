@@ -65,6 +65,8 @@ pub struct Door {
     pub accepted: AtomicU64,
     /// Attempts to accept that failed.
     pub failed: AtomicU64,
+    /// Its file descriptor.
+    pub descriptor: i32,
 }
 
 /// A socket that is listened on. Its queue fills from now on, whether it is accepted from or not.
@@ -85,7 +87,8 @@ pub struct Listener {
 
 impl Listener {
     fn new(address: ListenAddress, origin: Origin, socket: Socket) -> Self {
-        Self { address, wish: None, origin, file: None, door: Arc::default(), socket }
+        let door = Arc::new(Door { descriptor: socket.descriptor(), ..Door::default() });
+        Self { address, wish: None, origin, file: None, door, socket }
     }
 
     /// Binds one of the addresses of `listen`.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net as unix;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -23,6 +24,14 @@ pub(super) enum Watched {
 }
 
 impl Socket {
+    /// Its file descriptor's number.
+    pub(super) fn descriptor(&self) -> i32 {
+        match self {
+            Self::Tcp(socket) => socket.as_raw_fd(),
+            Self::Unix(socket) => socket.as_raw_fd(),
+        }
+    }
+
     /// Has this thread's runtime watch it.
     pub(super) fn watched(self) -> io::Result<Watched> {
         match self {

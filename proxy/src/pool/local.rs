@@ -161,6 +161,7 @@ impl LocalPool {
             address: upstream.cancel.server.to_string(),
             remote: upstream.cancel.server.socket_addr(),
             local: upstream.cancel.local,
+            descriptor: upstream.stream.descriptor(),
             retired: upstream.is_retired(),
             tls: upstream.cancel.tls.is_some(),
             state: "idle",

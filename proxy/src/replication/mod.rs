@@ -89,6 +89,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival, shipped: Shipped) {
         }
     };
     let process = shipped.cancel.process;
+    ctl.descriptor.set(client.descriptor());
     ctl.upstream.set(Some(Held {
         id: shipped.id,
         process,
@@ -96,6 +97,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival, shipped: Shipped) {
         prepared: 0,
         tls: shipped.cancel.tls.is_some(),
         local_port: shipped.cancel.local.map_or(0, |local| local.port()),
+        descriptor: server.descriptor(),
         server: shipped.cancel.server.id,
         since_us: worker.micros(shipped.opened),
     }));

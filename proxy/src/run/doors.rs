@@ -58,6 +58,7 @@ impl Doors {
             origin: bound.origin.word(),
             accepted: bound.door.accepted.load(Ordering::Relaxed),
             failed: bound.door.failed.load(Ordering::Relaxed),
+            descriptor: bound.door.descriptor,
         };
         self.bound().iter().map(state).collect()
     }

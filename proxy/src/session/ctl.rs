@@ -125,6 +125,8 @@ pub struct Held {
     pub tls: bool,
     /// Our side's port; 0: a Unix socket.
     pub local_port: u16,
+    /// Its socket's file descriptor.
+    pub descriptor: i32,
     /// When it was dialled, in µs on the telemetry clock.
     pub opened_us: u64,
     /// Prepared statements that it held when it was taken.
@@ -193,6 +195,8 @@ pub struct Ctl {
     pub statement: Cell<u64>,
     /// Its place in the sweeper's list.
     pub active: Cell<Option<u32>>,
+    /// Its socket's file descriptor, for the admin port; 0: not known.
+    pub descriptor: Cell<i32>,
 }
 
 impl Ctl {
@@ -229,6 +233,7 @@ impl Ctl {
             pinned: Cell::new(None),
             statement: Cell::new(0),
             active: Cell::new(None),
+            descriptor: Cell::new(0),
         })
     }
 

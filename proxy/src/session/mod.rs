@@ -203,6 +203,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
             return worker.leave(&ctl);
         }
     };
+    ctl.descriptor.set(client.descriptor());
     let startup = arrival.startup.iter().fold(Settings::new(), |settings, (name, value)| {
         settings.with(name, Value::Plain(value.clone())).unwrap_or(settings)
     });

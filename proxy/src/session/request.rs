@@ -278,6 +278,7 @@ impl Session {
             process: upstream.cancel.process,
             tls: upstream.cancel.tls.is_some(),
             local_port: upstream.cancel.local.map_or(0, |local| local.port()),
+            descriptor: upstream.stream.descriptor(),
             opened_us: self.now_us(upstream.opened),
             prepared: upstream.prepared.len() as u32,
             since_us: upstream.work.transaction_us,

@@ -231,6 +231,7 @@ impl Worker {
                 application: ctl.face.application.to_string(),
                 address: ctl.face.ends.peer().to_owned(),
                 local: ctl.face.ends.local(),
+                descriptor: ctl.descriptor.get(),
                 tls: ctl.face.tls.as_ref().map(|tls| TlsState {
                     version: tls.version.to_string(),
                     cipher: tls.cipher,
@@ -267,6 +268,7 @@ impl Worker {
                 address: server.as_ref().map_or_else(String::new, ToString::to_string),
                 remote: server.as_ref().and_then(|server| server.socket_addr()),
                 local: server.as_ref().and_then(|server| server.local(held.local_port)),
+                descriptor: held.descriptor,
                 retired: server.is_some_and(|server| server.is_retired()),
                 tls: held.tls,
                 state: "active",

@@ -38,6 +38,27 @@ const ALL: [&str; 28] = [
 ];
 
 #[test]
+fn each_descriptor_is_the_one_that_the_system_knows() {
+    let server = server();
+    let proxy = proxy(&server);
+    let (mut open, mut ops) = (RawClient::login(proxy.address(), "anna", "shop"), ops(proxy.address()));
+    open.query("begin").ok();
+    let rows = table(&mut ops, "show fds");
+    for row in &rows {
+        // The proxy is a part of this process.
+        let kind = std::fs::read_link(format!("/proc/self/fd/{}", row.get("fd"))).unwrap();
+        assert!(kind.to_str().unwrap().starts_with("socket:"), "{row:?}: {kind:?}");
+    }
+    let (client, upstream) = (find(&rows, "task", "client"), find(&rows, "task", "server"));
+    assert_eq!((client.get("link"), upstream.get("link")), (upstream.get("fd"), client.get("fd")));
+    let local = open.stream().local_addr().unwrap().as_socket().unwrap();
+    let named = |row: &Row| [row.get("user"), row.get("database"), row.get("addr")].map(str::to_owned);
+    assert_eq!([named(client), named(upstream)], [["anna", "shop", "127.0.0.1"]; 2].map(|row| row.map(str::to_owned)));
+    assert_eq!(client.number("port"), u64::from(local.port()));
+    assert_eq!(find(&rows, "task", "pooler").number("port"), u64::from(proxy.address().port()));
+}
+
+#[test]
 fn every_show_answers_alike_in_both_protocols() {
     let server = server();
     let proxy = proxy(&server);

@@ -158,7 +158,7 @@ impl Socket {
 }
 
 /// An address and a port.
-fn place(address: Option<SocketAddr>) -> (Value, Value) {
+pub(super) fn place(address: Option<SocketAddr>) -> (Value, Value) {
     match address {
         Some(address) => (text(address.ip().to_canonical().to_string()), address.port().into()),
         None => ("unix".into(), Value::Number(0)),
