@@ -204,6 +204,11 @@ fn the_original_has_the_same_columns() {
             Ok(columns) => columns,
             // It hands its sockets over in some versions and builds, and not in others.
             Err(_) if show == "FDS" => continue,
+            // An older one may lack it: PEERS and some others came later.
+            Err(error) if version < (1, 25) => {
+                println!("SHOW {show}: {version:?} has none: {error}");
+                continue;
+            }
             Err(error) => panic!("{sql}: {error}"),
         };
         if version > (1, 25) {
