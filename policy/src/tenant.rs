@@ -18,6 +18,12 @@ use pattern::Pattern;
 /// Longest tenant name in bytes; a longer one counts as [`TenantId::OTHER`]. Twice what PostgreSQL allows an identifier.
 pub const MAX_NAME: usize = 128;
 
+/// Names of the configuration that get an id at most, over all reloads: they come and go where a program writes them.
+const MAX_CONFIGURED: usize = if cfg!(test) { 100 } else { 1_000_000 };
+
+/// Numbers of classes: what fits into [`ClassId`]. Far more than there are classes at once.
+const MAX_NUMBERS: usize = u8::MAX as usize;
+
 /// A tenant's number: small, dense, valid as long as the process lives (reloads included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(u32);
@@ -37,7 +43,7 @@ impl TenantId {
     }
 }
 
-/// A class of work's number: its place among the configured names, from 1.
+/// A class of work's number, from 1: valid as long as the process lives, as [`Directory`] has given it to its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ClassId(u8);
 
@@ -118,7 +124,8 @@ pub struct Resolver {
     classes: Box<[Rule]>,
     /// The class of each of `classes`.
     class_ids: Box<[ClassId]>,
-    class_names: Box<[Box<str>]>,
+    /// By number, classes of before a reload among them.
+    class_names: Box<[Arc<str>]>,
     default: Box<str>,
 }
 
@@ -193,11 +200,11 @@ fn member(document: &str, path: &[String]) -> Option<String> {
 }
 
 impl Resolver {
-    /// Compiles the rules.
+    /// Compiles the rules. Call [`Directory::reload`] with the same settings before.
     ///
     /// ```
     /// use config::{Origin, TenantRule, Tenants};
-    /// use policy::tenant::{Facts, NOTHING, Resolver};
+    /// use policy::tenant::{Directory, Facts, NOTHING, Resolver};
     /// let tenants = Tenants {
     ///     rules: vec![
     ///         TenantRule::by_pattern(Origin::ApplicationName, "tenant:(?<tenant>[a-z0-9-]+)"),
@@ -205,7 +212,7 @@ impl Resolver {
     ///     ],
     ///     ..Tenants::default()
     /// };
-    /// let resolver = Resolver::new(&tenants);
+    /// let resolver = Resolver::new(&tenants, &Directory::new(&tenants));
     /// let facts = Facts {
     ///     user: "app",
     ///     user_suffix: "",
@@ -220,24 +227,22 @@ impl Resolver {
     /// };
     /// assert_eq!(resolver.resolve(&facts).tenant, "acme");
     /// ```
-    pub fn new(tenants: &Tenants) -> Self {
+    pub fn new(tenants: &Tenants, directory: &Directory) -> Self {
         let rules = tenants.rules.iter().map(|rule| Rule {
             origin: rule.origin.clone(),
             pattern: rule.pattern.as_deref().map(Pattern::new),
             fixed: rule.tenant.as_deref().map(Into::into),
         });
-        let names = tenants.class_names();
         let classes = tenants.classes.iter().map(|rule| Rule {
             origin: rule.origin.clone(),
             pattern: rule.pattern.as_deref().map(Pattern::new),
             fixed: Some(rule.class.as_str().into()),
         });
-        let id = |class: &str| names.binary_search(&class).map_or(ClassId::NONE, |place| ClassId::at(place + 1));
         Self {
             rules: rules.collect(),
-            class_ids: tenants.classes.iter().map(|rule| id(&rule.class)).collect(),
+            class_ids: tenants.classes.iter().map(|rule| directory.class(&rule.class)).collect(),
             classes: classes.collect(),
-            class_names: names.into_iter().map(Into::into).collect(),
+            class_names: directory.classes().into(),
             default: tenants.default.as_str().into(),
         }
     }
@@ -261,15 +266,9 @@ impl Resolver {
         self.classes.iter().position(|rule| rule.name(facts).is_some())
     }
 
-    /// A class's name; that of no class is empty.
+    /// A class's name, also of one that a reload took away; that of no class is empty.
     pub fn class_name(&self, class: ClassId) -> &str {
         class.index().checked_sub(1).and_then(|place| self.class_names.get(place)).map_or("", AsRef::as_ref)
-    }
-
-    /// The class of this name; [`ClassId::NONE`] if there is none.
-    pub fn class_named(&self, name: &str) -> ClassId {
-        let place = self.class_names.iter().position(|known| **known == *name);
-        place.map_or(ClassId::NONE, |place| ClassId::at(place + 1))
     }
 
     /// Whether a change of this setting can change the tenant of a session that `current` was decided for, or its class.
@@ -320,10 +319,12 @@ pub struct Directory {
     inner: RwLock<Names>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Names {
     by_id: Vec<Arc<str>>,
     by_name: FxHashMap<Arc<str>, TenantId>,
+    /// Of classes, the first number's first.
+    classes: Vec<Arc<str>>,
     /// Ids handed out to names from the configuration; they are not counted against `max`.
     configured: usize,
     max: usize,
@@ -332,18 +333,19 @@ struct Names {
 impl Directory {
     /// A directory that knows `other`, the default tenant and each tenant with limits of its own.
     pub fn new(tenants: &Tenants) -> Self {
-        let names = Names { by_id: Vec::new(), by_name: FxHashMap::default(), configured: 0, max: 0 };
-        let directory = Self { inner: RwLock::new(names) };
+        let directory = Self { inner: RwLock::default() };
         directory.reload(tenants);
         directory
     }
 
-    /// Takes new settings: more configured names, another `max_tenants`. Ids that exist stay.
+    /// Takes new settings: more configured names, another `max_tenants`. Ids that exist stay. What is configured beyond a
+    /// million names, those that are gone among them, gets none.
     pub fn reload(&self, tenants: &Tenants) {
         let mut names = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         names.max = tenants.max_tenants;
+        names.number_classes(&tenants.class_names());
         for name in ["other", &tenants.default].into_iter().chain(tenants.limits.keys().map(String::as_str)) {
-            if !names.by_name.contains_key(name) {
+            if !names.by_name.contains_key(name) && names.configured < MAX_CONFIGURED {
                 names.add(name);
                 names.configured += 1;
             }
@@ -375,6 +377,17 @@ impl Directory {
         names.by_id.get(id.index()).or_else(|| names.by_id.first()).cloned().unwrap_or_else(|| Arc::from("other"))
     }
 
+    /// A class's number; [`ClassId::NONE`] if it has none.
+    pub fn class(&self, name: &str) -> ClassId {
+        let names = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        names.classes.iter().position(|known| **known == *name).map_or(ClassId::NONE, |place| ClassId::at(place + 1))
+    }
+
+    /// The classes that have a number, those that a reload took away among them: the first has 1.
+    fn classes(&self) -> Vec<Arc<str>> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).classes.clone()
+    }
+
     /// All names; the position is the id's [`TenantId::index`].
     pub fn names(&self) -> Vec<Arc<str>> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).by_id.clone()
@@ -382,8 +395,23 @@ impl Directory {
 }
 
 impl Names {
+    /// Sessions, leases and counters know a class by its number: one that a reload leaves in place keeps its own. Where all
+    /// numbers are taken, those of classes that are gone are given again.
+    fn number_classes(&mut self, wanted: &[&str]) {
+        for name in wanted {
+            if self.classes.iter().any(|known| **known == **name) {
+                continue;
+            }
+            let gone = |known: &Arc<str>| !wanted.contains(&&**known);
+            match self.classes.iter().position(gone).filter(|_| self.classes.len() >= MAX_NUMBERS) {
+                Some(place) => self.classes.splice(place..=place, [Arc::from(*name)]).for_each(drop),
+                None => self.classes.push(Arc::from(*name)),
+            }
+        }
+    }
+
     fn add(&mut self, name: &str) -> TenantId {
-        // max_tenants is far below 2³² (the configuration's table says how far), so the count fits.
+        // max_tenants and MAX_CONFIGURED are far below 2³² (the configuration's table says how far), so the count fits.
         let id = TenantId(u32::try_from(self.by_id.len()).unwrap_or(0));
         let name: Arc<str> = name.into();
         self.by_id.push(Arc::clone(&name));

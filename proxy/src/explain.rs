@@ -93,7 +93,7 @@ impl Policy {
     pub(crate) fn of(wish: &Wish, settings: &Settings) -> Self {
         let tenants = &settings.tenants;
         let directory = Directory::new(tenants);
-        let (resolver, table) = (Resolver::new(tenants), LimitTable::new(tenants, &directory));
+        let (resolver, table) = (Resolver::new(tenants, &directory), LimitTable::new(tenants, &directory));
         let mut brain = Brain::new(Compat::of_major(settings.observe.compat).unwrap_or(Compat::V15));
         let look = wish.sql.as_deref().map(|sql| brain.look_at(sql.as_bytes(), false, Sent::ToRun, &mut Vec::new()));
         let mut comments = Comments::default();

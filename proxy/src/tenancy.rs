@@ -33,7 +33,7 @@ impl Rules {
     /// Compiles settings, and has the directory know the tenants in them.
     pub fn new(settings: Arc<config::Settings>, directory: &Directory, version: u64) -> Self {
         directory.reload(&settings.tenants);
-        let resolver = Resolver::new(&settings.tenants);
+        let resolver = Resolver::new(&settings.tenants, directory);
         Self {
             version,
             reads_comments: resolver.reads_comments(),

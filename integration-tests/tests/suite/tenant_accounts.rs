@@ -1,6 +1,11 @@
 //! What is told of tenants: in the admin port, in metrics, in the log, and to whom.
 
-use integration_tests::{Cluster, ProxyProcess, RawClient, eventually, http};
+use config::PoolMode::Transaction;
+use integration_tests::{Cluster, ProxyProcess, RawClient, Site, eventually, http, tenants};
+
+/// The same without a limit, for a proxy within the test's process.
+const RULES: &str = "[[tenant.rule]]\nfrom = 'application_name'\npattern = 'tenant:(?<tenant>[a-z]+)'\n\
+    [[tenant.classify]]\nclass = 'worker'\nfrom = 'application_name'\npattern = '^worker'\n";
 
 /// Tenants and classes by `application_name`, a limit of one row for `acme`, and tokens.
 fn proxy() -> ProxyProcess {
@@ -134,4 +139,39 @@ fn a_tenants_token_sees_live_statements_of_its_own_alone() {
         assert!(ask(&proxy, path, "operator").body.contains(seen), "{path}: it is there to be seen");
     }
     assert_eq!(ask(&proxy, "/api/v1/queries", "token-of-globex").status, 401);
+}
+
+#[test]
+fn a_class_is_accounted_for_by_its_name_over_a_reload() {
+    let classify = "[[tenant.classify]]\nclass = 'batch'\nfrom = 'application_name'\npattern = '^batch'\n";
+    let of = |more: &str| tenants(&format!("{RULES}{more}[tenant.class.worker]\nmax_rows = 5\n"));
+    let mut settings = None;
+    let site = Site::behind(Transaction, |proxy| {
+        let proxy = proxy.size(4).with(|settings| settings.tenants = of(""));
+        settings = Some(proxy.settings());
+        proxy
+    });
+    let client_of = |application: &str| site.client_with(&[("application_name", application)]);
+    let mut worker = client_of("worker tenant:acme");
+    let series = "select * from generate_series(1, 9)";
+    assert_eq!(worker.query(series).error().code(), "53400");
+    // A class that comes before it in the order of names, of which one client is allowed.
+    let before = of(&format!("{classify}[tenant.class.batch]\nmax_clients = 1\nmax_upstreams = 1\n"));
+    site.reload(config::Settings { tenants: before, ..settings.clone().unwrap() });
+    assert_eq!(worker.query(series).error().code(), "53400", "it is a worker still");
+    let classes = || {
+        let page = http::fetch(site.admin(), "/api/v1/tenants?tenant=acme").json();
+        page["tenants"][0]["classes"].clone()
+    };
+    let told = classes();
+    assert_eq!(
+        (&told["worker"]["clients"], &told["worker"]["limits_reached"]["max_rows"]["enforced"]),
+        (&1.into(), &2.into()),
+        "{told:#}"
+    );
+    assert!(told["batch"]["limits_reached"].as_object().is_none_or(serde_json::Map::is_empty), "{told:#}");
+    let mut batch = client_of("batch tenant:acme");
+    assert_eq!(batch.query(series).rows().len(), 9, "nobody else is of its class");
+    let told = classes();
+    assert_eq!((&told["worker"]["clients"], &told["batch"]["clients"]), (&1.into(), &1.into()), "{told:#}");
 }

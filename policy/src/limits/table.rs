@@ -15,6 +15,8 @@ pub struct LimitTable {
     /// By tenant; `None`: it has no table of its own.
     by_id: Box<[Option<ByClass>]>,
     default: ByClass,
+    /// Where a class stands in these, by its number; 0: it is in no table of the configuration.
+    places: Box<[u8]>,
     /// Of no class and no tenant in particular.
     plain: Arc<Effective>,
     /// What is said of single statements, with what is said of everybody's.
@@ -22,7 +24,7 @@ pub struct LimitTable {
     layers: Arc<Tenants>,
 }
 
-/// Limits of each class, no class first.
+/// Limits of each class that the configuration knows, no class first.
 type ByClass = Box<[Arc<Effective>]>;
 
 /// Which table says it.
@@ -76,9 +78,19 @@ impl Explained {
 impl LimitTable {
     /// Looks up each configured tenant's id. Call [`Directory::reload`] with the same settings before.
     pub fn new(tenants: &Tenants, directory: &Directory) -> Self {
-        let classes: Vec<Option<&Limits>> = std::iter::once(None)
-            .chain(tenants.class_names().into_iter().map(|name| tenants.class_limits.get(name)))
-            .collect();
+        let names = tenants.class_names();
+        let mut places = Vec::new();
+        for (place, name) in (1..).zip(&names) {
+            let number = directory.class(name).index();
+            if places.len() <= number {
+                places.resize(number + 1, 0);
+            }
+            if let Some(slot) = places.get_mut(number).filter(|_| number > 0) {
+                *slot = place;
+            }
+        }
+        let classes: Vec<Option<&Limits>> =
+            std::iter::once(None).chain(names.into_iter().map(|name| tenants.class_limits.get(name))).collect();
         let compiled = |own: Option<&Limits>| -> ByClass {
             let of = |class: &Option<&Limits>| Arc::new(Effective::of_session(&tenants.default_limits, *class, own));
             classes.iter().map(of).collect()
@@ -99,6 +111,7 @@ impl LimitTable {
         Self {
             by_id: by_id.into(),
             default: compiled(None),
+            places: places.into(),
             plain: Arc::new(Effective::of(&[&tenants.default_limits])),
             statements,
             layers: Arc::new(tenants.clone()),
@@ -109,7 +122,8 @@ impl LimitTable {
     pub fn of(&self, tenant: TenantId, class: ClassId) -> &Arc<Effective> {
         let by_class = self.by_id.get(tenant.index()).and_then(Option::as_ref).unwrap_or(&self.default);
         // A class from before a reload may be gone: no class is always there.
-        by_class.get(class.index()).or(by_class.first()).unwrap_or(&self.plain)
+        let place = self.places.get(class.index()).map_or(0, |place| usize::from(*place));
+        by_class.get(place).or(by_class.first()).unwrap_or(&self.plain)
     }
 
     /// Whether any statement has limits of its own.

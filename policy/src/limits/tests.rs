@@ -87,6 +87,27 @@ fn each_table_wins_over_those_before_it_and_says_so() {
 }
 
 #[test]
+fn a_class_has_its_own_limits_whatever_comes_before_it_in_a_reload() {
+    let rows = |number| Limits::default().with_count(LimitKey::MaxRows, number);
+    let with = |classes: &[(&str, u64)]| Tenants {
+        class_limits: classes.iter().map(|(name, number)| ((*name).to_owned(), rows(*number))).collect(),
+        limits: BTreeMap::from([("acme".to_owned(), Limits::default())]),
+        ..Tenants::default()
+    };
+    let first = with(&[("worker", 5)]);
+    let directory = Directory::new(&first);
+    let (acme, worker) = (directory.id("acme"), directory.class("worker"));
+    let of = |table: &LimitTable, class| table.of(acme, class).max_rows.map(|bound| bound.at);
+    assert_eq!(of(&LimitTable::new(&first, &directory), worker), Some(5));
+    for (classes, own) in [(&[("batch", 7), ("worker", 6)][..], Some(6)), (&[("batch", 7)], None), (&[], None)] {
+        let settings = with(classes);
+        directory.reload(&settings);
+        let table = LimitTable::new(&settings, &directory);
+        assert_eq!((of(&table, worker), of(&table, ClassId::NONE)), (own, None), "{classes:?}");
+    }
+}
+
+#[test]
 fn what_is_off_is_no_limit() {
     let limits = Limits::default()
         .with_count(LimitKey::MaxRows, 10)

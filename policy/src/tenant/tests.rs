@@ -11,6 +11,10 @@ fn tenants(rules: Vec<TenantRule>) -> Tenants {
     }
 }
 
+fn resolver_of(tenants: &Tenants) -> Resolver {
+    Resolver::new(tenants, &Directory::new(tenants))
+}
+
 fn application(pattern: &str) -> TenantRule {
     TenantRule::by_pattern(Origin::ApplicationName, pattern)
 }
@@ -54,20 +58,20 @@ fn the_first_rule_that_yields_a_name_wins() {
         (vec![setting("app.other"), option()], "from-startup", Some(1)),
         (vec![user(), setting("app.tenant_id")], "anna", Some(0)),
     ] {
-        let resolver = Resolver::new(&tenants(rules));
+        let resolver = resolver_of(&tenants(rules));
         assert_eq!(resolver.resolve(&facts(&startup, &set)), Resolution { tenant: tenant.into(), rule });
     }
 }
 
 #[test]
 fn an_empty_name_is_no_name() {
-    let resolver = Resolver::new(&tenants(vec![setting("app.tenant_id"), user()]));
+    let resolver = resolver_of(&tenants(vec![setting("app.tenant_id"), user()]));
     assert_eq!(resolver.resolve(&facts(&[], &[("app.tenant_id", "")])).tenant, "anna");
 }
 
 #[test]
 fn settings_behind_the_rule_that_decided_change_nothing() {
-    let resolver = Resolver::new(&tenants(vec![
+    let resolver = resolver_of(&tenants(vec![
         application("worker-{tenant}-*"),
         setting("app.tenant_id"),
         user(),
@@ -86,7 +90,7 @@ fn settings_behind_the_rule_that_decided_change_nothing() {
         assert_eq!(resolver.reacts_to(name, current), reacts, "{name} {current:?}");
     }
     assert_eq!(resolver.settings().collect::<Vec<_>>(), ["app.tenant_id", "app.late"]);
-    let by_user = Resolver::new(&tenants(vec![user(), application("{tenant}")]));
+    let by_user = resolver_of(&tenants(vec![user(), application("{tenant}")]));
     assert!(!by_user.reacts_to("application_name", Some(0)));
 }
 
@@ -168,7 +172,7 @@ fn what_decides_first_by_every_origin() {
         (vec![application("web-(?<tenant>[a-z]+)"), user()], "anna", Some(1)),
         (vec![fixed], "workers", Some(0)),
     ] {
-        let resolver = Resolver::new(&tenants(rules));
+        let resolver = resolver_of(&tenants(rules));
         assert_eq!(resolver.resolve(&facts), Resolution { tenant: tenant.into(), rule });
     }
 }
@@ -189,7 +193,8 @@ fn the_first_class_that_shows_is_the_class() {
         class_limits: BTreeMap::from([("zeta".to_owned(), Limits::default())]),
         ..Tenants::default()
     };
-    let resolver = Resolver::new(&settings);
+    let directory = Directory::new(&settings);
+    let resolver = Resolver::new(&settings, &directory);
     let class = |facts: &Facts<'_>| resolver.class_name(resolver.class(facts)).to_owned();
     let comment = [("job", "42")];
     let base = facts(&NOTHING, &NOTHING);
@@ -197,8 +202,8 @@ fn the_first_class_that_shows_is_the_class() {
     assert_eq!(class(&base), "worker");
     assert_eq!(class(&Facts { application_name: "web", ..base }), "batch");
     assert_eq!(class(&Facts { application_name: "web", user: "bob", ..base }), "");
-    assert_eq!(resolver.class_name(resolver.class_named("zeta")), "zeta");
-    assert_eq!(resolver.class_named("unknown"), ClassId::NONE);
+    assert_eq!(resolver.class_name(directory.class("zeta")), "zeta");
+    assert_eq!(directory.class("unknown"), ClassId::NONE);
     assert!(resolver.reads_comments() && resolver.reacts_to("application_name", Some(0)));
 }
 
@@ -243,6 +248,51 @@ fn a_reload_makes_room_and_keeps_ids() {
     assert_ne!(directory.id("new"), TenantId::OTHER);
     assert_ne!(directory.id("d"), TenantId::OTHER);
     assert_eq!(["a", "b", "c"].map(|name| directory.id(name)).to_vec(), before);
+}
+
+#[test]
+fn names_that_configurations_bring_over_time_have_an_end_too() {
+    let directory = Directory::new(&tenants(Vec::new()));
+    for number in 0..2 * MAX_CONFIGURED {
+        let limits = BTreeMap::from([(format!("tenant {number}"), Limits::default())]);
+        directory.reload(&Tenants { limits, ..tenants(Vec::new()) });
+    }
+    assert_eq!(directory.names().len(), MAX_CONFIGURED);
+    assert!(directory.known("configured").is_some() && directory.known("tenant 5").is_some());
+    assert_eq!(directory.known(&format!("tenant {}", 2 * MAX_CONFIGURED - 1)), None);
+}
+
+fn with_classes(names: &[&str]) -> Tenants {
+    let limits = names.iter().map(|name| ((*name).to_owned(), Limits::default()));
+    Tenants { class_limits: limits.collect(), ..Tenants::default() }
+}
+
+#[test]
+fn a_class_keeps_its_number_whatever_comes_before_it_in_a_reload() {
+    let directory = Directory::new(&with_classes(&["worker"]));
+    let worker = directory.class("worker");
+    assert_ne!(worker, ClassId::NONE);
+    let settings = with_classes(&["batch", "worker"]);
+    directory.reload(&settings);
+    assert_eq!(directory.class("worker"), worker);
+    assert_ne!(directory.class("batch"), worker);
+    let settings = with_classes(&["batch"]);
+    directory.reload(&settings);
+    let resolver = Resolver::new(&settings, &directory);
+    assert_eq!((resolver.class_name(worker), resolver.class_name(directory.class("batch"))), ("worker", "batch"));
+}
+
+#[test]
+fn numbers_of_classes_that_are_gone_are_given_again_when_there_are_no_others() {
+    let directory = Directory::new(&with_classes(&["stays"]));
+    let stays = directory.class("stays");
+    for round in 0..1_000 {
+        let name = format!("class {round}");
+        directory.reload(&with_classes(&[&name, "stays"]));
+        assert_eq!(directory.class("stays"), stays);
+        assert!(![ClassId::NONE, stays].contains(&directory.class(&name)), "{name}");
+        assert!(directory.classes().len() <= MAX_NUMBERS);
+    }
 }
 
 #[test]
