@@ -409,3 +409,62 @@ fn a_reload_takes_hold_in_mid_flight() {
     reload(1);
     assert_eq!(client.query(series).rows().len(), 1);
 }
+
+#[test]
+fn a_transaction_that_begins_at_the_end_of_another_has_its_own_time() {
+    let site = site(
+        "[tenant.limits.t]\ntransaction_timeout = '700ms'\n[tenant.limits.o]\ntransaction_timeout = '300ms'\nmode = 'observe'\n",
+    );
+    let nap = "select pg_sleep(0.4)";
+    let is_late = |client: &mut RawClient, sql: &str| {
+        let reply = client.query(sql);
+        let errors = reply.errors();
+        assert!(errors.iter().all(|error| error.message() == "canceling statement due to transaction timeout"));
+        !errors.is_empty()
+    };
+    let mut client = client_of(&site, "tenant:t");
+    for end in ["commit and chain", "rollback and chain"] {
+        client.query("begin").ok();
+        assert!(!is_late(&mut client, nap));
+        client.query(end).ok();
+        assert!(!is_late(&mut client, nap), "{end}");
+        assert!(is_late(&mut client, nap), "{end}: the next one has an end too");
+        client.query("rollback and chain").ok();
+        assert!(!is_late(&mut client, nap), "behind one that has failed");
+        client.query("rollback").ok();
+    }
+    // One text may do the same.
+    for next in ["commit; begin", "rollback; begin"] {
+        client.query("begin").ok();
+        assert!(!is_late(&mut client, nap));
+        client.query(next).ok();
+        assert!(!is_late(&mut client, nap), "{next}");
+        assert!(is_late(&mut client, nap), "{next}: the next one has an end too");
+        client.query("rollback").ok();
+    }
+    // And it ends with the old one's time, however many come behind it.
+    client.query("begin").ok();
+    assert!(
+        is_late(&mut client, &format!("{nap}; commit and chain; {nap}")),
+        "the server tells of the end with the last"
+    );
+    client.query("rollback").ok();
+    // The silence of a client counts from there too.
+    client.query("begin").ok();
+    let begun = Instant::now();
+    client.query(nap).ok();
+    client.query("commit and chain").ok();
+    assert_eq!(last_words(&mut client).code(), "25P04");
+    assert!(begun.elapsed() >= Duration::from_millis(1_050), "{:?}", begun.elapsed());
+
+    let mut client = client_of(&site, "tenant:o");
+    client.query("begin").ok();
+    client.query("select pg_sleep(0.2)").ok();
+    client.query("commit and chain").ok();
+    client.query("select pg_sleep(0.2)").ok();
+    client.query("commit").ok();
+    assert!(reached(&site, "o", "transaction_timeout").is_null(), "neither of the two took so long");
+    client.query("begin; select pg_sleep(0.4)").ok();
+    client.query("commit and chain").ok();
+    assert_eq!(reached(&site, "o", "transaction_timeout")["observed"], 1);
+}

@@ -17,6 +17,7 @@ use wire::view;
 use super::ctl::State;
 use super::outbox::Outbox;
 use super::retry::Retry;
+use super::script::Act;
 use super::verify;
 use super::work::Probe;
 use super::{End, Session};
@@ -355,6 +356,9 @@ impl Session {
             && !suspended
         {
             self.apply(upstream, acts, tag);
+            if acts.iter().any(Act::ends_transaction) {
+                upstream.work.ended_us = self.now_us(now);
+            }
         }
         if owed.is_some_and(|owed| owed.awaited == Awaited::Execute) {
             let seen = upstream.work.running.front().map_or(0, |running| running.rows);
@@ -406,9 +410,8 @@ impl Session {
             self.pool.meter.transactions.increment();
             self.pool.meter.transaction_us.add(now_us.saturating_sub(began));
         }
-        if upstream.pipeline.status() != TransactionStatus::Idle && self.ctl.transaction_us.get() == 0 {
-            // Its end may be far, and more of it sent already.
-            self.ctl.transaction_us.set(upstream.work.begun_us.max(1));
+        if upstream.pipeline.status() != TransactionStatus::Idle {
+            self.transaction_open(upstream);
         }
         let request_us = self.now_us(now).saturating_sub(upstream.work.begun_us);
         self.look_at_times(upstream, LimitKey::RequestTimeout, self.limits.request_timeout, request_us);

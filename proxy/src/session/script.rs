@@ -113,6 +113,12 @@ impl Act {
     pub fn alters(&self) -> bool {
         matches!(self, Self::Alter | Self::Leave(SessionState::Block))
     }
+
+    /// Whether no transaction that was open before it is open behind it.
+    #[inline]
+    pub fn ends_transaction(&self) -> bool {
+        matches!(self, Self::Commit | Self::Rollback)
+    }
 }
 
 /// An argument of set_config.

@@ -60,7 +60,7 @@ impl Session {
         self.set_state(State::InTransaction, now_us);
         let Some(upstream) = self.lease.as_deref() else { return };
         if self.ctl.transaction_us.get() == 0 {
-            self.ctl.transaction_us.set(upstream.work.begun_us.max(1));
+            self.ctl.transaction_us.set(upstream.work.begun_us.max(upstream.work.ended_us).max(1));
         }
         self.worker.watch(&self.ctl, self.silence(upstream, now).map(|(due, _)| due));
         let Thresholds { open, idle } = self.thresholds();
@@ -110,6 +110,20 @@ impl Session {
         }
         self.worker.tell_at(&self.ctl, next);
         self.lease = Some(upstream);
+    }
+
+    /// A request has ended, and a transaction is open: since when, where that is not known yet. Its end may be far, and more
+    /// of it sent already. One that a statement of the request has ended, as COMMIT AND CHAIN does, is over, and the one that
+    /// is open has its own time.
+    #[inline]
+    pub(super) fn transaction_open(&mut self, upstream: &mut Upstream) {
+        let (began, ended) = (self.ctl.transaction_us.get(), upstream.work.ended_us);
+        if began != 0 && began < ended {
+            self.close_transaction(upstream, ended);
+        }
+        if self.ctl.transaction_us.get() == 0 {
+            self.ctl.transaction_us.set(upstream.work.begun_us.max(ended).max(1));
+        }
     }
 
     /// The transaction has ended, if one had outlived a request.

@@ -143,6 +143,8 @@ pub struct Work {
     pub queued_us: u64,
     /// When the transaction began, in µs on the telemetry clock.
     pub transaction_us: u64,
+    /// When the server last told of a statement that ends a transaction; the one that is open began behind it.
+    pub ended_us: u64,
 }
 
 /// A question to the server: is anything of the client left on it?
