@@ -33,6 +33,10 @@ pub enum Figure {
     FlowCpu(Flow),
     /// Processor time per query that observing adds.
     Observing(Load),
+    /// Queries a second with detection of N+1, beside those without.
+    Detecting(Load),
+    /// Processor time per query that rules and limits add.
+    Policing(Load),
     /// Processor time per query with two workers, beside that with one.
     TwoWorkers(Load),
     /// 99th percentile of the latency while others log in, beside that without.
@@ -108,6 +112,8 @@ pub fn promises() -> Vec<(Figure, Bound)> {
     promises.extend(Flow::ALL.map(|flow| (Figure::Throughput(flow), AtLeast(1.0))));
     promises.extend(Flow::ALL.map(|flow| (Figure::FlowCpu(flow), AtMost(1.0))));
     promises.extend(own::LOADS.map(|load| (Figure::Observing(load), AtMost(0.3))));
+    promises.extend(own::LOADS.map(|load| (Figure::Detecting(load), AtLeast(0.99))));
+    promises.extend(own::LOADS.map(|load| (Figure::Policing(load), AtMost(0.1))));
     promises.extend(own::LOADS.map(|load| (Figure::TwoWorkers(load), AtMost(1.05))));
     promises.push((Figure::P99AmongLogins, AtMost(1.1)));
     promises.push((Figure::WorkersAmongLogins, AtMost(1.05)));
@@ -159,7 +165,12 @@ impl Figure {
             Self::Cpu(_) | Self::Rate(_) | Self::Median(_) | Self::P99(_) => Part::Loads,
             Self::Memory(_) | Self::Busy(_) => Part::Idle,
             Self::Throughput(_) | Self::FlowCpu(_) => Part::Bulk,
-            Self::Observing(_) | Self::TwoWorkers(_) | Self::P99AmongLogins | Self::WorkersAmongLogins => Part::Own,
+            Self::Observing(_)
+            | Self::Detecting(_)
+            | Self::Policing(_)
+            | Self::TwoWorkers(_)
+            | Self::P99AmongLogins
+            | Self::WorkersAmongLogins => Part::Own,
             Self::WorkersWatched | Self::P99Watched | Self::Scrape | Self::Page(_) => Part::Admin,
             Self::Cache(_) => Part::Cache,
         }
@@ -176,7 +187,8 @@ impl Figure {
             | Self::Throughput(_)
             | Self::FlowCpu(_) => Unit::ShareOf("PgBouncer's"),
             Self::Busy(_) => Unit::Percent,
-            Self::Observing(_) => Unit::Micros,
+            Self::Observing(_) | Self::Policing(_) => Unit::Micros,
+            Self::Detecting(_) => Unit::ShareOf("those without"),
             Self::TwoWorkers(_) => Unit::ShareOf("one worker's"),
             Self::P99AmongLogins | Self::WorkersAmongLogins => Unit::ShareOf("that without them"),
             Self::WorkersWatched | Self::P99Watched => Unit::ShareOf("that without"),
@@ -198,6 +210,8 @@ impl Figure {
             Self::Throughput(flow) => format!("bytes a second, {}", flow.name()),
             Self::FlowCpu(flow) => format!("CPU per byte, {}", flow.name()),
             Self::Observing(load) => of("CPU per query that observing adds", load),
+            Self::Detecting(load) => of("queries a second with detection of N+1", load),
+            Self::Policing(load) => of("CPU per query that rules and limits add", load),
             Self::TwoWorkers(load) => of("CPU per query with two workers", load),
             Self::P99AmongLogins => of(&format!("p99 latency among {PACE} logins a minute"), own::BESIDE_LOGINS),
             Self::WorkersAmongLogins => {
@@ -237,6 +251,8 @@ mod tests {
         assert_eq!(shown(Figure::Rate(load), Bound::AtLeast(1.0)), "≥ 1.00 × PgBouncer's");
         assert_eq!(shown(Figure::Busy(Held::Tls), Bound::AtMost(0.1)), "≤ 0.10 %");
         assert_eq!(shown(Figure::Observing(load), Bound::AtMost(0.3)), "≤ 0.30 µs");
+        assert_eq!(shown(Figure::Policing(load), Bound::AtMost(0.1)), "≤ 0.10 µs");
+        assert_eq!(shown(Figure::Detecting(load), Bound::AtLeast(0.99)), "≥ 0.99 × those without");
         assert_eq!(shown(Figure::TwoWorkers(load), Bound::AtMost(1.05)), "≤ 1.05 × one worker's");
     }
 

@@ -16,6 +16,18 @@ use super::{Load, Mode, Outcome, Sample};
 /// Nothing is watched.
 const UNOBSERVED: &str = "[observe]\nstatements = false\nn_plus_one = false\n[slow_log]\nthreshold = 0\n";
 
+/// Everything is watched but bursts of statements that hang together.
+const UNDETECTED: &str = "[observe]\nn_plus_one = false\n";
+
+/// A tenant and a class by rules, and every limit that is looked at for each statement, none of which pgbench reaches.
+/// Besides, what the server connections are shared by is left out: it is asked for with each lease.
+const POLICED: &str = "[[tenant.rule]]\nfrom = 'setting'\nname = 'app.tenant'\n\
+    [[tenant.rule]]\nfrom = 'application_name'\n\
+    [[tenant.classify]]\nclass = 'load'\nfrom = 'application_name'\npattern = '^pgbench'\n\
+    [tenant.default]\nstatement_timeout = '1m'\nrequest_timeout = '2m'\ntransaction_timeout = '5m'\n\
+    [tenant.class.load]\nmax_rows = 1000000\nmax_bytes = '1GiB'\n\
+    [tenant.limits.pgbench]\nmax_statements = 1000\nstatement_rate = 1000000\ntables = ['pgbench_*']\nread_only = true\n";
+
 /// How often the sides take turns in each round: they differ by a few per cent, which only many pairs tell from noise.
 pub const TURNS: usize = 3;
 
@@ -35,6 +47,10 @@ pub enum Side {
     Usual,
     /// Nothing observed.
     Unobserved,
+    /// Everything observed but N+1.
+    Undetected,
+    /// Rules name tenant and class, and limits are set for them.
+    Policed,
     /// Two workers.
     TwoWorkers,
     /// Clients log in by SCRAM, and nobody does while the load runs.
@@ -49,9 +65,11 @@ pub enum Side {
 
 impl Side {
     /// All, in the order in which they are measured.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Usual,
         Self::Unobserved,
+        Self::Undetected,
+        Self::Policed,
         Self::TwoWorkers,
         Self::Quiet,
         Self::AmongLogins,
@@ -72,6 +90,8 @@ impl Side {
         match self {
             Self::Usual => "one worker, everything observed",
             Self::Unobserved => "nothing observed",
+            Self::Undetected => "no detection of N+1",
+            Self::Policed => "with rules and limits",
             Self::TwoWorkers => "two workers",
             Self::Quiet => "nobody logs in",
             Self::AmongLogins => "others log in",
@@ -83,7 +103,7 @@ impl Side {
     /// The loads that it is measured with.
     pub fn loads(self) -> &'static [Load] {
         match self {
-            Self::Usual | Self::Unobserved | Self::TwoWorkers => &LOADS,
+            Self::Usual | Self::Unobserved | Self::Undetected | Self::Policed | Self::TwoWorkers => &LOADS,
             Self::Quiet | Self::AmongLogins => &[BESIDE_LOGINS],
             Self::Unwatched | Self::Watched => &[BESIDE_SCRAPES],
         }
@@ -94,6 +114,8 @@ impl Side {
         let setup = match self {
             Self::Usual => Setup::default(),
             Self::Unobserved => Setup { settings: UNOBSERVED.to_owned(), ..Setup::default() },
+            Self::Undetected => Setup { settings: UNDETECTED.to_owned(), ..Setup::default() },
+            Self::Policed => Setup { settings: POLICED.to_owned(), ..Setup::default() },
             Self::TwoWorkers => Setup { workers: 2, ..Setup::default() },
             Self::Quiet | Self::AmongLogins => Setup { auth: "scram-sha-256", settings: user()?, ..Setup::default() },
             Self::Unwatched | Self::Watched => Setup { settings: scrapes::SETTINGS.to_owned(), ..Setup::default() },
@@ -166,8 +188,19 @@ mod tests {
     }
 
     #[test]
+    fn each_limit_that_is_looked_at_for_a_statement_is_set() {
+        let tenants = crate::tenants(POLICED);
+        let (default, class, own) =
+            (&tenants.default_limits, tenants.class_limits.get("load"), tenants.limits.get("pgbench"));
+        let limits = policy::limits::Effective::of_session(default, class, own);
+        assert!(limits.judges_statements() && limits.judges_rows());
+        assert!(limits.statement_timeout.is_some() && limits.transaction_timeout.is_some());
+        assert!(limits.tables.is_some_and(|tables| tables.allow("pgbench_accounts")));
+    }
+
+    #[test]
     fn both_sides_of_a_comparison_carry_the_same_loads() {
-        for side in [Side::Unobserved, Side::TwoWorkers] {
+        for side in [Side::Unobserved, Side::Undetected, Side::Policed, Side::TwoWorkers] {
             assert_eq!(side.loads(), Side::Usual.loads());
         }
         assert_eq!(Side::Quiet.loads(), Side::AmongLogins.loads());
