@@ -313,6 +313,11 @@ fn put_tenants(all: &mut Flat, tenants: &Tenants) {
     all.put(&["tenant", "default_name"], &tenants.default);
     all.put(&["tenant", "max_tenants"], tenants.max_tenants);
     all.put(&["tenant", "directory"], given(tenants.directory.as_ref().map(|folder| folder.display())));
+    if let Some(TenantTable { database, query, interval }) = &tenants.table {
+        all.put(&["tenant", "table", "database"], database);
+        all.put(&["tenant", "table", "query"], query);
+        all.put(&["tenant", "table", "interval"], show_duration(*interval));
+    }
     let rules: Vec<String> = tenants.rules.iter().map(|rule| rule.origin.shown()).collect();
     all.show(&["tenant", "rule"], format!("{:?}", tenants.rules), in_turn(&rules));
     let classes = tenants.classes.iter().map(|rule| format!("{} by {}", rule.class, rule.origin.shown()));

@@ -9,8 +9,12 @@ use crate::LimitKey;
 use crate::schema::{self, Kind, LIMITS, LIMITS_TABLE, POOL, Reload, Row, SECTIONS};
 
 /// Keys without which a table is a mistake.
-const REQUIRED: &[(&str, &[&str])] =
-    &[("databases.<name>", &["upstream"]), ("tenant.rule[]", &["from"]), ("tenant.classify[]", &["class", "from"])];
+const REQUIRED: &[(&str, &[&str])] = &[
+    ("databases.<name>", &["upstream"]),
+    ("tenant.table", &["database"]),
+    ("tenant.rule[]", &["from"]),
+    ("tenant.classify[]", &["class", "from"]),
+];
 
 /// A text with a variable in it may become anything.
 const VARIABLE: &str = r"\$\{[A-Za-z0-9_]+\}";

@@ -44,6 +44,7 @@ pub use model::*;
 pub use network::Network;
 pub use origins::{Origins, Provenance};
 pub use reference::reference;
+pub use settings::TenantRows;
 pub use sources::{NoSources, Overrides, Sources};
 pub use url::{UrlError, UrlTls, parse_url};
 pub use userlist::{UserlistError, parse_secret, parse_userlist};

@@ -30,7 +30,7 @@ pub use limits::{DatabaseLimits, UserLimits};
 pub use listen::{Listen, ListenLoss, ListenWay};
 pub use mute::Mute;
 pub use peers::{PeerAddress, Peers};
-pub use tenants::{ClassRule, MAX_CLASSES, Mode, Origin, TenantRule, Tenants};
+pub use tenants::{ClassRule, MAX_CLASSES, Mode, Origin, TenantRule, TenantTable, Tenants};
 pub use tls::*;
 pub use untracked::{OnUntracked, SessionState, Untracked};
 pub use upstream::{Host, MaxProtocol, SessionAttrs, Upstream};

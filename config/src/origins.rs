@@ -1,6 +1,6 @@
 //! Where each value of the settings was written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mistake::Place;
 use crate::schema::{self, Found, Reload};
@@ -24,6 +24,8 @@ pub enum Provenance {
     },
     /// A flag of the command line, or a variable of the environment that stands for it, by its name.
     Named(String),
+    /// A row of the table of tenants says it, which this database has.
+    Table(String),
     /// No text was read: a program has made the settings.
     Program,
 }
@@ -45,6 +47,8 @@ pub struct Origins {
     upstream: Option<String>,
     /// The configuration's own file.
     file: Option<String>,
+    /// Tenants whose limits come from a table, and the database that has it.
+    rows: Option<(BTreeSet<String>, String)>,
 }
 
 impl PartialEq for Origins {
@@ -64,12 +68,22 @@ impl Origins {
         let values = written.values.iter().map(|(path, given)| {
             (path.clone(), Spot { place: given.place.clone(), variables: given.variables.clone() })
         });
-        Self { given: Some(tables.chain(values).collect()), upstream: upstream.map(str::to_owned), file: None }
+        Self {
+            given: Some(tables.chain(values).collect()),
+            upstream: upstream.map(str::to_owned),
+            file: None,
+            rows: None,
+        }
     }
 
     /// Names the file that the text was read from.
     pub fn name_file(&mut self, file: &str) {
         self.file = Some(file.to_owned());
+    }
+
+    /// The limits of these tenants come from a table in this database.
+    pub(crate) fn name_rows(&mut self, tenants: BTreeSet<String>, database: &str) {
+        self.rows = Some((tenants, database.to_owned()));
     }
 
     /// The same with the places of those values that need a restart as they were: they are the ones in force.
@@ -85,8 +99,13 @@ impl Origins {
 
     /// Where the value of this key was written.
     pub fn of_key(&self, path: &[String]) -> Provenance {
+        if let (["tenant", "limits", tenant, ..], Some((rows, database))) = (names_of(path).as_slice(), &self.rows)
+            && rows.contains(*tenant)
+        {
+            return Provenance::Table(database.clone());
+        }
         let Some(given) = &self.given else { return Provenance::Program };
-        let names: Vec<&str> = path.iter().map(String::as_str).collect();
+        let names = names_of(path);
         for (at, is_own) in places(&names) {
             if let Some(written) = given.get(&at) {
                 return written.origin(self.file.as_deref(), (!is_own).then(|| crate::text::show_path(&at)));
@@ -135,6 +154,10 @@ impl Spot {
             Place::Nowhere => Provenance::Default,
         }
     }
+}
+
+fn names_of(path: &[String]) -> Vec<&str> {
+    path.iter().map(String::as_str).collect()
 }
 
 fn owned(path: &[&str]) -> Vec<String> {

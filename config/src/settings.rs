@@ -17,9 +17,12 @@ mod console;
 mod limits;
 mod mutes;
 mod peers;
+mod tenant_rows;
 mod tenants;
 mod tls;
 mod untracked;
+
+pub use tenant_rows::TenantRows;
 
 impl Settings {
     /// Reads a configuration file's text; overrides win over it.
@@ -344,6 +347,7 @@ impl Builder<'_> {
 
     fn check_whole(&mut self, settings: &Settings) {
         self.check_names(settings);
+        self.check_tenant_table(settings);
         let none = settings.databases.is_empty() && settings.wildcard.is_none();
         if none && self.written.mistakes.is_empty() {
             self.written.mistakes.push(Mistake {

@@ -29,11 +29,13 @@ pub enum Kind {
     Cache,
     /// Hears of writes that pass another way, for the read cache.
     Slot,
+    /// Reads the table of tenants.
+    Tenants,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Secret,
         Self::Trial,
         Self::Inspection,
@@ -43,6 +45,7 @@ impl Kind {
         Self::Statements,
         Self::Cache,
         Self::Slot,
+        Self::Tenants,
     ];
 
     /// For metrics.
@@ -57,6 +60,7 @@ impl Kind {
             Self::Statements => "pg_stat_statements",
             Self::Cache => "cache",
             Self::Slot => "cache_slot",
+            Self::Tenants => "tenant_table",
         }
     }
 }

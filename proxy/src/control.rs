@@ -25,6 +25,7 @@ use crate::server_ids;
 use crate::shared::Shared;
 use crate::stand_in::{self, Turns, Wanted};
 use crate::telemetry::WorkerTelemetry;
+use crate::tenant_table;
 use crate::upstream::CancelTarget;
 use crate::upstream::dial::{Failure, is_about_credentials};
 use crate::worker::Mail;
@@ -79,6 +80,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(server_ids::watch(shared.clone())),
         tokio::task::spawn_local(cache::keeper::watch(shared.clone())),
         tokio::task::spawn_local(cache::slot::watch(shared.clone())),
+        tokio::task::spawn_local(tenant_table::keeper::watch(shared.clone())),
     ];
     let (turns, captures) = (Turns::default(), plans::Turns::default());
     while let Some(order) = orders.recv().await {

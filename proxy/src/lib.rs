@@ -34,6 +34,7 @@ pub mod stream;
 pub mod systemd;
 pub mod telemetry;
 pub mod tenancy;
+pub mod tenant_table;
 pub mod tls;
 pub mod trouble;
 pub mod upstream;

@@ -47,6 +47,7 @@ use rate::Failures;
 use room::Room;
 pub use seat::Seat;
 use secrets::{Known, Secrets};
+pub(crate) use target::target_beside;
 pub use target::{limits_of, target_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::encode::backend as say;

@@ -364,7 +364,7 @@ impl Handle {
     /// changed then.
     pub fn reload(&self, settings: Settings) -> Result<Changes, RunError> {
         let tls = crate::tls::make(&settings).inspect_err(|error| self.reload_refused(&error.to_string()))?;
-        let running = self.shared.settings();
+        let running = self.shared.own_settings();
         let changes = Changes::between(&running, &settings);
         let settings = settings.without_restart(&running);
         let change = self.listen.change(&settings).inspect_err(|error| self.reload_refused(&error.to_string()))?;

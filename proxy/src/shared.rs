@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use config::{NotChanged, Settings};
+use config::{NotChanged, Settings, TenantRows};
 use policy::tenant::Directory;
 use policy::verdict::Refusal;
 use tokio::sync::mpsc::UnboundedSender;
@@ -25,6 +25,7 @@ use crate::run::reloads::Reloads;
 use crate::schemas::{Place, Schemas};
 use crate::telemetry::Telemetry;
 use crate::tenancy::{Rules, Tenancy};
+use crate::tenant_table::TenantTable;
 use crate::tls::clients::Clients;
 use crate::tls::servers::Servers;
 use crate::upstream::hosts::HostTable;
@@ -40,6 +41,10 @@ const MAX_STATEMENT_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Shared {
     rules: RwLock<Arc<Rules>>,
+    /// What the table of tenants says. Whoever changes the rules holds it meanwhile: they come one after the other.
+    rows: Mutex<TenantRows>,
+    /// How it stands with that table.
+    pub tenant_table: TenantTable,
     /// What tenants use of what they share.
     pub tenancy: Tenancy,
     /// Every pool.
@@ -127,7 +132,9 @@ impl Shared {
     ) -> Self {
         let caches = Caches::new(&settings.cache).with_mail(workers.iter().map(|seat| seat.mail.clone()).collect());
         Self {
-            rules: RwLock::new(Arc::new(Rules::new(Arc::new(settings), &directory, 0))),
+            rules: RwLock::new(Arc::new(Rules::new(Arc::new(settings), &TenantRows::new(), &directory, 0))),
+            rows: Mutex::default(),
+            tenant_table: TenantTable::default(),
             directory,
             tenancy: Tenancy::default(),
             pools: Pools::default(),
@@ -160,6 +167,11 @@ impl Shared {
         self.rules().settings.clone()
     }
 
+    /// The settings that were read, without the tenants of a table.
+    pub fn own_settings(&self) -> Arc<Settings> {
+        self.rules().own.clone()
+    }
+
     /// What follows from them for sessions.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -167,13 +179,41 @@ impl Shared {
 
     /// Puts new settings in force for whoever asks from now on.
     pub fn set_settings(&self, settings: Settings) -> Arc<Settings> {
-        let settings = Arc::new(settings);
-        let rules = Arc::new(Rules::new(settings.clone(), &self.directory, self.next_id()));
-        let mut known = self.rules.write().unwrap_or_else(PoisonError::into_inner);
-        // Before anybody is told of another change: the order in which caches hear of them is that of the settings.
-        self.caches.take_over(&known.settings.cache, &settings.cache);
-        *known = rules;
+        let rows = self.rows();
+        let rules = Arc::new(Rules::new(Arc::new(settings), &rows, &self.directory, self.next_id()));
+        let settings = rules.settings.clone();
+        {
+            let mut known = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+            // Before anybody is told of another change: the order in which caches hear of them is that of the settings.
+            self.caches.take_over(&known.settings.cache, &settings.cache);
+            *known = rules;
+        }
+        self.tenant_table.changed.notify_waiters();
         settings
+    }
+
+    /// Puts what a table says of tenants in force. Returns the settings before and from now on.
+    pub fn set_tenant_rows(&self, rows: TenantRows) -> (Arc<Settings>, Arc<Settings>) {
+        let mut known = self.rows();
+        *known = rows;
+        let before = self.rules();
+        let rules = Arc::new(Rules::new(before.own.clone(), &known, &self.directory, self.next_id()));
+        let after = rules.settings.clone();
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        drop(known);
+        if after != before.settings {
+            (0..self.workers.len()).for_each(|worker| self.send(worker, Mail::Reload));
+        }
+        (before.settings.clone(), after)
+    }
+
+    /// There is no table of tenants any more, and the settings in force say so already.
+    pub fn forget_tenant_rows(&self) {
+        self.rows().clear();
+    }
+
+    fn rows(&self) -> MutexGuard<'_, TenantRows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes one setting, for as long as no reload puts others in force. Whoever reloads at the same time comes before or
@@ -182,13 +222,15 @@ impl Shared {
     /// # Errors
     /// It cannot be changed so.
     pub fn change_setting(&self, key: &str, value: &str) -> Result<(), NotChanged> {
-        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
-        let mut settings = (*rules.settings).clone();
+        let rows = self.rows();
+        let mut settings = (*self.own_settings()).clone();
         settings.change(key, value)?;
-        if settings.cache != rules.settings.cache {
-            self.caches.take_over(&rules.settings.cache, &settings.cache);
+        let changed = Arc::new(Rules::new(Arc::new(settings), &rows, &self.directory, self.next_id()));
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        if changed.settings.cache != rules.settings.cache {
+            self.caches.take_over(&rules.settings.cache, &changed.settings.cache);
         }
-        *rules = Arc::new(Rules::new(Arc::new(settings), &self.directory, self.next_id()));
+        *rules = changed;
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use config::{LimitKey, Mode};
+use config::{LimitKey, Mode, TenantRows};
 use policy::limits::{Bound, Bucket, LimitTable, Rate};
 use policy::tenant::{ClassId, Directory, Resolver, TenantId};
 use rustc_hash::FxHashMap;
@@ -17,8 +17,10 @@ const MAX_STATEMENTS: usize = 100_000;
 /// What follows from the configuration for sessions; replaced as a whole by a reload.
 #[derive(Debug)]
 pub struct Rules {
-    /// The settings that it was made from.
+    /// The settings in force: those that were read, with the tenants of a table.
     pub settings: Arc<config::Settings>,
+    /// Those that were read, without them.
+    pub own: Arc<config::Settings>,
     /// Whose statement is this.
     pub resolver: Resolver,
     /// What may it do.
@@ -30,8 +32,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Compiles settings, and has the directory know the tenants in them.
-    pub fn new(settings: Arc<config::Settings>, directory: &Directory, version: u64) -> Self {
+    /// Compiles settings and what a table says of tenants, and has the directory know the tenants in them.
+    pub fn new(own: Arc<config::Settings>, rows: &TenantRows, directory: &Directory, version: u64) -> Self {
+        let settings = if rows.is_empty() { own.clone() } else { Arc::new(own.with_rows(rows)) };
         directory.reload(&settings.tenants);
         let resolver = Resolver::new(&settings.tenants, directory);
         Self {
@@ -40,6 +43,7 @@ impl Rules {
             resolver,
             limits: LimitTable::new(&settings.tenants, directory),
             settings,
+            own,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::{Limits, Network};
 
@@ -18,6 +19,8 @@ pub struct Tenants {
     pub max_tenants: usize,
     /// A folder with a file `NAME.toml` of limits for each tenant `NAME`; read by whoever loads the settings.
     pub directory: Option<PathBuf>,
+    /// A table with a row of limits for each tenant; read by the running proxy.
+    pub table: Option<TenantTable>,
     /// Limits of all.
     pub default_limits: Limits,
     /// Limits by class of work, over those of all.
@@ -37,6 +40,7 @@ impl Default for Tenants {
             default: "default".to_owned(),
             max_tenants: 1000,
             directory: None,
+            table: None,
             default_limits: Limits::default(),
             class_limits: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -55,6 +59,17 @@ impl Tenants {
         names.dedup();
         names
     }
+}
+
+/// Where rows of tenants are asked for, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantTable {
+    /// A name that leads to an entry of `[databases]`.
+    pub database: String,
+    /// A SELECT of two columns, a tenant's name and its limits, without a semicolon at its end.
+    pub query: String,
+    /// Between two looks.
+    pub interval: Duration,
 }
 
 /// Classes of work at most.

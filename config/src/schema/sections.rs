@@ -106,6 +106,15 @@ size = 40
 default_name = "nobody"
 max_tenants = 5000
 "#),
+    section("tenant.table",
+        "A table in a database with a row for each tenant, which is followed while pgweir runs: [limits.md](limits.md#tenants-in-a-table). Left out: there is none.",
+        r#"[databases.app]
+upstream = "postgres://db1.internal/app"
+
+[tenant.table]
+database = "app"
+interval = "30s"
+"#),
     section("tenant.rule[]",
         "`[[tenant.rule]]`: one way to name the tenant. The first rule that yields a name wins; what stands behind a rule that always does (`user`, `database`) is never asked. So what the connection says first, no SET and no comment can change.",
         r#"[[tenant.rule]]

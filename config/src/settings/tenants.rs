@@ -3,7 +3,7 @@
 use super::*;
 
 /// Longest tenant name, class name and pattern in bytes.
-const MAX_TEXT: usize = 128;
+pub(super) const MAX_TEXT: usize = 128;
 /// Longest regular expression in bytes.
 const MAX_PATTERN: usize = 512;
 /// Fingerprints with limits of their own at most.
@@ -25,6 +25,7 @@ impl Builder<'_> {
             default,
             max_tenants: self.count(&["tenant", "max_tenants"]),
             directory: directory.map(Into::into),
+            table: self.tenant_table(),
             default_limits: self.limits_at(&schema::LIMITS_TABLE),
             class_limits: self.tables_of("class"),
             limits: self.tables_of("limits"),
@@ -57,6 +58,33 @@ impl Builder<'_> {
                 continue;
             }
             text::read_under(&mut self.written, path, &file, &text, self.sources);
+        }
+    }
+
+    fn tenant_table(&mut self) -> Option<TenantTable> {
+        let at = |key: &'static str| ["tenant", "table", key];
+        let Some(database) = self.text(&at("database")) else {
+            let path = ["tenant", "table"].map(str::to_owned);
+            if self.written.tables.contains_key(path.as_slice()) && !self.is_wrong(&at("database")) {
+                self.wrong(&["tenant", "table"], "has no database; add database = \"app\", an entry of [databases]");
+            }
+            return None;
+        };
+        let written = self.text(&at("query")).unwrap_or_default();
+        let query = written.trim_end_matches(|end: char| end == ';' || end.is_whitespace()).to_owned();
+        if query.is_empty() {
+            self.wrong(&at("query"), "asks for nothing; write SELECT tenant, limits FROM pgweir.tenants");
+        }
+        Some(TenantTable { database, query, interval: self.time(&at("interval")) })
+    }
+
+    /// Whether the database of the table of tenants is one.
+    pub(super) fn check_tenant_table(&mut self, settings: &Settings) {
+        let Some(table) = &settings.tenants.table else { return };
+        if !settings.databases.contains_key(&table.database) && settings.wildcard.is_none() {
+            let names: Vec<&str> = settings.databases.keys().map(String::as_str).collect();
+            let sentence = format!("is no entry of [databases]{}", suggest::among(&table.database, &names));
+            self.wrong(&["tenant", "table", "database"], &sentence);
         }
     }
 
@@ -98,7 +126,7 @@ impl Builder<'_> {
     }
 
     /// What the table at this path says.
-    fn limits_at(&mut self, section: &[&str]) -> Limits {
+    pub(super) fn limits_at(&mut self, section: &[&str]) -> Limits {
         let mut limits = Limits::default();
         // Of thousands of tenants each says little: what it says is asked for, not each key that there is.
         for name in self.keys_under(section) {

@@ -78,6 +78,7 @@ mod startup;
 mod statistics;
 mod storms;
 mod tenant_accounts;
+mod tenant_table;
 mod tenants;
 mod terminal;
 mod timeout;

@@ -332,6 +332,19 @@ const FAMILIES: &[Family] = &[
         })),
     family("pgweir_config_restart_pending_keys", Gauge, "Keys whose new values need a restart.", &[],
         S::Facts(|facts, samples| samples.put(&[], facts.housekeeping.reloads.pending.len() as f64))),
+    family("pgweir_tenant_table_readable", Gauge, "1 unless the table of tenants could not be read at the last look; absent where there is none.", &[],
+        S::Facts(|facts, samples| {
+            let table = facts.housekeeping.tenant_table.iter();
+            table.for_each(|table| samples.put(&[], f64::from(u8::from(table.trouble.is_none()))));
+        })),
+    family("pgweir_tenant_table_tenants", Gauge, "Tenants whose limits come from the table of tenants.", &[],
+        S::Facts(|facts, samples| {
+            facts.housekeeping.tenant_table.iter().for_each(|table| samples.put(&[], table.tenants as f64));
+        })),
+    family("pgweir_tenant_table_wrong_rows", Gauge, "Rows of the table of tenants that are wrong: their tenants keep what they had.", &[],
+        S::Facts(|facts, samples| {
+            facts.housekeeping.tenant_table.iter().for_each(|table| samples.put(&[], table.wrong as f64));
+        })),
     family("pgweir_side_connections", Gauge, "Server connections beside the pools, attempts included, by what they are for; `max_side_connections` bounds their sum.", &["kind"],
         S::Facts(|facts, samples| {
             facts.housekeeping.side_connections.iter().for_each(|(kind, count)| samples.put(&[kind], *count as f64));

@@ -100,6 +100,7 @@ fn facts(context: &AdminContext, now_us: u64, tenant: Option<String>, recent: &C
         draining: (context.state.readiness() != Readiness::Ready).then_some(memory.draining),
         short_of_memory: housekeeping.short_of_memory.then_some(memory.short_of_memory),
         reload: reloads.error.as_ref().map(|why| (tried_us, why.lines().next().unwrap_or_default().to_owned())),
+        tenant_table: housekeeping.tenant_table,
         ..own
     }
 }

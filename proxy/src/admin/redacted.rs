@@ -16,6 +16,7 @@ use super::AdminContext;
 use super::openapi::parameters::Asked;
 use crate::run::reloads::Reloads;
 use crate::telemetry::clock::rfc3339;
+use crate::tenant_table::Standing;
 
 /// `/api/v1/config`. Built field by field: a setting that is added later does not show by itself.
 pub(super) async fn config(State(context): State<Arc<AdminContext>>, asked: Asked) -> Json<Value> {
@@ -28,7 +29,9 @@ pub(super) async fn config(State(context): State<Arc<AdminContext>>, asked: Aske
         let wanted = |key: &config::Key| asked.text("key").is_none_or(|wanted| under(&key.key, wanted));
         let keys: Vec<Value> = current.keys().iter().filter(|key| wanted(key)).map(key).collect();
         all.insert("keys".to_owned(), keys.into());
-        all.insert("reload".to_owned(), reload(&context.state.housekeeping().reloads));
+        let housekeeping = context.state.housekeeping();
+        all.insert("reload".to_owned(), reload(&housekeeping.reloads));
+        all.insert("tenant_table".to_owned(), housekeeping.tenant_table.as_ref().map(tenant_table).into());
     }
     Json(all)
 }
@@ -51,6 +54,7 @@ fn origin(origin: &Provenance) -> Value {
     match origin {
         Provenance::Default => json!({"kind": "default"}),
         Provenance::Program => json!({"kind": "program"}),
+        Provenance::Table(database) => json!({"kind": "table", "name": database}),
         Provenance::Named(name) if name.starts_with("--") => json!({"kind": "command_line", "name": name}),
         Provenance::Named(name) => json!({"kind": "environment", "name": name}),
         Provenance::File { file, line, key, variables } => {
@@ -64,6 +68,19 @@ fn origin(origin: &Provenance) -> Value {
             members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
         }
     }
+}
+
+/// How it stands with the table of tenants.
+fn tenant_table(standing: &Standing) -> Value {
+    let wrong = standing.told.iter().map(|(tenant, why)| json!({"tenant": tenant, "why": why}));
+    json!({
+        "database": standing.database,
+        "tenants": standing.tenants,
+        "last_read": standing.read.map(rfc3339),
+        "trouble": standing.trouble,
+        "wrong_rows": standing.wrong,
+        "wrong": wrong.collect::<Vec<_>>(),
+    })
 }
 
 /// How the settings came to be in force.
@@ -370,6 +387,11 @@ fn tenants(settings: &Settings) -> Value {
         "default_name": tenants.default,
         "max_tenants": tenants.max_tenants,
         "directory": tenants.directory.as_ref().map(|folder| folder.display().to_string()),
+        "table": tenants.table.as_ref().map(|table| json!({
+            "database": table.database,
+            "query": table.query,
+            "interval_ms": ms(table.interval),
+        })),
         "default": limits(&tenants.default_limits),
         "class": tables(&tenants.class_limits),
         "limits": tables(&tenants.limits),

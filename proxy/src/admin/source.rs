@@ -16,6 +16,7 @@ use crate::commands::CommandError;
 use crate::log::level::Level;
 use crate::run::reloads::{Outcome, Reloads};
 use crate::tenancy::Reached;
+use crate::tenant_table::Standing;
 
 /// An answer that may take a round trip to each worker.
 pub type StateFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -186,6 +187,8 @@ pub struct Housekeeping {
     pub suspended: bool,
     /// Server connections beside the pools, by what they are for.
     pub side_connections: Vec<(&'static str, usize)>,
+    /// How it stands with the table of tenants, if there is one.
+    pub tenant_table: Option<Standing>,
 }
 
 /// A tenant in a pool's queue.

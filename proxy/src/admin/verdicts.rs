@@ -8,6 +8,7 @@
 //! | `error_rate` | in 5 minutes 1 % of statements fail, 20 at least, and 3 times as many as in the hour before; 10 % and 100: critical |
 //! | `findings` | an open finding; of high severity: a warning |
 //! | `limit_reached` | a tenant was refused or warned in the last 5 minutes |
+//! | `tenant_table` | it cannot be read, or a row is wrong |
 //! | `memory`, `reload_failed`, `draining`, `paused`, `disabled`, `overflow` | it is so |
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use policy::finding::{Kept, Severity as Gravity};
 
 use super::events::memory::{Episode, PoolSince, WAITS_US};
 use super::source::PoolState;
+use crate::tenant_table::Standing;
 
 /// Waiting for so long is critical, whatever the pool's patience.
 const LONG_WAIT_US: u64 = 5_000_000;
@@ -97,6 +99,8 @@ pub(super) struct Facts {
     pub(super) short_of_memory: Option<Option<u64>>,
     /// The last reload has failed: when, and the first mistake.
     pub(super) reload: Option<(Option<u64>, String)>,
+    /// How it stands with the table of tenants.
+    pub(super) tenant_table: Option<Standing>,
     /// Whose verdicts alone.
     pub(super) tenant: Option<String>,
 }
@@ -112,6 +116,7 @@ pub(super) fn checked(of_tenant: bool) -> &'static [&'static str] {
         "limits that tenants reach",
         "memory",
         "the last reload",
+        "the table of tenants",
         "a drain under way",
         "databases that are paused or take no clients",
         "statistics and logs that overflow",
@@ -341,6 +346,7 @@ fn whole(facts: &Facts) -> Vec<Verdict> {
             ..verdict("reload_failed", Severity::Warning, "The last reload was refused".to_owned(), "/config")
         });
     }
+    all.extend(facts.tenant_table.as_ref().and_then(of_table));
     if let Some(since_us) = facts.draining {
         all.push(Verdict {
             since_us,
@@ -349,6 +355,26 @@ fn whole(facts: &Facts) -> Vec<Verdict> {
         });
     }
     all
+}
+
+fn of_table(table: &Standing) -> Option<Verdict> {
+    let numbers = vec![("tenants", table.tenants as f64), ("wrong_rows", table.wrong as f64)];
+    let (what, evidence, advice) = match (&table.trouble, table.told.first()) {
+        (Some(why), _) => (
+            "The table of tenants cannot be read".to_owned(),
+            format!("{}: {why}", table.database),
+            "What was known of it holds, and it is tried again.",
+        ),
+        (None, Some((tenant, why))) => (
+            format!("Rows of the table of tenants are wrong: {}", table.wrong),
+            if tenant.is_empty() { why.clone() } else { format!("{tenant}: {why}") },
+            "Correct them; their tenants keep what they had.",
+        ),
+        (None, None) => return None,
+    };
+    let database = Some(table.database.clone());
+    let whole = verdict("tenant_table", Severity::Warning, what, "/config");
+    Some(Verdict { database, evidence, numbers, advice: advice.to_owned(), ..whole })
 }
 
 fn losses(facts: &Facts) -> Vec<Verdict> {

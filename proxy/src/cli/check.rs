@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::{CacheEffect, CacheFreshness, Database, Settings};
+use config::{CacheEffect, CacheFreshness, Database, Settings, TenantRows};
 use policy::tenant::Directory;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
@@ -16,11 +16,12 @@ use crate::aside::Kind;
 use crate::cancel::key::{Layout, ProcessIds};
 use crate::control::told;
 use crate::inspect::Session;
-use crate::login::target_of;
+use crate::login::target_beside;
 use crate::pool::DialFailure;
 use crate::shared::Shared;
 use crate::telemetry::{Bounds, Clock, Telemetry};
-use crate::upstream::dial::{Credential, Target};
+use crate::tenant_table::read::{self as tenant_table, Row};
+use crate::tenant_table::{MAX_TOLD, Taken, TenantTable};
 use crate::upstream::resolve;
 use hearing::Wanted;
 
@@ -62,7 +63,53 @@ async fn all(settings: &Settings) -> Report {
             ),
         }
     }
+    if let Some(table) = &settings.tenants.table {
+        match tokio::time::timeout(PATIENCE, rows(&shared, table))
+            .await
+            .unwrap_or_else(|_| Err("it took too long".to_owned()))
+        {
+            Ok(rows) => tell_rows(settings, table, rows, &mut report),
+            Err(why) => {
+                report.lacking += 1;
+                put(&mut report.text, "tenants", &format!("the table in {}: {why}", table.database));
+            }
+        }
+    }
     report
+}
+
+/// The rows of the table of tenants.
+///
+/// # Errors
+/// Why they cannot be read.
+pub(super) fn read_rows(settings: &Settings) -> Result<TenantRows, String> {
+    let Some(table) = &settings.tenants.table else { return Ok(TenantRows::new()) };
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let read = async { tokio::time::timeout(PATIENCE, rows(&alone(settings), table)).await };
+    let read = runtime.block_on(read).unwrap_or_else(|_| Err("it took too long".to_owned()))?;
+    Ok(TenantTable::default().take(read, &settings.tenants.limits).rows)
+}
+
+async fn rows(shared: &Arc<Shared>, table: &config::TenantTable) -> Result<Vec<Row>, String> {
+    let (pool, target) = tenant_table::target(&shared.settings(), &table.database).ok_or(tenant_table::NOBODY)?;
+    let mut session = tenant_table::open(shared, &pool, &target).await?;
+    tenant_table::fingerprint(&mut session, &table.query).await?;
+    tenant_table::rows(&mut session, &table.query).await
+}
+
+fn tell_rows(settings: &Settings, table: &config::TenantTable, rows: Vec<Row>, report: &mut Report) {
+    let Taken { rows, wrong } = TenantTable::default().take(rows, &settings.tenants.limits);
+    let (good, database) = (rows.len(), &table.database);
+    put(
+        &mut report.text,
+        "tenants",
+        &format!("the table in {database} has limits of {good} tenants, and {} wrong rows", wrong.len()),
+    );
+    report.lacking += usize::from(!wrong.is_empty());
+    for (tenant, why) in wrong.iter().take(MAX_TOLD) {
+        put(&mut report.text, "", &format!("{tenant}: {why}"));
+    }
 }
 
 /// What connections are made with, without a proxy around it.
@@ -78,7 +125,7 @@ fn alone(settings: &Settings) -> Arc<Shared> {
 
 async fn one(shared: &Arc<Shared>, name: &str, database: &Database, wanted: Option<&Wanted>, report: &mut Report) {
     let settings = shared.settings();
-    let Some((pool, target)) = target_for(&settings, name, database) else {
+    let Some((pool, target)) = target_beside(&settings, name, database) else {
         report.lacking += 1;
         let why =
             "not tried: nobody to log in as; put a user and a password into its URL, or a password into [users.NAME]";
@@ -110,21 +157,6 @@ async fn one(shared: &Arc<Shared>, name: &str, database: &Database, wanted: Opti
             hearing::tell(&mut report.text, name, &lacks, &heard, wanted, &settings.cache.publication);
         }
     }
-}
-
-/// Where to connect, as the URL's own user or the first listed one of whom enough is known.
-fn target_for(settings: &Settings, name: &str, database: &Database) -> Option<(config::Pool, Arc<Target>)> {
-    if let Some(user) = &database.upstream.user {
-        let (pool, target) = target_of(settings, name, user, None)?;
-        if target.credential != Credential::Learned {
-            return Some((pool, target));
-        }
-        // There is no client that could prove anything. What stands in the URL will do, or the server wants nothing.
-        let credential = database.upstream.password.clone().map_or(Credential::None, Credential::Password);
-        return Some((pool, Arc::new(Target { credential, ..(*target).clone() })));
-    }
-    let listed = settings.users.keys().filter_map(|user| target_of(settings, name, user, None));
-    listed.into_iter().find(|(_, target)| target.credential.is_known())
 }
 
 fn said(failure: DialFailure) -> String {
@@ -172,24 +204,6 @@ mod tests {
 
     fn settings(text: &str) -> Settings {
         Settings::from_toml(text, &Overrides::default(), &NoSources).unwrap()
-    }
-
-    #[test]
-    fn who_asks_is_the_urls_user_or_one_whose_password_is_known() {
-        let user_of = |text: &str| {
-            let settings = settings(text);
-            let database = settings.databases.get("app").unwrap();
-            target_for(&settings, "app", database).map(|(_, target)| (target.user.clone(), target.credential.clone()))
-        };
-        let password = |text: &str| Credential::Password(config::Secret::new(text));
-        let bare = "[databases.app]\nupstream = 'postgres://h/app'\n";
-        assert_eq!(user_of(bare), None);
-        let listed = "[users.a]\n[users.b]\npassword = 'p'\n";
-        assert_eq!(user_of(&format!("{bare}{listed}")), Some(("b".to_owned(), password("p"))));
-        let own = "[databases.app]\nupstream = 'postgres://c:q@h/app'\n";
-        assert_eq!(user_of(&format!("{own}{listed}")), Some(("c".to_owned(), password("q"))));
-        let trusting = "[databases.app]\nupstream = 'postgres://c@h/app'\n";
-        assert_eq!(user_of(trusting), Some(("c".to_owned(), Credential::None)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Rules, limits and the reading of a text are those of the running proxy.
 
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -54,6 +55,9 @@ pub(super) struct Explain {
     /// The fingerprint of a statement, for the limits that it has of its own
     #[arg(long, value_name = "HEX", value_parser = fingerprint, conflicts_with = "sql")]
     fingerprint: Option<u64>,
+    /// Ask the table of tenants too, if the configuration names one
+    #[arg(long)]
+    connect: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -71,10 +75,23 @@ fn fingerprint(text: &str) -> Result<u64, &'static str> {
 /// Prints what holds.
 ///
 /// # Errors
-/// Every mistake of the configuration, a line each.
+/// Every mistake of the configuration, a line each; or why its table of tenants cannot be read, where that is wanted.
 pub(super) fn run(explain: &Explain) -> Result<(), Failure> {
     let source = Source { file: Some(explain.config.clone()), ..Source::default() };
-    let policy = Policy::of(&explain.wish(), &source.load()?);
+    let mut settings = source.load()?;
+    match &settings.tenants.table {
+        Some(_) if explain.connect => {
+            let rows = super::check::read_rows(&settings);
+            settings = settings.with_rows(&rows.map_err(|why| format!("the table of tenants cannot be read: {why}"))?);
+        }
+        Some(table) => {
+            // Beside what is printed: scripts read that.
+            let note = format!("note: the table of tenants in {} is not asked; --connect does\n", table.database);
+            std::io::stderr().write_all(note.as_bytes())?;
+        }
+        None => {}
+    }
+    let policy = Policy::of(&explain.wish(), &settings);
     super::print(&if explain.json { policy.page() } else { policy.text() })
 }
 

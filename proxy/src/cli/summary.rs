@@ -74,8 +74,10 @@ fn tenants(settings: &Settings) -> String {
     let by = if rules.is_empty() { "no rules".to_owned() } else { format!("by {}", rules.join(", then ")) };
     let timeout = tenants.default_limits.time(LimitKey::StatementTimeout).filter(|timeout| !timeout.is_zero());
     let limit = timeout.map_or_else(|| "none".to_owned(), show_duration);
+    let table =
+        tenants.table.as_ref().map_or_else(String::new, |table| format!("; more in a table of {}", table.database));
     format!(
-        "{by}, else \"{}\"; statement timeout {limit}, {} classes, {} tenants and {} statements with limits of their own",
+        "{by}, else \"{}\"; statement timeout {limit}, {} classes, {} tenants and {} statements with limits of their own{table}",
         tenants.default,
         tenants.class_names().len(),
         tenants.limits.len(),

@@ -58,6 +58,26 @@ pub fn target_of(
     Some((pool, Arc::new(target)))
 }
 
+/// Where to connect for ourselves and not for a client: as the URL's own user, or the first listed one of whom enough is
+/// known; `None`: there is nobody.
+pub(crate) fn target_beside(
+    settings: &Settings,
+    name: &str,
+    database: &Database,
+) -> Option<(config::Pool, Arc<Target>)> {
+    if let Some(user) = &database.upstream.user {
+        let (pool, target) = target_of(settings, name, user, None)?;
+        if target.credential != Credential::Learned {
+            return Some((pool, target));
+        }
+        // There is no client that could prove anything. What stands in the URL will do, or the server wants nothing.
+        let credential = database.upstream.password.clone().map_or(Credential::None, Credential::Password);
+        return Some((pool, Arc::new(Target { credential, ..(*target).clone() })));
+    }
+    let listed = settings.users.keys().filter_map(|user| target_of(settings, name, user, None));
+    listed.into_iter().find(|(_, target)| target.credential.is_known())
+}
+
 /// Where the secrets of a database's users are looked up, and how; `None`: nowhere.
 pub(super) fn asking_target<'a>(
     settings: &'a Settings,
@@ -216,5 +236,24 @@ mod tests {
         let all = "query_user = 'asker'\nquery_password = 'x'\nquery_database = 'postgres'";
         assert_eq!(asked(all, "forced").unwrap(), "asker in postgres by x");
         assert_eq!(asked(all, "absent"), None);
+    }
+
+    #[test]
+    fn who_asks_is_the_urls_user_or_one_whose_password_is_known() {
+        let user_of = |text: &str| {
+            let settings = Settings::from_toml(text, &Overrides::default(), &NoSources).unwrap();
+            let database = settings.databases.get("app").unwrap();
+            target_beside(&settings, "app", database)
+                .map(|(_, target)| (target.user.clone(), target.credential.clone()))
+        };
+        let password = |text: &str| Credential::Password(Secret::new(text));
+        let bare = "[databases.app]\nupstream = 'postgres://h/app'\n";
+        assert_eq!(user_of(bare), None);
+        let listed = "[users.a]\n[users.b]\npassword = 'p'\n";
+        assert_eq!(user_of(&format!("{bare}{listed}")), Some(("b".to_owned(), password("p"))));
+        let own = "[databases.app]\nupstream = 'postgres://c:q@h/app'\n";
+        assert_eq!(user_of(&format!("{own}{listed}")), Some(("c".to_owned(), password("q"))));
+        let trusting = "[databases.app]\nupstream = 'postgres://c@h/app'\n";
+        assert_eq!(user_of(trusting), Some(("c".to_owned(), Credential::None)));
     }
 }

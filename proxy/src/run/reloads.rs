@@ -80,7 +80,7 @@ impl Stillness {
 }
 
 /// Logs what has changed: some of it one by one, the rest as a number.
-pub(super) fn tell(changes: &Changes) {
+pub(crate) fn tell(changes: &Changes) {
     let restart = changes.restart.iter().map(|change| (change, true));
     let all = restart.chain(changes.at_once.iter().map(|change| (change, false)));
     for (Change { key, values }, needs_restart) in all.take(MAX_TOLD) {

@@ -115,7 +115,8 @@ impl StateSource for State {
         let short_of_memory = self.shared.short_of_memory.load(Ordering::Relaxed);
         let suspended = self.shared.suspended.load(Ordering::Relaxed);
         let reloads = self.shared.reloads().clone();
-        Housekeeping { reloads, log_lines_lost, short_of_memory, suspended, side_connections }
+        let tenant_table = self.shared.tenant_table.standing();
+        Housekeeping { reloads, log_lines_lost, short_of_memory, suspended, side_connections, tenant_table }
     }
 
     fn settings(&self) -> Arc<Settings> {

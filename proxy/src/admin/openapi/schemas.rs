@@ -161,9 +161,11 @@ const SCHEMAS: &[Schema] = &[
     ("Session", &[f("name", Text), f("role", Word(&["tenant", "viewer", "operator"])), f("tenant", Null(&Text)), f("may_act", Flag), f("csrf", Null(&Text))]),
     ("LogLevel", &[f("filter", Text), f("configured", Text), f("until", Null(&Moment)), f("most", Text)]),
 
-    ("Config", &[f("keys", List(&Is("Key"))), f("reload", Is("ReloadState"))]),
+    ("Config", &[f("keys", List(&Is("Key"))), f("reload", Is("ReloadState")), f("tenant_table", Null(&Is("TenantTable")))]),
+    ("TenantTable", &[f("database", Text), f("tenants", Count), f("last_read", Null(&Moment)), f("trouble", Null(&Text)), f("wrong_rows", Count), f("wrong", List(&Is("WrongRow")))]),
+    ("WrongRow", &[f("tenant", Text), f("why", Text)]),
     ("Key", &[f("key", Text), o("value", Null(&Text)), o("hidden", Flag), f("from", Is("Origin")), f("needs_restart", Flag)]),
-    ("Origin", &[f("kind", Word(&["file", "environment", "command_line", "default", "program"])), o("file", Text), o("line", Count), o("name", Text), o("key", Text), o("variables", List(&Text))]),
+    ("Origin", &[f("kind", Word(&["file", "environment", "command_line", "table", "default", "program"])), o("file", Text), o("line", Count), o("name", Text), o("key", Text), o("variables", List(&Text))]),
     ("ReloadState", &[f("last", Null(&Moment)), f("last_done", Null(&Moment)), f("error", Null(&List(&Text))), f("needs_restart", List(&Text))]),
     ("Changes", &[f("total", Count), f("changes", List(&Is("Change")))]),
     ("Change", &[f("key", Text), o("old", Null(&Text)), o("new", Null(&Text)), o("hidden", Flag), f("needs_restart", Flag), o("why", Text)]),

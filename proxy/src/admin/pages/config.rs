@@ -60,12 +60,31 @@ fn reload(config: &Value, visit: &Visit) -> Markup {
             ("Last taken", moment::ago(config.text("reload.last_done"), visit.now_us)),
             ("Waits for a restart", if pending.is_empty() { html! { "nothing" } } else { html! { @for key in &pending { code { (visible(key)) } " " } } }),
         ]))
+        @if config.field("tenant_table.database").is_some() { (tenant_table(config, visit)) }
         (form::action(visit, &Action {
             name: "reload",
             title: "Reload",
             warning: "Reads the configuration again, as SIGHUP does: all of it or nothing is taken.",
             ..Action::default()
         }))
+    }
+}
+
+/// How it stands with the table of tenants.
+fn tenant_table(config: &Value, visit: &Visit) -> Markup {
+    let trouble = config.text("tenant_table.trouble");
+    html! {
+        (table::facts(&[
+            ("Tenants from the table in", html! { code { (visible(config.text("tenant_table.database"))) } }),
+            ("There are", html! { (figure::grouped(config.count("tenant_table.tenants"))) }),
+            ("Last read", moment::ago(config.text("tenant_table.last_read"), visit.now_us)),
+            ("Trouble", if trouble.is_empty() { html! { "none" } } else { html! { (visible(trouble)) } }),
+            ("Rows that are wrong", html! { (figure::grouped(config.count("tenant_table.wrong_rows"))) }),
+        ]))
+        @let wrong = config.list("tenant_table.wrong");
+        @if !wrong.is_empty() {
+            ul { @for row in wrong { li { code { (visible(row.text("tenant"))) } ": " (visible(row.text("why"))) } } }
+        }
     }
 }
 
@@ -117,7 +136,7 @@ fn value(text: &str) -> Markup {
     }
 }
 
-/// Where a key's value came from: a file's line, a variable, a flag, or the default.
+/// Where a key's value came from: a file's line, a variable, a flag, a row of a table, or the default.
 fn origin(key: &Value) -> Markup {
     let name = key.text("from.name");
     match key.text("from.kind") {
@@ -131,6 +150,7 @@ fn origin(key: &Value) -> Markup {
         "environment" => html! { "variable " code { (visible(name)) } },
         "command_line" => html! { "flag " code { (visible(name)) } },
         "program" => html! { "the program" },
+        "table" => html! { "the table of tenants in " code { (visible(name)) } },
         _ => html! { span.none { "default" } },
     }
 }

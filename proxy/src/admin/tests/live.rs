@@ -133,7 +133,7 @@ async fn a_stream_outlives_an_ordinary_connection_and_ends_in_time() {
 async fn the_overview_says_what_is_wrong_since_when_and_for_whom() {
     let port = Port::start(None, Bounds::default()).await;
     let calm = port.get("/api/v1/overview").await.json();
-    assert_eq!((&calm["verdicts"], calm["checked"].as_array().unwrap().len()), (&serde_json::json!([]), 10));
+    assert_eq!((&calm["verdicts"], calm["checked"].as_array().unwrap().len()), (&serde_json::json!([]), 11));
     port.traffic();
     port.telemetry.look_at_history(port.telemetry.clock.start_us() + 60_000_000);
     port.findings.take(&finding("a", "acme", 1), Timestamp(0));

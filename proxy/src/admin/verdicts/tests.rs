@@ -31,7 +31,7 @@ fn told(verdicts: &[Verdict]) -> Vec<(&str, Severity)> {
 fn nothing_is_wrong_and_what_was_looked_at_is_told() {
     assert_eq!(verdicts(&Facts::default()), []);
     assert_eq!(of(pool()), []);
-    assert!(checked(false).len() == 10 && checked(true).len() == 3);
+    assert!(checked(false).len() == 11 && checked(true).len() == 3);
 }
 
 #[test]
@@ -112,6 +112,19 @@ fn a_tenant_hears_of_its_own_limits_alone() {
     assert_eq!(all.iter().map(|verdict| verdict.tenant.as_deref()).collect::<Vec<_>>(), [Some("acme"), Some("beta")]);
     let own = verdicts(&Facts { now_us: NOW, limits, tenant: Some("acme".into()), ..Facts::default() });
     assert_eq!((own.len(), own[0].what.as_str()), (1, "Tenant acme reaches its max_rows"));
+}
+
+#[test]
+fn a_table_of_tenants_that_cannot_be_read_or_has_wrong_rows_is_told() {
+    let of = |table: Standing| verdicts(&Facts { now_us: NOW, tenant_table: Some(table), ..Facts::default() });
+    let well = Standing { database: "app".into(), tenants: 9, ..Standing::default() };
+    assert_eq!(told(&of(well.clone())), []);
+    let wrong = Standing { wrong: 2, told: vec![("acme".into(), "max_row: no".into())], ..well };
+    let all = of(wrong.clone());
+    assert_eq!(told(&all), [("tenant_table", Severity::Warning)]);
+    assert_eq!((&*all[0].evidence, all[0].numbers[1]), ("acme: max_row: no", ("wrong_rows", 2.0)));
+    let all = of(Standing { trouble: Some("refused".into()), ..wrong });
+    assert_eq!((told(&all).len(), &*all[0].evidence), (1, "app: refused"));
 }
 
 #[test]

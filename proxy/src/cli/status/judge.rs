@@ -124,6 +124,13 @@ fn judge_proxy(seen: &Seen, tell: &mut impl FnMut(Verdict, String)) {
     if value(&seen.now, "pgweir_config_last_reload_successful") == Some(0.0) {
         tell(Verdict::Warning, "the last reload was refused: the file has a mistake (pgweir check)".to_owned());
     }
+    if value(&seen.now, "pgweir_tenant_table_readable") == Some(0.0) {
+        tell(Verdict::Warning, "the table of tenants cannot be read: what was known of it holds".to_owned());
+    }
+    let wrong = now("pgweir_tenant_table_wrong_rows");
+    if wrong > 0.0 {
+        tell(Verdict::Warning, format!("{wrong} rows of the table of tenants are wrong"));
+    }
     let pending = now("pgweir_config_restart_pending_keys");
     if pending > 0.0 {
         tell(Verdict::Warning, format!("{pending} changed settings wait for a restart"));

@@ -67,6 +67,8 @@ fn the_proxy_itself_is_judged_by_its_metrics() {
     for (metrics, verdict, words) in [
         ("pgweir_memory_short 1", Verdict::Critical, "memory is short"),
         ("pgweir_config_last_reload_successful 0", Verdict::Warning, "reload was refused"),
+        ("pgweir_tenant_table_readable 0", Verdict::Warning, "table of tenants cannot be read"),
+        ("pgweir_tenant_table_wrong_rows 3", Verdict::Warning, "3 rows of the table of tenants are wrong"),
         ("pgweir_config_restart_pending_keys 2", Verdict::Warning, "2 changed settings"),
         (
             "pgweir_tls_certificate_not_after_time_seconds{file=\"a b.pem\"} 1604800",
