@@ -13,6 +13,10 @@ const MAX_WRITES: usize = 20_000;
 const RUN_A_TEXT: &[&str] =
     &["query_to_xml", "query_to_xml_and_xmlschema", "query_to_xmlschema", "ts_rewrite", "ts_stat"];
 
+/// Volatile functions of the server's own extensions (uuid-ossp, pgcrypto) that give something new each time, and do nothing.
+const DRAW_LOTS: &[&str] =
+    &["uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4", "gen_random_uuid", "gen_random_bytes", "gen_salt"];
+
 impl Catalog {
     /// What a text touches. `path`: the schemas that the session searches, in order; without one, every table of a name is
     /// meant. `prepared`: what the statement does that the session has prepared under a name; `None`: nobody knows.
@@ -30,7 +34,7 @@ impl Catalog {
             match prepared(name) {
                 // One that executes another one: only by PREPARE of a DO, which is everything.
                 Some(acts) if acts.executes.is_empty() => closure.acts(&acts, path),
-                _ => closure.touched.everything = true,
+                _ => closure.anything(),
             }
         }
         closure.finish()
@@ -81,8 +85,8 @@ impl<'a> Closure<'a> {
 
     fn finish(mut self) -> Touched {
         while let Some((relation, op, itself)) = self.queue.pop() {
-            if self.touched.everything || self.writes > MAX_WRITES {
-                self.touched.everything = true;
+            if self.touched.everything && self.touched.catalog || self.writes > MAX_WRITES {
+                self.anything();
                 break;
             }
             self.step(relation, op, itself);
@@ -93,6 +97,11 @@ impl<'a> Closure<'a> {
             self.touched.through.clear();
         }
         self.touched
+    }
+
+    /// What cannot be told may also be DDL.
+    fn anything(&mut self) {
+        (self.touched.everything, self.touched.catalog) = (true, true);
     }
 
     fn write(&mut self, relation: u32, ops: Ops) {
@@ -127,7 +136,7 @@ impl<'a> Closure<'a> {
 
     fn step(&mut self, oid: u32, op: Ops, itself: bool) {
         let catalog = self.catalog;
-        let Some(relation) = catalog.relation(oid) else { return self.touched.everything = true };
+        let Some(relation) = catalog.relation(oid) else { return self.anything() };
         let ancestors = catalog.ancestors(oid);
         if itself {
             self.touch(oid, op, &ancestors);
@@ -153,7 +162,7 @@ impl<'a> Closure<'a> {
         for trigger in Catalog::of(&catalog.triggers, oid).iter().filter(|trigger| trigger.ops.has(op)) {
             match catalog.functions.get(&trigger.function) {
                 Some(function) => self.function(function),
-                None => self.touched.everything = true,
+                None => self.anything(),
             }
         }
         for rule in Catalog::of(&catalog.rewrites, oid) {
@@ -183,7 +192,9 @@ impl<'a> Closure<'a> {
 
     fn acts(&mut self, acts: &Acts, path: Option<&[&str]>) {
         self.touched.catalog |= acts.catalog;
-        self.touched.everything |= acts.anything || (acts.catalog && self.catalog.event_triggers);
+        if acts.anything || (acts.catalog && self.catalog.event_triggers) {
+            self.anything();
+        }
         for Target { name, ops } in &acts.targets {
             let relations = self.catalog.resolve(name, path);
             // Made since the catalog was read, or a session's own.
@@ -195,7 +206,7 @@ impl<'a> Closure<'a> {
             for oid in self.catalog.operators.get(operator).map_or(&[][..], Vec::as_slice) {
                 match self.catalog.functions.get(oid) {
                     Some(function) => self.function(function),
-                    None => self.touched.everything = true,
+                    None => self.anything(),
                 }
             }
         }
@@ -205,12 +216,16 @@ impl<'a> Closure<'a> {
     fn call(&mut self, name: &Name) {
         let mut known = false;
         let catalog = self.catalog;
-        self.touched.everything |= RUN_A_TEXT.contains(&name.name.as_str());
+        if RUN_A_TEXT.contains(&name.name.as_str()) {
+            self.anything();
+        }
         for function in catalog.functions_named(name) {
             known = true;
             self.function(function);
         }
-        self.touched.everything |= !known && !may_be_a_construct(name);
+        if !known && !may_be_a_construct(name) {
+            self.anything();
+        }
     }
 
     fn function(&mut self, function: &Function) {
@@ -222,13 +237,16 @@ impl<'a> Closure<'a> {
             Language::Internal if *function.schema == *SYSTEM => {}
             // Libraries are trusted in what they promise.
             Language::C if function.volatility != Volatility::Volatile => {}
+            Language::C if DRAW_LOTS.contains(&&*function.name) => {}
             // A promise does not help here: what is stable may call what is not.
             language if language.is_readable() => {
                 let acts = Acts::of_body(&function.source, language);
-                self.touched.everything |= !acts.executes.is_empty();
+                if !acts.executes.is_empty() {
+                    self.anything();
+                }
                 self.acts(&acts, None);
             }
-            _ => self.touched.everything = true,
+            _ => self.anything(),
         }
     }
 }

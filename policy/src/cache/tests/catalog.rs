@@ -406,3 +406,34 @@ fn hostile_texts_end_and_are_not_cached() {
     let long = format!("select * from runs where a in ({}1)", "1, ".repeat(100_000));
     assert_eq!(catalog.reads(long.as_bytes(), PATH, Allowed::NOTHING), Err(Bypass::Unreadable));
 }
+
+#[test]
+fn what_cannot_be_told_may_be_ddl() {
+    let catalog = catalog();
+    let touched = |sql: &str| catalog.touched(&Acts::of(sql.as_bytes()), Some(PATH), &|_| None);
+    for sql in [
+        "do $$ begin execute 'alter table runs add b int'; end $$",
+        "do language plpython3u 'x'",
+        "select made_since(1)",
+        "select query_to_xml('x', true, true, '')",
+        "execute theirs",
+        "commit prepared 'x'",
+        "frobnicate",
+    ] {
+        let touched = touched(sql);
+        assert!(touched.is_everything() && touched.is_catalog(), "{sql}");
+    }
+    for sql in ["insert into runs values (1)", "truncate runs cascade", "insert into made_since values (1)"] {
+        assert!(!touched(sql).is_catalog(), "{sql}");
+    }
+}
+
+#[test]
+fn what_libraries_draw_touches_nothing() {
+    let volatile = |oid, name: &str| function(oid, name, Volatility::Volatile, Language::C, "");
+    let functions = vec![volatile(90_001, "public.uuid_generate_v4"), volatile(90_002, "public.unknown_to_us")];
+    let catalog = Catalog::new(Facts { functions, ..Facts::default() });
+    let touched = |sql: &str| catalog.touched(&Acts::of(sql.as_bytes()), Some(PATH), &|_| None);
+    assert!(touched("select uuid_generate_v4()").is_nothing());
+    assert!(touched("select unknown_to_us()").is_catalog());
+}
