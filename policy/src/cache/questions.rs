@@ -113,6 +113,10 @@ impl Questions {
     }
 }
 
+/// A question, and the end of the log that answers it.
+#[cfg(test)]
+type Answered = (u64, Lsn);
+
 /// What the model looks at, and a way around what it shows the need of.
 #[cfg(test)]
 impl Questions {
@@ -122,8 +126,8 @@ impl Questions {
     }
 
     /// All that the future depends on.
-    pub(super) fn standing(&self) -> (Vec<(u64, Lsn)>, Option<(u64, Lsn)>) {
-        let back = |(question, end): (u64, Lsn)| (self.sent - question, end);
+    pub(super) fn standing(&self) -> (Vec<Answered>, Option<Answered>) {
+        let back = |(question, end): Answered| (self.sent - question, end);
         (self.ahead.iter().copied().map(back).collect(), self.passed.map(back))
     }
 

@@ -100,6 +100,8 @@ pub struct Rooms {
     pub key: Room,
     /// For the constants of texts.
     pub literals: Room,
+    /// For answers within a transaction.
+    pub answer: Room,
 }
 
 #[cfg(test)]

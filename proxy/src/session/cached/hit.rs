@@ -19,6 +19,9 @@ use crate::session::statement::Known;
 use crate::session::{End, Session};
 use crate::telemetry::{EventFlags, EventHeader, Finished, Payload};
 
+/// Bytes of an answer that are copied to spare a send.
+const JOINED: usize = 4 * 1_024;
+
 impl Session {
     /// Whose the statement is, where its comments decide that: as on its way to the server, which finds it done if it comes to
     /// that.
@@ -92,7 +95,17 @@ impl Session {
         };
         let within = self.open_transaction().is_some();
         match answer.split_last().filter(|_| within) {
-            // It ends with the state of the transaction: kept as that of none.
+            // It ends with the state of the transaction: kept as that of none. Put together, to be sent at once; what is long
+            // goes in two sends rather than through memory once more.
+            Some((_, said)) if said.len() <= JOINED => {
+                let worker = self.worker.clone();
+                let mut room = worker.rooms.answer.take();
+                room.extend_from_slice(said);
+                room.push(TransactionStatus::Open as u8);
+                let sent = self.send_client(cx, &room);
+                worker.rooms.answer.put(room);
+                sent?;
+            }
             Some((_, said)) => {
                 self.send_client(cx, said)?;
                 self.send_client(cx, &[TransactionStatus::Open as u8])?;
