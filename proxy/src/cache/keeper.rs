@@ -53,7 +53,9 @@ pub async fn watch(shared: Arc<Shared>) {
         changed.as_mut().enable();
         for cached in shared.caches.all() {
             if known.insert(cached.name.clone()) {
-                let keeper = Keeper { shared: shared.clone(), cached, said: UNREAD.to_owned(), seen: BTreeMap::new() };
+                let said = UNREAD.to_owned();
+                let keeper =
+                    Keeper { shared: shared.clone(), cached, said, seen: BTreeMap::new(), defaults: (None, None) };
                 keepers.spawn_local(keeper.keep());
             }
         }
@@ -67,6 +69,8 @@ struct Keeper {
     cached: Arc<Cached>,
     /// Its last words of trouble: those of others are left alone.
     said: String,
+    /// What sessions began with by the last reading, and when that was another thing than before.
+    defaults: (Option<Vec<Row>>, Option<Instant>),
     /// Processes that are asked after, and when they were started, as far as we may see that.
     seen: BTreeMap<i32, Option<i64>>,
 }
@@ -237,7 +241,8 @@ impl Keeper {
             self.forget();
             return Ok(());
         }
-        let generations = &self.cached.generations;
+        let cached = Arc::clone(&self.cached);
+        let generations = &cached.generations;
         if self.is_current() {
             let every = self.shared.settings().cache.catalog_poll;
             let Some((known, at)) = seen.fingerprint.as_mut().filter(|(_, at)| at.elapsed() >= every) else {
@@ -263,6 +268,7 @@ impl Keeper {
         let read = within(PATIENCE, facts::read(session, &publication)).await?;
         seen.read = Some(Instant::now());
         seen.pause = (began.elapsed() * (SHARE - 1)).min(LONGEST);
+        self.note_defaults(&read.defaults);
         if *seen.defaults.get_or_insert_with(|| read.defaults.clone()) != read.defaults {
             return Err(End::Outdated);
         }
@@ -275,21 +281,27 @@ impl Keeper {
         let (quiet, catalog) =
             tokio::task::spawn_blocking(sort).await.map_err(|error| End::Failed(error.to_string()))?;
         let Some(epoch) = generations.catalog_is_read(before) else { return Ok(()) };
+        let mut paths = read.paths;
+        paths.since = self.defaults.1;
         seen.fingerprint = Some((read.fingerprint, Instant::now()));
-        let View { unfit, .. } = *self.publish(View {
-            quiet,
-            catalog,
-            epoch,
-            paths: read.paths,
-            published: read.published,
-            unfit: read.unfit,
-        });
+        let View { unfit, .. } =
+            *self.publish(View { quiet, catalog, epoch, paths, published: read.published, unfit: read.unfit });
         match unfit {
             None => self.is_well(),
             Some(Bypass::Standby) => self.complain("its server is a standby".to_owned()),
             Some(_) => self.complain("its sessions begin with another isolation than READ COMMITTED".to_owned()),
         }
         Ok(())
+    }
+
+    /// Connections of clients that are older than a change of these have begun with others.
+    fn note_defaults(&mut self, read: &[Row]) {
+        let (known, since) = &mut self.defaults;
+        if known.as_deref().is_some_and(|known| known != read) {
+            // Behind the reading: what was opened while it went on may be either.
+            *since = Some(Instant::now());
+        }
+        *known = Some(read.to_vec());
     }
 
     fn publish(&self, view: View) -> Arc<View> {

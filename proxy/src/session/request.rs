@@ -192,7 +192,7 @@ impl Session {
             return Ok(0);
         };
         if upstream.pipeline.is_boundary() {
-            upstream.work.filling = self.takes_off();
+            upstream.work.filling = self.takes_off(&upstream);
         }
         let mut outbox = Outbox::new(bytes, output);
         let translated = self.translate(&mut upstream, &mut outbox, bytes, due, looked, now);

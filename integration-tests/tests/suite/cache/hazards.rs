@@ -3,7 +3,8 @@
 //! A setting that shapes a value or finds another table; a write that its text does not show. Each test has the plain
 //! statement answered from the cache first: there is something that could be served wrongly.
 
-use integration_tests::{Cluster, RawClient};
+use integration_tests::patience::PATIENCE;
+use integration_tests::{Cluster, RawClient, eventually, http, within};
 
 use super::Ground;
 
@@ -329,4 +330,36 @@ fn a_statement_that_fails_in_the_middle_or_is_prepared_by_protocol() {
         client.parse("w2", "update runs set n = n + $1").bind("w2", &["1"]).execute().bind("w2", &["1"]).execute();
         client.sync().reply().ok();
     });
+}
+
+/// ALTER DATABASE … SET changes nothing for server connections that are there: what they answer is no answer of those to
+/// come.
+#[test]
+fn a_search_path_that_sessions_begin_with() {
+    let begin_in = |schema: &str| {
+        let alter = format!("alter database %I set search_path = {schema}");
+        format!("do $$ begin execute format('{alter}', current_database()); end $$;")
+    };
+    let ground = Ground::new(&format!(
+        "create schema one; create table one.runs (n int); insert into one.runs values (1);
+         create schema two; create table two.runs (n int); insert into two.runs values (2); {}",
+        begin_in("one")
+    ));
+    let (mut client, read) = (ground.client(), "select n from runs");
+    assert_eq!(ground.cached(&mut client, read).value(), "1");
+    client.query(begin_in("two")).ok();
+    let refused = || http::fetch(ground.site.admin(), "/api/v1/cache").json()["refused"]["catalog_changed"].clone();
+    let before = refused().as_u64().unwrap_or(0);
+    // Its connection goes on as it began, and so do the answers that come over it; none of them is kept.
+    let known = within(PATIENCE, || {
+        assert_eq!(client.query(read).ok().value(), "1");
+        refused().as_u64().is_some_and(|refused| refused > before + 3)
+    });
+    assert!(known, "{}", ground.why());
+    http::change(ground.site.admin(), "POST", "/api/v1/reconnect", "");
+    // Anew, over a connection that has begun with the other one.
+    let mut other = ground.client();
+    eventually("the old connection is gone", || other.query(read).ok().value() == "2");
+    (0..20).for_each(|_| assert_eq!(other.query(read).ok().value(), "2"));
+    assert_eq!(ground.cached(&mut other, read).value(), "2");
 }

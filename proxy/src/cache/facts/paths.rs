@@ -1,6 +1,7 @@
 //! Where names are looked up: `search_path`, as the server reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 /// Bytes of a name that count (NAMEDATALEN). Longer ones are cut by the server, in its own encoding.
 const MAX_NAME: usize = 63;
@@ -14,6 +15,8 @@ pub struct Paths {
     common: Option<Box<str>>,
     /// By user: in this database, or else in all.
     roles: BTreeMap<Box<str>, Box<str>>,
+    /// Sessions that were begun before may have begun with other defaults: these were changed since.
+    pub(crate) since: Option<Instant>,
 }
 
 impl Paths {
@@ -24,7 +27,7 @@ impl Paths {
         defaults: impl IntoIterator<Item = (bool, Option<Box<str>>, Box<str>)>,
         server: Option<Box<str>>,
     ) -> Self {
-        let mut paths = Self { schemas, common: None, roles: BTreeMap::new() };
+        let mut paths = Self { schemas, common: None, roles: BTreeMap::new(), since: None };
         let mut all: Vec<_> = defaults.into_iter().collect();
         // Those by database come last, and stay.
         all.sort_by_key(|(by_database, ..)| *by_database);
@@ -36,6 +39,12 @@ impl Paths {
         }
         paths.common = paths.common.or(server);
         paths
+    }
+
+    /// Whether a session on a connection that was opened then has begun with these defaults: ALTER ROLE … SET and its like
+    /// change nothing for those that are there. What was changed before the first reading of a catalog is not known.
+    pub fn hold_for(&self, opened: Instant) -> bool {
+        self.since.is_none_or(|since| opened >= since)
     }
 
     /// Whether a session of this user begins with something else than the server's own.

@@ -16,6 +16,7 @@ mod few;
 mod filling;
 mod hit;
 mod identity;
+mod key;
 mod looked;
 mod plan;
 mod request;
@@ -29,7 +30,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use policy::cache::{Bypass, Counter, Miss, Mode, NotServed, Parts, Protocol, Reading, Served, SettingsId, Sought};
+use policy::cache::{Bypass, Counter, Miss, Mode, NotServed, Reading, Served, SettingsId, Sought};
 use policy::tenant::TenantId;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -40,7 +41,6 @@ use crate::cache::Fate;
 use crate::cache::flights::Takeoff;
 use crate::cache::here::Here;
 use crate::cache::store::Entry;
-use few::Few;
 pub use few::Rooms;
 pub use filling::Filling;
 pub use identity::Identity;
@@ -279,7 +279,7 @@ impl Session {
         moment: Moment,
     ) -> Result<Option<Arc<Entry>>, Bypass> {
         let worker = self.worker.clone();
-        let wanted = self.wanted(here, candidate, moment.version)?;
+        let wanted = self.wanted(here, candidate, moment)?;
         let mut room = worker.rooms.key.take();
         let found = match self.key_of(candidate, &wanted, &mut room) {
             Ok(sought) => self.find(here, candidate, &wanted.readable, sought, moment),
@@ -290,7 +290,8 @@ impl Session {
     }
 
     /// What a candidate is looked up by, if it may be answered from the cache at all.
-    fn wanted(&mut self, here: &Rc<Here>, candidate: &Candidate<'_>, version: u64) -> Result<Wanted, Bypass> {
+    fn wanted(&mut self, here: &Rc<Here>, candidate: &Candidate<'_>, moment: Moment) -> Result<Wanted, Bypass> {
+        let Moment { version, now, .. } = moment;
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
@@ -306,6 +307,9 @@ impl Session {
         view.unfit.map_or(Ok(()), Err)?;
         if !self.was_judged_by(view.epoch.generation()) {
             return Err(Bypass::CatalogUnread);
+        }
+        if self.lease.as_deref().is_some_and(|upstream| !view.paths.hold_for(upstream.opened)) {
+            return Err(Bypass::UnknownPath);
         }
         let path = match &identity.path {
             Some(path) => path.clone(),
@@ -455,47 +459,5 @@ impl Session {
             None => self.is_suspect(None, &candidate.known, Some(candidate.sql)),
         };
         if suspect { Err(Bypass::Tainted) } else { Ok(()) }
-    }
-
-    /// Its key, put together in `room`.
-    fn key_of<'a>(
-        &self,
-        candidate: &Candidate<'_>,
-        Wanted { plan, readable, identity, settings, owner }: &Wanted,
-        room: &'a mut Vec<u8>,
-    ) -> Result<Sought<'a>, Bypass> {
-        let (parameters, formats) = candidate.request.bound()?;
-        let mut inputs = Few::<(&str, Option<&str>)>::default();
-        for name in readable.inputs.iter() {
-            let value = identity.settings.find(name).and_then(|value| {
-                let (wire::params::Value::Plain(bytes) | wire::params::Value::Clause(bytes)) = value;
-                std::str::from_utf8(bytes).ok()
-            });
-            inputs.push((name.as_str(), value));
-        }
-        let mut types = Few::<u32>::default();
-        if let Some(prepared) = &candidate.prepared {
-            let all = wire::view::parameter_types(&prepared.types).map_err(|_| Bypass::Unreadable)?;
-            all.for_each(|oid| types.push(oid));
-        }
-        let parts = Parts {
-            epoch: readable.sources.epoch(),
-            tenant: &owner.name,
-            database: &self.pool.shared.database,
-            text: &plan.body,
-            protocol: match candidate.request.asked {
-                Asked::Query(_) => Protocol::Simple,
-                _ => Protocol::Extended { described: candidate.request.described },
-            },
-            parameter_types: &types,
-            parameters: &parameters,
-            result_formats: &formats,
-            relations: &readable.named,
-            role: &identity.role,
-            session_user: &identity.user,
-            inputs: &inputs,
-            settings: *settings,
-        };
-        Sought::of(&parts, room)
     }
 }

@@ -4,12 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use policy::cache::{End, Miss, Ticket, Turn};
+use policy::cache::{End, Miss, Refused, Ticket, Turn};
 
 use super::{Filling, Moment};
+use crate::cache::Fate;
 use crate::cache::here::Here;
 use crate::cache::store::Entry;
 use crate::session::Session;
+use crate::upstream::Upstream;
 
 /// What a session has waited for, for one request. It does so once for each.
 #[derive(Debug, Default, Clone, Copy)]
@@ -37,11 +39,20 @@ impl Session {
         self.caching.as_deref().is_some_and(|caching| caching.waits)
     }
 
-    /// Its request goes to the server; whether the reply may be kept.
-    pub(in crate::session) fn takes_off(&mut self) -> Option<Box<Filling>> {
+    /// Its request goes to this server connection; whether the reply may be kept.
+    pub(in crate::session) fn takes_off(&mut self, upstream: &Upstream) -> Option<Box<Filling>> {
         let caching = self.caching.as_deref_mut()?;
         caching.waited = Waited::default();
-        caching.filling.take()
+        let filling = caching.filling.take()?;
+        let view = self.pool.here().and_then(|here| here.view());
+        if view.is_none_or(|view| view.paths.hold_for(upstream.opened)) {
+            return Some(filling);
+        }
+        // It looks names up elsewhere, perhaps.
+        let caches = &self.worker.shared.caches;
+        caches.counters.refused.count(Refused::CatalogChanged);
+        caches.tell(filling.strict, Fate::Refused(Refused::CatalogChanged));
+        None
     }
 
     /// What it waited for is there, or has not come in time.
