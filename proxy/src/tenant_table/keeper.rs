@@ -133,13 +133,15 @@ impl Keeper {
     }
 
     async fn ask(&self, session: &mut Session, query: &str) -> Result<Option<(Fingerprint, Vec<Row>)>, String> {
+        // Both of one moment: what is put in force is what the fingerprint is of.
+        read::begin(session).await?;
         let print = read::fingerprint(session, query).await?;
-        if self.seen.as_ref() == Some(&print) {
-            return Ok(None);
-        }
-        // What changes between the two is in the rows, and another fingerprint the next time.
-        let rows = read::rows(session, query).await?;
-        Ok(Some((print, rows)))
+        let rows = match self.seen.as_ref() == Some(&print) {
+            true => None,
+            false => Some(read::rows(session, query).await?),
+        };
+        read::end(session).await?;
+        Ok(rows.map(|rows| (print, rows)))
     }
 }
 

@@ -58,6 +58,18 @@ pub(crate) async fn open(shared: &Arc<Shared>, pool: &config::Pool, target: &Tar
     Ok(session)
 }
 
+/// What is asked from here on is asked of one moment.
+pub(crate) async fn begin(session: &mut Session) -> Result<(), String> {
+    session.go_on();
+    session.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(drop)
+}
+
+/// And no longer.
+pub(crate) async fn end(session: &mut Session) -> Result<(), String> {
+    session.go_on();
+    session.rows("COMMIT").await.map(drop)
+}
+
 /// Asks for the fingerprint.
 pub(crate) async fn fingerprint(session: &mut Session, query: &str) -> Result<Fingerprint, String> {
     session.go_on();
@@ -81,6 +93,10 @@ pub(crate) async fn fingerprint(session: &mut Session, query: &str) -> Result<Fi
 pub(crate) async fn rows(session: &mut Session, query: &str) -> Result<Vec<Row>, String> {
     session.go_on();
     let rows = session.rows(&rows_of(query)).await?;
+    // It has grown since it was counted: which of them came is chance.
+    if rows.len() as u64 > MAX_ROWS {
+        return Err(format!("it has more than {MAX_ROWS} rows, and no more may be"));
+    }
     Ok(rows.iter().map(|row| Row { tenant: text(row, 0), limits: text(row, 1) }).collect())
 }
 
@@ -92,7 +108,11 @@ fn text(row: &inspect::Row, column: usize) -> Option<Box<str>> {
 
 /// The operator's query as a table of two texts. It may end with a comment.
 fn texts_of(query: &str) -> String {
-    format!("(SELECT tenant::text AS t, coalesce(limits::text, '') AS l FROM (\n{query}\n) AS q(tenant, limits)) AS r")
+    // Byte by byte: by a collation of the columns' own, two texts may be the same to the server that are not to us.
+    format!(
+        "(SELECT tenant::text COLLATE \"C\" AS t, coalesce(limits::text, '') COLLATE \"C\" AS l \
+         FROM (\n{query}\n) AS q(tenant, limits)) AS r"
+    )
 }
 
 fn fingerprint_of(query: &str) -> String {
