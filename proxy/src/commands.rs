@@ -14,6 +14,9 @@ use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::worker::{Mail, Whom};
 
+/// How long SUSPEND waits for requests to end (PgBouncer's `suspend_timeout`).
+const SUSPEND_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Gives commands to a running proxy.
 #[derive(Debug, Clone)]
 pub struct Commands {
@@ -35,6 +38,10 @@ pub enum CommandError {
     Suspended,
     /// SUSPEND waits for requests to end, and those of paused databases do not.
     Paused,
+    /// Requests have not ended in time: SUSPEND has been taken back.
+    StillBusy,
+    /// The process is ending: whoever is not read cannot leave.
+    Ending,
 }
 
 impl fmt::Display for CommandError {
@@ -47,6 +54,8 @@ impl fmt::Display for CommandError {
             Self::Suspended => f.write_str("already suspended"),
             // PgBouncer's words.
             Self::Paused => f.write_str("cannot suspend with paused databases"),
+            Self::StillBusy => write!(f, "requests were still under way after {} s", SUSPEND_PATIENCE.as_secs()),
+            Self::Ending => f.write_str("cannot suspend while the process is ending"),
         }
     }
 }
@@ -72,8 +81,12 @@ impl Commands {
 
     /// SUSPEND: what clients have begun goes on to its end, and their next requests wait, those in transactions too, until
     /// RESUME of everything. Server connections stay as they are. Returns when no request is under way and nothing that was
-    /// read is unsent, however long that takes.
+    /// read is unsent. What does not end in time may wait for somebody who is not read any more (a lock, a server
+    /// connection): then all go on as before.
     pub async fn suspend(&self) -> Result<(), CommandError> {
+        if self.shared.draining.load(Ordering::Relaxed) {
+            return Err(CommandError::Ending);
+        }
         if self.shared.pools.is_any_paused() {
             return Err(CommandError::Paused);
         }
@@ -81,7 +94,10 @@ impl Commands {
         self.shared.suspend(true, Some(&token));
         drop(token);
         // Nothing is ever said: it is dropped when there is nothing more to wait for.
-        let _: Option<()> = over.recv().await;
+        if tokio::time::timeout(SUSPEND_PATIENCE, over.recv()).await.is_err() {
+            self.shared.suspend(false, None);
+            return Err(CommandError::StillBusy);
+        }
         match self.shared.suspended.load(Ordering::SeqCst) {
             true => Ok(()),
             false => Err(CommandError::WokenUp),

@@ -40,9 +40,13 @@ impl From<Failed> for Problem {
             Failed::Command(CommandError::Suspended) => {
                 (StatusCode::CONFLICT, "SUSPEND is in force; POST /api/v1/resume ends it".to_owned())
             }
-            Failed::Command(error @ (CommandError::Resumed | CommandError::WokenUp | CommandError::Paused)) => {
-                (StatusCode::CONFLICT, error.to_string())
-            }
+            Failed::Command(
+                error @ (CommandError::Resumed
+                | CommandError::WokenUp
+                | CommandError::Paused
+                | CommandError::StillBusy
+                | CommandError::Ending),
+            ) => (StatusCode::CONFLICT, error.to_string()),
             Failed::Already => (StatusCode::CONFLICT, "the process is ending already".to_owned()),
             Failed::Impossible => {
                 (StatusCode::SERVICE_UNAVAILABLE, "this process takes no commands, or is ending".to_owned())

@@ -1,5 +1,6 @@
 //! What an admin has done. Each of it is a line of the log and an entry of the audit log: who, what, from where.
 
+use config::Settings;
 use wire::encode::{Report, Severity};
 use wire::error::Sqlstate;
 
@@ -147,7 +148,9 @@ impl Console {
     /// # Errors
     /// It was not done, and why.
     pub(super) fn set(&self, key: &str, value: &str, visitor: &Visitor) -> Result<Done, Report> {
-        let what = format!("SET {key} = {value}");
+        // What cannot be set here may be a secret, in the wrong place.
+        let shown = if own_key(key).is_some_and(|own| Settings::CHANGEABLE.contains(&&*own)) { value } else { "…" };
+        let what = format!("SET {key} = {shown}");
         self.admits(visitor, &what)?;
         let noted = self.note(visitor, &what);
         let done = self.put(key, value);
@@ -174,6 +177,15 @@ impl Console {
             level.configure(self.shared.settings().log.level);
         }
         Ok(())
+    }
+}
+
+/// The key of ours that is meant by one of PgBouncer's or by our own.
+fn own_key(key: &str) -> Option<String> {
+    let key = key.to_ascii_lowercase();
+    match rows::KEYS.iter().find(|known| known.name == key) {
+        Some(known) => known.own.map(str::to_owned),
+        None => Some(key),
     }
 }
 
@@ -216,6 +228,10 @@ fn told(why: CommandError) -> Report {
             error(b"42704", "client not found").hint("SHOW CLIENTS lists them, with their id.")
         }
         CommandError::Resumed | CommandError::WokenUp => error(b"55000", why.to_string()),
+        CommandError::StillBusy => error(b"55000", why.to_string())
+            .detail("They may wait for clients that were suspended: for a lock, or for a server connection. All go on as before.")
+            .hint("SHOW CLIENTS lists who is active and who waits; SUSPEND again."),
+        CommandError::Ending => error(b"55000", why.to_string()),
         CommandError::Suspended => error(b"55000", why.to_string())
             .detail("Transactions that are open could not end.")
             .hint("RESUME, then PAUSE."),

@@ -75,7 +75,7 @@ pub(super) const VERBS: &[Verb] = &[
     verb("RECONNECT [<db>]", "Has each server connection closed at its next boundary. Returns at once."),
     verb("KILL [<db>]", "Ends all clients of a database, or of all, with 57P01, and closes its server connections; statements that run are cancelled. It is paused from then on, until RESUME."),
     verb("KILL_CLIENT <client_id>", "Ends the client with this `id` of SHOW CLIENTS; what it runs is cancelled."),
-    verb("SUSPEND", "What clients have begun goes on to its end; their next requests wait for RESUME, in open transactions too. Ends when no request is under way and nothing that was read is unsent. Server connections stay as they are. An error while a database is paused."),
+    verb("SUSPEND", "What clients have begun goes on to its end; their next requests wait for RESUME, in open transactions too. Ends when no request is under way and nothing that was read is unsent. Server connections stay as they are. An error while a database is paused or the process is ending, and where requests have not ended within 10 s: then all go on."),
     verb("SHUTDOWN", "Ends the process at once, as SIGQUIT does. The connection closes when it has ended."),
     verb("SHUTDOWN WAIT_FOR_SERVERS", "Takes no new clients, lets requests and transactions end, and ends the process then, as SIGINT does; after `shutdown.drain_timeout` in any case."),
     verb("SHUTDOWN WAIT_FOR_CLIENTS", "Takes no new clients, and ends the process when the last one has left by itself, however long that takes."),

@@ -145,7 +145,13 @@ impl Relay {
                 Ok(false) if self.place.ctl.drain.get() && self.may_leave() => {
                     return Poll::Ready(End::Told(Refusal::ShuttingDown.into()));
                 }
-                Ok(false) => return Poll::Pending,
+                Ok(false) => {
+                    // It goes on under SUSPEND, which does not wait for it.
+                    if self.place.worker.is_suspended() {
+                        self.place.worker.rests(self.place.ctl.client);
+                    }
+                    return Poll::Pending;
+                }
                 Err(end) => return Poll::Ready(end),
             }
         }

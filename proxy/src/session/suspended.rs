@@ -23,8 +23,12 @@ impl Session {
         }
     }
 
-    /// No request is under way and nothing that was read is unsent; a transaction may be open.
+    /// No request is under way, none that was read is left, and nothing is unsent; a transaction may be open.
     fn is_between_requests(&self) -> bool {
+        // What it has waited for is there: its request is still to be looked at.
+        if self.look_again {
+            return false;
+        }
         if self.waiting_since.is_some() || self.waits_for_an_answer() || self.streaming > 0 || !self.unsent.is_empty() {
             return false;
         }

@@ -125,3 +125,46 @@ fn the_end_of_the_process_ends_it() {
     client.terminate();
     assert!(proxy.child.wait_for(Duration::from_secs(10)).is_some(), "{}", proxy.log());
 }
+
+#[test]
+fn who_waits_for_a_server_is_served_first() {
+    let cluster = Cluster::shared();
+    let proxy = with_users(Proxy::before(cluster.address())).size(1).start();
+    let [mut sleeps, mut first, mut second] = [(); 3].map(|()| client(proxy.address(), "postgres"));
+    let mut ops = ops(proxy.address());
+    sleeps.start_query("select pg_sleep(0.5)");
+    let mut clients = |key: &str| find(&table(&mut ops, "show pools"), "database", "postgres").get(key).to_owned();
+    eventually("it runs", || clients("sv_active") == "1");
+    first.start_query("select 'first'");
+    second.start_query("select 'second'");
+    eventually("both wait", || clients("cl_waiting") == "2");
+    assert_eq!(ops.query("suspend").commands(), ["SUSPEND"]);
+    // They have their answers by then.
+    assert_eq!((first.reply().value(), second.reply().value()), ("first".to_owned(), "second".to_owned()));
+    sleeps.reply();
+}
+
+#[test]
+fn connections_for_replication_go_on() {
+    let proxy = with_users(Proxy::before(Cluster::shared().address())).start();
+    let parameters = [("user", "postgres"), ("database", "postgres"), ("replication", "database")];
+    let mut sender = RawClient::login_with(proxy.address(), &parameters, "");
+    assert_eq!(sender.query("IDENTIFY_SYSTEM").rows().len(), 1);
+    assert_eq!(ops(proxy.address()).query("suspend").commands(), ["SUSPEND"]);
+    assert_eq!(sender.query("IDENTIFY_SYSTEM").rows().len(), 1);
+}
+
+#[test]
+fn what_waits_for_a_client_that_is_not_read_ends_it() {
+    let cluster = Cluster::shared();
+    let proxy = with_users(Proxy::before(cluster.address())).size(1).start();
+    let [mut open, mut waits] = [(); 2].map(|()| client(proxy.address(), "postgres"));
+    let mut ops = ops(proxy.address());
+    open.query("begin").ok();
+    waits.start_query("select 'served'");
+    let refused = ops.query("suspend");
+    assert_eq!((refused.error().code(), refused.error().is_whole()), ("55000", true), "{refused:?}");
+    assert_eq!(state(&mut ops, "suspended"), "no");
+    open.query("commit").ok();
+    assert_eq!(waits.reply().value(), "served");
+}
