@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
 use config::{LimitKey, Limits, Origin, TenantRule};
-use integration_tests::{Cluster, RawClient, Site, everywhere, everywhere_transactional};
+use integration_tests::{Cluster, RawClient, Site, everywhere, everywhere_transactional, frontend};
 
 fn show(client: &mut RawClient, name: &str) -> String {
     client.query(format!("show {name}")).value()
@@ -403,4 +403,46 @@ fn live(client: &mut RawClient, script: &[String]) -> Vec<String> {
         seen.push(format!("{name} = {}", reply.value().replace('∅', "")));
     }
     seen
+}
+
+/// As drivers ask for one value: of a statement whose first row is all that was wanted, the server says that it is
+/// suspended, and not that it is complete.
+#[test]
+fn what_a_statement_with_a_row_limit_sets_is_followed() {
+    let site = Site::behind(Transaction, |proxy| proxy.size(1));
+    let (mut client, mut other) = (site.client(), site.client());
+    let value = "select coalesce(current_setting('app.leak', true), '')";
+    let limited = |client: &mut RawClient, sql: &str| {
+        client.parse("", sql).bind("", &[]).say(frontend::execute("", 1)).sync().send();
+        client.reply().ok();
+    };
+    limited(&mut client, "select set_config('app.leak', 'mine', false)");
+    assert_eq!(other.query(value).value(), "");
+    assert_eq!(client.query(value).value(), "mine");
+    client.query("begin").ok();
+    limited(&mut client, "select set_config('app.leak', 'local', true)");
+    assert_eq!(client.query(value).value(), "local");
+    client.query("commit").ok();
+    assert_eq!(client.query(value).value(), "mine");
+    limited(&mut client, "select pg_advisory_lock(77)");
+    // Whoever holds a lock of the session keeps the session.
+    other.start_query(value);
+    assert!(other.hears_nothing_for(Duration::from_millis(100)));
+    client.query("select pg_advisory_unlock(77)").ok();
+    client.terminate();
+    assert_eq!(other.reply().value(), "");
+}
+
+/// A RESET brings the server back to its default and not to what the client began with, which is sent again; not over what
+/// the transaction has said since.
+#[test]
+fn a_setting_that_is_sent_again_does_not_win_over_that_of_the_transaction() {
+    let site = Site::behind(Transaction, |proxy| proxy.size(1));
+    let mut client = site.client_with(&[("options", "-c app.side=began")]);
+    let value = "select coalesce(current_setting('app.side', true), '')";
+    assert_eq!(client.query(value).value(), "began");
+    client.query("begin; reset app.side; set local app.side = 'local'").ok();
+    assert_eq!(client.query(value).value(), "local");
+    client.query("commit").ok();
+    assert_eq!(client.query(value).value(), "began");
 }

@@ -68,9 +68,17 @@ impl Session {
         if Rc::ptr_eq(upstream.settings.current(), &self.wanted) || status == TransactionStatus::Failed {
             return Ok(false);
         }
-        let difference = difference(upstream.settings.current(), &self.wanted);
+        let wanted = match status {
+            // What holds until the end of the transaction is not to be taken back by what comes later.
+            TransactionStatus::Open => {
+                let interner = &mut self.worker.brain.borrow_mut().interner;
+                upstream.work.locals.left_alone(&self.wanted, upstream.settings.current(), interner)
+            }
+            _ => self.wanted.clone(),
+        };
+        let difference = difference(upstream.settings.current(), &wanted);
         if difference.sql.is_empty() && difference.encoding.is_empty() {
-            upstream.settings.overlay(self.wanted.clone());
+            upstream.settings.overlay(wanted);
             if status == TransactionStatus::Idle {
                 upstream.settings.commit();
             }
@@ -84,7 +92,7 @@ impl Session {
             }
         }
         upstream.unnamed = None;
-        upstream.work.prologue = Some(self.wanted.clone());
+        upstream.work.prologue = Some(wanted);
         upstream.work.held = difference.awaited || !self.proven;
         Ok(upstream.work.held)
     }

@@ -353,8 +353,8 @@ impl Session {
         let Some(running) = upstream.work.running.front_mut() else { return Ok(()) };
         if let Some(script) = running.known.script.clone()
             && let Some(acts) = script.parts.get(part)
-            && !suspended
         {
+            // Suspended or not: its first row is there, so what it calls has been called.
             self.apply(upstream, acts, tag);
             if acts.iter().any(Act::ends_transaction) {
                 upstream.work.ended_us = self.now_us(now);
