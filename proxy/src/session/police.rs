@@ -85,8 +85,12 @@ impl Session {
         if (tenant, class) != (self.tenant, self.class) || self.class_usage.is_none() {
             let class_name = self.rules.resolver.class_name(class);
             let (telemetry, database) = (&self.worker.telemetry, &*self.pool.shared.database);
-            let own =
-                || Box::new((telemetry.class(tenant.into(), class_name), telemetry.latency(database, class_name)));
+            // A tenant that changes with each transaction leaves its class what it is, as a rule.
+            let known = self.class_usage.take().filter(|_| class == self.class).map(|own| own.1);
+            let own = || {
+                let latency = known.unwrap_or_else(|| telemetry.latency(database, class_name));
+                Box::new((telemetry.class(tenant.into(), class_name), latency))
+            };
             self.class_usage = (class != ClassId::NONE).then(own);
         }
         (self.tenant, self.class) = (tenant, class);
@@ -202,7 +206,7 @@ impl Session {
         let (state, since_us) = self.ctl.state.get();
         let (now_us, limit_us) = (self.now_us(now), limit.at.as_micros() as u64);
         let due_us = since_us.saturating_add(limit_us);
-        if state != super::ctl::State::Idle {
+        if state != super::ctl::State::Idle || self.waits_for_an_answer() {
             self.tell_when_idle(now);
             return Ok(());
         }

@@ -326,9 +326,9 @@ impl Session {
                 let rest = message.declared.saturating_sub(after);
                 write_renamed(outbox.insert(names_end), Frontend::Bind, portal, name, rest);
             }
+            upstream.work.standing.covers_portal &= !bind.portal.is_empty();
             if let Some(prepared) = self.find_statement(bind.statement) {
                 self.aim_bind(upstream, outbox, message.at, &bind, &prepared);
-                upstream.work.standing.covers_portal &= !bind.portal.is_empty();
                 let portal = self.portal_of(upstream, &bind, prepared);
                 upstream.work.bind(bind.portal, portal);
             } else {

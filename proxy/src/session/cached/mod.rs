@@ -61,6 +61,8 @@ pub struct Caching {
     pub identity: Option<Rc<Identity>>,
     /// The reply to the request that goes to the server next is to be kept.
     pub filling: Option<Box<Filling>>,
+    /// The same, as it was when that request was looked at before.
+    early: Option<Box<Filling>>,
     /// It waits: for somebody else who asks for what it wants, or for the end of the log.
     pub waits: bool,
     /// What it has waited for, for the request that it looks at next.
@@ -151,12 +153,29 @@ impl Session {
         whole: &'a [u8],
         now: Instant,
     ) -> Result<Answer<'a>, End> {
+        // It may have been here with this request before, and then have waited for a server, or for the outcome of settings:
+        // whoever waits for its answer goes on waiting.
+        let early = self.lease.as_deref_mut().and_then(|upstream| upstream.work.filling.take());
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.early = caching.filling.take().or(early);
+        }
+        let answer = self.answer_from_cache(cx, whole, now);
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.early = None;
+        }
+        answer
+    }
+
+    fn answer_from_cache<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        whole: &'a [u8],
+        now: Instant,
+    ) -> Result<Answer<'a>, End> {
         const UNSEEN: Answer<'_> = Answer::FromServer(None);
         // Taken whatever comes: an end of the log that was asked for is good for no request but this one.
-        let waited = self.caching.as_deref_mut().map_or(Waited::default(), |caching| {
-            caching.filling = None;
-            std::mem::take(&mut caching.waited)
-        });
+        let waited =
+            self.caching.as_deref_mut().map_or(Waited::default(), |caching| std::mem::take(&mut caching.waited));
         let Some(here) = self.pool.here() else { return Ok(UNSEEN) };
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
@@ -396,13 +415,18 @@ impl Session {
         let marks = readable.marks(&self.owner(here).mark);
         match Reading::begin(&here.cached.generations, &readable.sources, &marks, readable.terms, now) {
             Ok(reading) => {
-                // Who has waited for the end of the log in vain has lost enough. Who is in a transaction has a server that
-                // others may wait for, who asks among them: he does not wait.
+                // Who has waited for the end of the log in vain has lost enough. Who has a server may have one that others
+                // wait for, who asks among them: he does not wait.
                 let waits = !waited.flight
                     && (waited.end.is_none() || end_known(here, waited).is_some())
-                    && self.open_transaction().is_none();
+                    && self.lease.is_none();
                 let key = Arc::new(sought.to_key());
-                let flight = match caches.flights.takeoff(&key, (worker.index, self.ctl.client), waits) {
+                let own = self.caching().early.take().filter(|early| early.key == key).and_then(|early| early.flight);
+                let takeoff = match own {
+                    Some(flight) => Takeoff::Leads(flight),
+                    None => caches.flights.takeoff(&key, (worker.index, self.ctl.client), waits),
+                };
+                let flight = match takeoff {
                     Takeoff::Waits if compared.is_none() => {
                         let waited = Waited { flight: true, ..waited };
                         return self.wait_for_answer(now.checked_add(PATIENCE), now, waited);
@@ -438,7 +462,8 @@ impl Session {
         }
         if let Some(upstream) = self.lease.as_deref() {
             self.reads_as_outside(upstream)?;
-            if upstream.tainted || upstream.work.pinned.is_some() {
+            // A retired one may be of another place than the one that its pool leads to now.
+            if upstream.tainted || upstream.work.pinned.is_some() || upstream.is_retired() {
                 return Err(Bypass::Tainted);
             }
         }

@@ -45,10 +45,10 @@ impl Session {
         caching.waited = Waited::default();
         let filling = caching.filling.take()?;
         let view = self.pool.here().and_then(|here| here.view());
-        if view.is_none_or(|view| view.paths.hold_for(upstream.opened)) {
+        if !upstream.is_retired() && view.is_none_or(|view| view.paths.hold_for(upstream.opened)) {
             return Some(filling);
         }
-        // It looks names up elsewhere, perhaps.
+        // It looks names up elsewhere, perhaps, or is another server's.
         let caches = &self.worker.shared.caches;
         caches.counters.refused.count(Refused::CatalogChanged);
         caches.tell(filling.strict, Fate::Refused(Refused::CatalogChanged));
