@@ -432,17 +432,3 @@ fn what_a_statement_with_a_row_limit_sets_is_followed() {
     client.terminate();
     assert_eq!(other.reply().value(), "");
 }
-
-/// A RESET brings the server back to its default and not to what the client began with, which is sent again; not over what
-/// the transaction has said since.
-#[test]
-fn a_setting_that_is_sent_again_does_not_win_over_that_of_the_transaction() {
-    let site = Site::behind(Transaction, |proxy| proxy.size(1));
-    let mut client = site.client_with(&[("options", "-c app.side=began")]);
-    let value = "select coalesce(current_setting('app.side', true), '')";
-    assert_eq!(client.query(value).value(), "began");
-    client.query("begin; reset app.side; set local app.side = 'local'").ok();
-    assert_eq!(client.query(value).value(), "local");
-    client.query("commit").ok();
-    assert_eq!(client.query(value).value(), "began");
-}

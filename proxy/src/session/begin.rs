@@ -68,21 +68,19 @@ impl Session {
         if Rc::ptr_eq(upstream.settings.current(), &self.wanted) || status == TransactionStatus::Failed {
             return Ok(false);
         }
-        let wanted = match status {
-            // What holds until the end of the transaction is not to be taken back by what comes later.
-            TransactionStatus::Open => {
-                let interner = &mut self.worker.brain.borrow_mut().interner;
-                upstream.work.locals.left_alone(&self.wanted, upstream.settings.current(), interner)
-            }
-            _ => self.wanted.clone(),
-        };
-        let difference = difference(upstream.settings.current(), &wanted);
+        let difference = difference(upstream.settings.current(), &self.wanted);
         if difference.sql.is_empty() && difference.encoding.is_empty() {
-            upstream.settings.overlay(wanted);
+            upstream.settings.overlay(self.wanted.clone());
             if status == TransactionStatus::Idle {
                 upstream.settings.commit();
             }
             return Ok(false);
+        }
+        if status == TransactionStatus::Open {
+            // What is sent now wins over what holds for the transaction: which of the two holds is no longer known, and
+            // nothing is kept of what comes of it.
+            upstream.work.locals.overridden();
+            upstream.work.filling = None;
         }
         self.pool.meter.settings_sent.increment();
         for sql in [&difference.encoding, &difference.sql] {
@@ -92,7 +90,7 @@ impl Session {
             }
         }
         upstream.unnamed = None;
-        upstream.work.prologue = Some(wanted);
+        upstream.work.prologue = Some(self.wanted.clone());
         upstream.work.held = difference.awaited || !self.proven;
         Ok(upstream.work.held)
     }

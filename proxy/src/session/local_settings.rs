@@ -78,19 +78,6 @@ impl LocalSettings {
         Some(settings)
     }
 
-    /// The settings that a session wants, but for those that the transaction has its own of: they are as the server has them.
-    pub(super) fn left_alone(&self, wanted: &Rc<Settings>, held: &Settings, interner: &mut Interner) -> Rc<Settings> {
-        let Some(known) = self.known.as_deref() else { return wanted.clone() };
-        let mut settings = Settings::clone(wanted);
-        for (name, _) in known.iter() {
-            settings = match held.find(name) {
-                Some(value) => settings.with(name, value.clone()).unwrap_or(settings),
-                None => settings.without(name),
-            };
-        }
-        interner.intern(settings)
-    }
-
     /// The same by their pointer; `None`: one of them is not known, or means something by what it was before, or by how the
     /// session reads and writes.
     pub(super) fn over(&mut self, session: &Rc<Settings>, interner: &mut Interner) -> Option<Rc<Settings>> {
