@@ -5,7 +5,7 @@
 //!                        └── until: watch, which gives up for it ────────────────────────────────┘
 //! ```
 //!
-//! A session waits at most as long as the server needed for the answer, and never longer than [`LONGEST`]. So a statement
+//! A session waits at most as long as the server needed for the answer, and never longer than `LONGEST`. So a statement
 //! never takes more than twice what it would take without a cache, whatever becomes of the wait: whoever cannot know how
 //! long it will be loses least if he gives up when he has spent what the other way costs. Where the last question took
 //! longer than that, nobody begins to wait: the server is asked at once, and nothing is lost.
