@@ -118,22 +118,21 @@ impl Cached {
 
 /// Runs the dashboards twice through a pgweir of their own.
 pub async fn play(binary: &Path, database: &Database) -> Outcome<Cached> {
-    let others = Others::of(database);
     let proxy = Proxy::start(binary, database, SETTINGS)?;
-    let without = look(database, &proxy, &others).await?;
+    let without = look(database, &proxy).await?;
     ask(proxy.admin(), "POST", "/api/v1/cache/mode", r#"{"mode": "on"}"#)?;
-    let with = look(database, &proxy, &others).await?;
+    let with = look(database, &proxy).await?;
     let counted = Counted::read(&serde_json::from_str(&ask(proxy.admin(), "GET", "/api/v1/cache", "")?)?);
     Ok(Cached { without, with, counted })
 }
 
-async fn look(database: &Database, proxy: &Proxy, others: &Others) -> Outcome<Look> {
-    let before = worked(database, proxy, others)?;
+async fn look(database: &Database, proxy: &Proxy) -> Outcome<Look> {
+    let before = worked(database, proxy)?;
     let tally = Arc::<Tally>::default();
     let edits = Arc::<Edits>::default();
     let everybody = begin(proxy.target(), &tally, &edits).await?;
     everybody.join_all().await;
-    let worked = worked(database, proxy, others)?.saturating_sub(before);
+    let worked = worked(database, proxy)?.saturating_sub(before);
     let (made, seen) = (edits.made.load(Relaxed), edits.seen.load(Relaxed));
     Ok(Look { figures: tally.figures(), worked, edits: made, edits_seen: seen })
 }
@@ -210,36 +209,16 @@ async fn write(session: Session, clock: Clock) {
     }
 }
 
-/// Server processes that are there before the dashboards begin, as a list in SQL: the first pgweir keeps its connections, and
-/// nobody asks it for anything.
-#[derive(Debug)]
-struct Others(String);
-
-impl Others {
-    fn of(database: &Database) -> Self {
-        let name = database.target().database;
-        let sql =
-            format!("SELECT coalesce(string_agg(pid::text, ','), '') FROM pg_stat_activity WHERE datname = '{name}'");
-        Self(database.cluster().value("postgres", &sql))
-    }
-
-    /// Whether no others are there.
-    fn are_all(&self, database: &Database) -> bool {
-        let name = database.target().database;
-        let sql = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND backend_type = 'client backend' \
-             AND pid <> ALL ('{{{}}}')",
-            self.0
-        );
-        database.cluster().value("postgres", &sql) == "0"
-    }
-}
-
 /// What the server has worked for this database so far.
-fn worked(database: &Database, proxy: &Proxy, others: &Others) -> Outcome<Duration> {
+fn worked(database: &Database, proxy: &Proxy) -> Outcome<Duration> {
     let name = &proxy.target().database;
+    // Those of clients: what pgweir itself asks over connections of its own is next to nothing, and they stay.
+    let open: Value = serde_json::from_str(&ask(proxy.admin(), "GET", "/api/v1/upstreams?limit=1000", "")?)?;
+    let open = open.get("upstreams").and_then(Value::as_array).into_iter().flatten();
+    let pids: Vec<_> = open.filter_map(|one| one.get("backend_pid")?.as_i64()).map(|pid| pid.to_string()).collect();
     ask(proxy.admin(), "POST", "/api/v1/reconnect", "")?;
-    if !within(PATIENCE, || others.are_all(database)) {
+    let left = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ('{{{}}}')", pids.join(","));
+    if !within(PATIENCE, || database.cluster().value("postgres", &left) == "0") {
         return Err(format!("server connections to {name} have not ended after {PATIENCE:?}").into());
     }
     let sql = format!("SELECT active_time FROM pg_stat_database WHERE datname = '{name}'");
