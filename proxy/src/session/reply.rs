@@ -134,9 +134,11 @@ impl Session {
                 break;
             }
             let message = Message { tag, bytes: rest.get(..total).unwrap_or(rest), at, whole };
+            let of_ours = upstream.work.filling.is_some()
+                && upstream.pipeline.head().is_some_and(|owed| owed.fate == Fate::Swallow);
             let delivery = self.reply(upstream, outbox, message, now)?;
             if upstream.work.filling.is_some() {
-                Self::note_reply(upstream, tag, message.bytes, delivery == Delivery::Forward);
+                Self::note_reply(upstream, tag, message.bytes, delivery == Delivery::Forward, of_ours);
             }
             if !whole {
                 let forward = delivery == Delivery::Forward;

@@ -1,8 +1,10 @@
 //! Requests as drivers put them together: a statement that is prepared with its first execution or described before it,
 //! several of them before one Sync; and tenants that stand in comments.
 
+use std::sync::atomic::Ordering;
+
 use config::PoolMode::Transaction;
-use integration_tests::{Cluster, RawClient, Site, frontend, tenants};
+use integration_tests::{Cluster, Proxy, RawClient, Site, eventually, frontend, tenants};
 
 use super::{Ground, settings};
 
@@ -90,4 +92,35 @@ fn a_tenant_that_stands_in_a_comment_has_answers_and_limits_of_its_own() {
     assert_eq!((reply.rows().len(), reply.status()), (2, 'T'));
     client.query("commit").ok();
     assert_eq!(ground.cached(&mut client, "select name from items order by id").rows().len(), 2);
+}
+
+/// Clients whose settings differ take turns on one server connection: each time, theirs are sent in front of the request.
+#[test]
+fn what_is_sent_in_front_of_a_request_is_no_part_of_its_answer() {
+    let cluster = Cluster::shared();
+    let database = cluster.fresh_database();
+    cluster.run(
+        &database,
+        "create table runs (id int, n int); insert into runs select n, n from generate_series(1, 100) n",
+    );
+    let proxy = Proxy::before(cluster.address()).size(1).with(|settings| settings.cache = super::settings()).start();
+    let counters = &proxy.caches().counters;
+    let [mut first, mut second] = ["first", "second"].map(|who| {
+        // Values from here are sent as calls, which have a row.
+        let options = format!("-c app.who={who}");
+        let parameters = [("user", "postgres"), ("database", database.as_str()), ("options", options.as_str())];
+        RawClient::login_with(proxy.address(), &parameters, "")
+    });
+    let fills = || counters.fills.load(Ordering::Relaxed);
+    eventually("answers are kept", || {
+        first.query("select n from runs where id = 0").ok();
+        fills() > 0
+    });
+    let before = fills();
+    for id in 1..=20 {
+        for client in [&mut first, &mut second] {
+            assert_eq!(client.query(format!("select n from runs where id = {id}")).value(), id.to_string());
+        }
+    }
+    assert_eq!(fills() - before, 40, "{:?}", counters.refused.all().collect::<Vec<_>>());
 }

@@ -101,11 +101,23 @@ impl Session {
         }
     }
 
-    /// A message has been dealt with whose reply may be kept. `forwarded`: the client gets it.
+    /// A message has been dealt with whose reply may be kept. `forwarded`: the client gets it; `of_ours`: it answers what we
+    /// have sent in front of the client's request.
     #[inline]
-    pub(in crate::session) fn note_reply(upstream: &mut Upstream, tag: Backend, bytes: &[u8], forwarded: bool) {
+    pub(in crate::session) fn note_reply(
+        upstream: &mut Upstream,
+        tag: Backend,
+        bytes: &[u8],
+        forwarded: bool,
+        of_ours: bool,
+    ) {
         let Some(filling) = upstream.work.filling.as_deref_mut() else { return };
-        if forwarded {
+        if of_ours && !forwarded {
+            // Settings that were not taken: the request has run under others.
+            if tag == Backend::ErrorResponse {
+                filling.spoil();
+            }
+        } else if forwarded {
             if tag == Backend::DataRow {
                 filling.columns = upstream.work.running.front().map_or(filling.columns, |running| running.columns);
             }
