@@ -116,11 +116,21 @@ fn what_is_sent_in_front_of_a_request_is_no_part_of_its_answer() {
         first.query("select n from runs where id = 0").ok();
         fills() > 0
     });
-    let before = fills();
+    let misses = || counters.misses.all().map(|(_, count)| count).sum::<u64>();
+    let before = (fills(), misses());
     for id in 1..=20 {
         for client in [&mut first, &mut second] {
             assert_eq!(client.query(format!("select n from runs where id = {id}")).value(), id.to_string());
         }
     }
-    assert_eq!(fills() - before, 40, "{:?}", counters.refused.all().collect::<Vec<_>>());
+    assert_eq!(fills() - before.0, 40, "{:?}", counters.refused.all().collect::<Vec<_>>());
+    assert_eq!(misses() - before.1, 40, "each of them is one: {:?}", counters.misses.all().collect::<Vec<_>>());
+    // So is one that waits for its turn on the server.
+    let before = misses();
+    first.query("begin; select pg_advisory_xact_lock(1)").ok();
+    second.start_query("select n from runs where id = 77");
+    assert!(second.hears_nothing_for(std::time::Duration::from_millis(100)));
+    first.query("commit").ok();
+    assert_eq!(second.reply().value(), "77");
+    assert_eq!(misses() - before, 1);
 }

@@ -362,7 +362,7 @@ impl Session {
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
-        let mut compared = None;
+        let (mut compared, mut missed) = (None, None);
         match caches.store.get(sought) {
             Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
                 Ok(served) => {
@@ -376,26 +376,28 @@ impl Session {
                     compared = (mode == Mode::Observe).then_some(entry);
                 }
                 Err(NotServed::Miss(miss)) => {
-                    caches.counters.misses.count(miss);
                     if miss == Miss::Changed || miss == Miss::Expired {
                         caches.store.remove(sought);
                     }
-                    self.note_fate(shape, Fate::Miss(miss));
+                    missed = Some(miss);
                 }
                 Err(NotServed::Ask | NotServed::Wait(_)) => match self.wait_for_end(here, &entry, moment) {
                     Ok(()) => return Ok(None),
-                    Err(miss) => {
-                        caches.counters.misses.count(miss);
-                        self.note_fate(shape, Fate::Miss(miss));
-                    }
+                    Err(miss) => missed = Some(miss),
                 },
             },
-            None => {
-                caches.counters.misses.count(Miss::Absent);
-                self.note_fate(shape, Fate::Miss(Miss::Absent));
-            }
+            None => missed = Some(Miss::Absent),
+        }
+        // A request that waits for a server is looked at again when it has one: it is one miss.
+        let again = self.caching.as_deref().is_some_and(|caching| caching.early.is_some());
+        if let Some(miss) = missed {
+            self.note_fate(shape, Fate::Miss(miss));
         }
         self.ask_the_server(here, shape, sought, readable, compared, moment);
+        // One that waits for an answer is none yet.
+        if let Some(miss) = missed.filter(|_| !again && !self.waits_for_an_answer()) {
+            caches.counters.misses.count(miss);
+        }
         Ok(None)
     }
 
