@@ -142,11 +142,8 @@ fn run(clients: &mut [RawClient], request: &Request<'_>, rounds: u64) {
     }
 }
 
-#[test]
-fn a_query_costs_two_sends_two_receives_and_no_allocation() {
-    const ROUNDS: u64 = 2_000;
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let cluster = Cluster::shared();
+/// A database with ten thousand accounts.
+fn accounts(cluster: &Cluster) -> String {
     let database = cluster.fresh_database();
     for sql in [
         "CREATE TABLE accounts (aid int primary key, abalance int)",
@@ -155,6 +152,15 @@ fn a_query_costs_two_sends_two_receives_and_no_allocation() {
     ] {
         cluster.run(&database, sql);
     }
+    database
+}
+
+#[test]
+fn a_query_costs_two_sends_two_receives_and_no_allocation() {
+    const ROUNDS: u64 = 2_000;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = Cluster::shared();
+    let database = accounts(cluster);
     let proxy = Proxy::before(cluster.address())
         .size(2)
         .with(|settings| {
@@ -246,14 +252,7 @@ fn a_hit_costs_one_send_one_receive_and_no_allocation() {
     const ROUNDS: u64 = 2_000;
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = Cluster::shared();
-    let database = cluster.fresh_database();
-    for sql in [
-        "CREATE TABLE accounts (aid int primary key, abalance int)",
-        "INSERT INTO accounts SELECT n, 0 FROM generate_series(1, 10000) AS n",
-        "VACUUM ANALYZE accounts",
-    ] {
-        cluster.run(&database, sql);
-    }
+    let database = accounts(cluster);
     let proxy = caching_proxy(cluster);
     let mut clients: Vec<_> = (0..4).map(|_| RawClient::login(proxy.address(), "postgres", &database)).collect();
     for client in &mut clients {

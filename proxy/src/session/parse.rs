@@ -10,7 +10,7 @@ use wire::tag::TransactionStatus;
 use wire::view::Parse;
 
 use super::brain::{Look, MAX_UNNAMED, Sent};
-use super::cached::Looked;
+use super::cached::{Looked, look_once};
 use super::names::Reach;
 use super::outbox::Outbox;
 use super::police::CommentTags;
@@ -54,10 +54,7 @@ impl Session {
         let worker = self.worker.clone();
         let begin = upstream.work.samples.len();
         let samples = &mut upstream.work.samples;
-        let look = match looked {
-            Some(looked) => looked.taken(&worker, samples),
-            None => worker.brain.borrow_mut().look_at(parse.query, self.escapes, Sent::ToPrepare, samples),
-        };
+        let look = look_once(looked, &worker, (parse.query, self.escapes, Sent::ToPrepare), samples);
         upstream.work.samples.truncate(begin);
         if let Some(trouble) = self.refuses(upstream, &look) {
             return self.refuse_parse(upstream, outbox, message, trouble);

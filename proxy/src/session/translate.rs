@@ -12,7 +12,7 @@ use wire::tag::{Frontend, Target};
 use wire::view::{Bind, Execute, Named, function, query};
 
 use super::brain::Sent;
-use super::cached::Looked;
+use super::cached::{Looked, look_once};
 use super::effects::is_of_large_objects;
 use super::held::Held;
 use super::listen::Enlisted;
@@ -219,20 +219,15 @@ impl Session {
             self.push(upstream, Awaited::Query, Fate::Forward, 0);
             return Ok(Next::Go);
         }
-        let worker = self.worker.clone();
-        let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = match looked {
-            Some(looked) => looked.taken(&worker, &mut upstream.work.samples),
-            None => brain.look_at(sql, self.escapes, Sent::ToRun, &mut upstream.work.samples),
-        };
+        let samples = &mut upstream.work.samples;
+        let look = look_once(looked, &self.worker, (sql, self.escapes, Sent::ToRun), samples);
         // What stands behind the part that is there may do anything to the session.
         upstream.tainted |= !message.is_whole();
         if begin >= MAX_SAMPLES {
             upstream.work.samples.truncate(begin);
         }
         let sample = begin..upstream.work.samples.len();
-        drop(brain);
         let refused = match self.before_sending(upstream, look.known.script.as_deref()) {
             Enlisted::Yes => self.refuses(upstream, &look),
             Enlisted::No(trouble) => Some(trouble),

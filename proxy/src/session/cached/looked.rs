@@ -1,6 +1,6 @@
 //! What is handed on of a request that the cache has looked at.
 
-use crate::session::brain::Look;
+use crate::session::brain::{Look, Sent};
 use crate::worker::Worker;
 
 /// A text that was looked at for the cache: whoever sends it to the server does not look again.
@@ -11,13 +11,21 @@ pub struct Looked<'a> {
     pub(super) literals: Vec<u8>,
 }
 
-impl<'a> Looked<'a> {
-    /// The look itself; its constants are appended to `samples`.
-    pub fn taken(self, worker: &Worker, samples: &mut Vec<u8>) -> Look<'a> {
-        samples.extend_from_slice(&self.literals);
-        worker.rooms.literals.put(self.literals);
-        self.look
-    }
+/// How a text is to be taken that is about to be sent: as it was looked at for the cache, or looked at now. Its constants are
+/// appended to `samples`.
+#[inline]
+pub fn look_once<'a>(
+    looked: Option<Looked<'a>>,
+    worker: &Worker,
+    (sql, escapes, sent): (&'a [u8], bool, Sent),
+    samples: &mut Vec<u8>,
+) -> Look<'a> {
+    let Some(Looked { look, literals }) = looked else {
+        return worker.brain.borrow_mut().look_at(sql, escapes, sent, samples);
+    };
+    samples.extend_from_slice(&literals);
+    worker.rooms.literals.put(literals);
+    look
 }
 
 /// What the cache says to a request.

@@ -44,7 +44,7 @@ use crate::cache::store::Entry;
 pub use few::Rooms;
 pub use filling::Filling;
 pub use identity::Identity;
-pub use looked::{Answer, Looked};
+pub use looked::{Answer, Looked, look_once};
 use plan::Readable;
 pub use plan::{Plan, Plans};
 use request::{Asked, Request};
