@@ -24,6 +24,9 @@ use crate::backend;
 use crate::frontend::{CANCEL_REQUEST, GSS_REQUEST, SSL_REQUEST};
 use crate::patience::PATIENCE;
 
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4_096;
+
 /// One thing that a fake upstream was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
@@ -89,6 +92,9 @@ impl FakeUpstream {
         script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(address).expect("loopback has a free port");
+        // As many as a server of Postgres lets wait. The library's own 128 is too few for cancels that come all at once: who
+        // finds no room asks again a second later, and the test would take that second for the proxy's.
+        socket2::SockRef::from(&listener).listen(BACKLOG).expect("a bound socket listens");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
         let (script, remembered) = (Arc::new(script), Arc::clone(&shared));

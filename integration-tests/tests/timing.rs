@@ -4,12 +4,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use config::Tenants;
+use config::{Cache, CacheMode, CacheRule, Tenants};
 use integration_tests::{Cluster, FakeUpstream, Proxy, RawClient, backend, eventually, http, tenants};
+use policy::cache::MAX_LAG;
 
 /// Held by the test whose turn it is.
 fn alone() -> MutexGuard<'static, ()> {
@@ -67,12 +67,37 @@ fn lateness(clients: usize, limit: Duration) -> Vec<Duration> {
     late
 }
 
+/// As many statements with nobody between and the server's own limit: how late the 99th of a hundred is.
+fn lateness_of_the_server(clients: usize, limit: Duration) -> Duration {
+    let most = (clients + 20).to_string();
+    let cluster = Cluster::builder().setting("max_connections", &most).setting("shared_buffers", "16MB").start();
+    let ready = Barrier::new(clients);
+    let mut late: Vec<Duration> = std::thread::scope(|scope| {
+        let ask = || {
+            let mut client = cluster.connect("postgres");
+            client.query(format!("set statement_timeout = {}", limit.as_millis())).ok();
+            ready.wait();
+            let asked = Instant::now();
+            assert_eq!(client.query("select pg_sleep(60)").error().code(), "57014");
+            asked.elapsed().saturating_sub(limit)
+        };
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    late.sort();
+    late[late.len() * 99 / 100 - 1]
+}
+
 #[test]
 fn fifty_statements_at_once_end_within_300_ms_of_their_limit() {
     let _turn = alone();
-    let late = lateness(50, Duration::from_millis(500));
+    let limit = Duration::from_millis(500);
+    let late = lateness(50, limit);
     let p99 = late[late.len() * 99 / 100 - 1];
-    assert!(p99 <= Duration::from_millis(300), "p99 {p99:?}, worst {:?}", late.last());
+    // What the machine itself needs at this moment is not pgweir's.
+    let own = lateness_of_the_server(50, limit);
+    let bound = Duration::from_millis(300) + own;
+    assert!(p99 <= bound, "p99 {p99:?}, worst {:?}, with nobody between {own:?}", late.last());
 }
 
 /// `cargo test --test timing -- --ignored`: a thousand server processes; to be run on a machine that does nothing else.
@@ -114,43 +139,79 @@ fn two_hundred_requests_at_once_are_cancelled_within_300_ms_of_their_limit() {
         let page = http::fetch(proxy.admin(), "/api/v1/upstreams?limit=1000").json();
         page["upstreams"].as_array().is_some_and(|upstreams| upstreams.len() == CLIENTS)
     });
-    let (ready, done) = (Barrier::new(CLIENTS), AtomicBool::new(false));
-    // How late the machine itself is meanwhile: a request passes through several threads, each of which it may keep waiting.
-    let noise = Mutex::new(Duration::ZERO);
-    let mut late: Vec<Duration> = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                let asked = Instant::now();
-                std::thread::sleep(Duration::from_millis(10));
-                let late = asked.elapsed().saturating_sub(Duration::from_millis(10));
-                let mut worst = noise.lock().unwrap();
-                *worst = late.max(*worst);
-            }
+    let ready = Barrier::new(CLIENTS);
+    let all_at_once = |ask: &(dyn Fn() -> Duration + Sync)| {
+        let mut late: Vec<Duration> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let threads: Vec<_> = (0..CLIENTS)
-            .map(|_| {
-                scope.spawn(|| {
-                    let parameters = [("user", "anna"), ("database", "shop"), ("application_name", "tenant:acme")];
-                    let mut client = RawClient::login_with(proxy.address(), &parameters, "");
-                    ready.wait();
-                    let asked = Instant::now();
-                    let error = client.query("select hang").error().clone();
-                    let took = asked.elapsed();
-                    assert_eq!((error.code(), took >= limit), ("57014", true), "{took:?} {error:?}");
-                    assert_eq!(error.message(), "canceling statement due to request timeout");
-                    took.saturating_sub(limit)
-                })
-            })
-            .collect();
-        let late: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
-        // Before anything can fail here: the others go on until then.
-        done.store(true, Ordering::Relaxed);
-        late.into_iter().map(Result::unwrap).collect()
+        late.sort();
+        (late[late.len() * 99 / 100 - 1], late[late.len() - 1])
+    };
+    let (p99, worst) = all_at_once(&|| {
+        let mut client = RawClient::login_with(proxy.address(), &parameters, "");
+        ready.wait();
+        let asked = Instant::now();
+        let error = client.query("select hang").error().clone();
+        let took = asked.elapsed();
+        assert_eq!((error.code(), took >= limit), ("57014", true), "{took:?} {error:?}");
+        assert_eq!(error.message(), "canceling statement due to request timeout");
+        took.saturating_sub(limit)
     });
-    late.sort();
-    let p99 = late[late.len() * 99 / 100 - 1];
     drop(first);
-    let noise = *noise.lock().unwrap();
-    let bound = Duration::from_millis(300) + 4 * noise;
-    assert!(p99 <= bound, "p99 {p99:?}, worst {:?}, the machine's own {noise:?}", late.last());
+    // How long the machine itself needs at this moment: as many clients that cancel at the same limit with nobody between.
+    let (own, _) = all_at_once(&|| {
+        let mut client = RawClient::login_with(upstream.address(), &parameters, "");
+        ready.wait();
+        let asked = Instant::now();
+        client.start_query("select hang");
+        std::thread::sleep(limit);
+        client.cancel();
+        assert_eq!(client.reply().error().code(), "57014");
+        asked.elapsed().saturating_sub(limit)
+    });
+    let bound = Duration::from_millis(300) + own;
+    assert!(p99 <= bound, "p99 {p99:?}, worst {worst:?}, with nobody between {own:?}");
+}
+
+#[test]
+fn a_write_that_passes_another_way_is_heard_of_within_250_ms() {
+    const WRITES: usize = 40;
+    let _turn = alone();
+    let cluster = Cluster::builder().setting("wal_level", "logical").start();
+    cluster.run("postgres", "create table runs (n int); create publication pgweir_cache for all tables");
+    let cache = Cache {
+        mode: CacheMode::On,
+        min_cost: Duration::ZERO,
+        rules: vec![CacheRule { tables: vec!["*".into()], ttl: Duration::from_secs(600), ..CacheRule::default() }],
+        ..Cache::default()
+    };
+    let proxy = Proxy::before(cluster.address()).with(|settings| settings.cache = cache).start();
+    RawClient::login(proxy.address(), "postgres", "postgres").query("select 1").ok();
+    let cached = proxy.caches().all().into_iter().next().expect("the database is known");
+    let runs = cluster.value("postgres", "select 'runs'::regclass::oid").parse().unwrap();
+    eventually("it hears", || {
+        let known = cached.view().is_some_and(|view| view.epoch.generation() == cached.generations.epoch());
+        known && cached.generations.slot().hears()
+    });
+    let mut beside = cluster.connect("postgres");
+    // How long a thread that sleeps a millisecond is kept from going on, as those between the server and here may be.
+    let mut own = Duration::ZERO;
+    let mut late: Vec<Duration> = (0..WRITES)
+        .map(|n| {
+            let before = cached.generations.table(runs).generation();
+            beside.query(format!("insert into runs values ({n})")).ok();
+            let done = Instant::now();
+            while cached.generations.table(runs).generation() == before {
+                let asleep = Instant::now();
+                std::thread::sleep(Duration::from_millis(1));
+                own = own.max(asleep.elapsed());
+                assert!(done.elapsed() < Duration::from_secs(30), "it never hears");
+            }
+            done.elapsed()
+        })
+        .collect();
+    late.sort();
+    let (median, p95) = (late[WRITES / 2], late[WRITES * 95 / 100 - 1]);
+    assert!(p95 <= MAX_LAG + 4 * own, "median {median:?}, p95 {p95:?}, the machine's own {own:?}");
 }
