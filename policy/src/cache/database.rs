@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn a_write_is_seen_by_who_reads_its_table_for_the_first_time() {
         let (database, epoch) = database();
-        let write = Write::begin(&database, &[database.footprint(&Touched::of([5]), &epoch)]);
+        let write = Write::begin(&database, database.footprint(&Touched::of([5]), &epoch));
         assert!(!database.table(5).generation().is_even());
         write.finish();
         assert!(database.table(5).generation().is_even());
@@ -413,7 +413,7 @@ mod tests {
         let (database, old) = database();
         let footprint = database.footprint(&Touched::of([1]), &old);
         database.flush();
-        let write = Write::begin(&database, &[Arc::clone(&footprint)]);
+        let write = Write::begin(&database, Arc::clone(&footprint));
         assert!(!database.everything.now().is_even());
         write.finish();
         let before = database.everything.now();
@@ -430,7 +430,7 @@ mod tests {
         let (database, first) = database();
         let before = database.epoch();
         assert!(Arc::ptr_eq(&first, &database.catalog_is_read(before).unwrap()));
-        let ddl = Write::begin(&database, &[database.footprint(&Touched::catalog(), &first)]);
+        let ddl = Write::begin(&database, database.footprint(&Touched::catalog(), &first));
         assert!(database.catalog_is_read(before).is_none() && database.catalog_is_read(database.epoch()).is_none());
         ddl.finish();
         assert!(database.catalog_is_read(before).is_none());
@@ -442,7 +442,7 @@ mod tests {
     fn who_writes_by_an_old_catalog_is_waited_for() {
         let (database, old) = database();
         let footprint = database.footprint(&Touched::of([1]), &old);
-        let write = Write::begin(&database, &[footprint]);
+        let write = Write::begin(&database, footprint);
         assert!(!database.has_older_writes(), "it is the current one");
         database.flush();
         database.catalog_is_read(database.epoch()).unwrap();
@@ -458,7 +458,7 @@ mod tests {
         let backend = Cause::Backend { process: 17, started: 1 };
         let prepared = Cause::Prepared("gid".into());
         for cause in [&backend, &prepared, &backend] {
-            database.hold(cause.clone(), Write::begin(&database, &[Arc::clone(&footprint)]));
+            database.hold(cause.clone(), Write::begin(&database, Arc::clone(&footprint)));
         }
         assert_eq!(database.unresolved().len(), 3);
         assert_eq!(database.is_resolved(&Cause::Backend { process: 17, started: 2 }), 0, "its number was given again");
@@ -475,7 +475,7 @@ mod tests {
         let footprint = database.footprint(&Touched::of([1]), &epoch);
         let cause = Cause::Prepared("gid".into());
         for _ in 0..=MAX_HELD {
-            database.hold(cause.clone(), Write::begin(&database, &[Arc::clone(&footprint)]));
+            database.hold(cause.clone(), Write::begin(&database, Arc::clone(&footprint)));
         }
         assert_eq!(database.is_resolved(&cause), MAX_HELD);
         assert_eq!((database.table(1).generation().writers(), database.dropped_writes()), (1, 1));

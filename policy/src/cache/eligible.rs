@@ -75,6 +75,8 @@ reasons! {
         Backslashes "backslashes",
         /// Too many different settings are in use.
         TooManySettings "too_many_settings",
+        /// There are more tenants than are told apart (`tenant.max_tenants`): this one shares its name with others.
+        TooManyTenants "too_many_tenants",
         /// A call may have changed the session in a way that was not seen.
         Tainted "tainted",
         /// The server is a standby: what was acknowledged elsewhere may not be there yet.
@@ -263,21 +265,36 @@ impl Execution {
 
 /// Words that mean a moment where a time is expected: `'now'::timestamptz`, `'tomorrow 08:00'`.
 const MOMENTS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
-/// No text of a time is longer (MAXDATELEN).
-const MAX_MOMENT: usize = 128;
 
-/// Whether a constant or a parameter in text format would mean another moment each time, if a time is what it is taken for.
+/// Whether a constant or a parameter would mean another moment each time, if a time is what it is taken for: as a whole, or a
+/// part of it, as of an array or of a document.
 ///
 /// ```
 /// use policy::cache::means_a_moment;
-/// assert!(means_a_moment(b"now") && means_a_moment(b" Tomorrow 08:00"));
-/// assert!(!means_a_moment(b"2026-11-29") && !means_a_moment(b"snow"));
+/// assert!(means_a_moment(b"now") && means_a_moment(b" Tomorrow 08:00") && means_a_moment(b"{2026-11-29,now}"));
+/// assert!(!means_a_moment(b"2026-11-29") && !means_a_moment(b"snow") && !means_a_moment(b"nowhere"));
 /// ```
 pub fn means_a_moment(value: &[u8]) -> bool {
-    value.len() <= MAX_MOMENT
-        && value
-            .split(|byte| !byte.is_ascii_alphanumeric())
-            .any(|word| MOMENTS.iter().any(|moment| word.eq_ignore_ascii_case(moment.as_bytes())))
+    // Most bytes begin none of the words.
+    let begins = |byte: u8| matches!(byte | 0x20, b'n' | b't' | b'y');
+    let mut before = b' ';
+    for (at, byte) in value.iter().enumerate() {
+        if begins(*byte) && !before.is_ascii_alphanumeric() {
+            let rest = value.get(at..).unwrap_or_default();
+            let is = |moment: &&str| {
+                let word = rest.split_at_checked(moment.len());
+                word.is_some_and(|(word, behind)| {
+                    word.eq_ignore_ascii_case(moment.as_bytes())
+                        && !behind.first().is_some_and(u8::is_ascii_alphanumeric)
+                })
+            };
+            if MOMENTS.iter().any(is) {
+                return true;
+            }
+        }
+        before = *byte;
+    }
+    false
 }
 
 /// Live costs below this are not worth an entry, in microseconds.
@@ -398,6 +415,6 @@ mod tests {
         for value in ["", "2026-01-01", "nowhere", "epoch", "infinity", "to day"] {
             assert!(!means_a_moment(value.as_bytes()), "{value}");
         }
-        assert!(!means_a_moment(&[b"now ".as_slice(), &[b'x'; MAX_MOMENT]].concat()));
+        assert!(means_a_moment(&[b"now ".as_slice(), &[b'x'; 200]].concat()));
     }
 }

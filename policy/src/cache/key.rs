@@ -39,12 +39,18 @@ pub struct Parts<'a> {
     pub epoch: Generation,
     /// The tenant's name. Not its number: those beyond `max_tenants` share one.
     pub tenant: &'a str,
-    /// Which database of which server: the pool's own name for it.
+    /// Which database of which server: where it is.
+    pub place: &'a str,
+    /// The pool's own name for it.
     pub database: &'a str,
     /// The statement's text, or the one that was prepared, without the comments at its ends.
     pub text: &'a [u8],
     /// By which messages it comes.
     pub protocol: Protocol,
+    /// What its client may have been told of the result, where it was prepared before and the reply does not tell it: the
+    /// state of the schema that it was prepared in, and the result as it was described, hashed. The server refuses what was
+    /// prepared when the result was another one.
+    pub prepared: Option<(u64, u64)>,
     /// The types that its Parse gave to parameters.
     pub parameter_types: &'a [u32],
     /// The parameters.
@@ -109,6 +115,7 @@ impl<'a> Sought<'a> {
         let mut out = Bytes(room);
         out.number(parts.epoch.number());
         out.piece(parts.tenant.as_bytes());
+        out.piece(parts.place.as_bytes());
         out.piece(parts.database.as_bytes());
         out.piece(parts.text);
         out.byte(match parts.protocol {
@@ -116,6 +123,10 @@ impl<'a> Sought<'a> {
             Protocol::Extended { described: false } => 1,
             Protocol::Extended { described: true } => 2,
         });
+        out.byte(u8::from(parts.prepared.is_some()));
+        let (schema, result) = parts.prepared.unwrap_or_default();
+        out.number(schema);
+        out.number(result);
         out.list(parts.parameter_types, |out, oid| out.bytes(&oid.to_le_bytes()));
         out.list(parts.parameters, |out, Parameter { format, value }| {
             out.bytes(&format.to_le_bytes());

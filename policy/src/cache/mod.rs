@@ -46,7 +46,7 @@ pub use key::{Key, Parameter, Parts, Protocol, Sought};
 pub use marks::{Ending, Marks};
 pub use questions::{Questions, Ticket, Turn};
 pub use rules::{BadRule, Decision, Effect, Kept, MAX_TTL, Rule, Rules, Shape, Standing, TableName, preset};
-pub use settings::{OutputSettings, SettingsId, changes_output};
+pub use settings::{OutputSettings, SettingsId, changes_output, changes_output_sql};
 pub use snapshot::{Snapshot, Unseen, Xid};
 pub use write::{Cause, Write};
 

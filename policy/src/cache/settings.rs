@@ -84,6 +84,17 @@ pub fn changes_output(name: &str) -> bool {
     own || !harmless
 }
 
+/// The same in SQL: a condition on the column `name`.
+///
+/// ```
+/// let sql = policy::cache::changes_output_sql();
+/// assert!(sql.contains("'work_mem'") && sql.contains("'^(enable_|log_"));
+/// ```
+pub fn changes_output_sql() -> String {
+    let (names, families) = (HARMLESS.join("', '"), HARMLESS_FAMILIES.join("|"));
+    format!("(name ~ '[.]' OR lower(name) NOT IN ('{names}') AND name !~* '^({families})')")
+}
+
 /// A set of settings. Equal ids are equal sets; none is ever given again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SettingsId(u64);

@@ -75,6 +75,24 @@ impl Snapshot {
         xid.0 < self.xmin || (xid.0 < self.xmax && self.running.binary_search(&xid.0).is_err())
     }
 
+    /// The same, with all that had begun before `next` and not ended. A snapshot lists those alone that began before the last
+    /// one that has ended: who waits for a standby to confirm its commit may be above all of them. `None`: they are too many.
+    ///
+    /// ```
+    /// use policy::cache::{Snapshot, Xid};
+    /// let snapshot = Snapshot::parse("10:20:10").unwrap().below(Xid(22)).unwrap();
+    /// assert_eq!(snapshot.running().collect::<Vec<_>>(), [Xid(10), Xid(20), Xid(21)]);
+    /// ```
+    pub fn below(mut self, next: Xid) -> Option<Self> {
+        let more = usize::try_from(next.0.saturating_sub(self.xmax)).ok()?;
+        if self.running.len().saturating_add(more) > MAX_RUNNING {
+            return None;
+        }
+        self.running = self.running.iter().copied().chain(self.xmax..next.0).collect();
+        self.xmax = self.xmax.max(next.0);
+        Some(self)
+    }
+
     /// A number of its time, for [`Xid::near`].
     pub fn near(&self) -> u64 {
         self.xmax

@@ -1,5 +1,7 @@
 //! A text's tokens with what the cache asks of them. They are the lexer's; nothing here looks for bytes.
 
+use std::cell::OnceCell;
+
 use super::catalog::Name;
 use crate::lexer::decode::Arena;
 use crate::lexer::{self, Kind, Token, Word, symbol};
@@ -18,7 +20,14 @@ pub(super) struct Text<'a> {
     pub(super) tokens: Vec<Token>,
     /// A quote or a comment has no end, or the text is longer than what is looked at.
     pub(super) broken: bool,
+    closing: OnceCell<Vec<u32>>,
+    conflict: OnceCell<bool>,
 }
+
+/// A parenthesis that is not closed, or what is none.
+const NEVER: u32 = u32::MAX;
+/// A name has no more parts: what has is no name of a table or function.
+const MAX_PARTS: usize = 16;
 
 impl<'a> Text<'a> {
     /// Cuts a text in which plain strings have no escapes.
@@ -26,7 +35,8 @@ impl<'a> Text<'a> {
         let mut tokens = Vec::new();
         let seen = sql.get(..MAX_ANALYSED).unwrap_or(sql);
         let scan = lexer::scan(seen, true, &mut tokens);
-        Self { sql, tokens, broken: scan.unterminated || seen.len() < sql.len() }
+        let broken = scan.unterminated || seen.len() < sql.len();
+        Self { sql, tokens, broken, closing: OnceCell::new(), conflict: OnceCell::new() }
     }
 
     pub(super) fn get(&self, at: usize) -> Option<Token> {
@@ -89,7 +99,10 @@ impl<'a> Text<'a> {
     pub(super) fn qualified(&self, at: usize) -> Option<(Name, usize)> {
         let mut name = Name { schema: None, name: self.name(at)? };
         let mut next = at + 1;
-        while self.is(next, DOT) && self.is_name(next + 1) {
+        for _ in 0..=MAX_PARTS {
+            if !self.is(next, DOT) || !self.is_name(next + 1) {
+                break;
+            }
             name = Name { schema: Some(name.name), name: self.name(next + 1)? };
             next += 2;
         }
@@ -98,26 +111,37 @@ impl<'a> Text<'a> {
 
     /// Where the dotted name begins whose last part is there.
     pub(super) fn beginning(&self, mut at: usize) -> usize {
-        while at >= 2 && self.is(at - 1, DOT) && self.is_name(at - 2) {
+        for _ in 0..MAX_PARTS {
+            if at < 2 || !self.is(at - 1, DOT) || !self.is_name(at - 2) {
+                break;
+            }
             at -= 2;
         }
         at
     }
 
-    /// The parenthesis that closes the one there.
+    /// The parenthesis that closes the one there. All are found at once, when the first is asked for: whoever asks for each
+    /// of many that stand in each other would else read the text as often.
     pub(super) fn closing(&self, open: usize) -> Option<usize> {
-        let mut depth = 0usize;
-        for (at, token) in self.tokens.iter().enumerate().skip(open) {
-            if token.is(OPEN) {
-                depth += 1;
-            } else if token.is(CLOSE) {
-                depth = depth.checked_sub(1)?;
-                if depth == 0 {
-                    return Some(at);
+        let closing = self.closing.get_or_init(|| {
+            let (mut closing, mut inside) = (vec![NEVER; self.tokens.len()], Vec::new());
+            for (at, token) in self.tokens.iter().enumerate() {
+                if token.is(OPEN) {
+                    inside.push(at);
+                } else if token.is(CLOSE)
+                    && let Some(place) = inside.pop().and_then(|open| closing.get_mut(open))
+                {
+                    *place = u32::try_from(at).unwrap_or(NEVER);
                 }
             }
-        }
-        None
+            closing
+        });
+        closing.get(open).copied().filter(|at| *at != NEVER).map(|at| at as usize)
+    }
+
+    /// Whether this word stands in it without quotes, wherever. Asked for one word alone.
+    pub(super) fn holds_conflict(&self) -> bool {
+        *self.conflict.get_or_init(|| (0..self.tokens.len()).any(|at| self.says(at, "conflict")))
     }
 
     /// The name of the function that is called there, if one is: a name right before a parenthesis that is neither a
@@ -192,6 +216,27 @@ pub(super) fn may_be_a_construct(name: &Name) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a client may make of a text must not hold its worker up: each of these took as many steps as the square of its
+    /// length, minutes in all.
+    #[test]
+    fn texts_that_are_made_to_take_long_do_not() {
+        let began = std::time::Instant::now();
+        let most = MAX_ANALYSED - 16;
+        for (head, again) in [
+            ("select ", "a(,"),
+            ("with ", "a("),
+            ("select a", ".a"),
+            ("select ", "((("),
+            ("", "insert into t values (1);"),
+            ("select ", "a(),"),
+        ] {
+            let sql = head.to_owned() + &again.repeat((most - head.len()) / again.len());
+            let acts = crate::cache::catalog::Acts::of(sql.as_bytes());
+            assert!(acts.calls.len() < sql.len());
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+    }
 
     fn calls(sql: &str) -> String {
         let text = Text::new(sql.as_bytes());

@@ -36,25 +36,30 @@ pub enum Cause {
 #[must_use = "what is dropped without an end keeps its tables odd for good"]
 pub struct Write {
     database: Arc<Database>,
-    footprints: Vec<Arc<Footprint>>,
+    footprint: Arc<Footprint>,
     /// The catalog is not what a footprint was told from: it may reach anything.
     wide: bool,
     open: bool,
 }
 
 impl Write {
-    /// Everything in these footprints is odd from here on.
-    pub fn begin(database: &Arc<Database>, footprints: &[Arc<Footprint>]) -> Self {
-        let epochs = footprints.iter().filter_map(|footprint| footprint.epoch.as_ref());
+    /// Everything in this footprint is odd from here on.
+    #[inline]
+    pub fn begin(database: &Arc<Database>, footprint: Arc<Footprint>) -> Self {
         // Counted first, and then a look at the catalog. Who reads by a newer one either finds this write counted, or has
         // made this look find the change.
-        epochs.for_each(|epoch| {
+        if let Some(epoch) = &footprint.epoch {
             epoch.under_way.fetch_add(1, SeqCst);
-        });
-        let wide = footprints.iter().any(|footprint| footprint.is_outdated(database));
-        let write = Self { database: Arc::clone(database), footprints: footprints.to_vec(), wide, open: true };
+        }
+        let wide = footprint.is_outdated(database);
+        let write = Self { database: Arc::clone(database), footprint, wide, open: true };
         write.counters(Counter::enter);
         write
+    }
+
+    /// What it touches.
+    pub fn footprint(&self) -> &Arc<Footprint> {
+        &self.footprint
     }
 
     /// The server has answered, with success or with an error: even again, with a higher version.
@@ -64,22 +69,21 @@ impl Write {
 
     fn end(&mut self, step: fn(&Counter)) {
         self.counters(step);
-        let epochs = self.footprints.iter().filter_map(|footprint| footprint.epoch.as_ref());
-        epochs.for_each(|epoch| {
+        if let Some(epoch) = &self.footprint.epoch {
             epoch.under_way.fetch_sub(1, SeqCst);
-        });
+        }
         self.open = false;
     }
 
     /// The same write in other hands; what stays behind is empty.
     pub(super) fn take(&mut self) -> Self {
         let open = std::mem::replace(&mut self.open, false);
-        let footprints = std::mem::take(&mut self.footprints);
-        Self { database: Arc::clone(&self.database), footprints, wide: self.wide, open }
+        let (database, footprint) = (Arc::clone(&self.database), Arc::clone(&self.footprint));
+        Self { database, footprint, wide: self.wide, open }
     }
 
     fn counters(&self, step: fn(&Counter)) {
-        self.footprints.iter().flat_map(|footprint| footprint.counters(&self.database)).for_each(step);
+        self.footprint.counters(&self.database).for_each(step);
         self.wide.then_some(&self.database.everything).into_iter().for_each(step);
     }
 
@@ -117,10 +121,10 @@ mod tests {
     fn a_write_that_is_lost_stays_odd_and_is_counted() {
         let (database, epoch) = database();
         let table = database.table(1);
-        drop(Write::begin(&database, &[database.footprint(&Touched::of([1]), &epoch)]));
+        drop(Write::begin(&database, database.footprint(&Touched::of([1]), &epoch)));
         assert!(!table.generation().is_even());
         assert_eq!(database.dropped_writes(), 1);
-        Write::begin(&database, &[database.footprint(&Touched::of([1]), &epoch)]).finish();
+        Write::begin(&database, database.footprint(&Touched::of([1]), &epoch)).finish();
         assert!(!table.generation().is_even(), "another write does not make up for it");
         assert_eq!(database.dropped_writes(), 1);
     }
@@ -128,10 +132,10 @@ mod tests {
     #[test]
     fn a_transaction_of_several_statements_ends_as_one() {
         let (database, epoch) = database();
-        let both: Vec<_> = [vec![1], vec![1, 2]].map(|oids| database.footprint(&Touched::of(oids), &epoch)).into();
-        let write = Write::begin(&database, &both);
+        let both = [vec![1], vec![1, 2]].map(|oids| database.footprint(&Touched::of(oids), &epoch));
+        let writes = both.map(|footprint| Write::begin(&database, footprint));
         assert_eq!((database.table(1).generation().writers(), database.table(2).generation().writers()), (2, 1));
-        write.finish();
+        writes.into_iter().for_each(Write::finish);
         assert!(database.table(1).generation().is_even() && database.table(2).generation().is_even());
     }
 }

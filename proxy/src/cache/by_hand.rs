@@ -171,6 +171,7 @@ mod tests {
         };
         let epoch = one.generations.catalog_is_read(one.generations.epoch()).unwrap();
         one.set_view(Some(Arc::new(View {
+            serial: crate::cache::Serial::default(),
             quiet: Default::default(),
             catalog: Catalog::new(facts),
             epoch,

@@ -16,7 +16,7 @@ pub use paths::{Paths, parse_path};
 use crate::inspect::{Row, Session};
 
 /// The oldest server whose catalog has all that is asked for.
-const OLDEST: u32 = 140_000;
+const OLDEST: u32 = 150_000;
 
 /// What one reading has brought.
 #[derive(Debug)]
@@ -45,10 +45,14 @@ pub(crate) async fn read(session: &mut Session, publication: &str) -> Result<Rea
     session.rows(queries::BEGIN).await?;
     let state = session.rows(queries::STATE).await?.pop().ok_or("it says nothing of itself")?;
     if number(&state, 4).is_none_or(|version| version < OLDEST) {
-        return Err("PostgreSQL 14 or later is needed".to_owned());
+        return Err("PostgreSQL 15 or later is needed".to_owned());
     }
     let fingerprint = fingerprint(session).await?;
-    let defaults = session.rows(queries::DEFAULTS).await?;
+    let mut defaults = session.rows(queries::DEFAULTS).await?;
+    defaults.retain(|row| {
+        let setting = text(row, 3).unwrap_or_default();
+        setting.split_once('=').is_none_or(|(name, _)| policy::cache::changes_output(name))
+    });
     let paths = read_paths(session, &state, &defaults).await?;
     let facts = read_facts(session).await?;
     let listed = session.rows(&queries::published(publication)).await?;
@@ -63,7 +67,7 @@ pub(crate) async fn read(session: &mut Session, publication: &str) -> Result<Rea
 /// # Errors
 /// Why that cannot be told.
 pub(crate) async fn fingerprint(session: &mut Session) -> Result<Fingerprint, String> {
-    let said = session.rows(queries::FINGERPRINT).await?.into_iter().flatten().flatten().next();
+    let said = session.rows(&queries::FINGERPRINT).await?.into_iter().flatten().flatten().next();
     said.map(Fingerprint).ok_or_else(|| "its catalog cannot be looked at".to_owned())
 }
 
@@ -163,7 +167,8 @@ async fn all<T>(session: &mut Session, sql: &str, read: impl Fn(&Row) -> Option<
 }
 
 /// What is published as a whole: listed itself or, of a partitioned table, every leaf of it; and what is a part of it. A
-/// view has no rows of its own.
+/// view has no rows of its own. A materialised one is in no publication: whether it may be read is a rule's word, and that
+/// it was refreshed shows in the fingerprint.
 fn published(facts: &Facts, listed: &BTreeSet<u32>) -> BTreeSet<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     facts.inherits.iter().for_each(|(child, parent)| children.entry(*parent).or_default().push(*child));
@@ -185,7 +190,8 @@ fn published(facts: &Facts, listed: &BTreeSet<u32>) -> BTreeSet<u32> {
         }
         true
     };
-    let is_published = |relation: &&Relation| relation.kind == Kind::View || is_whole(relation.oid);
+    let is_published =
+        |relation: &&Relation| matches!(relation.kind, Kind::View | Kind::Materialized) || is_whole(relation.oid);
     facts.relations.iter().filter(is_published).map(|relation| relation.oid).collect()
 }
 

@@ -90,6 +90,7 @@ fn of_bypass(bypass: Bypass) -> &'static str {
         Bypass::TooManyTables => "It depends on too many tables.",
         Bypass::Backslashes => "standard_conforming_strings is off: its text may not be what it seems.",
         Bypass::TooManySettings => "Too many different settings of sessions are in use.",
+        Bypass::TooManyTenants => "There are more tenants than are told apart: this one has no place of its own.",
         Bypass::Tainted => "A call in its session may have changed settings in a way that was not seen.",
         Bypass::Standby => "Its server is a standby: what was acknowledged elsewhere may not be there yet.",
         Bypass::TransactionWrote => "Its transaction wrote before.",

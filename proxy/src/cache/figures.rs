@@ -187,6 +187,7 @@ mod tests {
         assert!(look(&caches).trouble.unwrap().contains("catalog"));
         let epoch = cached.generations.catalog_is_read(cached.generations.epoch()).unwrap();
         cached.set_view(Some(Arc::new(View {
+            serial: crate::cache::Serial::default(),
             quiet: Default::default(),
             catalog: Catalog::default(),
             epoch,

@@ -118,6 +118,8 @@ mod tests {
         let parts = Parts {
             epoch,
             tenant: "",
+            place: "",
+            prepared: None,
             database: "",
             text: text.as_bytes(),
             protocol: Protocol::Simple,

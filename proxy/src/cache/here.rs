@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use policy::cache::Rules;
 
-use super::{Cached, Caches, View};
+use super::{Cached, Caches, Serial, View};
 
 /// A reading of a catalog, whose count of users is one worker's alone.
 #[derive(Debug)]
@@ -20,10 +20,10 @@ struct Seen(Arc<View>);
 pub struct Local(Rc<Seen>);
 
 impl Local {
-    /// Whether both are the same reading.
+    /// Whether it is this reading.
     #[inline]
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0.0, &other.0.0)
+    pub fn is(&self, serial: Serial) -> bool {
+        self.serial == serial
     }
 }
 
@@ -43,7 +43,7 @@ pub struct Here {
     seen: Cell<u64>,
     view: RefCell<Option<Local>>,
     /// Where its pool's user looks names up by default, by role, as a view has it.
-    paths: RefCell<Option<(Local, Paths)>>,
+    paths: RefCell<Option<(Serial, Paths)>>,
     rules: RefCell<Option<(u64, Rc<Rules>)>>,
 }
 
@@ -94,8 +94,8 @@ impl Here {
     pub fn default_path(&self, view: &Local, user: &str, role: &str) -> DefaultPath {
         let mut kept = self.paths.borrow_mut();
         let kept = match &mut *kept {
-            Some((known, paths)) if known.is(view) && paths.len() < MAX_ROLES => paths,
-            other => &mut other.insert((view.clone(), BTreeMap::new())).1,
+            Some((known, paths)) if view.is(*known) && paths.len() < MAX_ROLES => paths,
+            other => &mut other.insert((view.serial, BTreeMap::new())).1,
         };
         if let Some(path) = kept.get(role) {
             return path.clone();

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::facts::{self, Fingerprint};
 use super::writes::ANY_PREPARED;
-use super::{Cached, View};
+use super::{Cached, Serial, View};
 use crate::aside::Kind;
 use crate::inspect::{Row, Session};
 use crate::pool::Pool;
@@ -254,6 +254,9 @@ impl Keeper {
                 return Ok(());
             }
             generations.flush();
+            // What was prepared before is another statement than what is prepared from here on: its clients may have been
+            // told another result.
+            self.pools().iter().for_each(|pool| self.shared.schemas.changed(&pool.database));
         }
         if seen.read.is_some_and(|last| last.elapsed() < seen.pause) {
             return Ok(());
@@ -284,8 +287,9 @@ impl Keeper {
         let mut paths = read.paths;
         paths.since = self.defaults.1;
         seen.fingerprint = Some((read.fingerprint, Instant::now()));
+        let serial = Serial::default();
         let View { unfit, .. } =
-            *self.publish(View { quiet, catalog, epoch, paths, published: read.published, unfit: read.unfit });
+            *self.publish(View { serial, quiet, catalog, epoch, paths, published: read.published, unfit: read.unfit });
         match unfit {
             None => self.is_well(),
             Some(Bypass::Standby) => self.complain("its server is a standby".to_owned()),

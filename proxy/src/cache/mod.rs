@@ -54,6 +54,8 @@ const MAX_TOLD: usize = 20_000;
 /// A database's catalog as it was read once.
 #[derive(Debug)]
 pub struct View {
+    /// Which reading it is.
+    pub serial: Serial,
     /// What it says.
     pub catalog: Catalog,
     /// The epoch that it is true of.
@@ -67,6 +69,19 @@ pub struct View {
     pub quiet: NotQuiet,
     /// It is a standby, or its sessions begin with another isolation than READ COMMITTED: nothing is cached.
     pub unfit: Option<Bypass>,
+}
+
+/// The number of one reading of a catalog, of all databases'. What is remembered for it keeps the number and not the
+/// catalog: texts outlive many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serial(u64);
+
+impl Default for Serial {
+    /// The next one.
+    fn default() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// One database of one server, however many pools there are to it.

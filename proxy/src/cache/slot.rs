@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use policy::cache::{Effect, Lsn, Mode, Snapshot};
+use policy::cache::{Effect, Lsn, Mode, Snapshot, Xid};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -312,6 +312,8 @@ async fn asked(side: &mut Session, sql: &str) -> Result<Vec<Option<String>>, Fai
 
 /// The end of the log first: what is flushed and seen is asked for behind it.
 const ASK: &str = "SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn(), pg_current_snapshot()";
+/// A transaction of its own, and so the last one that has begun. Asked for behind a snapshot, and seldom: it takes a number.
+const NEXT: &str = "SELECT pg_current_xact_id()";
 /// Writes a commit, and so has the log flushed. No standby is waited for.
 const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'pgweir', '')";
 
@@ -335,11 +337,22 @@ async fn ask(
         };
         let text = |at: usize| row.get(at).and_then(Option::as_deref);
         let place = |at: usize| text(at).and_then(Lsn::parse);
-        let (Some(Lsn(end)), Some(Lsn(flushed)), Some(snapshot)) =
+        let (Some(Lsn(end)), Some(Lsn(flushed)), Some(mut snapshot)) =
             (place(0), place(1), text(2).and_then(Snapshot::parse))
         else {
             return Failure::Lost("the server does not say where its log ends".to_owned());
         };
+        if up.is_none() || news.borrow_mut().publishes_more() {
+            // What runs now may be in the log before the slot, or before the publication: whoever fills has to see it.
+            let next = match asked(&mut side, NEXT).await {
+                Ok(row) => row.first().and_then(Option::as_deref).and_then(|xid| xid.parse().ok()),
+                Err(failure) => return failure,
+            };
+            let Some(all) = next.and_then(|next| snapshot.below(Xid(next))) else {
+                return Failure::Lost("the server does not say what runs".to_owned());
+            };
+            snapshot = all;
+        }
         if up.is_none() {
             news.borrow_mut().begin(moment, start, &snapshot);
             up = Some(Up(cached));

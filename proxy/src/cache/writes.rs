@@ -18,7 +18,7 @@ use policy::cache::{Bypass, Cause, Database, Footprint, Write};
 use policy::comment::strip_ends;
 
 use super::here::{Here, Local};
-use super::{Cached, View};
+use super::{Cached, Serial, View};
 
 /// Stands for a prepared transaction whose name is not known: it is over when there are none. The server takes no empty name.
 pub const ANY_PREPARED: &str = "";
@@ -75,8 +75,8 @@ impl Reach {
 /// What a remembered text writes to, beside it.
 #[derive(Debug, Default)]
 pub struct Reached {
-    reach: RefCell<Option<(Local, Reach)>>,
-    left: RefCell<Option<(Local, u64, Left)>>,
+    reach: RefCell<Option<(Serial, Reach)>>,
+    left: RefCell<Option<(Serial, u64, Left)>>,
 }
 
 /// What a text leaves to those behind it in its transaction: nothing, or why they are not answered from the cache.
@@ -88,12 +88,12 @@ impl Reached {
     pub fn of(&self, sql: &[u8], here: &Here) -> Reach {
         let Some(view) = here.view() else { return Reach::of(sql, here, None) };
         if let Some((known, reach)) = &*self.reach.borrow()
-            && known.is(&view)
+            && view.is(*known)
         {
             return reach.clone();
         }
         let reach = Reach::of(sql, here, Some(&view));
-        *self.reach.borrow_mut() = Some((view, reach.clone()));
+        *self.reach.borrow_mut() = Some((view.serial, reach.clone()));
         reach
     }
 
@@ -101,13 +101,13 @@ impl Reached {
     #[inline]
     pub fn leaves(&self, view: &Local, version: u64, look: impl FnOnce() -> Left) -> Left {
         if let Some((known, rules, left)) = &*self.left.borrow()
-            && known.is(view)
+            && view.is(*known)
             && *rules == version
         {
             return *left;
         }
         let left = look();
-        *self.left.borrow_mut() = Some((view.clone(), version, left));
+        *self.left.borrow_mut() = Some((view.serial, version, left));
         left
     }
 }
@@ -117,78 +117,78 @@ pub fn reach_of(sql: &[u8], here: &Here) -> Reach {
     Reach::of(sql, here, here.view().as_deref())
 }
 
-/// What is written in the transaction that is open, or in requests under way.
-#[derive(Debug)]
+/// What is written in the transaction that is open, or in requests under way. It takes no memory of its own for each of
+/// them: its list is used again.
+#[derive(Debug, Default)]
 pub struct Open {
-    database: Arc<Database>,
+    /// Of the first of its writes. A reload may have led the pool elsewhere in the middle of a transaction: its writes go
+    /// where they began.
+    database: Option<Arc<Database>>,
     /// Where a view appears, if it began without one.
     blind: Option<Arc<Cached>>,
     process: i32,
-    footprints: Vec<Arc<Footprint>>,
     writes: Vec<Write>,
 }
 
 impl Open {
-    /// A statement that may write is about to be sent to this server process. `open`: what is being written there already.
+    /// A statement that may write is about to be sent to this server process.
     #[inline]
-    pub fn begin(open: &mut Option<Box<Self>>, here: &Here, process: i32, reach: &Reach) {
+    pub fn begin(&mut self, here: &Here, process: i32, reach: &Reach) {
         if reach.is_nothing() {
             return;
         }
-        let database = &here.cached.generations;
-        // A reload may have led the pool elsewhere in the middle of a transaction: its writes go where they began.
-        let open = open.get_or_insert_with(|| {
-            Box::new(Self {
-                database: Arc::clone(database),
-                blind: None,
-                process,
-                footprints: Vec::new(),
-                writes: Vec::new(),
-            })
-        });
-        if reach.blind && open.blind.is_none() {
-            open.blind = Some(Arc::clone(&here.cached));
+        let database = self.database.get_or_insert_with(|| Arc::clone(&here.cached.generations));
+        self.process = process;
+        if reach.blind && self.blind.is_none() {
+            self.blind = Some(Arc::clone(&here.cached));
         }
-        let known = open.footprints.iter().any(|known| Arc::ptr_eq(known, &reach.footprint));
-        if known || open.footprints.len() > MAX_FOOTPRINTS {
+        let known = self.writes.iter().any(|write| Arc::ptr_eq(write.footprint(), &reach.footprint));
+        if known || self.writes.len() > MAX_FOOTPRINTS {
             return;
         }
-        let footprint = match open.footprints.len() == MAX_FOOTPRINTS {
+        let footprint = match self.writes.len() == MAX_FOOTPRINTS {
             true => Footprint::unknown(),
             false => Arc::clone(&reach.footprint),
         };
-        open.writes.push(Write::begin(&open.database, std::slice::from_ref(&footprint)));
-        open.footprints.push(footprint);
+        self.writes.push(Write::begin(database, footprint));
+    }
+
+    /// Whether anything counts as being written.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.database.is_some()
     }
 
     /// Whether the transaction may have changed what its own reads see.
     pub fn wrote(&self) -> bool {
-        self.footprints.iter().any(|footprint| !footprint.is_empty())
+        self.writes.iter().any(|write| !write.footprint().is_empty())
     }
 
     /// The server has told how all of it ended.
-    pub fn finish(mut self) {
-        self.look_back();
-        self.writes.drain(..).for_each(Write::finish);
-    }
-
-    /// A catalog was read while this was under way, and what it called may have changed it: it is read again. Before the
-    /// tables are even: nothing is kept in between.
-    fn look_back(&mut self) {
+    pub fn finish(&mut self) {
+        // A catalog was read while this was under way, and what it called may have changed it: it is read again. Before the
+        // tables are even: nothing is kept in between.
         if let Some(cached) = self.blind.take().filter(|cached| cached.view().is_some()) {
             cached.generations.flush();
             cached.stirred.notify_one();
         }
+        self.writes.drain(..).for_each(Write::finish);
+        self.database = None;
     }
 
     /// PREPARE TRANSACTION has succeeded, under this name.
-    pub fn is_prepared(mut self, name: &str) {
-        if self.blind.take().is_some() {
-            let unknown = Footprint::unknown();
-            self.writes.push(Write::begin(&self.database, std::slice::from_ref(&unknown)));
+    pub fn is_prepared(&mut self, name: &str) {
+        self.hold(|| Cause::Prepared(name.into()));
+    }
+
+    /// Somebody else finds out how it ends.
+    fn hold(&mut self, cause: impl Fn() -> Cause) {
+        let (Some(database), blind) = (self.database.take(), self.blind.take()) else { return };
+        if blind.is_some() {
+            self.writes.push(Write::begin(&database, Footprint::unknown()));
         }
         for write in self.writes.drain(..) {
-            self.database.hold(Cause::Prepared(name.into()), write);
+            database.hold(cause(), write);
         }
     }
 }
@@ -196,12 +196,7 @@ impl Open {
 impl Drop for Open {
     /// Nobody knows how it ended: the server process may be at it still. No wait and no message: a note for who asks.
     fn drop(&mut self) {
-        if self.blind.take().is_some() {
-            let unknown = Footprint::unknown();
-            self.writes.push(Write::begin(&self.database, std::slice::from_ref(&unknown)));
-        }
-        for write in self.writes.drain(..) {
-            self.database.hold(Cause::Backend { process: self.process, started: 0 }, write);
-        }
+        let process = self.process;
+        self.hold(|| Cause::Backend { process, started: 0 });
     }
 }

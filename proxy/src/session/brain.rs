@@ -21,6 +21,7 @@ use rustc_hash::FxHashMap;
 use wire::params::Interner;
 use wire::view::Parse;
 
+use super::cached::Planned;
 use super::script;
 use super::statement::{Inspected, Known, Prepared, Shape, Tags};
 use crate::cache::writes::Reached;
@@ -57,6 +58,8 @@ pub struct Text {
     inspected: Inspected,
     /// What it writes to.
     reached: Reached,
+    /// What its answer depends on.
+    planned: Planned,
 }
 
 /// A text looked at.
@@ -64,6 +67,8 @@ pub struct Text {
 pub struct Look<'a> {
     /// What it is.
     pub known: Known,
+    /// The text without what stands at its ends: blanks, semicolons, comments.
+    pub body: &'a [u8],
     /// The comments at its ends.
     pub comments: Comments<'a>,
     /// The text itself, if it is remembered.
@@ -86,6 +91,14 @@ impl Look<'_> {
         let text = self.text.as_deref().map(|text| &text.reached);
         text.or(self.pattern.as_deref().map(|pattern| &pattern.reached))
     }
+
+    /// Where it is remembered what its answer depends on: no number in a text has a say in that, and a string may have.
+    #[inline]
+    pub fn planned(&self) -> Option<&Planned> {
+        let numbers_alone = self.pattern.as_deref().filter(|pattern| !pattern.known.has_strings);
+        let pattern = numbers_alone.map(|pattern| &pattern.planned);
+        pattern.or(self.text.as_deref().map(|text| &text.planned))
+    }
 }
 
 /// Texts that differ in their constants alone.
@@ -95,6 +108,7 @@ struct Pattern {
     template: Template,
     inspected: Inspected,
     reached: Reached,
+    planned: Planned,
 }
 
 /// What a text is sent for.
@@ -145,7 +159,7 @@ impl Brain {
     #[inline]
     pub fn look_at<'a>(&mut self, sql: &'a [u8], escapes: bool, sent: Sent, literals: &mut Vec<u8>) -> Look<'a> {
         let (body, comments) = self.stripper.strip_ends(sql);
-        let look = |known, text, pattern| Look { known, comments, text, pattern };
+        let look = |known, text, pattern| Look { known, body, comments, text, pattern };
         if escapes {
             // Where a string ends depends on the setting: nothing is shared with sessions that read it otherwise.
             self.analyser.set_standard_strings(false);
@@ -180,6 +194,7 @@ impl Brain {
                 shared: RefCell::default(),
                 inspected: Inspected::default(),
                 reached: Reached::default(),
+                planned: Planned::default(),
             })
         });
         if let Some(text) = &text {
@@ -217,6 +232,7 @@ impl Brain {
                 template,
                 inspected: Inspected::default(),
                 reached: Reached::default(),
+                planned: Planned::default(),
             })
         });
         self.patterns.insert(self.skeleton.text(), pattern.clone());

@@ -126,7 +126,12 @@ impl Session {
         }
         let now = Instant::now();
         let mut looked = None;
-        if due.whole > 0 && self.is_unoccupied() {
+        let looks = due.whole > 0 && self.is_unoccupied();
+        if !looks {
+            // Of a request that went nowhere, if there is one.
+            self.keep_nothing();
+        }
+        if looks {
             match self.answer_cached(cx, rest.get(..due.whole).unwrap_or_default(), now)? {
                 Answer::Given(used) => {
                     self.look_again = used < rest.len();
@@ -356,6 +361,7 @@ impl Session {
         output: &mut Vec<u8>,
     ) -> Result<usize, End> {
         self.count_trouble(trouble);
+        self.keep_nothing();
         if trouble.is_fatal() {
             return Err(End::Trouble(trouble.clone()));
         }

@@ -95,6 +95,12 @@ impl Session {
         Some(text)
     }
 
+    /// Whether a text of this kind may be rewritten so: its answer is not the answer to the text.
+    pub(super) fn rewrites(&self, known: &Known) -> bool {
+        let limit = || self.said_by_name(known, |own| own.row_limit).map(|(_, limit)| limit).or(self.limits.row_limit);
+        self.limits_rows() && known.takes_limit() && limit().is_some_and(|limit| limit.enforced().is_some())
+    }
+
     /// Whether any text may have to be rewritten.
     #[inline]
     pub(super) fn limits_rows(&self) -> bool {

@@ -13,6 +13,7 @@ use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::brain::Look;
+use super::cached::{Ends, Planned, Words};
 use super::held::Held;
 use super::police::CommentTags;
 use super::script::{Act, Script};
@@ -219,6 +220,10 @@ pub struct Prepared {
     pub inspected: Inspected,
     /// What it writes to.
     pub reached: Reached,
+    /// Its text without its ends, and what they ask for.
+    pub ends: OnceCell<Ends>,
+    /// What its answer depends on.
+    pub planned: Planned,
     /// Oids of its parameters' types, once a Describe has told them.
     pub parameters: RefCell<Box<[u32]>>,
     /// Id of the description of its columns, once a Describe has told them; 0: not known.
@@ -347,6 +352,12 @@ impl Prepared {
         self.query.as_deref().map_or(0, <[u8]>::len) + self.types.len()
     }
 
+    /// Its text as the cache takes it; `None`: it is not kept.
+    pub(super) fn words(&self) -> Option<Words<'_>> {
+        let sql = self.query.as_deref()?;
+        Some(self.ends.get_or_init(|| Ends::of(sql)).around(sql))
+    }
+
     /// Whether a Parse asks for just this statement.
     pub(super) fn is_of(&self, parse: Parse<'_>) -> bool {
         self.query.as_deref() == Some(parse.query) && *self.types == *parse.types
@@ -361,6 +372,8 @@ impl Prepared {
             shared: false,
             inspected: Inspected::default(),
             reached: Reached::default(),
+            ends: OnceCell::new(),
+            planned: Planned::default(),
             known: look.known.clone(),
             query: query.map(Box::from),
             types: types.into(),

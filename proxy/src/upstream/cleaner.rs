@@ -101,9 +101,7 @@ async fn wash(worker: &Rc<Worker>, upstream: &mut Upstream) -> io::Result<()> {
     }
     upstream.listens = Listens::No;
     upstream.end_request();
-    if let Some(writes) = upstream.writes.take() {
-        writes.finish();
-    }
+    upstream.writes.finish();
     Ok(())
 }
 

@@ -137,7 +137,7 @@ pub struct Upstream {
     /// While it was being cleaned its server said that it is no standby any more.
     pub promoted: bool,
     /// What is being written on it, as far as the cache has to know.
-    pub writes: Option<Box<Open>>,
+    pub writes: Open,
     /// Its place in its pool's count.
     pub berth: Option<Berth>,
 }
@@ -174,7 +174,7 @@ impl Upstream {
             && self.streaming.left == 0
             && self.work.running.is_empty()
             && self.work.prologue.is_none()
-            && self.writes.is_none()
+            && !self.writes.is_open()
             && !self.tainted
             && self.listens == Listens::No
     }
@@ -314,7 +314,7 @@ impl Shipped {
             listens: Listens::No,
             heard: None,
             promoted: false,
-            writes: None,
+            writes: Open::default(),
             berth: self.berth,
         }))
     }

@@ -75,9 +75,9 @@ fn a_tenant_that_stands_in_a_comment_has_answers_and_limits_of_its_own() {
     let mut client = ground.client();
     let of = |tenant: &str| format!("select name from items order by id /*tenant='{tenant}'*/");
     assert_eq!(ground.cached(&mut client, &of("acme")).rows().len(), 2);
-    let (_, hit) = ground.asked(|| client.query(of("other")).ok());
+    let (_, hit) = ground.asked(|| client.query(of("else")).ok());
     assert!(!hit, "another tenant's answers are its own");
-    ground.cached(&mut client, &of("other"));
+    ground.cached(&mut client, &of("else"));
     // Whose limits let it have one row is told so, or gets one, each time.
     let server = client.query(of("small")).shape();
     for _ in 0..3 {

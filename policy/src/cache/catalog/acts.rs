@@ -256,7 +256,7 @@ impl Acts {
         match text.word(at) {
             Word::Insert if text.word(at + 1) == Word::Into => {
                 // ON CONFLICT … DO UPDATE, of whichever INSERT of the text it is.
-                let updates = (at..text.tokens.len()).any(|at| text.says(at, "conflict"));
+                let updates = text.holds_conflict();
                 self.target(text, at + 2, if updates { Ops::INSERT | Ops::UPDATE } else { Ops::INSERT });
             }
             Word::Merge if text.word(at + 1) == Word::Into => {

@@ -476,7 +476,8 @@ impl Catalog {
         Self::kin(&self.parents, oid)
     }
 
-    fn descendants(&self, oid: u32) -> BTreeSet<u32> {
+    /// Partitions and children of a relation, and theirs.
+    pub fn descendants(&self, oid: u32) -> BTreeSet<u32> {
         Self::kin(&self.children, oid)
     }
 }

@@ -34,7 +34,7 @@ impl Answered {
     /// Whether the answer is still served after this statement of some session.
     fn survives(&self, sql: &str) -> bool {
         let touched = self.catalog.touched(&Acts::of(sql.as_bytes()), Some(PATH), &|_| None);
-        let write = Write::begin(&self.database, &[self.database.footprint(&touched, &self.epoch)]);
+        let write = Write::begin(&self.database, self.database.footprint(&touched, &self.epoch));
         let during = self.answer.serve(self.now, None).is_ok();
         write.finish();
         let after = self.answer.serve(self.now, None).is_ok();

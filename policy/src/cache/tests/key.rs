@@ -27,6 +27,8 @@ fn each_part_alone_changes_the_key() {
     let base = Parts {
         epoch,
         tenant: "acme",
+        place: "a:5432/app",
+        prepared: None,
         database: "db",
         text: b"select * from runs where id = $1",
         protocol: Protocol::Extended { described: true },
@@ -42,7 +44,11 @@ fn each_part_alone_changes_the_key() {
     let others = [
         Parts { epoch: later, ..base },
         Parts { tenant: "acme2", ..base },
+        Parts { place: "b:5432/app", ..base },
         Parts { database: "db2", ..base },
+        Parts { prepared: Some((0, 0)), ..base },
+        Parts { prepared: Some((1, 0)), ..base },
+        Parts { prepared: Some((0, 1)), ..base },
         Parts { text: b"select * from runs where id = $1 ", ..base },
         Parts { protocol: Protocol::Extended { described: false }, ..base },
         Parts { protocol: Protocol::Simple, ..base },
@@ -108,6 +114,8 @@ fn plain(settings: SettingsId, epoch: Generation) -> Parts<'static> {
     Parts {
         epoch,
         tenant: "",
+        place: "a:5432/app",
+        prepared: None,
         database: "",
         text: b"select",
         protocol: Protocol::Simple,
@@ -126,6 +134,8 @@ fn plain(settings: SettingsId, epoch: Generation) -> Parts<'static> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Owned {
     words: Vec<String>,
+    place: String,
+    prepared: (bool, u64, u64),
     types: Vec<u32>,
     parameters: Vec<(i16, Option<Vec<u8>>)>,
     formats: Vec<i16>,
@@ -141,6 +151,11 @@ impl Owned {
         let word = |random: &mut Random| "ab".repeat(2)[..random.below(4) as usize].to_owned();
         Self {
             words: (0..5).map(|_| word(random)).collect(),
+            place: word(random),
+            prepared: match random.once_in(2) {
+                true => (true, random.below(2), random.below(2)),
+                false => (false, 0, 0),
+            },
             types: (0..random.below(3)).map(|_| random.below(2) as u32).collect(),
             parameters: (0..random.below(3))
                 .map(|_| (random.below(2) as i16, (!random.once_in(3)).then(|| word(random).into_bytes())))
@@ -164,6 +179,8 @@ impl Owned {
         let parts = Parts {
             epoch: epochs[self.epoch],
             tenant: &self.words[0],
+            place: &self.place,
+            prepared: self.prepared.0.then_some((self.prepared.1, self.prepared.2)),
             database: &self.words[1],
             text: self.words[2].as_bytes(),
             protocol: [
@@ -234,8 +251,12 @@ fn a_key_is_read_back_into_its_parts() {
         let key = parts.key(&sets, &epochs);
         let mut back = Back(key.bytes());
         let epoch = back.number();
-        let mut words: Vec<String> = (0..3).map(|_| back.word()).collect();
+        let tenant = back.word();
+        let place = back.word();
+        let mut words = vec![tenant, back.word(), back.word()];
         let protocol = u64::from(back.bytes(1)[0]);
+        let prepared = back.bytes(1) == [1];
+        let prepared = (prepared, back.number(), back.number());
         let types = back.list(Back::oid);
         let parameters = back.list(|back| (back.short(), back.option()));
         let (formats, relations) = (back.list(Back::short), back.list(Back::oid));
@@ -244,6 +265,8 @@ fn a_key_is_read_back_into_its_parts() {
         let (settings, rest) = (back.number(), back.0.len());
         let read = Owned {
             words,
+            place,
+            prepared,
             types,
             parameters,
             formats,

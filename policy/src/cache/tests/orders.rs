@@ -122,7 +122,7 @@ fn a_read_is_refused_for_each_reason() {
     for touched in [Touched::of([2]), Touched::everything(), Touched::catalog()] {
         let footprint = database.footprint(&touched, &read_again());
         let reading = begin().unwrap();
-        let write = Write::begin(&database, &[Arc::clone(&footprint)]);
+        let write = Write::begin(&database, Arc::clone(&footprint));
         assert_eq!(begin().err(), Some(Refused::WriteUnderWay), "{touched:?}");
         assert!(!reading.may_be_joined(now, None));
         write.finish();
@@ -140,7 +140,7 @@ fn a_read_is_refused_for_each_reason() {
     let kept = begin().unwrap().admit(Some(&Snapshot::parse("8:9:").unwrap())).unwrap();
     assert!(!begin().unwrap().needs_snapshot(), "what one has seen all later ones see");
     assert_eq!(kept.serve(now, None), Ok(Served::Fresh));
-    let write = Write::begin(&database, &[database.footprint(&Touched::of([9]), &read_again())]);
+    let write = Write::begin(&database, database.footprint(&Touched::of([9]), &read_again()));
     database.slot_is_down();
     tables.replace(database.sources([1, 2], [], &read_again()));
     assert_eq!(begin().err(), Some(Refused::OlderWrite), "wherever it leads");
@@ -237,7 +237,7 @@ fn threads_that_write_and_read_at_once_never_go_back() {
         for _ in 0..2 {
             scope.spawn(|| {
                 for _ in 0..WRITES {
-                    let write = Write::begin(&database, &[Arc::clone(&footprint)]);
+                    let write = Write::begin(&database, Arc::clone(&footprint));
                     let version = row.fetch_add(1, SeqCst) + 1;
                     write.finish();
                     floor.fetch_max(version, SeqCst);

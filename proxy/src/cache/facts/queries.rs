@@ -4,6 +4,7 @@
 //! somebody's. Schemas whose names begin with `pg_` are the server's own, or hold temporary objects of some session.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 /// One snapshot for all that follows.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -27,11 +28,11 @@ pub(super) const SERVER_PATH: &str = "SELECT coalesce( \
       AND NOT EXISTS (SELECT FROM pg_file_settings WHERE name = 'search_path'))) \
     WHERE pg_read_file('postmaster.opts') !~ 'search_path'";
 
-/// What sessions begin with by role and database: whether by this database, the role (none: all), name and value.
+/// What sessions begin with by role and database: whether by this database, the role (none: all), name and value. Of all
+/// settings: those that change nothing are left out by who reads it.
 pub(super) const DEFAULTS: &str = "SELECT s.setdatabase <> 0, r.rolname, s.setrole <> 0, c \
     FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) c \
-    WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
-    AND lower(split_part(c, '=', 1)) IN ('search_path', 'default_transaction_isolation') ORDER BY 1, 2, 3, 4";
+    WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY 1, 2, 3, 4";
 
 pub(super) const SCHEMAS: &str = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'";
 
@@ -199,15 +200,29 @@ pub(super) fn published(publication: &str) -> String {
 /// depend on. A row that is written has a higher `xmin` than the one that it replaces, so that their sum grows when their
 /// number stays. VACUUM and ANALYZE write to `pg_class` in place; what else they or TRUNCATE change of it is left out, but
 /// for materialised views, whose REFRESH shows there. What is temporary is left out.
-pub(super) const FINGERPRINT: &str = "WITH \
+pub(super) static FINGERPRINT: LazyLock<String> =
+    LazyLock::new(|| format!("{BEGINNING}, {} {END_OF_IT}", changed_settings()));
+
+/// What sessions begin with where nobody has said otherwise: a reload of the server's files changes it for all at once, those
+/// that are there among them.
+fn changed_settings() -> String {
+    format!(
+        "(SELECT sum(hashtextextended(concat_ws('=', name, reset_val), 0)) FROM pg_settings \
+         WHERE context IN ('user', 'superuser') AND {}),",
+        policy::cache::changes_output_sql()
+    )
+}
+
+const BEGINNING: &str = "WITH \
     schemas AS MATERIALIZED (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_(toast|toast_temp_.*|temp_.*)$'), \
     relations AS MATERIALIZED (SELECT c.oid, c.relkind, c.xmin::text::bigint AS x, hash_record_extended(ROW(c.oid, \
       c.relname, c.relnamespace, c.relkind, c.relpersistence, c.relowner, c.relrowsecurity, c.relforcerowsecurity, \
       c.relnatts, c.relispartition, c.relacl, c.reloptions), 0) AS h FROM pg_class c \
       WHERE c.oid >= 16384 AND c.relpersistence <> 't' AND c.relnamespace IN (SELECT oid FROM schemas)) \
     SELECT concat_ws(' ', pg_is_in_recovery(), current_setting('default_transaction_isolation'), \
-    (SELECT reset_val FROM pg_settings WHERE name = 'search_path'), \
-    (SELECT concat(count(*), ' ', sum(h), ' ', sum(x) FILTER (WHERE relkind = 'm')) FROM relations), \
+    (SELECT reset_val FROM pg_settings WHERE name = 'search_path')";
+
+const END_OF_IT: &str = "(SELECT concat(count(*), ' ', sum(h), ' ', sum(x) FILTER (WHERE relkind = 'm')) FROM relations), \
     (SELECT concat(count(*), ' ', sum(a.xmin::text::bigint)) FROM pg_attribute a JOIN relations c ON c.oid = a.attrelid \
       WHERE a.attnum > 0 AND c.relkind <> 'i'), \
     (SELECT concat(count(*), ' ', sum(a.xmin::text::bigint)) FROM pg_attrdef a JOIN relations c ON c.oid = a.adrelid), \

@@ -114,6 +114,12 @@ impl News {
         self.note_publication(snapshot);
     }
 
+    /// Whether more relations are published than were: the snapshot that is taken next has to list all that runs.
+    pub(super) fn publishes_more(&mut self) -> bool {
+        self.look_at_view();
+        self.reach.view.as_ref().is_some_and(|view| !view.published.is_subset(&self.published))
+    }
+
     /// Whether something was heard that no snapshot is known to see.
     pub(super) fn waits_to_see(&self) -> bool {
         !self.unseen.is_empty() || self.unseen_to.is_some()
@@ -151,7 +157,11 @@ impl News {
     fn footprint(&mut self, relations: &Relations) -> Arc<Footprint> {
         self.look_at_view();
         let generations = &self.cached.generations;
-        let Reach { view: Some(view), touched, footprints, .. } = &mut self.reach else { return Footprint::unknown() };
+        // Nothing is served or kept without a view. The catalog must not be taken for changed, or none could be read among
+        // steady writes.
+        let Reach { view: Some(view), touched, footprints, .. } = &mut self.reach else {
+            return Footprint::everything();
+        };
         let Relations::These(oids) = relations else {
             return generations.footprint(&Touched::everything(), &view.epoch);
         };

@@ -1,5 +1,5 @@
 use policy::cache::catalog::{Catalog, Facts, Kind, Persistence, Relation};
-use policy::cache::{Generation, Slot};
+use policy::cache::{Freshness, Generation, Marks, Reading, Slot, Terms};
 use wire::pgoutput::{Committed, Relations};
 
 use super::super::post::Post;
@@ -29,6 +29,7 @@ fn look_at(cached: &Cached, published: &[u32]) {
     let facts = Facts { relations: (1..10).map(relation).collect(), ..Facts::default() };
     let epoch = cached.generations.catalog_is_read(cached.generations.epoch()).unwrap();
     cached.set_view(Some(Arc::new(View {
+        serial: crate::cache::Serial::default(),
         quiet: Default::default(),
         catalog: Catalog::new(facts),
         epoch,
@@ -80,11 +81,21 @@ fn without_a_view_a_write_may_be_anywhere() {
     let cached = database(start);
     let mut news = News::new(cached.clone());
     news.begin(start, 100, &snapshot("10:10:"));
-    let epoch = cached.generations.epoch();
+    look_at(&cached, &[1]);
+    let generations = &cached.generations;
+    let sources = generations.sources([1], [], &cached.view().unwrap().epoch);
+    let marks = Marks { tags: generations.tags([]), tenant: generations.tenant("acme") };
+    let terms = Terms { freshness: Freshness::Coherent, ttl: 60_000 * MS, stale_for: Duration::ZERO };
+    let read = || Reading::begin(generations, &sources, &marks, terms, start).unwrap();
+    cached.set_view(None);
+    let (epoch, reading) = (generations.epoch(), read());
     news.committed(&committed(11, &[], 150));
-    assert_eq!(cached.generations.epoch(), epoch, "nothing was changed");
+    assert!(reading.admit(Some(&snapshot("12:12:"))).is_ok(), "nothing was changed");
+    let reading = read();
     news.committed(&committed(11, &[1], 200));
-    assert_ne!(cached.generations.epoch(), epoch);
+    assert!(reading.admit(Some(&snapshot("12:12:"))).is_err());
+    // Or no catalog could be read while others write.
+    assert_eq!(generations.epoch(), epoch);
 }
 
 #[test]

@@ -93,6 +93,31 @@ impl Room {
     }
 }
 
+/// Rooms that are kept for replies on their way.
+const REPLIES: usize = 64;
+
+/// Rooms of which several are taken at a time.
+#[derive(Debug, Default)]
+pub struct Spare(RefCell<Vec<Vec<u8>>>);
+
+impl Spare {
+    /// An empty one.
+    #[inline]
+    pub fn take(&self) -> Vec<u8> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// For somebody else.
+    #[inline]
+    pub fn put(&self, mut room: Vec<u8>) {
+        let mut spare = self.0.borrow_mut();
+        if (1..=KEPT).contains(&room.capacity()) && spare.len() < REPLIES {
+            room.clear();
+            spare.push(room);
+        }
+    }
+}
+
 /// One worker's room for what the cache puts together.
 #[derive(Debug, Default)]
 pub struct Rooms {
@@ -102,6 +127,8 @@ pub struct Rooms {
     pub literals: Room,
     /// For answers within a transaction.
     pub answer: Room,
+    /// For replies that may be kept.
+    pub replies: Spare,
 }
 
 #[cfg(test)]
@@ -131,5 +158,17 @@ mod tests {
         assert!(again.is_empty() && again.as_ptr() == place);
         room.put(Vec::with_capacity(KEPT + 1));
         assert_eq!(room.take().capacity(), 0);
+    }
+
+    #[test]
+    fn spare_rooms_are_few_and_small() {
+        let spare = Spare::default();
+        (0..REPLIES + 10).for_each(|_| spare.put(vec![1; 100]));
+        spare.put(Vec::new());
+        assert_eq!(spare.0.borrow().len(), REPLIES);
+        let room = spare.take();
+        assert!(room.is_empty() && room.capacity() >= 100);
+        spare.put(Vec::with_capacity(KEPT + 1));
+        assert_eq!(spare.0.borrow().len(), REPLIES - 1, "a large one is not kept");
     }
 }

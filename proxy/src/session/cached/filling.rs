@@ -6,11 +6,14 @@ use std::time::Instant;
 
 use policy::cache::{Budget, Key, Reading, Refused, Reply, weight};
 use policy::tenant::TenantId;
-use wire::encode::backend as say;
 use wire::tag::{Backend, TransactionStatus};
 
+use super::few::Spare;
 use crate::cache::flights::Flight;
 use crate::cache::store::{Entry, HEAD};
+
+/// ReadyForQuery of no transaction.
+const READY: [u8; 6] = [Backend::ReadyForQuery as u8, 0, 0, 0, 5, TransactionStatus::Idle as u8];
 
 /// What comes of a reply that is on its way.
 #[derive(Debug)]
@@ -38,8 +41,15 @@ pub struct Filling {
 }
 
 impl Filling {
-    /// It is about to be sent.
-    pub fn new(key: Arc<Key>, reading: Reading, tenant: TenantId, strict: u64, budget: &Budget, now: Instant) -> Self {
+    /// It is about to be sent. The reply is put together in `room`, which is empty.
+    pub fn new(
+        (key, strict, tenant): (Arc<Key>, u64, TenantId),
+        reading: Reading,
+        mut room: Vec<u8>,
+        budget: &Budget,
+        now: Instant,
+    ) -> Self {
+        room.extend_from_slice(&HEAD);
         Self {
             key,
             reading,
@@ -49,7 +59,7 @@ impl Filling {
             within: false,
             columns: 0,
             tenant,
-            body: HEAD.to_vec(),
+            body: room,
             rows: 0,
             reply: Reply::default(),
             most: budget.max_entry,
@@ -125,11 +135,30 @@ impl Filling {
     }
 
     /// ReadyForQuery: whether it is kept. `same`: the transaction is in the state that it was in before. `min_us`: what it
-    /// has to have cost.
+    /// has to have cost. What is kept takes no more memory than it has bytes; the room is for the next one.
     ///
     /// # Errors
     /// Why not.
-    pub fn end(mut self, same: bool, min_us: u64, budget: &Budget, now: Instant) -> Result<(Arc<Key>, Entry), Refused> {
+    pub fn end(
+        mut self,
+        same: bool,
+        min_us: u64,
+        (budget, spare): (&Budget, &Spare),
+        now: Instant,
+    ) -> Result<(Arc<Key>, Entry), Refused> {
+        let room = std::mem::take(&mut self.body);
+        let ended = self.keep_whole(room.as_slice(), (same, min_us), budget, now);
+        spare.put(room);
+        ended
+    }
+
+    fn keep_whole(
+        mut self,
+        said: &[u8],
+        (same, min_us): (bool, u64),
+        budget: &Budget,
+        now: Instant,
+    ) -> Result<(Arc<Key>, Entry), Refused> {
         let cost_us = now.saturating_duration_since(self.sent).as_micros() as u64;
         self.reply.same_state = same;
         self.reply.cost_micros = if cost_us >= min_us { u64::MAX } else { 0 };
@@ -137,10 +166,10 @@ impl Filling {
             return Err(refused);
         }
         let dependencies = self.reading.admit(None)?;
-        say::ready_for_query(&mut self.body, TransactionStatus::Idle);
-        let weight = weight(self.key.bytes().len(), self.body.len(), dependencies.tables());
+        let body: Box<[u8]> = [said, &READY].concat().into();
+        let weight = weight(self.key.bytes().len(), body.len(), dependencies.tables());
         let entry = Entry {
-            body: self.body.into(),
+            body,
             dependencies,
             rows: self.rows,
             columns: self.columns,

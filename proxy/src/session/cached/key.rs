@@ -6,14 +6,16 @@ use wire::params::Value;
 use super::few::Few;
 use super::request::Asked;
 use super::{Candidate, Wanted};
+use crate::cache::here::Here;
 use crate::session::Session;
 
 impl Session {
     /// Its key, put together in `room`.
     pub(super) fn key_of<'a>(
         &self,
+        here: &Here,
         candidate: &Candidate<'_>,
-        Wanted { plan, readable, identity, settings, owner }: &Wanted,
+        Wanted { readable, identity, settings, owner }: &Wanted,
         room: &'a mut Vec<u8>,
     ) -> Result<Sought<'a>, Bypass> {
         let (parameters, formats) = candidate.request.bound()?;
@@ -33,11 +35,16 @@ impl Session {
         let parts = Parts {
             epoch: readable.sources.epoch(),
             tenant: &owner.name,
+            place: &here.cached.name,
             database: &self.pool.shared.database,
-            text: &plan.body,
+            text: candidate.words().ok_or(Bypass::Unreadable)?.body,
             protocol: match candidate.request.asked {
                 Asked::Query(_) => Protocol::Simple,
                 _ => Protocol::Extended { described: candidate.request.described },
+            },
+            prepared: match (candidate.request.asked, &candidate.prepared) {
+                (Asked::Bound(_), Some(prepared)) => Some((prepared.epoch, prepared.result.get())),
+                _ => None,
             },
             parameter_types: &types,
             parameters: &parameters,

@@ -45,8 +45,8 @@ pub use few::Rooms;
 pub use filling::Filling;
 pub use identity::Identity;
 pub use looked::{Answer, Looked, look_once};
-use plan::Readable;
-pub use plan::{Plan, Plans};
+pub use plan::{Ends, Planned, Plans, Words};
+use plan::{Ground, Readable};
 use request::{Asked, Request};
 pub use standing::Standing;
 use waiting::{Waited, end_known};
@@ -121,11 +121,26 @@ impl Candidate<'_> {
     fn literals(&self) -> &[u8] {
         self.looked.as_ref().map(|looked| &*looked.literals).unwrap_or_default()
     }
+
+    /// Its text as it is judged; `None`: it is too long to be kept.
+    fn words(&self) -> Option<Words<'_>> {
+        match &self.looked {
+            Some(Looked { look, .. }) => Some(Words::new(look.body, &look.comments)),
+            None => self.prepared.as_ref().and_then(|prepared| prepared.words()),
+        }
+    }
+
+    /// Where its plans are kept, if anywhere.
+    fn planned(&self) -> Option<&Planned> {
+        match &self.looked {
+            Some(Looked { look, .. }) => look.planned(),
+            None => self.prepared.as_ref().map(|prepared| &prepared.planned),
+        }
+    }
 }
 
 /// Who is asked for and what it needs to be found, from a candidate.
 struct Wanted {
-    plan: Rc<Plan>,
     readable: Readable,
     identity: Rc<Identity>,
     settings: SettingsId,
@@ -300,7 +315,7 @@ impl Session {
         let worker = self.worker.clone();
         let wanted = self.wanted(here, candidate, moment)?;
         let mut room = worker.rooms.key.take();
-        let found = match self.key_of(candidate, &wanted, &mut room) {
+        let found = match self.key_of(here, candidate, &wanted, &mut room) {
             Ok(sought) => self.find(here, candidate, &wanted.readable, sought, moment),
             Err(bypass) => Err(bypass),
         };
@@ -321,6 +336,10 @@ impl Session {
         let identity = self.identity()?;
         self.may_be_cached(candidate, &identity)?;
         identity.bypass.map_or(Ok(()), Err)?;
+        if self.tenant == TenantId::OTHER {
+            // Whoever finds no place of its own shares it with others.
+            return Err(Bypass::TooManyTenants);
+        }
         let settings = identity.id.ok_or(Bypass::TooManySettings)?;
         let view = here.view_now().ok_or(Bypass::CatalogUnread)?;
         view.unfit.map_or(Ok(()), Err)?;
@@ -335,18 +354,16 @@ impl Session {
             None => here.default_path(&view, &identity.user, &identity.becomes).ok_or(Bypass::UnknownPath)?,
         };
         let (strict, rules) = (shape.strict, here.rules(caches, version));
-        let plan = {
-            let sql: &[u8] = match &candidate.prepared {
-                Some(prepared) => prepared.query.as_deref().ok_or(Bypass::Unreadable)?,
-                None => candidate.sql,
-            };
-            let make = || Plan::new(sql, here, view.clone(), &rules, version, &path, strict);
-            // The rules depend on the fingerprint too, which is the text's own.
-            self.worker.plans.borrow_mut().of(sql, |plan| plan.is_of(&view, version, &path), make)
+        let words = candidate.words().ok_or(Bypass::Unreadable)?;
+        let ground = Ground { here, view: &view, rules: &rules, version, path: &path };
+        // The rules depend on the fingerprint too, which is the text's own.
+        let plan = match candidate.planned() {
+            Some(planned) => planned.of(words.body, strict, ground),
+            None => self.worker.plans.borrow_mut().of(words.body, strict, ground),
         };
-        let readable = plan.decide(here, &rules, &identity.application)?;
+        let readable = plan.decide(words, &identity.application, ground)?;
         let owner = self.owner(here);
-        Ok(Wanted { plan, readable, identity, settings, owner })
+        Ok(Wanted { readable, identity, settings, owner })
     }
 
     /// What is kept under a key, if it is true and may be served.
@@ -436,7 +453,8 @@ impl Session {
                     Takeoff::Leads(flight) => Some(flight),
                     Takeoff::Waits | Takeoff::Alone => None,
                 };
-                let mut filling = Filling::new(key, reading, self.tenant, shape.strict, &caches.budget(), now);
+                let what = (key, shape.strict, self.tenant);
+                let mut filling = Filling::new(what, reading, worker.rooms.replies.take(), &caches.budget(), now);
                 filling.within = self.open_transaction().is_some();
                 filling.compared = compared;
                 filling.flight = flight;
@@ -461,6 +479,10 @@ impl Session {
         }
         if !candidate.known.whole {
             return Err(Bypass::Unreadable);
+        }
+        if self.rewrites(&candidate.known) {
+            // The limit is of the tenant, the class or the statement, and may be another one tomorrow.
+            return Err(Bypass::Limited);
         }
         if let Some(upstream) = self.lease.as_deref() {
             self.reads_as_outside(upstream)?;

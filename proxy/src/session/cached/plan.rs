@@ -2,13 +2,15 @@
 //! depends on. Found once for each text, catalog, path and set of rules.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use policy::cache::{Bypass, Counter, Decision, Hint, Marks, Rules, Shape, Sources, Standing, Terms, hint_of};
-use policy::comment::strip_ends;
+use policy::comment::{Comments, strip_ends};
 use policy::memo::{Lookup, Memo};
 
+use crate::cache::Serial;
 use crate::cache::here::{Here, Local};
 
 /// What one execution of a text may be answered by.
@@ -29,84 +31,156 @@ pub struct Readable {
 /// By one rule: what a text reads, or why it may not.
 type ByRule = Result<Readable, Bypass>;
 
-/// A text.
+/// A text as the cache takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Words<'a> {
+    /// Without the comments at its ends.
+    pub body: &'a [u8],
+    /// What those ask for.
+    pub hint: Option<Hint>,
+}
+
+impl<'a> Words<'a> {
+    /// From what was cut off.
+    pub fn new(body: &'a [u8], comments: &Comments<'_>) -> Self {
+        Self { body, hint: hint_of(comments) }
+    }
+}
+
+/// The same of a text that is kept elsewhere.
+#[derive(Debug)]
+pub struct Ends {
+    /// `None`: there is nothing at its ends.
+    body: Option<Box<[u8]>>,
+    hint: Option<Hint>,
+}
+
+impl Ends {
+    /// Looks for them.
+    pub fn of(sql: &[u8]) -> Self {
+        let (body, comments) = strip_ends(sql);
+        Self { body: (body.len() < sql.len()).then(|| body.into()), hint: hint_of(&comments) }
+    }
+
+    /// The words between them.
+    pub fn around<'a>(&'a self, sql: &'a [u8]) -> Words<'a> {
+        Words { body: self.body.as_deref().unwrap_or(sql), hint: self.hint }
+    }
+}
+
+/// What one catalog, path and set of rules say of a text, or of all that differ from it in numbers alone.
 #[derive(Debug)]
 pub struct Plan {
-    view: Local,
+    view: Serial,
     /// Of the rules.
     version: u64,
-    path: Option<Rc<[String]>>,
-    /// The text without the comments at its ends.
-    pub body: Box<[u8]>,
-    hint: Option<Hint>,
+    path: Rc<[String]>,
     standing: Result<Standing, Bypass>,
     by_rule: RefCell<Vec<(u16, ByRule)>>,
 }
 
+/// What a plan is made by.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// One worker's part of the database.
+    pub here: &'a Here,
+    /// The catalog.
+    pub view: &'a Local,
+    /// The rules.
+    pub rules: &'a Rules,
+    /// Of the rules.
+    pub version: u64,
+    /// The schemas that are searched.
+    pub path: &'a Rc<[String]>,
+}
+
 impl Plan {
-    /// Looks at a text whose plain strings have no escapes, with these schemas searched.
-    pub fn new(
-        sql: &[u8],
-        here: &Here,
-        view: Local,
-        rules: &Rules,
-        version: u64,
-        path: &Rc<[String]>,
-        strict: u64,
-    ) -> Self {
-        let (body, comments) = strip_ends(sql);
-        let hint = hint_of(&comments);
+    /// Looks at a text whose plain strings have no escapes.
+    fn new(body: &[u8], strict: u64, ground: Ground<'_>) -> Self {
+        let Ground { view, rules, version, path, .. } = ground;
         let schemas: Vec<&str> = path.iter().map(String::as_str).collect();
         let reads = rules.allowed_by_any(|allowed| view.catalog.reads(body, &schemas, allowed));
         let standing = reads.map(|reads| {
             let name =
                 |oid: &u32| view.catalog.relation(*oid).map(|relation| (Some(&*relation.schema), &*relation.name));
             let named: Vec<_> = reads.named.iter().filter_map(name).collect();
-            let reached: Vec<_> = reads.tables.iter().filter_map(name).collect();
+            // Their rows are also those of what is a part of them.
+            let parts = reads.tables.iter().flat_map(|oid| view.catalog.descendants(*oid));
+            let all: BTreeSet<u32> = parts.chain(reads.tables.iter().copied()).collect();
+            let reached: Vec<_> = all.iter().filter_map(name).collect();
             rules.standing(&Shape { fingerprint: strict, named: &named, reached: &reached })
         });
-        let _ = here;
-        Self { version, path: Some(path.clone()), body: body.into(), hint, standing, by_rule: RefCell::default(), view }
+        Self { view: view.serial, version, path: path.clone(), standing, by_rule: RefCell::default() }
     }
 
-    /// Whether it is true still.
-    #[inline]
-    pub fn is_of(&self, view: &Local, version: u64, path: &Rc<[String]>) -> bool {
-        let same = |known: &Rc<[String]>| Rc::ptr_eq(known, path) || known == path;
-        self.view.is(view) && self.version == version && self.path.as_ref().is_some_and(same)
+    /// Whether it is true still, for whatever path.
+    fn holds(&self, ground: Ground<'_>) -> bool {
+        ground.view.is(self.view) && self.version == ground.version
+    }
+
+    /// Whether it is about this path.
+    fn is_of(&self, path: &Rc<[String]>) -> bool {
+        Rc::ptr_eq(&self.path, path) || self.path == *path
     }
 
     /// Whether this execution may be answered from the cache.
-    pub fn decide(&self, here: &Here, rules: &Rules, application: &str) -> ByRule {
+    pub fn decide(&self, words: Words<'_>, application: &str, ground: Ground<'_>) -> ByRule {
         let standing = self.standing.as_ref().map_err(|bypass| *bypass)?;
-        let (rule, terms) = match rules.decide(standing, application, self.hint) {
+        let (rule, terms) = match ground.rules.decide(standing, application, words.hint) {
             Decision::Bypass(bypass) => return Err(bypass),
             Decision::Allow { rule, terms } => (rule, terms),
         };
         if let Some((_, known)) = self.by_rule.borrow().iter().find(|(number, _)| *number == rule) {
             return known.clone().map(|readable| Readable { terms, ..readable });
         }
-        let found = self.read(here, rules, rule, terms);
+        let found = self.read(words.body, rule, terms, ground);
         self.by_rule.borrow_mut().push((rule, found.clone()));
         found
     }
 
-    fn read(&self, here: &Here, rules: &Rules, number: u16, terms: Terms) -> ByRule {
+    fn read(&self, body: &[u8], number: u16, terms: Terms, ground: Ground<'_>) -> ByRule {
+        let Ground { here, view, rules, path, .. } = ground;
         let rule = rules.get(number).ok_or(Bypass::NoRule)?;
-        let schemas: Vec<&str> = self.path.iter().flat_map(|path| path.iter()).map(String::as_str).collect();
-        let reads = rule.allowed(|allowed| self.view.catalog.reads(&self.body, &schemas, allowed))?;
+        let schemas: Vec<&str> = path.iter().map(String::as_str).collect();
+        let reads = rule.allowed(|allowed| view.catalog.reads(body, &schemas, allowed))?;
         let generations = &here.cached.generations;
-        let heard = |oid: &u32| self.view.published.contains(oid);
+        let heard = |oid: &u32| view.published.contains(oid);
         if terms.freshness.follows_writes() && generations.slot().is_needed() && !reads.tables.iter().all(heard) {
             return Err(Bypass::NotPublished);
         }
         Ok(Readable {
-            sources: generations.sources(reads.tables, reads.through, &self.view.epoch),
+            sources: generations.sources(reads.tables, reads.through, &view.epoch),
             named: reads.named.into(),
             inputs: reads.inputs.settings.into_iter().collect(),
             tags: generations.tags(rule.tags.iter().map(String::as_str)),
             terms,
         })
+    }
+}
+
+/// Paths that are remembered for one text: where each tenant has a schema of its own, they take turns.
+const MAX_PATHS: usize = 16;
+
+/// The plans of a text, one for each path. Kept wherever something else is remembered of the text.
+#[derive(Debug, Default)]
+pub struct Planned(RefCell<Vec<Rc<Plan>>>);
+
+impl Planned {
+    /// The plan of a text whose plain strings have no escapes.
+    #[inline]
+    pub fn of(&self, body: &[u8], strict: u64, ground: Ground<'_>) -> Rc<Plan> {
+        let mut plans = self.0.borrow_mut();
+        if let Some(plan) = plans.iter().find(|plan| plan.holds(ground) && plan.is_of(ground.path)) {
+            return plan.clone();
+        }
+        plans.retain(|plan| plan.holds(ground));
+        if plans.len() == MAX_PATHS {
+            // The oldest one: with more paths than places in turn, none would ever be found, whichever goes.
+            plans.remove(0);
+        }
+        let plan = Rc::new(Plan::new(body, strict, ground));
+        plans.push(plan.clone());
+        plan
     }
 }
 
@@ -124,7 +198,7 @@ const UNCONCERNED: usize = 4_096;
 /// What one worker knows of texts.
 #[derive(Debug)]
 pub struct Plans {
-    memo: Memo<Rc<Plan>>,
+    memo: Memo<Planned>,
     unconcerned: Box<[Cell<u64>]>,
 }
 
@@ -152,15 +226,16 @@ impl Plans {
         }
     }
 
-    /// What is known of this text, made where it is not.
-    pub fn of(&mut self, sql: &[u8], is: impl Fn(&Plan) -> bool, make: impl FnOnce() -> Plan) -> Rc<Plan> {
-        match self.memo.get(sql) {
-            Lookup::Hit(plan) if is(plan) => return plan.clone(),
-            Lookup::Miss => return Rc::new(make()),
-            Lookup::Hit(_) | Lookup::Admit => {}
+    /// The plan of a text that nothing else is remembered of.
+    pub fn of(&mut self, body: &[u8], strict: u64, ground: Ground<'_>) -> Rc<Plan> {
+        match self.memo.get(body) {
+            Lookup::Hit(known) => return known.of(body, strict, ground),
+            Lookup::Miss => return Rc::new(Plan::new(body, strict, ground)),
+            Lookup::Admit => {}
         }
-        let plan = Rc::new(make());
-        self.memo.insert(sql, plan.clone());
+        let known = Planned::default();
+        let plan = known.of(body, strict, ground);
+        self.memo.insert(body, known);
         plan
     }
 }

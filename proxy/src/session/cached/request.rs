@@ -99,7 +99,8 @@ impl<'a> Request<'a> {
         let mut parameters = Few::default();
         for parameter in bind.parameters().map_err(|_| Bypass::Unreadable)? {
             let parameter = parameter.map_err(|_| Bypass::Unreadable)?;
-            if parameter.format == 0 && parameter.value.is_some_and(means_a_moment) {
+            // In either format: a text has the same bytes in both.
+            if parameter.value.is_some_and(means_a_moment) {
                 return Err(Bypass::TimeParameter);
             }
             parameters.push(Parameter { format: parameter.format, value: parameter.value });

@@ -13,7 +13,7 @@ use policy::cache::{Bypass, Generation};
 use wire::tag::TransactionStatus;
 
 use crate::cache::here::Here;
-use crate::cache::writes::{Open, Reached};
+use crate::cache::writes::Reached;
 use crate::session::Session;
 use crate::session::brain::Look;
 use crate::session::script::{Act, Script};
@@ -123,7 +123,7 @@ impl Session {
             TransactionStatus::Failed => return Err(Bypass::TransactionFailed),
             TransactionStatus::Open => {}
         }
-        if upstream.writes.as_deref().is_some_and(Open::wrote) {
+        if upstream.writes.wrote() {
             return Err(Bypass::TransactionWrote);
         }
         if work.portal.as_ref().is_some_and(|portal| portal.suspended) {

@@ -39,6 +39,14 @@ impl Session {
         self.caching.as_deref().is_some_and(|caching| caching.waits)
     }
 
+    /// The reply to the request that was looked at last is not kept: it does not come, or another one does.
+    #[inline]
+    pub(in crate::session) fn keep_nothing(&mut self) {
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.filling = None;
+        }
+    }
+
     /// Its request goes to this server connection; whether the reply may be kept.
     pub(in crate::session) fn takes_off(&mut self, upstream: &Upstream) -> Option<Box<Filling>> {
         let caching = self.caching.as_deref_mut()?;

@@ -9,7 +9,7 @@ use wire::tag::{Backend, TransactionStatus};
 
 use super::{Filling, Standing};
 use crate::cache::Fate;
-use crate::cache::writes::{ANY_PREPARED, Open, Reach, reach_of};
+use crate::cache::writes::{ANY_PREPARED, Reach, reach_of};
 use crate::session::Session;
 use crate::session::brain::Look;
 use crate::session::work::Portal;
@@ -28,7 +28,7 @@ impl Session {
             note_prepared_transaction(upstream, look.known.shape.text(), Some(sql));
             look.reached().map_or_else(|| reach_of(sql, &here), |known| known.of(sql, &here))
         };
-        Open::begin(&mut upstream.writes, &here, upstream.cancel.process, &reach);
+        upstream.writes.begin(&here, upstream.cancel.process, &reach);
     }
 
     /// The same of a portal; `None`: of one that is not known, or of a function that is called by its number.
@@ -44,15 +44,13 @@ impl Session {
             }
             _ => Reach::unknown(),
         };
-        Open::begin(&mut upstream.writes, &here, upstream.cancel.process, &reach);
+        upstream.writes.begin(&here, upstream.cancel.process, &reach);
     }
 
     /// A command is complete: PREPARE TRANSACTION leaves its writes to whoever ends them.
     pub(in crate::session) fn after_command(&self, upstream: &mut Upstream, tag: &[u8]) {
-        if tag == b"PREPARE TRANSACTION"
-            && let Some(open) = upstream.writes.take()
-        {
-            open.is_prepared(upstream.work.prepares.as_deref().unwrap_or(ANY_PREPARED));
+        if tag == b"PREPARE TRANSACTION" && upstream.writes.is_open() {
+            upstream.writes.is_prepared(upstream.work.prepares.as_deref().unwrap_or(ANY_PREPARED));
             if let Some(here) = self.pool.here() {
                 here.cached.stirred.notify_one();
             }
@@ -65,9 +63,13 @@ impl Session {
         if upstream.pipeline.status() == TransactionStatus::Idle && upstream.pipeline.is_boundary() {
             upstream.work.prepares = None;
             upstream.work.standing = Standing::default();
-            if let Some(open) = upstream.writes.take() {
-                open.finish();
-                self.worker.shared.caches.counters.invalidated.count(policy::cache::Invalidated::Write);
+            if upstream.writes.is_open() {
+                // A read that calls something counts as a writer, and ends nothing.
+                let wrote = upstream.writes.wrote();
+                upstream.writes.finish();
+                if wrote {
+                    self.worker.shared.caches.counters.invalidated.count(policy::cache::Invalidated::Write);
+                }
             }
         }
     }
@@ -82,7 +84,7 @@ impl Session {
         let same = upstream.pipeline.status() == before && !failed;
         let min_us = self.rules.settings.cache.min_cost.as_micros() as u64;
         let (strict, compared, budget) = (filling.strict, filling.compared.clone(), caches.budget());
-        let kept = match filling.end(same, min_us, &budget, now) {
+        let kept = match filling.end(same, min_us, (&budget, &self.worker.rooms.replies), now) {
             _ if mode == Mode::Off => Err(policy::cache::Refused::SwitchedOff),
             Ok((key, entry)) => {
                 if let Some(compared) = compared.filter(|compared| compared.dependencies.are_current()) {

@@ -139,7 +139,7 @@ impl World<'_> {
         }
         let odd = footprint.counters(&database).any(|counter| !counter.now().is_even());
         if self.has(Guard::CountsWriters) || !odd {
-            self.writers[w].token = Some(Write::begin(&database, &[footprint]));
+            self.writers[w].token = Some(Write::begin(&database, footprint));
             self.writers[w].begun = begun;
         }
     }
