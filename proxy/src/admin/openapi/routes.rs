@@ -159,6 +159,15 @@ const ID: &[Parameter] = &[part("id", Text, "Its id.")];
 const WAIT: &[Parameter] = &[parameter("wait", Time(PATIENCE), "How long to wait for the end; 5s if it is left out.")];
 const CLIENT_STATE: &[Parameter] =
     &[parameter("state", Word(&["idle", "waiting", "active", "in_transaction"]), "Only those in this state.")];
+const CLIENTS: &[Parameter] = &[
+    parameter("pinned", Flag, "Only those that keep their server connection beyond a transaction, or only the others."),
+    parameter("text", Text, "Only those with this in their application, user, address or database."),
+    parameter(
+        "sort",
+        Word(&["id", "urgency"]),
+        "`urgency`: those first that wait, then those that keep a server connection, each the longest first; by number if it is left out.",
+    ),
+];
 const UPSTREAM_STATE: &[Parameter] = &[parameter("state", Word(&["idle", "active"]), "Only those in this state.")];
 const APPLICATION: &[Parameter] = &[parameter("application", Text, "Only this application's.")];
 
@@ -276,7 +285,7 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/tenants", "tenants", "Tenants", Tenant, "One object per tenant").takes(&[TENANT]),
     get("/api/v1/limits", "limits", "Limits", Tenant, "What each tenant and class is held to, who says so, and what was reached").takes(&[TENANT, PAGE]).fails(&[404]),
     Route { who: Viewer, ..post("/api/v1/limits/explain", "explain_limits", "Explained", "Whose a login or a statement would be, and what holds for it") }.sends("Wish"),
-    get("/api/v1/clients", "clients", "Clients", Tenant, "Connected clients").takes(&[TENANT, DATABASE, USER, APPLICATION, CLIENT_STATE, PAGE]).fails(&[404, 503]),
+    get("/api/v1/clients", "clients", "Clients", Tenant, "Connected clients").takes(&[TENANT, DATABASE, USER, APPLICATION, CLIENT_STATE, CLIENTS, PAGE]).fails(&[404, 503]),
     get("/api/v1/clients/{id}", "client", "Client", Tenant, "One client").takes(&[CLIENT, TENANT]).fails(&[404, 503]),
     post("/api/v1/clients/{id}/kill", "kill_client", "Killed", "Ends a client's connection").takes(&[CLIENT]).fails(&[404, 503]),
     post("/api/v1/clients/{id}/cancel", "cancel_client", "Cancelled", "Cancels what a client runs, and keeps its connection").takes(&[CLIENT]).fails(&[404, 409, 503]),

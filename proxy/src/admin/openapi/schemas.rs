@@ -134,7 +134,7 @@ const SCHEMAS: &[Schema] = &[
     ("Objection", &[f("limit", Text), f("mode", Text), f("code", Text), f("message", Text), f("detail", Null(&Text)), f("hint", Null(&Text))]),
     ("RowLimit", &[f("limit", Count), f("mode", Text)]),
 
-    ("Clients", &[f("total", Count), f("clients", List(&Is("Client"))), f("next", Null(&Text))]),
+    ("Clients", &[f("total", Count), f("waiting", Count), f("pinned", Count), f("clients", List(&Is("Client"))), f("next", Null(&Text))]),
     ("Client", &[f("id", Count), f("worker", Count), f("database", Text), f("user", Text), f("tenant", Text), f("application", Text), f("address", Text), f("tls", Null(&Is("Tls"))), f("state", Text), f("upstream", Null(&Count)), f("pinned", Null(&Text)), f("pinned_by", Null(&Hex)), f("statement", Null(&Hex)), f("prepared_statements", Count), f("channels", Count), f("connected", Moment), f("state_since", Moment)]),
     ("Tls", &[f("version", Text), f("cipher", Text), f("server_name", Null(&Text))]),
     ("Killed", &[f("client", Count), f("killed", Flag)]),
