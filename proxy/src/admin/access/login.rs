@@ -11,7 +11,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use super::sessions::{SessionId, hex};
-use super::{Denial, Gate, Refused, Viewer, browser, foreign, form_body, is_secure, note, source_of, viewer_of};
+use super::{Denial, Gate, Refused, Viewer, browser, foreign, form_body, is_secure, note, source_of};
 use crate::admin::pages::login_page;
 
 /// `GET /login`: asks for a token. Where none is set, there is nothing to log in to.
@@ -57,7 +57,7 @@ pub(in super::super) async fn login(State(gate): State<Arc<Gate>>, request: Requ
     }
     let mut response = Redirect::to(&next).into_response();
     set_cookie(&mut response, &browser::cookie(Some(&id), secures(&headers, is_tls)));
-    note(&mut response, Some(viewer_of(token)));
+    note(&mut response, Some(Viewer::of_token(token)));
     response
 }
 

@@ -25,7 +25,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use config::{AdminRole, AdminToken, LONG_TOKEN, TokenDigest};
+use config::{AdminToken, LONG_TOKEN, TokenDigest};
 use rand::RngExt;
 use subtle::ConstantTimeEq as _;
 
@@ -124,7 +124,7 @@ impl Gate {
         }
         if headers.contains_key(header::AUTHORIZATION) {
             return match bearer(headers) {
-                Some(given) => self.judge(given, &tokens, source_of(request), now).map(viewer_of),
+                Some(given) => self.judge(given, &tokens, source_of(request), now).map(Viewer::of_token),
                 None => Err(no_token("no bearer token")),
             };
         }
@@ -137,7 +137,7 @@ impl Gate {
             return Err(foreign());
         }
         let token = tokens.iter().find(|token| token.digest == session.token);
-        let viewer = token.map(|token| viewer_of(token).with_csrf(session.csrf));
+        let viewer = token.map(|token| Viewer::of_token(token).with_csrf(session.csrf));
         viewer.ok_or_else(|| no_token("no token"))
     }
 
@@ -239,14 +239,6 @@ fn no_token(why: &'static str) -> Denial {
 
 fn foreign() -> Denial {
     Denial::new("sent by a page of another site", StatusCode::FORBIDDEN, "a page of another site has had this sent")
-}
-
-fn viewer_of(token: &AdminToken) -> Viewer {
-    match &token.role {
-        AdminRole::Operator => Viewer::new(&token.name, Role::Operator),
-        AdminRole::Viewer => Viewer::new(&token.name, Role::Viewer),
-        AdminRole::Tenant(tenant) => Viewer::of_tenant(&token.name, tenant),
-    }
 }
 
 fn source_of(request: &Request) -> Option<Source> {
