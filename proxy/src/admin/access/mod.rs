@@ -62,6 +62,9 @@ pub(super) struct Gate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) &'static str);
 
+/// Why, where somebody known asks for what their token does not open.
+pub(super) const NOT_FOR_THIS_ROLE: &str = "not for this role";
+
 /// A request that is not let in.
 #[derive(Debug)]
 struct Denial {
@@ -321,7 +324,7 @@ async fn admitted(gate: &Gate, request: Request) -> Result<Request, Box<(Denial,
         None => Ok(()),
     };
     if let Err(problem) = confined {
-        return Err(Box::new((Denial { why: "not for this role", problem, retry_after: None }, Some(viewer))));
+        return Err(Box::new((Denial { why: NOT_FOR_THIS_ROLE, problem, retry_after: None }, Some(viewer))));
     }
     request.extensions_mut().insert(viewer);
     Ok(request)

@@ -232,10 +232,7 @@ const CAPTURE: &[Parameter] = &[
     parameter("seconds", Count(1, 3_600), "How long; 60 if it is left out."),
     parameter("max_bytes", Count(4_096, 4_294_967_296), "How large the file may become."),
 ];
-const AUDIT: &[Parameter] = &[
-    parameter("kind", Word(&["view", "action", "refused"]), "Only entries of this kind."),
-    parameter("limit", Count(1, 1_000), "Rows at most; 50 if it is left out."),
-];
+const AUDIT: &[Parameter] = &[parameter("kind", Word(&["view", "action", "refused"]), "Only entries of this kind.")];
 const CONFIG: &[Parameter] = &[parameter("key", Text, "Of `keys`, only this key and what stands under it.")];
 
 const KINDS: &[&str] = &{
@@ -299,7 +296,7 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/cache", "cache", "Cache", Viewer, "What the read cache holds and does, and why it does not"),
     post("/api/v1/cache/mode", "cache_mode", "CacheMode", "Switches the read cache").sends("NewCacheMode").fails(&[409]),
     post("/api/v1/cache/invalidate", "invalidate", "Invalidated", "Ends answers of the read cache").sends("Ending").fails(&[404, 409]),
-    get("/api/v1/audit", "audit", "AuditList", Operator, "Who has asked for what").takes(&[AUDIT]),
+    get("/api/v1/audit", "audit", "AuditList", Operator, "Who has asked for what").takes(&[AUDIT, PAGE]).fails(&[404]),
     get("/api/v1/session", "session", "Session", Tenant, "Who is asking").takes(&[TENANT]),
     get("/api/v1/log-level", "log_level", "LogLevel", Viewer, "How much is logged").fails(&[409, 503]),
     Route { method: "PUT", ..post("/api/v1/log-level", "put_log_level", "LogLevel", "Changes for a while how much is logged") }.sends("NewLogLevel").fails(&[409, 503]),

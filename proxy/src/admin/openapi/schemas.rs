@@ -156,7 +156,7 @@ const SCHEMAS: &[Schema] = &[
     ("Invalidated", &[f("databases", Count)]),
     ("Fate", &[f("fate", Word(&["hit", "miss", "bypass", "refused"])), f("reason", Null(&Text)), f("words", Text)]),
 
-    ("AuditList", &[f("total", Count), f("audit", List(&Is("AuditEntry")))]),
+    ("AuditList", &[f("total", Count), f("audit", List(&Is("AuditEntry"))), f("next", Null(&Text))]),
     ("AuditEntry", &[f("id", Count), f("at", Moment), f("last", Moment), f("times", Count), f("kind", Word(&["view", "action", "refused"])), f("who", Null(&Text)), f("role", Null(&Text)), f("tenant", Null(&Text)), f("from", Null(&Text)), f("method", Text), f("path", Text), f("status", Count), f("ms", Number), f("request_id", Null(&Text)), f("why", Null(&Text))]),
     ("Session", &[f("name", Text), f("role", Word(&["tenant", "viewer", "operator"])), f("tenant", Null(&Text)), f("may_act", Flag), f("csrf", Null(&Text))]),
     ("LogLevel", &[f("filter", Text), f("configured", Text), f("until", Null(&Moment)), f("most", Text)]),
