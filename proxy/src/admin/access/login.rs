@@ -74,6 +74,10 @@ pub(in super::super) async fn session(Extension(viewer): Extension<Viewer>) -> J
 
 /// `POST /logout`: ends the session. Who has none is led to `/login` all the same.
 pub(in super::super) async fn logout(State(gate): State<Arc<Gate>>, request: Request) -> Response {
+    // The cookie would be taken away by the answer alone, whether or not the session had come along.
+    if browser::is_foreign(request.method(), request.headers()) {
+        return foreign().into_response();
+    }
     let (headers, is_tls) = (request.headers().clone(), is_secure(&request));
     let viewer = gate.identify(&request, Instant::now()).ok();
     if let Some(viewer) = &viewer {
