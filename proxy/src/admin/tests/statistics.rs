@@ -108,6 +108,24 @@ async fn history_is_asked_for_by_statement_tenant_step_and_moment() {
 }
 
 #[tokio::test]
+async fn a_tenant_is_told_the_servers_ids_of_what_it_has_run_itself() {
+    let port = Port::start(None, Bounds::default()).await;
+    port.traffic();
+    port.telemetry.look_at_history(port.telemetry.clock.start_us() + 60_000_000);
+    port.telemetry.server_ids.keep("db", [(1, vec![7]), (2, vec![8])].into_iter().collect(), Instant::now());
+    let ids = async |strict: u64, tenant: &str| {
+        let path = format!("/api/v1/queries/{strict:016x}/history{tenant}");
+        port.get(&path).await.json().get("query_id").cloned()
+    };
+    // Only acme has run the second one.
+    assert_eq!(ids(2, "?tenant=acme").await, Some(serde_json::json!(["8"])));
+    assert_eq!(ids(2, "").await, Some(serde_json::json!(["8"])));
+    assert_eq!(ids(2, "?tenant=beta").await, None, "that others run it is none of its business");
+    assert_eq!(ids(2, "?tenant=nobody").await, None);
+    assert_eq!(ids(1, "?tenant=beta").await, Some(serde_json::json!(["7"])));
+}
+
+#[tokio::test]
 async fn applications_routes_and_databases_are_listed_by_their_time() {
     let port = Port::start(None, Bounds::default()).await;
     let worker = port.telemetry.worker("0");
