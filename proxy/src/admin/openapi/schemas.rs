@@ -109,14 +109,14 @@ const SCHEMAS: &[Schema] = &[
     ("Databases", &[f("total", Count), f("databases", List(&Is("Usage")))]),
     ("Usage", &[o("application", Text), o("route", Text), o("database", Text), f("calls", Count), f("errors", Count), f("rows", Count), f("bytes_in", Count), f("bytes_out", Count), f("total_ms", Number), f("queue_ms", Number), f("server_ms", Number), f("back_pressure_ms", Number), f("mean_ms", Number), f("p50_ms", Number), f("p95_ms", Number), f("p99_ms", Number)]),
 
-    ("Findings", &[f("total", Count), f("sequence", Count), f("started", Moment), f("now", Moment), f("judged_until", Null(&Moment)), f("events_skipped", Count), f("events_dropped", Count), f("detection_dropped", Count), f("findings", List(&Is("Finding")))]),
+    ("Findings", &[f("total", Count), f("sequence", Count), f("started", Moment), f("now", Moment), f("judged_until", Null(&Moment)), f("events_skipped", Count), f("events_dropped", Count), f("detection_dropped", Count), f("findings", List(&Is("Finding"))), f("next", Null(&Text))]),
     ("Finding", &[f("id", Text), f("kind", Text), f("severity", Word(&["low", "medium", "high"])), f("tenant", Text), f("database", Text), f("user", Text), f("application", Text), f("client", Text), f("route", Null(&Text)), f("traced", Flag), f("parent", Null(&Is("Side"))), f("child", Is("Side")), f("evidence", Null(&Text)), f("count", Count), f("parent_executions", Count), f("connections", Count), f("wasted_ms", Number), f("occurrences", Count), f("statements", Count), f("per_minute", Count), f("first_seen", Moment), f("last_seen", Moment), f("rewrite", Null(&Text)), o("detail", Any), f("state", Word(STATES)), f("acknowledged", Null(&Is("Acknowledgement"))), f("mute", Null(&Text)), f("sequence", Count)]),
     ("Side", &[f("fingerprint", Text), f("text", Text), f("column", Null(&Text)), o("parameter", Count)]),
     ("Acknowledgement", &[f("by", Text), f("note", Null(&Text)), f("at", Moment), f("count", Count), o("worst_ms", Number), o("came_back", Moment)]),
     ("Fence", &[f("moment", Moment)]),
     ("Mutes", &[f("mutes", List(&Is("Mute")))]),
     ("Mute", &[f("id", Text), f("origin", Word(&["api", "config"])), f("fingerprint", Null(&Text)), f("kind", Null(&Text)), f("database", Null(&Text)), f("user", Null(&Text)), f("application", Null(&Text)), f("tenant", Null(&Text)), f("route", Null(&Text)), f("until", Null(&Moment)), f("note", Null(&Text)), f("created", Null(&Moment))]),
-    ("Plans", &[f("total", Count), f("plans", List(&Is("PlanRow")))]),
+    ("Plans", &[f("total", Count), f("plans", List(&Is("PlanRow"))), f("next", Null(&Text))]),
     ("PlanRow", &[f("fingerprint", Hex), f("text", Text), f("tenant", Text), f("database", Text), f("user", Text), f("plans", List(&Is("Plan")))]),
     ("Plan", &[f("plan_hash", Hex), f("summary", Text), f("total_cost", Number), f("duration_ms", Number), f("captures", Count), f("first_seen", Any), f("last_seen", Any), o("settings", Any), o("plan", Any)]),
 
