@@ -147,7 +147,7 @@ fn figures(whole: &Value, course: Option<&Course>, period: &str) -> Markup {
         tile(
             "Calls",
             number("calls", figure::count),
-            html! { (number("calls_last_minute", figure::rate)) " in the last minute" },
+            html! { (number("calls_last_minute", figure::count)) " in the last minute" },
             line(Course::calls),
             "one",
         ),

@@ -102,6 +102,11 @@ async fn history_is_asked_for_by_statement_tenant_step_and_moment() {
     assert_eq!(windows("/api/v1/history?from=2026-01-01T00:01:00Z").await, 0);
     assert_eq!(windows("/api/v1/history?from=1767225660").await, 0);
     assert_eq!(of("/api/v1/queries").await["queries"][0]["calls_last_minute"], 20);
+    let lately = |tenant: &str| format!("/api/v1/queries/0000000000000001{tenant}");
+    assert_eq!(of(&lately("")).await["calls_last_minute"], 40, "of all tenants");
+    assert_eq!(of(&lately("?tenant=acme")).await["calls_last_minute"], 20);
+    let page = port.get("/queries/0000000000000001").await.body;
+    assert!(page.contains("40 in the last minute"), "{page}");
     for bad in ["/history?step=5m", "/history?from=yesterday", "/history?limit=1", "/queries/12/history"] {
         assert_eq!(port.get(&format!("/api/v1{bad}")).await.status, 400, "{bad}");
     }
