@@ -187,6 +187,20 @@ async function live(tab) {
   assert.deepEqual(tab.complained(), []);
 }
 
+// A page that was opened when there was nothing to draw yet has a chart without a picture.
+async function lateCharts(tab) {
+  await tab.open(`${base}/?period=15m`);
+  await tab.until("charts are drawn", DRAWN);
+  await tab.run(`document.querySelectorAll("[data-chart]").forEach((figure) => {
+    const empty = figure.cloneNode(true);
+    empty.querySelector(".plot").remove();
+    delete empty.dataset.drawn;
+    figure.replaceWith(empty);
+  })`);
+  await tab.until("charts are drawn once there is something", `[...document.querySelectorAll("[data-chart]")].every((figure) => figure.querySelector(".plot canvas"))`);
+  assert.deepEqual(tab.complained(), []);
+}
+
 async function withoutScript(tab, pages) {
   await tab.scripts(false);
   for (const [, path] of pages) {
@@ -290,6 +304,7 @@ async function main() {
     await step("without script", () => withoutScript(tab, pages));
     // By now there is something to draw.
     await step("every page", () => everyPage(tab, pages));
+    await step("late charts", () => lateCharts(tab));
     await step("login", () => loginPage(chromium));
     await step("roles", () => roles(chromium, pages, finding));
     // What docs/dashboard.png shows.

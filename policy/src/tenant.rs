@@ -331,7 +331,7 @@ struct Names {
 }
 
 impl Directory {
-    /// A directory that knows `other`, the default tenant and each tenant with limits of its own.
+    /// A directory that knows [`Tenants::OTHERS`], the default tenant and each tenant with limits of its own.
     pub fn new(tenants: &Tenants) -> Self {
         let directory = Self { inner: RwLock::default() };
         directory.reload(tenants);
@@ -344,7 +344,7 @@ impl Directory {
         let mut names = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         names.max = tenants.max_tenants;
         names.number_classes(&tenants.class_names());
-        for name in ["other", &tenants.default].into_iter().chain(tenants.limits.keys().map(String::as_str)) {
+        for name in [Tenants::OTHERS, &tenants.default].into_iter().chain(tenants.limits.keys().map(String::as_str)) {
             if !names.by_name.contains_key(name) && names.configured < MAX_CONFIGURED {
                 names.add(name);
                 names.configured += 1;
@@ -374,7 +374,12 @@ impl Directory {
     /// The name behind an id.
     pub fn name(&self, id: TenantId) -> Arc<str> {
         let names = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        names.by_id.get(id.index()).or_else(|| names.by_id.first()).cloned().unwrap_or_else(|| Arc::from("other"))
+        names
+            .by_id
+            .get(id.index())
+            .or_else(|| names.by_id.first())
+            .cloned()
+            .unwrap_or_else(|| Arc::from(Tenants::OTHERS))
     }
 
     /// A class's number; [`ClassId::NONE`] if it has none.

@@ -1,5 +1,6 @@
 //! The process's own log.
 
+mod escaped;
 mod events;
 mod journal;
 pub mod level;
@@ -14,12 +15,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Format;
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::run::RunError;
+use escaped::Escaped;
 use journal::Prioritised;
 use level::Level;
 use repeats::{Repeats, Verdict};
@@ -101,6 +105,21 @@ impl<S: Subscriber, F: Fn(&Metadata<'_>) -> bool> Filter<S> for Lines<F> {
 #[derive(Debug)]
 pub struct Opened(Destination);
 
+/// Lines that people read: on a terminal, in a file, or in the journal.
+fn for_people<S, W>(style: &Arc<Style>, colours: bool, journal: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = fmt::layer().with_ansi(colours).fmt_fields(Escaped).with_writer(writer);
+    if !journal {
+        return layer.boxed();
+    }
+    // The journal has a clock of its own.
+    let format = Prioritised { format: Format::default().without_time(), style: style.clone() };
+    layer.event_format(format).boxed()
+}
+
 impl Log {
     /// Begins to log as the settings say.
     ///
@@ -132,17 +151,12 @@ impl Log {
                 !is_slow && !now.is_json() && (now.has_colours(), now.is_journal()) == (colours, journal)
             })
         };
-        let plain = |colours: bool| {
-            let layer = fmt::layer().with_ansi(colours).with_writer(writer());
-            layer.with_filter(lines(people(colours, false))).boxed()
+        let read = |colours: bool, journal: bool| {
+            for_people(&style, colours, journal, writer()).with_filter(lines(people(colours, journal))).boxed()
         };
-        // The journal has a clock of its own.
-        let format = Prioritised { format: Format::default().without_time(), style: style.clone() };
-        let journal = fmt::layer().with_ansi(false).event_format(format).with_writer(writer());
-        let journal = journal.with_filter(lines(people(false, true))).boxed();
         let registry = tracing_subscriber::registry().with(layer);
         // Fails only where somebody else in the process logs already: then their log is used.
-        let _ = registry.with(vec![machines, plain(true), plain(false), journal]).try_init();
+        let _ = registry.with(vec![machines, read(true, false), read(false, false), read(false, true)]).try_init();
         // The hook that is there by default writes to standard error itself, and would wait for its reader.
         std::panic::set_hook(Box::new(|panic| {
             let thread = std::thread::current();

@@ -48,7 +48,7 @@ pub struct ServerIds(Mutex<BTreeMap<String, (Instant, Ids)>>);
 
 impl ServerIds {
     /// Takes over what one database has said, in place of what it said before.
-    fn keep(&self, place: &str, ids: Ids, now: Instant) {
+    pub(crate) fn keep(&self, place: &str, ids: Ids, now: Instant) {
         let mut places = lock(&self.0);
         if places.len() >= MAX_PLACES && !places.contains_key(place) {
             let oldest = places.iter().min_by_key(|(_, (read, _))| *read).map(|(place, _)| place.clone());

@@ -31,6 +31,12 @@ pub struct Tenants {
     pub fingerprints: BTreeMap<u64, Limits>,
 }
 
+impl Tenants {
+    /// The name of all together that are beyond [`Self::max_tenants`]: in limits, lists, metrics, findings and logs alike.
+    /// Whoever chooses it for a name of its own is one of them.
+    pub const OTHERS: &str = "(others)";
+}
+
 impl Default for Tenants {
     /// As the file's defaults.
     fn default() -> Self {

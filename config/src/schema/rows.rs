@@ -89,7 +89,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("tenant.default_name", Text, Some("default"), AtOnce,
         "The tenant of statements for which no rule yields a name."),
     row("tenant.max_tenants", Count(1, 1_000_000), Some("1000"), AtOnce,
-        "Tenants counted on their own besides those with limits here; the rest share the row `other` and the default limits. Names come from clients, so their number has an end."),
+        "Tenants counted on their own besides those with limits here; the rest share the row `(others)` and the default limits. Names come from clients, so their number has an end."),
     row("tenant.directory", Text, None, AtOnce,
         "A folder with a file `NAME.toml` for each tenant: the keys of `[tenant.limits.NAME]` without the header. For thousands of tenants; a reload reads those that have changed. A tenant that stands here and in the folder is a mistake."),
     row("tenant.table.database", Text, None, AtOnce,

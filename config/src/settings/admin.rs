@@ -120,7 +120,7 @@ impl Builder<'_> {
             None if self.is_wrong(&path) => {}
             None | Some("") => self.wrong(section, "names no tenant; add tenant = \"acme\""),
             // There all are together whose names are beyond the bound.
-            Some("other" | "(others)") => {
+            Some(crate::Tenants::OTHERS) => {
                 self.wrong(&path, "stands for all tenants beyond tenant.max_tenants; name one tenant");
             }
             Some(_) => {}

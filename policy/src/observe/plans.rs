@@ -164,7 +164,8 @@ impl Row {
         Self::size(&self.key, &self.text) + self.plans.iter().map(|seen| seen.plan.size()).sum::<usize>()
     }
 
-    fn last_seen(&self) -> Timestamp {
+    /// When its newest plan was seen last.
+    pub fn last_seen(&self) -> Timestamp {
         self.plans.first().map_or(Timestamp(0), |seen| seen.last_seen)
     }
 }

@@ -19,6 +19,9 @@ use crate::telemetry::clock::rfc3339_us;
 /// How long workers may take to tell their state.
 const STATE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The state of a client that waits for a server connection.
+const WAITING: &str = "waiting";
+
 /// `/api/v1/clients`.
 pub(super) async fn clients(State(context): Context, asked: Asked) -> Answer {
     let mut clients = all_clients(&context).await?;
@@ -28,10 +31,22 @@ pub(super) async fn clients(State(context): Context, asked: Asked) -> Answer {
             && asked.wants("user", &client.user)
             && asked.wants("application", &client.application)
             && asked.wants("state", client.state)
+            && asked.text("pinned").is_none_or(|wanted| (wanted == "true") == client.pinned.is_some())
+            && asked.text("text").is_none_or(|text| has(client, text))
     });
-    let (total, clients, next) = page(&asked, clients, |client| by_id(client.id))?;
+    // Of all that are asked for, not of those on this page.
+    let waiting = clients.iter().filter(|client| client.state == WAITING).count();
+    let pinned = clients.iter().filter(|client| client.pinned.is_some()).count();
+    let pressing = asked.text("sort") == Some("urgency");
+    let (total, clients, next) =
+        page(&asked, clients, |client| if pressing { by_urgency(client) } else { by_id(client.id) })?;
     let shown: Vec<_> = clients.iter().map(client_shown).collect();
-    Ok(Json(json!({"total": total, "clients": shown, "next": next})))
+    Ok(Json(json!({"total": total, "waiting": waiting, "pinned": pinned, "clients": shown, "next": next})))
+}
+
+/// Whether one of the names of a client has this in it.
+fn has(client: &ClientState, text: &str) -> bool {
+    [&client.application, &client.user, &client.address, &client.database].iter().any(|name| name.contains(text))
 }
 
 /// `/api/v1/clients/{id}`.
@@ -62,6 +77,19 @@ pub(super) async fn upstreams(State(context): Context, asked: Asked) -> Answer {
 /// Numbers are given out in the order in which connections come.
 fn by_id(id: u64) -> Place {
     Place::by_text(format!("{id:020}"))
+}
+
+/// Those first that wait, then those that keep a server connection or are in a transaction; of equals who has been so for
+/// longest.
+fn by_urgency(client: &ClientState) -> Place {
+    let urgency = match client.state {
+        WAITING => 4.0,
+        _ if client.pinned.is_some() => 3.0,
+        "in_transaction" => 2.0,
+        "active" => 1.0,
+        _ => 0.0,
+    };
+    Place::by_number(urgency, format!("{:020}{:020}", client.state_since_us, client.id))
 }
 
 /// Every client; there are `max_clients` at most.

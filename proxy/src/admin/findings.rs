@@ -14,13 +14,13 @@ use policy::finding::{self, Kept, Timestamp, export};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::AdminContext;
 use super::api::{DEFAULT_LIMIT, MAX_LIMIT};
 use super::body::Sent;
 use super::clients::patiently;
 use super::openapi::parameters::Asked as Checked;
 use super::problem::Problem;
 use super::server::{Peer, aside};
+use super::{AdminContext, page};
 use crate::analyst::findings::{MuteRefusal, Wanted};
 use crate::telemetry::clock::rfc3339_us;
 
@@ -44,6 +44,9 @@ pub(super) struct FindingsQuery {
     since: Option<u64>,
     limit: Option<usize>,
     format: Option<String>,
+    /// Read where the list is known.
+    #[serde(rename = "cursor")]
+    _cursor: Option<String>,
 }
 
 type Asked = Result<Query<FindingsQuery>, QueryRejection>;
@@ -71,7 +74,7 @@ impl FindingsQuery {
             limit => return Err(bad(format!("`limit` must be between 1 and {MAX_LIMIT}, not {limit}"))),
         };
         let FindingsQuery { tenant, kind, application, fingerprint, since, format, .. } = query;
-        Ok((Wanted { tenant, kind, state, application, fingerprint, since, limit }, format))
+        Ok((Wanted { tenant, kind, state, application, fingerprint, since, after: None, limit }, format))
     }
 }
 
@@ -80,8 +83,9 @@ fn now(context: &AdminContext) -> Timestamp {
 }
 
 /// `/api/v1/findings`.
-pub(super) async fn list(State(context): Context, asked: Asked) -> Answer {
-    let (wanted, format) = FindingsQuery::checked(asked)?;
+pub(super) async fn list(State(context): Context, place: Checked, asked: Asked) -> Answer {
+    let (mut wanted, format) = FindingsQuery::checked(asked)?;
+    wanted.after = page::after_text(&place)?;
     if format.is_some() {
         return Err(bad("`format` is not a parameter of this list; ask /api/v1/findings/export"));
     }
@@ -99,6 +103,7 @@ pub(super) async fn list(State(context): Context, asked: Asked) -> Answer {
             "events_dropped": workers.iter().map(|worker| worker.events_dropped).sum::<u64>(),
             "detection_dropped": listing.left_out,
             "findings": listing.findings,
+            "next": listing.next.map(|next| page::cursor_of(&place, next)),
         }))
     })
     .await

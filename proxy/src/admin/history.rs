@@ -48,9 +48,12 @@ pub(super) async fn of_query(State(context): Context, Path(strict): Path<String>
     let strict = fingerprint(&strict)?;
     super::server::aside(move || {
         let course = |tenant| context.telemetry.course_of_statement(strict, tenant, wanted.step, wanted.from_us);
-        let mut shown = show(&wanted, wanted.tenant(&context).map(course));
-        if let (Some(ids), Value::Object(fields)) = (query_ids(&context.telemetry.server_ids.all(), strict), &mut shown)
-        {
+        let course = wanted.tenant(&context).map(course);
+        // To one tenant the ids would tell that others run a statement which it has not run itself.
+        let may_know = wanted.tenant.is_none() || course.as_ref().is_ok_and(|course| !course.stretches.is_empty());
+        let ids = may_know.then(|| query_ids(&context.telemetry.server_ids.all(), strict)).flatten();
+        let mut shown = show(&wanted, course);
+        if let (Some(ids), Value::Object(fields)) = (ids, &mut shown) {
             fields.insert("query_id".to_owned(), json!(ids));
         }
         Json(shown)

@@ -33,6 +33,7 @@ mod redacted;
 mod reload;
 mod request_id;
 mod requests;
+mod seats;
 mod server;
 pub mod source;
 mod tenants;

@@ -54,6 +54,31 @@ fn bits(bytes: &[u8; 8]) -> u64 {
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
+/// The place that a request's list goes on behind; `None`: it begins.
+///
+/// # Errors
+/// The cursor is of another list.
+fn after(asked: &Asked, list: u64) -> Result<Option<Place>, Problem> {
+    let after = asked.text("cursor").map(|cursor| {
+        let detail = "this cursor is not one of this list; begin without one, with the same parameters on each page";
+        Place::read(cursor, list).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, detail))
+    });
+    after.transpose()
+}
+
+/// The same where rows are sorted and cut elsewhere: the place's text.
+///
+/// # Errors
+/// The cursor is of another list.
+pub(super) fn after_text(asked: &Asked) -> Result<Option<String>, Problem> {
+    Ok(after(asked, xxh3_64(asked.list().as_bytes()))?.map(|place| place.text))
+}
+
+/// The cursor of a place in such a list.
+pub(super) fn cursor_of(asked: &Asked, text: String) -> String {
+    Place::by_text(text).cursor(xxh3_64(asked.list().as_bytes()))
+}
+
 /// The rows of a page in their order, how many there are in all, and where the next page begins; `None`: there is none.
 ///
 /// # Errors
@@ -64,11 +89,7 @@ pub(super) fn page<T>(
     place: impl Fn(&T) -> Place,
 ) -> Result<(usize, Vec<T>, Option<String>), Problem> {
     let list = xxh3_64(asked.list().as_bytes());
-    let after = asked.text("cursor").map(|cursor| {
-        let detail = "this cursor is not one of this list; begin without one, with the same parameters on each page";
-        Place::read(cursor, list).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, detail))
-    });
-    let after = after.transpose()?;
+    let after = after(asked, list)?;
     let total = rows.len();
     let mut placed: Vec<(Place, T)> = rows.into_iter().map(|row| (place(&row), row)).collect();
     placed.retain(|(place, _)| after.as_ref().is_none_or(|after| place.compare(after).is_gt()));

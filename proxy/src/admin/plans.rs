@@ -7,20 +7,20 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use policy::observe::plans::{Row, Seen};
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::AdminContext;
 use super::openapi::parameters::Asked;
+use super::page::{Place, page};
 use super::problem::Problem;
 
 /// Statements whose plans are kept, the last captured first; each plan in one line.
 pub(super) async fn plans(State(context): State<Arc<AdminContext>>, asked: Asked) -> Result<Json<Value>, Problem> {
     super::server::aside(move || {
-        let mut rows = context.telemetry.plans.rows(|row: &Row| asked.wants("tenant", &row.key.tenant));
-        let total = rows.len();
-        rows.truncate(asked.limit());
-        Json(json!({"total": total, "plans": rows.iter().map(|row| shown(row, false)).collect::<Vec<_>>()}))
+        let rows = context.telemetry.plans.rows(|row: &Row| asked.wants("tenant", &row.key.tenant));
+        listed(&asked, rows, false)
     })
-    .await
+    .await?
 }
 
 /// All plans of one statement, node by node: a row for each tenant, database, user, role and search path.
@@ -32,16 +32,25 @@ pub(super) async fn plans_of(
     let strict = super::queries::fingerprint(&fingerprint)?;
     super::server::aside(move || {
         let wanted = |row: &Row| row.key.strict == strict && asked.wants("tenant", &row.key.tenant);
-        let mut rows = context.telemetry.plans.rows(wanted);
+        let rows = context.telemetry.plans.rows(wanted);
         if rows.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "no plan of this statement is kept"));
         }
-        let total = rows.len();
-        rows.truncate(asked.limit());
-        let shown: Vec<_> = rows.iter().map(|row| shown(row, true)).collect();
-        Ok(Json(json!({"total": total, "plans": shown})))
+        listed(&asked, rows, true)
     })
     .await?
+}
+
+/// A page of them.
+fn listed(asked: &Asked, rows: Vec<Row>, whole: bool) -> Result<Json<Value>, Problem> {
+    // A key may be longer than a cursor.
+    let place = |row: &Row| {
+        let rest = xxh3_64(format!("{:?}", row.key).as_bytes());
+        Place::by_number(row.last_seen().0 as f64, format!("{:016x}{rest:016x}", row.key.strict))
+    };
+    let (total, rows, next) = page(asked, rows, place)?;
+    let shown: Vec<_> = rows.iter().map(|row| shown(row, whole)).collect();
+    Ok(Json(json!({"total": total, "plans": shown, "next": next})))
 }
 
 pub(super) fn shown(row: &Row, whole: bool) -> Value {

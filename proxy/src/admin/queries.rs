@@ -195,6 +195,10 @@ impl View {
         self.rows.iter().map(|row| row.total_us).sum()
     }
 
+    fn calls_of_last_minute(&self, row: &StatementRow) -> u64 {
+        self.last_minute.get(&(row.text.facts.strict, row.tenant)).copied().unwrap_or(0)
+    }
+
     fn show<'a>(&'a self, row: &'a StatementRow, time_us: u64) -> QueryRow<'a> {
         let ms = |us: u64| us as f64 / 1e3;
         let percentile = |q| round(row.percentile_us(q) / 1e3);
@@ -208,7 +212,7 @@ impl View {
             calls: row.calls,
             prepared_calls: row.prepared_calls,
             calls_per_minute: round(row.calls_per_minute(self.now_us)),
-            calls_last_minute: self.last_minute.get(&(row.text.facts.strict, row.tenant)).copied().unwrap_or(0),
+            calls_last_minute: self.calls_of_last_minute(row),
             errors: row.errors,
             errors_by_sqlstate: shown_errors(row),
             rows: row.rows,

@@ -18,7 +18,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::door::{self, Door, Manner};
 use super::exposition::Format;
@@ -27,13 +26,12 @@ use super::openapi::parameters;
 use super::openapi::routes::is_route;
 use super::problem::Problem;
 use super::requests::{self, Requests};
+use super::seats::Seats;
 use super::{
     AdminContext, Readiness, access, actions, api, audit, body, breakdown, cache, capture, clients, events, findings,
     history, limits, log_level, pages, queries,
 };
 
-/// Connections served at once; the next one is closed at once.
-const MAX_CONNECTIONS: usize = 64;
 /// A request's head must be there within this, a silent keep-alive included.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// No connection lives longer, however slowly its client reads; one that was asked for events lives as long as a stream.
@@ -58,7 +56,7 @@ pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl
     let events = Arc::clone(&context.events);
     let watch = tokio::spawn(events::watch::watch(Arc::clone(&context)));
     let router = router(context);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let seats = Seats::default();
     let (stopping, stopped) = tokio::sync::watch::channel(false);
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -69,13 +67,13 @@ pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl
         match accepted {
             Ok((stream, peer)) => {
                 // Full, or not to be spoken to: dropping the stream closes it.
-                if let Ok(place) = Arc::clone(&places).try_acquire_owned()
+                if let Some(seat) = seats.take(peer.ip())
                     && let Some(manner) = door.manner(&stream)
                 {
                     let (router, stopped) = (router.clone(), stopped.clone());
                     tokio::spawn(async move {
                         converse(stream, manner, Peer(peer), router, stopped).await;
-                        drop(place);
+                        drop(seat);
                     });
                 }
             }
@@ -90,7 +88,7 @@ pub async fn serve(listener: TcpListener, context: Arc<AdminContext>, stop: impl
     events.close();
     _ = stopping.send(true);
     // Every connection gives its place back when it ends.
-    _ = tokio::time::timeout(FAREWELL, places.acquire_many(MAX_CONNECTIONS as u32)).await;
+    _ = tokio::time::timeout(FAREWELL, seats.emptied()).await;
 }
 
 /// Where a request comes from. Of who sends it nothing else is known.

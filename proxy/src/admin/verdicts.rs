@@ -17,6 +17,7 @@ use config::units::show_duration;
 use policy::finding::{Kept, Severity as Gravity};
 
 use super::events::memory::{Episode, PoolSince, WAITS_US};
+use super::pages::segment;
 use super::source::PoolState;
 use crate::tenant_table::Standing;
 
@@ -314,13 +315,18 @@ fn limits(facts: &Facts) -> Vec<Verdict> {
         })
         .collect();
     reached.sort_by_key(|(key, episode)| (u64::MAX - episode.count, *key));
+    // A tenant's viewer has its own page alone.
+    let link = match facts.tenant.as_deref() {
+        Some(own) => segment(own).map_or_else(|| "/".to_owned(), |own| format!("/tenants/{own}")),
+        None => "/limits".to_owned(),
+    };
     let told = reached.into_iter().take(MAX_EACH).map(|((tenant, key), episode)| Verdict {
         since_us: Some(episode.began_us),
         tenant: Some(tenant.clone()),
         evidence: format!("{} times since then, the last in these 5 minutes", episode.count),
         numbers: vec![("times", episode.count as f64)],
         advice: "See what it runs, and whether the limit fits it.".to_owned(),
-        ..verdict("limit_reached", Severity::Warning, format!("Tenant {tenant} reaches its {key}"), "/limits")
+        ..verdict("limit_reached", Severity::Warning, format!("Tenant {tenant} reaches its {key}"), &link)
     });
     told.collect()
 }

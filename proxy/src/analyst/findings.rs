@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use config::Mute;
-use policy::finding::{Acknowledgement, Finding, Kept, Kind, State, Timestamp};
+use policy::finding::{Acknowledgement, Finding, Kept, Kind, Severity, State, Timestamp};
 
 use crate::telemetry::lock;
 use crate::telemetry::snapshot::OTHERS;
@@ -82,6 +82,8 @@ pub struct Wanted {
     pub fingerprint: Option<String>,
     /// Those that have changed since this sequence number.
     pub since: Option<u64>,
+    /// Those behind this place in the order, as [`Listing::next`] says it.
+    pub after: Option<String>,
     /// So many at most.
     pub limit: usize,
 }
@@ -93,6 +95,8 @@ pub struct Listing {
     pub total: usize,
     /// The gravest first, of those the latest first; after a sequence number the earliest change first.
     pub findings: Vec<Kept>,
+    /// Where the list goes on; `None`: nowhere.
+    pub next: Option<String>,
     /// What to ask for next, to be told what has changed: everything up to here has been.
     pub sequence: u64,
     /// Whatever ended before this is judged; `None`: nothing is, detection is off.
@@ -226,11 +230,16 @@ impl FindingsStore {
             picked.sort_by(|a, b| (rank(b), &a.finding.id).cmp(&(rank(a), &b.finding.id)));
         }
         let total = picked.len();
+        if let Some(after) = &wanted.after {
+            picked.retain(|kept| wanted.place(kept) > *after);
+        }
+        let more = picked.len() > wanted.limit;
         picked.truncate(wanted.limit);
-        let last = picked.last().map(|kept| kept.sequence).filter(|_| wanted.since.is_some() && total > picked.len());
-        let sequence = last.unwrap_or(inner.sequence);
+        let last = picked.last().filter(|_| more);
+        let next = last.map(|kept| wanted.place(kept));
+        let sequence = last.filter(|_| wanted.since.is_some()).map_or(inner.sequence, |kept| kept.sequence);
         let findings = picked.into_iter().cloned().collect();
-        Listing { total, findings, sequence, judged_until: inner.judged_until, left_out: inner.left_out }
+        Listing { total, findings, next, sequence, judged_until: inner.judged_until, left_out: inner.left_out }
     }
 
     /// Notes that somebody knows of a finding; `None`: there is none of this id. May wait for the disk, as all do that take
@@ -407,6 +416,20 @@ impl Inner {
 }
 
 impl Wanted {
+    /// Where a finding stands in the order that is asked for: places compare as texts.
+    fn place(&self, kept: &Kept) -> String {
+        let (finding, sequence) = (&kept.finding, kept.sequence);
+        if self.since.is_some() {
+            return format!("{sequence:020}");
+        }
+        let harmless = match finding.severity {
+            Severity::High => 0,
+            Severity::Medium => 1,
+            Severity::Low => 2,
+        };
+        format!("{harmless}{:020}{}", u64::MAX - finding.last_seen.0, finding.id)
+    }
+
     fn picks(&self, kept: &Kept) -> bool {
         let finding = &kept.finding;
         let is = |wanted: &Option<String>, text: &str| wanted.as_deref().is_none_or(|wanted| wanted == text);

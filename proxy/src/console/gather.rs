@@ -1,6 +1,7 @@
 //! The facts that rows are made of: read from telemetry, asked of the workers, looked up in the settings.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::table::What;
 use super::value::Rows;
 use crate::admin::{ClientState, StateFuture, UpstreamState};
 use crate::analyst::findings::Wanted;
+use crate::pool::Pool;
 use crate::telemetry::process;
 use crate::telemetry::snapshot::PoolRow;
 
@@ -178,11 +180,9 @@ impl Console {
     async fn users(&self) -> Result<Vec<super::value::Row>, Report> {
         let totals = self.totals().await?;
         let settings = self.shared.settings();
-        let listed = settings.users.keys().chain(settings.user_limits.keys());
-        let console = settings.console.admin_users.iter().chain(&settings.console.stats_users);
-        let mut all: BTreeMap<&str, UserFacts> =
-            listed.chain(console).map(|name| (name.as_str(), UserFacts::default())).collect();
         let pools = self.shared.pools.all();
+        let mut all: BTreeMap<&str, UserFacts> =
+            user_names(&settings, &pools).into_iter().map(|name| (name, UserFacts::default())).collect();
         for pool in &pools {
             all.entry(&pool.user).or_default().upstreams += pool.ledger().open() as u64;
         }
@@ -199,13 +199,11 @@ impl Console {
         let pools = self.shared.pools.all();
         let databases: BTreeSet<&str> =
             settings.databases.keys().map(String::as_str).chain(pools.iter().map(|pool| &*pool.database)).collect();
-        let users: BTreeSet<&str> =
-            settings.users.keys().map(String::as_str).chain(pools.iter().map(|pool| &*pool.user)).collect();
         let upstreams = pools.iter().map(|pool| pool.ledger().open()).sum();
         let clients = self.shared.clients.load(Ordering::Relaxed) + self.connections();
         let totals = Totals {
             databases: databases.len() + 1,
-            users: users.len(),
+            users: user_names(&settings, &pools).len(),
             peers: settings.peers.addresses.len(),
             pools: pools.len() + 1,
             clients,
@@ -255,6 +253,13 @@ impl Console {
         let clients = rows::clients(clients, self.now_us(), Sockets::WithBuffers);
         Ok(Box::new(clients.chain(rows::servers(upstreams, applications, Sockets::WithBuffers))))
     }
+}
+
+/// Users that are shown: those that the configuration names, for the console too, and those that have a pool.
+fn user_names<'a>(settings: &'a config::Settings, pools: &'a [Arc<Pool>]) -> BTreeSet<&'a str> {
+    let listed = settings.users.keys().chain(settings.user_limits.keys());
+    let console = settings.console.admin_users.iter().chain(&settings.console.stats_users);
+    listed.chain(console).map(String::as_str).chain(pools.iter().map(|pool| &*pool.user)).collect()
 }
 
 /// The applications of clients that hold a server connection.

@@ -111,7 +111,8 @@ With `log.format = \"text\"` a line is the time, the level, the module, the even
 JSON. Search for the words, or for the target where there is one: they are as stable as the names of metrics, module paths are
 not. `log.level` shows its own level and the graver ones; a reload changes it. Events of the level `debug` are not built into
 releases. No constant of a statement, no bound value and no secret is ever in a line, unless a field's words come from a
-server's own error.
+server's own error. What would end a line, move a terminal's cursor or turn the direction of writing stands in a field as an
+escape such as `\\n` or `\\u{1b}`: names come from clients, and no name can look like another event.
 
 Lines go to standard error, or to `log.file`. Under systemd the journal takes them as they are: `journalctl -u pgweir -o cat`
 shows them without a second time stamp, and with `log.format = \"json\"` it can be piped to `jq`.

@@ -392,6 +392,17 @@ impl Telemetry {
         Course { stretches: stretches(&windows, |known| known == key), complete_from_us }
     }
 
+    /// The p95 in µs of each tenant's last window since `from_us` with calls in it.
+    pub fn last_p95_of_tenants(&self, step: Step, from_us: u64) -> HashMap<TenantId, u64, FxBuildHasher> {
+        let windows: Vec<Window> = {
+            let history = lock(&self.history);
+            history.kept(step).tenants.windows.since(from_us).cloned().collect()
+        };
+        let called = windows.iter().flat_map(Window::points).filter(|(_, point)| point.calls > 0);
+        // From the oldest on, so that the last one stays.
+        called.map(|(key, point)| (TenantId(key), point.p95_us)).collect()
+    }
+
     /// Calls in the last minute that has been looked at, by statement and tenant.
     pub fn calls_of_last_minute(&self) -> HashMap<(u64, TenantId), u64, FxBuildHasher> {
         let history = lock(&self.history);

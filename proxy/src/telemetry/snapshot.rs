@@ -12,7 +12,7 @@ use super::worker::{Map, Rare};
 use super::{Sqlstate, Telemetry, TenantId, lock};
 
 /// The name under which everything beyond a bound is shown.
-pub const OTHERS: &str = "(others)";
+pub const OTHERS: &str = config::Tenants::OTHERS;
 
 /// One pool.
 #[derive(Debug, Clone)]

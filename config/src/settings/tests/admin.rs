@@ -92,7 +92,7 @@ fn mistakes_with_tokens_say_what_to_do() {
         (access("a", "role = 'viewer'\ntoken_sha256 = 'abc'"), "is no SHA-256"),
         (access("a", "role = 'viewer'\ntoken = '1'\ntenant = 'acme'"), "for role = \"tenant\" alone"),
         (access("a", "role = 'tenant'\ntoken = '1'"), "names no tenant"),
-        (access("a", "role = 'tenant'\ntenant = 'other'\ntoken = '1'"), "name one tenant"),
+        (access("a", "role = 'tenant'\ntenant = '(others)'\ntoken = '1'"), "name one tenant"),
         (access("a", "role = 'viewer'\ntoken = 't'"), "is the same as another token"),
         (
             access("a", &format!("role = 'viewer'\ntoken_sha256 = '{}'", TokenDigest::of(b"t").hex())),
@@ -129,7 +129,7 @@ fn tokens_of_tenants_need_one_that_sees_all_and_are_told_apart() {
         (own("a", "acme", "1"), "set admin.token"),
         (format!("{first}{}", own("a", "acme", "t")), "is the same as another token"),
         (format!("{first}{}{}", own("a", "acme", "1"), own("b", "globex", "1")), "is the same as another token"),
-        (format!("{first}{}", own("a", "other", "1")), "name one tenant"),
+        (format!("{first}{}", own("a", "(others)", "1")), "name one tenant"),
         (format!("{first}[admin.tenant_token.a]\ntoken = '1'\n"), "names no tenant"),
         (format!("{first}[admin.tenant_token.a]\ntenant = 'acme'\n"), "has no token"),
     ] {

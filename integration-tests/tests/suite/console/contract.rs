@@ -171,8 +171,17 @@ fn pgbouncer() -> Option<(&'static str, (u32, u32))> {
     Some((program, (numbers.next()?, numbers.next()?)))
 }
 
+/// Columns that have another name in 1.25 than before.
+const RENAMED: &[(&str, &str)] = &[("reserve_pool int4", "reserve_pool_size int4")];
+
+/// Whether all of `few` are among `all`, in the same order.
+fn is_within(few: &[String], all: &[String]) -> bool {
+    let mut rest = all.iter();
+    few.iter().all(|one| rest.any(|other| other == one))
+}
+
 /// Against the original, whatever its version: what it has must stand here at the same place. What came with a version
-/// after 1.25 is looked past, and from one before it the contract alone decides.
+/// after 1.25 is looked past; one before it lacks columns, and those that it has must be here with their types, in its order.
 #[test]
 fn the_original_has_the_same_columns() {
     let Some((program, version)) = pgbouncer() else {
@@ -216,14 +225,16 @@ fn the_original_has_the_same_columns() {
         }
         if version < (1, 25) {
             let own = described(&ours, &sql);
-            let missing: Vec<_> = expected.iter().filter(|column| !own.contains(column)).collect();
-            println!("SHOW {show}: {} of {version:?} are not in 1.25: {missing:?}", missing.len());
-            continue;
+            for (before, now) in RENAMED {
+                expected.iter_mut().filter(|column| column == before).for_each(|column| *column = (*now).to_owned());
+            }
+            assert!(is_within(&expected, &own), "SHOW {show} of {version:?} has {expected:?}, and here are {own:?}");
+        } else {
+            assert_eq!(described(&ours, &sql), expected, "SHOW {show}");
         }
-        assert_eq!(described(&ours, &sql), expected, "SHOW {show}");
         compared += 1;
     }
-    assert!(compared > 15 || version < (1, 25), "only {compared} were compared");
+    assert!(compared > 15, "only {compared} were compared");
     // What a client is told at login, name by name.
     // Some versions and builds name their own version besides.
     let is_plain = |name: &str| !name.starts_with("pgbouncer.");

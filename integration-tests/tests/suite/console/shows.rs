@@ -59,6 +59,21 @@ fn each_descriptor_is_the_one_that_the_system_knows() {
 }
 
 #[test]
+fn as_many_users_are_counted_as_are_listed() {
+    let server = server();
+    let proxy = with_users(Proxy::before(server.address()))
+        .with(|settings| {
+            settings.user_limits.insert("carl".to_owned(), Default::default());
+        })
+        .start();
+    RawClient::login(proxy.address(), "anna", "shop").query("select 1").ok();
+    let mut ops = ops(proxy.address());
+    let names: Vec<String> = table(&mut ops, "show users").iter().map(|row| row.get("name").to_owned()).collect();
+    assert!(["anna", "carl", "ops", "watch"].iter().all(|name| names.iter().any(|known| known == name)), "{names:?}");
+    assert_eq!(find(&table(&mut ops, "show lists"), "list", "users").number("items"), names.len() as u64);
+}
+
+#[test]
 fn every_show_answers_alike_in_both_protocols() {
     let server = server();
     let proxy = proxy(&server);

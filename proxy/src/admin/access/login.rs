@@ -11,7 +11,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use super::sessions::{SessionId, hex};
-use super::{Denial, Gate, Refused, Viewer, browser, foreign, form_body, is_secure, note, source_of, viewer_of};
+use super::{Denial, Gate, Refused, Viewer, browser, foreign, form_body, is_secure, note, source_of};
 use crate::admin::pages::login_page;
 
 /// `GET /login`: asks for a token. Where none is set, there is nothing to log in to.
@@ -57,7 +57,7 @@ pub(in super::super) async fn login(State(gate): State<Arc<Gate>>, request: Requ
     }
     let mut response = Redirect::to(&next).into_response();
     set_cookie(&mut response, &browser::cookie(Some(&id), secures(&headers, is_tls)));
-    note(&mut response, Some(viewer_of(token)));
+    note(&mut response, Some(Viewer::of_token(token)));
     response
 }
 
@@ -74,6 +74,10 @@ pub(in super::super) async fn session(Extension(viewer): Extension<Viewer>) -> J
 
 /// `POST /logout`: ends the session. Who has none is led to `/login` all the same.
 pub(in super::super) async fn logout(State(gate): State<Arc<Gate>>, request: Request) -> Response {
+    // The cookie would be taken away by the answer alone, whether or not the session had come along.
+    if browser::is_foreign(request.method(), request.headers()) {
+        return foreign().into_response();
+    }
     let (headers, is_tls) = (request.headers().clone(), is_secure(&request));
     let viewer = gate.identify(&request, Instant::now()).ok();
     if let Some(viewer) = &viewer {

@@ -25,7 +25,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use config::{AdminRole, AdminToken, LONG_TOKEN, TokenDigest};
+use config::{AdminToken, LONG_TOKEN, TokenDigest};
 use rand::RngExt;
 use subtle::ConstantTimeEq as _;
 
@@ -61,6 +61,9 @@ pub(super) struct Gate {
 /// Why a request is not let in: for the log. Stands in the extensions of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) &'static str);
+
+/// Why, where somebody known asks for what their token does not open.
+pub(super) const NOT_FOR_THIS_ROLE: &str = "not for this role";
 
 /// A request that is not let in.
 #[derive(Debug)]
@@ -124,7 +127,7 @@ impl Gate {
         }
         if headers.contains_key(header::AUTHORIZATION) {
             return match bearer(headers) {
-                Some(given) => self.judge(given, &tokens, source_of(request), now).map(viewer_of),
+                Some(given) => self.judge(given, &tokens, source_of(request), now).map(Viewer::of_token),
                 None => Err(no_token("no bearer token")),
             };
         }
@@ -137,7 +140,7 @@ impl Gate {
             return Err(foreign());
         }
         let token = tokens.iter().find(|token| token.digest == session.token);
-        let viewer = token.map(|token| viewer_of(token).with_csrf(session.csrf));
+        let viewer = token.map(|token| Viewer::of_token(token).with_csrf(session.csrf));
         viewer.ok_or_else(|| no_token("no token"))
     }
 
@@ -241,14 +244,6 @@ fn foreign() -> Denial {
     Denial::new("sent by a page of another site", StatusCode::FORBIDDEN, "a page of another site has had this sent")
 }
 
-fn viewer_of(token: &AdminToken) -> Viewer {
-    match &token.role {
-        AdminRole::Operator => Viewer::new(&token.name, Role::Operator),
-        AdminRole::Viewer => Viewer::new(&token.name, Role::Viewer),
-        AdminRole::Tenant(tenant) => Viewer::of_tenant(&token.name, tenant),
-    }
-}
-
 fn source_of(request: &Request) -> Option<Source> {
     request.extensions().get::<Peer>().map(|Peer(address)| Source::of(address.ip()))
 }
@@ -329,7 +324,7 @@ async fn admitted(gate: &Gate, request: Request) -> Result<Request, Box<(Denial,
         None => Ok(()),
     };
     if let Err(problem) = confined {
-        return Err(Box::new((Denial { why: "not for this role", problem, retry_after: None }, Some(viewer))));
+        return Err(Box::new((Denial { why: NOT_FOR_THIS_ROLE, problem, retry_after: None }, Some(viewer))));
     }
     request.extensions_mut().insert(viewer);
     Ok(request)

@@ -1,6 +1,6 @@
 //! What follows from time and from reloads.
 
-use config::{Admin, Settings};
+use config::{Admin, AdminRole, Settings};
 
 use super::sessions::SessionId;
 use super::*;
@@ -90,10 +90,11 @@ fn a_reload_that_takes_a_token_away_ends_its_sessions_and_one_that_changes_a_rol
     let (gate, state) = gate(&[("a", AdminRole::Operator, "first"), ("b", AdminRole::Viewer, "second")]);
     let cookie = begin(&gate, "first", now);
     let who = || gate.identify(&request(&[("cookie", &cookie)], [127, 0, 0, 1]), now).map_err(|denial| denial.why);
-    assert_eq!(who().unwrap(), Viewer::new("a", Role::Operator).with_csrf("proof".into()));
+    let viewer = |role| Viewer::of_token(&AdminToken::new("a", role, "first")).with_csrf("proof".into());
+    assert_eq!(who().unwrap(), viewer(AdminRole::Operator));
     *state.0.lock().unwrap() =
         settings(&[("a", AdminRole::Tenant("acme".into()), "first"), ("b", AdminRole::Viewer, "second")]);
-    assert_eq!(who().unwrap(), Viewer::of_tenant("a", "acme").with_csrf("proof".into()));
+    assert_eq!(who().unwrap(), viewer(AdminRole::Tenant("acme".into())));
     *state.0.lock().unwrap() = settings(&[("b", AdminRole::Viewer, "second")]);
     assert_eq!(who().unwrap_err(), "no token");
     *state.0.lock().unwrap() = settings(&[("a", AdminRole::Operator, "first")]);

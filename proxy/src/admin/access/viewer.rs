@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use config::{AdminRole, AdminToken, Settings, TokenDigest};
+
 /// What somebody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
@@ -32,17 +34,48 @@ pub(crate) struct Viewer {
     role: Role,
     tenant: Option<Arc<str>>,
     csrf: Option<Arc<str>>,
+    /// Of the token that it was let in by; `None`: by none.
+    token: Option<TokenDigest>,
 }
 
 impl Viewer {
     /// Somebody who sees everything.
     pub(crate) fn new(name: &str, role: Role) -> Self {
-        Self { name: name.into(), role, tenant: None, csrf: None }
+        Self { name: name.into(), role, tenant: None, csrf: None, token: None }
     }
 
     /// Somebody who sees one tenant.
     pub(crate) fn of_tenant(name: &str, tenant: &str) -> Self {
-        Self { name: name.into(), role: Role::TenantViewer, tenant: Some(tenant.into()), csrf: None }
+        let role = Role::TenantViewer;
+        Self { name: name.into(), role, tenant: Some(tenant.into()), csrf: None, token: None }
+    }
+
+    /// Whoever has this token.
+    pub(super) fn of_token(token: &AdminToken) -> Self {
+        let viewer = match &token.role {
+            AdminRole::Operator => Self::new(&token.name, Role::Operator),
+            AdminRole::Viewer => Self::new(&token.name, Role::Viewer),
+            AdminRole::Tenant(tenant) => Self::of_tenant(&token.name, tenant),
+        };
+        Self { token: Some(token.digest), ..viewer }
+    }
+
+    /// Whether it was let in by a token of its own.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Whether these settings would let it in as what it is: with the same token, for the same role and tenant.
+    pub(crate) fn still_stands(&self, settings: &Settings) -> bool {
+        let tokens = settings.admin.as_ref().map(|admin| admin.tokens.as_slice()).unwrap_or_default();
+        match self.token {
+            None => tokens.is_empty(),
+            Some(digest) => tokens
+                .iter()
+                .filter(|token| token.digest == digest)
+                .map(Self::of_token)
+                .any(|now| (now.role, &now.tenant) == (self.role, &self.tenant)),
+        }
     }
 
     /// The same, from a browser whose forms have to send this back.

@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Extension, Query, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
-use axum::response::Response;
-use serde::Deserialize;
+use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 
-use super::access::{Gate, Refused, Viewer, may_change};
-use super::api::{DEFAULT_LIMIT, MAX_LIMIT};
+use super::access::{self, Gate, Refused, Viewer, may_change};
+use super::openapi::parameters::Asked;
+use super::page::{Place, page};
 use super::problem::Problem;
 use super::request_id::{self, RequestId};
 use super::server::Peer;
@@ -30,8 +30,9 @@ pub(crate) use console::Command;
 use entry::Entry;
 pub(super) use entry::{Deed, Kind};
 
-/// Views and actions that are kept, and refusals besides.
-const KEPT: usize = 1_000;
+/// Views that are kept, actions, and refusals.
+const KEPT_VIEWS: usize = 1_000;
+const KEPT_ACTIONS: usize = 1_000;
 const KEPT_REFUSALS: usize = 500;
 /// What is the same again within this time is counted, not noted anew.
 const SAME_US: u64 = 60_000_000;
@@ -46,7 +47,8 @@ pub struct Audit {
 
 #[derive(Debug, Default)]
 struct Noted {
-    seen: VecDeque<Entry>,
+    views: VecDeque<Entry>,
+    actions: VecDeque<Entry>,
     refused: VecDeque<Entry>,
     next: u64,
 }
@@ -57,7 +59,8 @@ impl Noted {
     fn note(&mut self, deed: Deed, at_us: u64) -> Option<u64> {
         let (ring, most) = match deed.kind {
             Kind::Refused => (&mut self.refused, KEPT_REFUSALS),
-            _ => (&mut self.seen, KEPT),
+            Kind::View => (&mut self.views, KEPT_VIEWS),
+            Kind::Action => (&mut self.actions, KEPT_ACTIONS),
         };
         // What changes something is never the same as before.
         let before = match deed.kind {
@@ -81,12 +84,10 @@ impl Noted {
         Some(repeated)
     }
 
-    /// The latest first.
-    fn latest(&self, kind: Option<Kind>, limit: usize) -> (usize, Vec<Value>) {
+    /// Those of a kind, or all, in no order.
+    fn entries(&self, kind: Option<Kind>) -> Vec<&Entry> {
         let wanted = |entry: &&Entry| kind.is_none_or(|kind| kind == entry.deed.kind);
-        let mut all: Vec<&Entry> = self.seen.iter().chain(&self.refused).filter(wanted).collect();
-        all.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.id));
-        (all.len(), all.into_iter().take(limit).map(Entry::shown).collect())
+        self.views.iter().chain(&self.actions).chain(&self.refused).filter(wanted).collect()
     }
 }
 
@@ -163,37 +164,27 @@ fn is_noise(path: &str) -> bool {
     ["/livez", "/readyz", "/metrics", "/login", "/favicon.ico"].contains(&path) || path.starts_with("/assets/")
 }
 
-/// What a request for the audit log may ask for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AuditQuery {
-    kind: Option<String>,
-    limit: Option<usize>,
-}
-
-type Asked = Result<Query<AuditQuery>, axum::extract::rejection::QueryRejection>;
-
 /// `GET /api/v1/audit`: for operators alone, for it tells of others.
 pub(super) async fn list(
     Extension(gate): Extension<Arc<Gate>>,
     Extension(viewer): Extension<Viewer>,
     asked: Asked,
-) -> Result<Json<Value>, Problem> {
+) -> Response {
     if !viewer.may_act() {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "the audit log is shown to operators alone"));
+        let problem = Problem::new(StatusCode::FORBIDDEN, "the audit log is shown to operators alone");
+        let mut response = problem.into_response();
+        response.extensions_mut().insert(Refused(access::NOT_FOR_THIS_ROLE));
+        return response;
     }
-    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let Query(AuditQuery { kind, limit }) = asked.map_err(|rejection| bad(rejection.body_text()))?;
-    let kind = match kind.as_deref() {
-        None => None,
-        Some(word) => Some(Kind::from_word(word).ok_or_else(|| bad("`kind` is view, action or refused".to_owned()))?),
-    };
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad(format!("`limit` must be between 1 and {MAX_LIMIT}, not {limit}")));
-    }
-    let (total, shown) = gate.context.audit.noted().latest(kind, limit);
-    Ok(Json(json!({"total": total, "audit": shown})))
+    listed(&gate.context.audit.noted(), &asked).into_response()
+}
+
+/// The latest first.
+fn listed(noted: &Noted, asked: &Asked) -> Result<Json<Value>, Problem> {
+    let entries = noted.entries(asked.text("kind").and_then(Kind::from_word));
+    let (total, entries, next) = page(asked, entries, |entry| Place::by_number(entry.id as f64, ""))?;
+    let shown: Vec<_> = entries.into_iter().map(Entry::shown).collect();
+    Ok(Json(json!({"total": total, "audit": shown, "next": next})))
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 //! ```
 //!
 //! A stream holds a place in the ring and nothing else: one whose reader is slow falls behind, and is told how many it
-//! has missed. Streams end after ten minutes; a browser comes back by itself and says where it was.
+//! has missed. Streams end after ten minutes; a browser comes back by itself and says where it was. One ends before that, at the
+//! next look, when new settings would no longer let its reader in as what it is.
 
 pub(super) mod memory;
+mod places;
 mod stream;
 pub(super) mod watch;
 
@@ -20,7 +22,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use tokio::sync::{Notify, Semaphore, watch as latest};
+use tokio::sync::{Notify, watch as latest};
 
 use super::access::Viewer;
 use super::api::Context;
@@ -28,14 +30,12 @@ use super::problem::Problem;
 use super::server::Lasting;
 use crate::telemetry::lock;
 use memory::Memory;
+use places::Places;
 use stream::Stream;
 use watch::Tick;
 
 /// Events that are kept for streams that come back.
 const KEPT: usize = 1_024;
-/// Streams at once.
-const MAX_STREAMS: usize = 16;
-
 /// One event.
 #[derive(Debug, Clone)]
 pub(super) struct Event {
@@ -55,7 +55,7 @@ pub struct Events {
     memory: Mutex<Memory>,
     news: latest::Sender<News>,
     wake: Notify,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Default for Events {
             memory: Mutex::default(),
             news: latest::Sender::new(News::default()),
             wake: Notify::new(),
-            places: Arc::new(Semaphore::new(MAX_STREAMS)),
+            places: Places::default(),
         }
     }
 }
@@ -107,7 +107,7 @@ impl Events {
 
     /// Streams that are open.
     fn streams(&self) -> usize {
-        MAX_STREAMS - self.places.available_permits()
+        self.places.taken()
     }
 
     /// Takes what the watch has seen.
@@ -168,9 +168,9 @@ pub(super) async fn events(
     asked: super::openapi::parameters::Asked,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = Arc::clone(&context.events.places).try_acquire_owned().map_err(|_| {
-        let detail =
-            format!("{MAX_STREAMS} streams of events are open already; close one, or ask for /api/v1/overview");
+    let token = viewer.has_token().then(|| viewer.name());
+    let place = context.events.places.take(token).map_err(|full| {
+        let detail = format!("{full}; close one, or ask for /api/v1/overview");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
     // The connection lives as long as a stream may.
@@ -179,7 +179,7 @@ pub(super) async fn events(
     }
     let tenant = viewer.tenant().or(asked.text("tenant")).map(str::to_owned);
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let stream = Stream::new(context, place, tenant, last.as_deref());
+    let stream = Stream::new(context, place, viewer, tenant, last.as_deref());
     let mut response = axum::body::Body::new(stream.into_body()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -8,13 +8,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use config::Settings;
 use hyper::body::{Body, Frame};
-use tokio::sync::{OwnedSemaphorePermit, watch as latest};
+use tokio::sync::watch as latest;
 use tokio::time::Instant;
 
 use super::News;
+use super::places::Place;
 use super::watch::Tick;
 use crate::admin::AdminContext;
+use crate::admin::access::Viewer;
 
 /// A comment so often where nothing happens: whoever has gone is noticed, and no proxy in between ends the stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -25,8 +28,11 @@ pub(in crate::admin) const LIFETIME: Duration = Duration::from_secs(600);
 pub(super) struct Stream {
     context: Arc<AdminContext>,
     /// Its place among the streams; given back with it.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     news: latest::Receiver<News>,
+    viewer: Viewer,
+    /// Those under which the viewer was let in, or let go on.
+    settings: Arc<Settings>,
     tenant: Option<String>,
     /// The next event that it has not seen.
     next: u64,
@@ -40,7 +46,8 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(
         context: Arc<AdminContext>,
-        place: OwnedSemaphorePermit,
+        place: Place,
+        viewer: Viewer,
         tenant: Option<String>,
         last: Option<&str>,
     ) -> Self {
@@ -58,8 +65,18 @@ impl Stream {
             None if stranger => 0,
             None => newest,
         };
-        let end = Instant::now() + LIFETIME;
-        Self { context, _place: place, news, tenant, next, told: None, end, begun: false, stranger }
+        let (end, settings) = (Instant::now() + LIFETIME, context.state.settings());
+        Self { context, _place: place, news, viewer, settings, tenant, next, told: None, end, begun: false, stranger }
+    }
+
+    /// Whether the viewer may go on: its token may have been taken away, or be another tenant's by now.
+    fn may_go_on(&mut self) -> bool {
+        let now = self.context.state.settings();
+        if Arc::ptr_eq(&now, &self.settings) {
+            return true;
+        }
+        self.settings = now;
+        self.viewer.still_stands(&self.settings)
     }
 
     pub(super) fn into_body(self) -> Unfolded {
@@ -78,7 +95,7 @@ impl Stream {
         }
         let mut beat = Instant::now() + HEARTBEAT;
         loop {
-            if self.news.borrow_and_update().closed || Instant::now() >= self.end {
+            if self.news.borrow_and_update().closed || Instant::now() >= self.end || !self.may_go_on() {
                 return None;
             }
             self.gather(&mut text);

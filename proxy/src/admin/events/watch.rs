@@ -13,7 +13,7 @@ use crate::admin::{AdminContext, Readiness, server};
 use crate::analyst::findings::Wanted;
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::history::Step;
-use crate::telemetry::{TenantId, lock};
+use crate::telemetry::lock;
 
 /// Time between two looks.
 pub(in crate::admin) const INTERVAL: Duration = Duration::from_secs(2);
@@ -23,6 +23,8 @@ const LIMITS_EVERY: u64 = 5;
 const MAX_FINDINGS: usize = 200;
 /// Tenants of a pool's queue that are looked at.
 const MAX_QUEUED: usize = 1_000;
+/// How far back the last ten seconds that are over can have begun, in µs.
+const P95_US: u64 = 20_000_000;
 
 /// The few numbers that a live page shows.
 #[derive(Debug, Default)]
@@ -167,18 +169,22 @@ fn tick(context: &AdminContext, now_us: u64, seen: &Look) -> Tick {
     all.errors_per_second = rate(errors, then_errors);
     all.upstreams = Some((active, idle));
     all.clients_active = Some(held);
-    all.p95_ms = p95(context, None, now_us);
+    let course = telemetry.course(None, Step::TenSeconds, now_us.saturating_sub(P95_US));
+    all.p95_ms = course.stretches.last().and_then(|stretch| p95_ms(stretch.point.p95_us));
     sums.insert(String::new(), (statements, errors));
     let mut tenants = HashMap::new();
     if context.events.streams() > 0 {
         let names = telemetry.tenant_names();
+        // All at once: there may be thousands of tenants, and each one's would have to be looked for among all others'.
+        let p95 = telemetry.last_p95_of_tenants(Step::TenSeconds, now_us.saturating_sub(P95_US));
+        let p95: HashMap<&str, u64> = p95.into_iter().map(|(id, us)| (names.name(id), us)).collect();
         for row in telemetry.tenants() {
             let known = before.sums.get(&row.tenant).copied();
             let (then_statements, then_errors) = known.unwrap_or((row.calls, row.errors));
             let numbers = Numbers {
                 statements_per_second: rate(row.calls, then_statements),
                 errors_per_second: rate(row.errors, then_errors),
-                p95_ms: names.id(&row.tenant).and_then(|id| p95(context, Some(id), now_us)),
+                p95_ms: p95.get(&*row.tenant).copied().and_then(p95_ms),
                 ..Numbers::default()
             };
             sums.insert(row.tenant.clone(), (row.calls, row.errors));
@@ -197,10 +203,7 @@ fn tick(context: &AdminContext, now_us: u64, seen: &Look) -> Tick {
     Tick { at_us: now_us, all, tenants, sums }
 }
 
-/// Of the last ten seconds that are over, if anything was called in them.
-fn p95(context: &AdminContext, tenant: Option<TenantId>, now_us: u64) -> Option<f64> {
-    let from_us = now_us.saturating_sub(20_000_000);
-    let course = context.telemetry.course(tenant, Step::TenSeconds, from_us);
-    let last = course.stretches.last().filter(|stretch| stretch.point.p95_us > 0)?;
-    Some(round(last.point.p95_us as f64 / 1e3))
+/// In milliseconds; `None`: nothing was called.
+fn p95_ms(us: u64) -> Option<f64> {
+    (us > 0).then(|| round(us as f64 / 1e3))
 }

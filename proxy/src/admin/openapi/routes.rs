@@ -159,6 +159,15 @@ const ID: &[Parameter] = &[part("id", Text, "Its id.")];
 const WAIT: &[Parameter] = &[parameter("wait", Time(PATIENCE), "How long to wait for the end; 5s if it is left out.")];
 const CLIENT_STATE: &[Parameter] =
     &[parameter("state", Word(&["idle", "waiting", "active", "in_transaction"]), "Only those in this state.")];
+const CLIENTS: &[Parameter] = &[
+    parameter("pinned", Flag, "Only those that keep their server connection beyond a transaction, or only the others."),
+    parameter("text", Text, "Only those with this in their application, user, address or database."),
+    parameter(
+        "sort",
+        Word(&["id", "urgency"]),
+        "`urgency`: those first that wait, then those that keep a server connection, each the longest first; by number if it is left out.",
+    ),
+];
 const UPSTREAM_STATE: &[Parameter] = &[parameter("state", Word(&["idle", "active"]), "Only those in this state.")];
 const APPLICATION: &[Parameter] = &[parameter("application", Text, "Only this application's.")];
 
@@ -223,10 +232,7 @@ const CAPTURE: &[Parameter] = &[
     parameter("seconds", Count(1, 3_600), "How long; 60 if it is left out."),
     parameter("max_bytes", Count(4_096, 4_294_967_296), "How large the file may become."),
 ];
-const AUDIT: &[Parameter] = &[
-    parameter("kind", Word(&["view", "action", "refused"]), "Only entries of this kind."),
-    parameter("limit", Count(1, 1_000), "Rows at most; 50 if it is left out."),
-];
+const AUDIT: &[Parameter] = &[parameter("kind", Word(&["view", "action", "refused"]), "Only entries of this kind.")];
 const CONFIG: &[Parameter] = &[parameter("key", Text, "Of `keys`, only this key and what stands under it.")];
 
 const KINDS: &[&str] = &{
@@ -262,7 +268,7 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/applications", "applications", "Applications", Viewer, "Statements by `application_name`").takes(&[LIMIT]),
     get("/api/v1/routes", "routes", "Routes", Viewer, "Statements by the route that a comment names").takes(&[LIMIT]),
     get("/api/v1/databases", "databases", "Databases", Viewer, "Statements by database").takes(&[LIMIT]),
-    get("/api/v1/findings", "findings", "Findings", Tenant, "N+1 and its kin, and what is slow").takes(&[TENANT, FINDINGS, LIMIT]),
+    get("/api/v1/findings", "findings", "Findings", Tenant, "N+1 and its kin, and what is slow").takes(&[TENANT, FINDINGS, PAGE]).fails(&[404]),
     get("/api/v1/findings/fence", "fence", "Fence", Viewer, "A moment by which workers have handed on what they had served").fails(&[503]),
     Route { answer: Answer::Other(&["application/json", "application/x-ndjson", "text/markdown", "application/xml"]), ..get("/api/v1/findings/export", "export_findings", "", Tenant, "All findings, in several formats") }.takes(&[TENANT, FINDINGS, LIMIT, FORMAT]),
     get("/api/v1/findings/{id}", "finding", "Finding", Tenant, "One finding").takes(&[ID, TENANT]).fails(&[404]),
@@ -271,12 +277,12 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/mutes", "mutes", "Mutes", Viewer, "Findings that nobody wants to be told of"),
     Route { answer: Answer::Json(201, "Mute"), ..post("/api/v1/mutes", "mute", "", "Mutes findings") }.sends("NewMute").fails(&[409]),
     delete("/api/v1/mutes/{id}", "unmute", Answer::Nothing, "Takes a mute away").takes(&[ID]).fails(&[404, 409]),
-    get("/api/v1/plans", "plans", "Plans", Tenant, "Plans of slow statements").takes(&[TENANT, LIMIT]),
-    get("/api/v1/plans/{fingerprint}", "plan", "Plans", Tenant, "Plans of one statement, node by node").takes(&[STATEMENT, TENANT, LIMIT]).fails(&[404]),
+    get("/api/v1/plans", "plans", "Plans", Tenant, "Plans of slow statements").takes(&[TENANT, PAGE]).fails(&[404]),
+    get("/api/v1/plans/{fingerprint}", "plan", "Plans", Tenant, "Plans of one statement, node by node").takes(&[STATEMENT, TENANT, PAGE]).fails(&[404]),
     get("/api/v1/tenants", "tenants", "Tenants", Tenant, "One object per tenant").takes(&[TENANT]),
     get("/api/v1/limits", "limits", "Limits", Tenant, "What each tenant and class is held to, who says so, and what was reached").takes(&[TENANT, PAGE]).fails(&[404]),
     Route { who: Viewer, ..post("/api/v1/limits/explain", "explain_limits", "Explained", "Whose a login or a statement would be, and what holds for it") }.sends("Wish"),
-    get("/api/v1/clients", "clients", "Clients", Tenant, "Connected clients").takes(&[TENANT, DATABASE, USER, APPLICATION, CLIENT_STATE, PAGE]).fails(&[404, 503]),
+    get("/api/v1/clients", "clients", "Clients", Tenant, "Connected clients").takes(&[TENANT, DATABASE, USER, APPLICATION, CLIENT_STATE, CLIENTS, PAGE]).fails(&[404, 503]),
     get("/api/v1/clients/{id}", "client", "Client", Tenant, "One client").takes(&[CLIENT, TENANT]).fails(&[404, 503]),
     post("/api/v1/clients/{id}/kill", "kill_client", "Killed", "Ends a client's connection").takes(&[CLIENT]).fails(&[404, 503]),
     post("/api/v1/clients/{id}/cancel", "cancel_client", "Cancelled", "Cancels what a client runs, and keeps its connection").takes(&[CLIENT]).fails(&[404, 409, 503]),
@@ -290,7 +296,7 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/cache", "cache", "Cache", Viewer, "What the read cache holds and does, and why it does not"),
     post("/api/v1/cache/mode", "cache_mode", "CacheMode", "Switches the read cache").sends("NewCacheMode").fails(&[409]),
     post("/api/v1/cache/invalidate", "invalidate", "Invalidated", "Ends answers of the read cache").sends("Ending").fails(&[404, 409]),
-    get("/api/v1/audit", "audit", "AuditList", Operator, "Who has asked for what").takes(&[AUDIT]),
+    get("/api/v1/audit", "audit", "AuditList", Operator, "Who has asked for what").takes(&[AUDIT, PAGE]).fails(&[404]),
     get("/api/v1/session", "session", "Session", Tenant, "Who is asking").takes(&[TENANT]),
     get("/api/v1/log-level", "log_level", "LogLevel", Viewer, "How much is logged").fails(&[409, 503]),
     Route { method: "PUT", ..post("/api/v1/log-level", "put_log_level", "LogLevel", "Changes for a while how much is logged") }.sends("NewLogLevel").fails(&[409, 503]),

@@ -97,7 +97,7 @@ const SCHEMAS: &[Schema] = &[
     ("Distributions", &[f("queue", Is("Distribution")), f("server", Is("Distribution")), f("back_pressure", Is("Distribution"))]),
     ("Distribution", &[f("p50", Number), f("p95", Number), f("p99", Number), f("max", Number)]),
     ("Series", &[f("step", Text), f("start", Moment), f("calls", List(&Count)), f("p95_ms", List(&Null(&Number)))]),
-    ("QueryDetail", &[f("fingerprint", Hex), f("family", Hex), o("query_id", List(&Text)), f("class", Text), f("text", Text), f("calls", Count), f("errors", Count), f("errors_by_sqlstate", Type::Map(&Count)), f("rows", Count), f("bytes_in", Count), f("bytes_out", Count), f("prepared_calls", Count), f("total_ms", Number), f("queue_ms", Number), f("server_ms", Number), f("back_pressure_ms", Number), f("mean_ms", Number), f("min_ms", Number), f("max_ms", Number), f("p50_ms", Number), f("p95_ms", Number), f("p99_ms", Number), f("first_seen", Moment), f("last_seen", Moment), f("since", Moment), f("histogram", List(&Is("Bucket"))), f("tenants", List(&Is("Query"))), f("applications", List(&Is("Use"))), f("databases", List(&Is("Use"))), f("series", Is("DetailSeries")), f("plans", List(&Is("PlanRow"))), f("findings", List(&Is("Finding"))), f("cache", Null(&Is("Fate")))]),
+    ("QueryDetail", &[f("fingerprint", Hex), f("family", Hex), o("query_id", List(&Text)), f("class", Text), f("text", Text), f("calls", Count), f("calls_last_minute", Count), f("errors", Count), f("errors_by_sqlstate", Type::Map(&Count)), f("rows", Count), f("bytes_in", Count), f("bytes_out", Count), f("prepared_calls", Count), f("total_ms", Number), f("queue_ms", Number), f("server_ms", Number), f("back_pressure_ms", Number), f("mean_ms", Number), f("min_ms", Number), f("max_ms", Number), f("p50_ms", Number), f("p95_ms", Number), f("p99_ms", Number), f("first_seen", Moment), f("last_seen", Moment), f("since", Moment), f("histogram", List(&Is("Bucket"))), f("tenants", List(&Is("Query"))), f("applications", List(&Is("Use"))), f("databases", List(&Is("Use"))), f("series", Is("DetailSeries")), f("plans", List(&Is("PlanRow"))), f("findings", List(&Is("Finding"))), f("cache", Null(&Is("Fate")))]),
     ("Bucket", &[f("from_ms", Number), f("calls", Count)]),
     ("Use", &[f("name", Text), f("seen", Count), f("last_seen", Moment)]),
     ("DetailSeries", &[f("step", Text), f("start", Moment), f("complete_from", Moment), f("calls", List(&Count)), f("errors", List(&Count)), f("mean_ms", List(&Null(&Number))), f("p95_ms", List(&Null(&Number)))]),
@@ -109,14 +109,14 @@ const SCHEMAS: &[Schema] = &[
     ("Databases", &[f("total", Count), f("databases", List(&Is("Usage")))]),
     ("Usage", &[o("application", Text), o("route", Text), o("database", Text), f("calls", Count), f("errors", Count), f("rows", Count), f("bytes_in", Count), f("bytes_out", Count), f("total_ms", Number), f("queue_ms", Number), f("server_ms", Number), f("back_pressure_ms", Number), f("mean_ms", Number), f("p50_ms", Number), f("p95_ms", Number), f("p99_ms", Number)]),
 
-    ("Findings", &[f("total", Count), f("sequence", Count), f("started", Moment), f("now", Moment), f("judged_until", Null(&Moment)), f("events_skipped", Count), f("events_dropped", Count), f("detection_dropped", Count), f("findings", List(&Is("Finding")))]),
+    ("Findings", &[f("total", Count), f("sequence", Count), f("started", Moment), f("now", Moment), f("judged_until", Null(&Moment)), f("events_skipped", Count), f("events_dropped", Count), f("detection_dropped", Count), f("findings", List(&Is("Finding"))), f("next", Null(&Text))]),
     ("Finding", &[f("id", Text), f("kind", Text), f("severity", Word(&["low", "medium", "high"])), f("tenant", Text), f("database", Text), f("user", Text), f("application", Text), f("client", Text), f("route", Null(&Text)), f("traced", Flag), f("parent", Null(&Is("Side"))), f("child", Is("Side")), f("evidence", Null(&Text)), f("count", Count), f("parent_executions", Count), f("connections", Count), f("wasted_ms", Number), f("occurrences", Count), f("statements", Count), f("per_minute", Count), f("first_seen", Moment), f("last_seen", Moment), f("rewrite", Null(&Text)), o("detail", Any), f("state", Word(STATES)), f("acknowledged", Null(&Is("Acknowledgement"))), f("mute", Null(&Text)), f("sequence", Count)]),
     ("Side", &[f("fingerprint", Text), f("text", Text), f("column", Null(&Text)), o("parameter", Count)]),
     ("Acknowledgement", &[f("by", Text), f("note", Null(&Text)), f("at", Moment), f("count", Count), o("worst_ms", Number), o("came_back", Moment)]),
     ("Fence", &[f("moment", Moment)]),
     ("Mutes", &[f("mutes", List(&Is("Mute")))]),
     ("Mute", &[f("id", Text), f("origin", Word(&["api", "config"])), f("fingerprint", Null(&Text)), f("kind", Null(&Text)), f("database", Null(&Text)), f("user", Null(&Text)), f("application", Null(&Text)), f("tenant", Null(&Text)), f("route", Null(&Text)), f("until", Null(&Moment)), f("note", Null(&Text)), f("created", Null(&Moment))]),
-    ("Plans", &[f("total", Count), f("plans", List(&Is("PlanRow")))]),
+    ("Plans", &[f("total", Count), f("plans", List(&Is("PlanRow"))), f("next", Null(&Text))]),
     ("PlanRow", &[f("fingerprint", Hex), f("text", Text), f("tenant", Text), f("database", Text), f("user", Text), f("plans", List(&Is("Plan")))]),
     ("Plan", &[f("plan_hash", Hex), f("summary", Text), f("total_cost", Number), f("duration_ms", Number), f("captures", Count), f("first_seen", Any), f("last_seen", Any), o("settings", Any), o("plan", Any)]),
 
@@ -134,7 +134,7 @@ const SCHEMAS: &[Schema] = &[
     ("Objection", &[f("limit", Text), f("mode", Text), f("code", Text), f("message", Text), f("detail", Null(&Text)), f("hint", Null(&Text))]),
     ("RowLimit", &[f("limit", Count), f("mode", Text)]),
 
-    ("Clients", &[f("total", Count), f("clients", List(&Is("Client"))), f("next", Null(&Text))]),
+    ("Clients", &[f("total", Count), f("waiting", Count), f("pinned", Count), f("clients", List(&Is("Client"))), f("next", Null(&Text))]),
     ("Client", &[f("id", Count), f("worker", Count), f("database", Text), f("user", Text), f("tenant", Text), f("application", Text), f("address", Text), f("tls", Null(&Is("Tls"))), f("state", Text), f("upstream", Null(&Count)), f("pinned", Null(&Text)), f("pinned_by", Null(&Hex)), f("statement", Null(&Hex)), f("prepared_statements", Count), f("channels", Count), f("connected", Moment), f("state_since", Moment)]),
     ("Tls", &[f("version", Text), f("cipher", Text), f("server_name", Null(&Text))]),
     ("Killed", &[f("client", Count), f("killed", Flag)]),
@@ -156,7 +156,7 @@ const SCHEMAS: &[Schema] = &[
     ("Invalidated", &[f("databases", Count)]),
     ("Fate", &[f("fate", Word(&["hit", "miss", "bypass", "refused"])), f("reason", Null(&Text)), f("words", Text)]),
 
-    ("AuditList", &[f("total", Count), f("audit", List(&Is("AuditEntry")))]),
+    ("AuditList", &[f("total", Count), f("audit", List(&Is("AuditEntry"))), f("next", Null(&Text))]),
     ("AuditEntry", &[f("id", Count), f("at", Moment), f("last", Moment), f("times", Count), f("kind", Word(&["view", "action", "refused"])), f("who", Null(&Text)), f("role", Null(&Text)), f("tenant", Null(&Text)), f("from", Null(&Text)), f("method", Text), f("path", Text), f("status", Count), f("ms", Number), f("request_id", Null(&Text)), f("why", Null(&Text))]),
     ("Session", &[f("name", Text), f("role", Word(&["tenant", "viewer", "operator"])), f("tenant", Null(&Text)), f("may_act", Flag), f("csrf", Null(&Text))]),
     ("LogLevel", &[f("filter", Text), f("configured", Text), f("until", Null(&Moment)), f("most", Text)]),

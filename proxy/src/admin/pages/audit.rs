@@ -16,7 +16,7 @@ use super::visit::{Pages, Visit};
 const KINDS: [(&str, &str); 4] = [("", "all"), ("view", "views"), ("action", "actions"), ("refused", "refusals")];
 
 pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
-    let picked = visit.asked.pick(&["kind"], &[("limit", "200")]);
+    let picked = visit.asked.pick(&["kind", "cursor"], &[("limit", "200")]);
     let audit = visit.get(format!("/api/v1/audit{picked}")).await;
     let holds = visit.asked.get("holds").unwrap_or_default();
     let content = html! {

@@ -109,7 +109,7 @@ fn figures(cache: &Value) -> Markup {
     let sum = |field: &str| cache.entries(field).iter().filter_map(|(_, count)| count.as_f64()).sum::<f64>();
     let tile = |title, figure, beside, tone| Tile { title, figure, beside, course: Vec::new(), tone };
     let held = cache.count("bytes") / cache.count("max_bytes").max(1.0);
-    parts::tiles(&[
+    let tiles = [
         tile("Hit ratio", known(cache.number("hit_ratio"), figure::percent), html! { "of what may be cached" }, "one"),
         tile(
             "Hits",
@@ -142,7 +142,8 @@ fn figures(cache: &Value) -> Markup {
             html! { "agreed, " span.bad[cache.count("disagreed") > 0.0] { (count("disagreed")) " did not" } },
             if cache.count("disagreed") > 0.0 { "bad" } else { "plain" },
         ),
-    ])
+    ];
+    parts::tiles(&tiles, "")
 }
 
 fn databases(databases: &[Value]) -> Markup {

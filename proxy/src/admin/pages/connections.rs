@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::layout::{Section, Sheet, page as framed, statement_link, tenant_link};
+use super::parts;
 use super::show::figure::{self, known};
 use super::show::form::{self, Action, Choice, Field};
 use super::show::table::{self, Column};
@@ -22,13 +23,11 @@ const STATES: [(&str, &str); 6] = [
     ("idle", "idle"),
     ("pinned", "pinned"),
 ];
-/// Clients that are asked for: as many as the API gives at once.
-const ASKED: &str = "1000";
 /// Rows that are drawn of each list.
 const ROWS: usize = 100;
 
 pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
-    let picked = visit.asked.pick(&["tenant"], &[("limit", ASKED)]);
+    let picked = clients_asked(&visit);
     let (clients, upstreams, untracked) = tokio::join!(
         visit.get(format!("/api/v1/clients{picked}")),
         visit.get_if(visit.sees_all(), "/api/v1/upstreams?limit=200"),
@@ -45,7 +44,7 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
         (form::filter(&visit, &fields, &[]))
         section #clients data-live aria-labelledby="clients-title" {
             h2 #clients-title { "Clients" }
-            (clients.drawn(|clients| list(clients.list("clients"), &visit)))
+            (clients.drawn(|clients| list(clients, &visit)))
         }
         @if let Some(upstreams) = &upstreams {
             section #upstreams data-live aria-labelledby="upstreams-title" {
@@ -65,36 +64,24 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
     framed(&visit, &sheet, &content)
 }
 
-/// The most pressing first.
-fn rank(client: &Value) -> u8 {
-    match client.text("state") {
-        "waiting" => 0,
-        _ if client.field("pinned").is_some() => 1,
-        "in_transaction" => 2,
-        "active" => 3,
-        _ => 4,
+/// What the API is asked for: it filters, sorts and counts, for it alone sees them all.
+fn clients_asked(visit: &Visit) -> String {
+    let rows = ROWS.to_string();
+    let mut more = vec![("sort", "urgency"), ("limit", rows.as_str())];
+    match visit.asked.get("state") {
+        Some("pinned") => more.push(("pinned", "true")),
+        Some(state) => more.push(("state", state)),
+        None => {}
     }
+    if let Some(text) = visit.asked.get("holds") {
+        more.push(("text", text));
+    }
+    visit.asked.pick(&["tenant", "cursor"], &more)
 }
 
-fn matches(client: &Value, state: &str, holds: &str) -> bool {
-    let in_state = match state {
-        "" => true,
-        "pinned" => client.field("pinned").is_some(),
-        state => client.text("state") == state,
-    };
-    in_state
-        && (holds.is_empty()
-            || ["application", "user", "address", "database"].iter().any(|key| client.text(key).contains(holds)))
-}
-
-fn list(all: &[Value], visit: &Visit) -> Markup {
-    let (state, holds) = (visit.asked.get("state").unwrap_or_default(), visit.asked.get("holds").unwrap_or_default());
-    let mut clients: Vec<&Value> = all.iter().filter(|client| matches(client, state, holds)).collect();
-    clients.sort_by(|one, other| {
-        rank(one).cmp(&rank(other)).then_with(|| one.text("state_since").cmp(other.text("state_since")))
-    });
-    let waiting = all.iter().filter(|client| client.text("state") == "waiting").count();
-    let pinned = all.iter().filter(|client| client.field("pinned").is_some()).count();
+fn list(answer: &Value, visit: &Visit) -> Markup {
+    let clients = answer.list("clients");
+    let waiting = answer.count("waiting");
     let mut columns = vec![
         Column::figures("Id"),
         Column::text("Application"),
@@ -109,12 +96,13 @@ fn list(all: &[Value], visit: &Visit) -> Markup {
     if visit.who.may_act {
         columns.push(Column::text("Actions"));
     }
-    let rows: Vec<_> = clients.iter().take(ROWS).map(|client| row(client, visit)).collect();
+    let rows: Vec<_> = clients.iter().map(|client| row(client, visit)).collect();
     html! {
-        p.sum { (figure::grouped(clients.len() as f64)) " of " (figure::grouped(all.len() as f64)) " shown; "
-            span.bad[waiting > 0] { (waiting) " waiting" } ", " (pinned) " pinned" }
+        p.sum { (figure::grouped(answer.count("total"))) " in all; "
+            span.bad[waiting > 0.0] { (figure::grouped(waiting)) " waiting" } ", "
+            (figure::grouped(answer.count("pinned"))) " pinned" }
         (table::draw("Clients", &columns, &rows, "No client matches."))
-        @if clients.len() > ROWS { p.note { "The first " (ROWS) " are drawn; filter to see others." } }
+        (parts::turn(visit, answer, clients.len()))
     }
 }
 

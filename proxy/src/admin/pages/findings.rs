@@ -29,7 +29,8 @@ const KINDS: [(&str, &str); 11] = [
 const STATES: [(&str, &str); 4] = [("", "all"), ("open", "open"), ("acknowledged", "acknowledged"), ("muted", "muted")];
 
 pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
-    let picked = visit.asked.pick(&["kind", "state", "tenant", "application", "fingerprint"], &[("limit", "200")]);
+    let picked =
+        visit.asked.pick(&["kind", "state", "tenant", "application", "fingerprint", "cursor"], &[("limit", "200")]);
     let (findings, mutes) =
         tokio::join!(visit.get(format!("/api/v1/findings{picked}")), visit.get_if(visit.sees_all(), "/api/v1/mutes"));
     let mut fields = vec![

@@ -35,6 +35,7 @@ use axum::routing::{get, post};
 
 pub(super) use dress::dressed;
 pub(super) use login::login_page;
+pub(super) use show::text::segment;
 pub(super) use visit::Pages;
 
 /// Every page and every form's goal, for those who have been let in.

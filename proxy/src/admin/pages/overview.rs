@@ -36,7 +36,7 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
             (overview.drawn(|overview| verdicts(overview, &visit)))
         }
         section #numbers data-live aria-label="Headline figures" {
-            (numbers(overview.answer(), course.as_ref(), pools, &findings))
+            (parts::tiles(&numbers(overview.answer(), course.as_ref(), pools, &findings), period.title))
         }
         section #course aria-labelledby="course-title" {
             div.head { h2 #course-title { "Traffic" } (parts::periods(&visit, period.name)) }
@@ -123,7 +123,12 @@ fn verdict(verdict: &Value, visit: &Visit) -> Markup {
 }
 
 /// The headline figures.
-fn numbers(overview: Option<&Value>, course: Option<&Course>, pools: Option<&[Value]>, findings: &Said) -> Markup {
+fn numbers(
+    overview: Option<&Value>,
+    course: Option<&Course>,
+    pools: Option<&[Value]>,
+    findings: &Said,
+) -> Vec<Tile<'static>> {
     let mut tiles = Vec::new();
     let now = |field: &str| overview.and_then(|all| all.number(&format!("numbers.{field}")));
     if let Some(course) = course {
@@ -186,7 +191,7 @@ fn numbers(overview: Option<&Value>, course: Option<&Course>, pools: Option<&[Va
             tone: if total > 0.0 { "warn" } else { "plain" },
         });
     }
-    parts::tiles(&tiles)
+    tiles
 }
 
 fn tile<'a>(title: &'a str, figure: Markup, beside: Markup, course: Vec<Option<f64>>, tone: &'a str) -> Tile<'a> {

@@ -34,8 +34,10 @@ pub(super) struct Tile<'a> {
     pub(super) tone: &'a str,
 }
 
-/// Headline figures in a row.
-pub(super) fn tiles(tiles: &[Tile<'_>]) -> Markup {
+/// Headline figures in a row; their lines are of this period.
+pub(super) fn tiles(tiles: &[Tile<'_>], period: &str) -> Markup {
+    // `1 hour` is the hour.
+    let period = period.strip_prefix("1 ").unwrap_or(period);
     html! {
         ul.tiles {
             @for tile in tiles {
@@ -43,7 +45,7 @@ pub(super) fn tiles(tiles: &[Tile<'_>]) -> Markup {
                     p.name { (tile.title) }
                     p.figure { (tile.figure) }
                     p.beside { (tile.beside) }
-                    @if !tile.course.is_empty() { (spark::line(&tile.course, &format!("{} over the last hour", tile.title))) }
+                    @if !tile.course.is_empty() { (spark::line(&tile.course, &format!("{} over the last {period}", tile.title))) }
                 }
             }
         }
@@ -237,6 +239,27 @@ pub(super) fn periods(visit: &Visit, now: &str) -> Markup {
             @for period in super::course::PERIODS {
                 a href={ (visit.path) (visit.asked.with("period", period.name)) "#course" } aria-current=[(period.name == now).then_some("true")] { (period.title) }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_beside_a_figure_says_of_which_time_it_is() {
+        let tile = Tile {
+            title: "Calls",
+            figure: html! { "7" },
+            beside: html! {},
+            course: vec![Some(1.0), Some(2.0), Some(3.0)],
+            tone: "one",
+        };
+        for (period, said) in [("1 hour", "Calls over the last hour"), ("15 minutes", "Calls over the last 15 minutes")]
+        {
+            let drawn = tiles(std::slice::from_ref(&tile), period).into_string();
+            assert!(drawn.contains(said), "{drawn}");
         }
     }
 }

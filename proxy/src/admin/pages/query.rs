@@ -49,7 +49,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
             (sql::block(whole.text("text")))
             (identity(whole, &fingerprint))
         }
-        section #figures data-live aria-label="Figures" { (figures(whole, course.as_ref())) }
+        section #figures data-live aria-label="Figures" { (figures(whole, course.as_ref(), period.title)) }
         section #course aria-labelledby="course-title" {
             div.head { h2 #course-title { "Over time" } (parts::periods(&visit, period.name)) }
             (history.drawn(|_| charts(course.as_ref())))
@@ -139,15 +139,15 @@ fn identity(whole: &Value, fingerprint: &str) -> Markup {
     }
 }
 
-fn figures(whole: &Value, course: Option<&Course>) -> Markup {
+fn figures(whole: &Value, course: Option<&Course>, period: &str) -> Markup {
     let line = |of: fn(&Course) -> Vec<Option<f64>>| course.map(of).unwrap_or_default();
     let tile = |title, figure, beside, course, tone| Tile { title, figure, beside, course, tone };
     let number = |field: &str, show: fn(f64) -> String| known(whole.number(field), show);
-    parts::tiles(&[
+    let tiles = [
         tile(
             "Calls",
             number("calls", figure::count),
-            html! { (number("calls_last_minute", figure::rate)) " in the last minute" },
+            html! { (number("calls_last_minute", figure::count)) " in the last minute" },
             line(Course::calls),
             "one",
         ),
@@ -186,7 +186,8 @@ fn figures(whole: &Value, course: Option<&Course>) -> Markup {
             line(Course::errors),
             "bad",
         ),
-    ])
+    ];
+    parts::tiles(&tiles, period)
 }
 
 fn charts(course: Option<&Course>) -> Markup {

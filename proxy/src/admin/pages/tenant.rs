@@ -43,7 +43,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(tenant): Path<String>, vis
     };
     let course = history.answer().map(|history| Course::read(history, &period, visit.now_us, visit.begun_us));
     let content = html! {
-        section #figures data-live aria-label="Figures" { (figures(one, course.as_ref())) }
+        section #figures data-live aria-label="Figures" { (figures(one, course.as_ref(), period.title)) }
         section #course aria-labelledby="course-title" {
             div.head { h2 #course-title { "Over time" } (parts::periods(&visit, period.name)) }
             (history.drawn(|_| charts(course.as_ref())))
@@ -72,7 +72,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(tenant): Path<String>, vis
     framed(&visit, &sheet, &content)
 }
 
-fn figures(one: &Value, course: Option<&Course>) -> Markup {
+fn figures(one: &Value, course: Option<&Course>, period: &str) -> Markup {
     let line = |of: fn(&Course) -> Vec<Option<f64>>| course.map(of).unwrap_or_default();
     let tile = |title, figure, beside, course, tone| Tile { title, figure, beside, course, tone };
     let number = |field: &str, show: fn(f64) -> String| known(one.number(field), show);
@@ -109,7 +109,7 @@ fn figures(one: &Value, course: Option<&Course>) -> Markup {
             "plain",
         ));
     }
-    parts::tiles(&tiles)
+    parts::tiles(&tiles, period)
 }
 
 fn charts(course: Option<&Course>) -> Markup {

@@ -47,10 +47,12 @@ fn shown(context: &AdminContext, strict: u64, asked: &Asked) -> Result<Value, Pr
     let time_us = all.total_us;
     let tenants: Vec<_> = rows.iter().take(MAX_SHOWN).map(|row| view.show(row, time_us)).collect();
     let mut answer = totals(&all);
+    let lately: u64 = rows.iter().map(|row| view.calls_of_last_minute(row)).sum();
     let Some(fields) = answer.as_object_mut() else { return Err(unknown()) };
     if let Some(ids) = query_ids(&view.server_ids, strict) {
         fields.insert("query_id".to_owned(), json!(ids));
     }
+    fields.insert("calls_last_minute".to_owned(), lately.into());
     let histogram: Vec<Value> =
         all.durations.filled().map(|(us, calls)| json!({"from_ms": us as f64 / 1e3, "calls": calls})).collect();
     fields.insert("histogram".to_owned(), histogram.into());

@@ -77,6 +77,7 @@ pub(super) fn list(context: &AdminContext, asked: &Asked, filter: &Filter, lengt
     let ids: Vec<Id> = rows.iter().map(|(id, _)| *id).collect();
     let mut series = asked.flag("series").then(|| Series::within(&span, &ids));
     let minutes = minutes(context, &span);
+    let server_ids = telemetry.server_ids.all();
     let mut shown = Vec::new();
     for (id, point) in &rows {
         let Some(text) = texts.get(&id.0) else { continue };
@@ -88,7 +89,7 @@ pub(super) fn list(context: &AdminContext, asked: &Asked, filter: &Filter, lengt
             "tenant": names.name(id.1),
         });
         if let Some(row) = row.as_object_mut() {
-            if let Some(ids) = super::query_ids(&telemetry.server_ids.all(), id.0) {
+            if let Some(ids) = super::query_ids(&server_ids, id.0) {
                 row.insert("query_id".to_owned(), json!(ids));
             }
             if let Value::Object(mut figures) = figures(point, time_us, minutes) {

@@ -147,6 +147,43 @@ async fn clients_are_filtered_and_paged_by_their_number() {
 }
 
 #[tokio::test]
+async fn those_who_wait_come_first_and_all_are_counted() {
+    let port = Port::start(None, Bounds::default()).await;
+    let state = |id| match id {
+        ..2_990 => "idle",
+        _ => "waiting",
+    };
+    let client = |id: u64| ClientState {
+        id,
+        state: state(id),
+        application: format!("app{}", id % 3),
+        pinned: (id == 1_500).then_some("listen"),
+        ..ClientState::default()
+    };
+    *port.proxy.clients.lock().unwrap() = (0..3_000).map(client).collect();
+    let ids = |page: &Value| -> Vec<u64> {
+        page["clients"].as_array().unwrap().iter().map(|client| client["id"].as_u64().unwrap()).collect()
+    };
+    let page = port.get("/api/v1/clients?sort=urgency&limit=11").await.json();
+    assert_eq!((&page["total"], &page["waiting"], &page["pinned"]), (&3_000.into(), &10.into(), &1.into()));
+    assert_eq!(ids(&page), (2_990..3_000).chain([1_500]).collect::<Vec<_>>());
+    let next = page["next"].as_str().unwrap();
+    let page = port.get(&format!("/api/v1/clients?sort=urgency&limit=3&cursor={next}")).await.json();
+    assert_eq!(ids(&page), [0, 1, 2]);
+    assert_eq!(ids(&port.get("/api/v1/clients?pinned=true").await.json()), [1_500]);
+    assert_eq!(port.get("/api/v1/clients?pinned=false&state=idle").await.json()["total"], 2_989);
+    assert_eq!(port.get("/api/v1/clients?text=pp2&state=waiting").await.json()["total"], 4);
+
+    let page = port.get("/connections").await.body;
+    assert!(page.contains("3,000 in all; <span class=\"bad\">10 waiting</span>, 1 pinned"), "{page}");
+    assert!(page.contains("100 of 3,000") && page.contains(">2990<") && !page.contains(">900<"), "{page}");
+    let page = port.get("/connections?state=waiting&holds=app1").await.body;
+    assert!(page.contains("3 in all; <span class=\"bad\">3 waiting</span>, 0 pinned"), "{page}");
+    let page = port.get("/connections?state=pinned").await.body;
+    assert!(page.contains("1 of 1") && page.contains(">1500<"), "{page}");
+}
+
+#[tokio::test]
 async fn who_waits_for_whom_is_told() {
     let port = Port::start(None, Bounds::default()).await;
     let now_us = port.telemetry.clock.start_us();

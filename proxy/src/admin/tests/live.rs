@@ -116,6 +116,47 @@ async fn streams_are_bounded_and_end_with_the_port() {
     }
 }
 
+#[tokio::test]
+async fn a_token_has_few_streams_and_loses_them_with_its_role() {
+    let port = Port::start(Some("t0ken"), Bounds::default()).await;
+    let open = async |token: &str| {
+        let mut stream = Listening::to(&port, "", &format!("Authorization: Bearer {token}\r\n")).await;
+        let status = stream.line("HTTP/1.1 ").await.unwrap();
+        (stream, status)
+    };
+    let mut own = Vec::new();
+    for _ in 0..4 {
+        let (stream, status) = open("hunter-of-acme").await;
+        assert_eq!(status, "200 OK");
+        own.push(stream);
+    }
+    assert_eq!(open("hunter-of-acme").await.1, "503 Service Unavailable");
+    // What was there before the first look is no news.
+    own[0].event("tick").await;
+    let (mut operator, status) = open("t0ken").await;
+    assert_eq!(status, "200 OK", "one token's streams are not another one's");
+    // A reload that leaves the token what it was ends nothing; one that gives it to another tenant does.
+    let reload = |tenant: &str| {
+        let mut settings = settings_with(Some("t0ken"));
+        let tokens = &mut settings.admin.as_mut().unwrap().tokens;
+        for token in tokens.iter_mut().filter(|token| token.role.tenant() == Some("acme")) {
+            token.role = config::AdminRole::Tenant(tenant.to_owned());
+        }
+        *port.proxy.settings.lock().unwrap() = Arc::new(settings);
+        port.context.events.soon();
+    };
+    reload("acme");
+    port.findings.take(&finding("a", "acme", 1), Timestamp(0));
+    assert_eq!(own[0].event("finding").await["id"], "a");
+    reload("beta");
+    for stream in &mut own {
+        assert_eq!(stream.line("never").await, None);
+    }
+    port.findings.take(&finding("b", "acme", 1), Timestamp(0));
+    port.context.events.soon();
+    while operator.event("finding").await["id"] != "b" {}
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_outlives_an_ordinary_connection_and_ends_in_time() {
     let port = Port::start(None, Bounds::default()).await;

@@ -73,6 +73,10 @@ async fn a_session_opens_what_its_token_opens_until_it_is_ended() {
     for foreign in ["Sec-Fetch-Site: cross-site\r\n", "Origin: https://evil.example\r\n"] {
         assert_eq!(browse(&port, "POST", "/login", foreign, "token=t0ken").await.status, 403);
         assert_eq!(browse(&port, "GET", "/api/v1/pools", &format!("{operator}{foreign}"), "").await.status, 403);
+        for cookie in ["", &operator] {
+            let out = browse(&port, "POST", "/logout", &format!("{cookie}{foreign}"), "csrf=guess").await;
+            assert_eq!((out.status, line(&out, "set-cookie")), (403, None), "the cookie stays");
+        }
     }
     assert_eq!(browse(&port, "POST", "/logout", &operator, "csrf=guess").await.status, 403);
     assert_eq!(get("/api/v1/pools", &operator).await, 200);

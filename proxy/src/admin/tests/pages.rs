@@ -97,6 +97,37 @@ fn links(elements: &[Element]) -> Vec<String> {
     elements.iter().filter_map(attribute).filter(|link| !link.starts_with('#')).collect()
 }
 
+/// Limits that were reached since the first of two looks.
+fn reach_limits(port: &Port) {
+    for enforced in [1, 2] {
+        port.proxy.enforced.store(enforced, Ordering::Relaxed);
+        crate::admin::events::watch::look(&port.context, true);
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_pages_lead_only_to_what_its_token_opens() {
+    let port = port(Some("t0ken")).await;
+    reach_limits(&port);
+    let (mut seen, mut next) = (std::collections::BTreeSet::new(), vec!["/".to_owned()]);
+    while let Some(path) = next.pop() {
+        let address = path.split('#').next().unwrap().to_owned();
+        if !seen.insert(address.clone()) || seen.len() > 300 {
+            continue;
+        }
+        let answer = open(&port, &address, "hunter-of-acme").await;
+        // A finding may outlive its statement's figures.
+        let is_gone = answer.status == 404 && answer.body.contains("has not run since");
+        assert!(answer.status == 200 || is_gone, "{address}: {} {}", answer.status, answer.body);
+        if answer.head.contains("content-type: text/html") {
+            next.extend(links(&read(&answer.body)));
+        }
+    }
+    assert!(seen.contains("/tenants/acme") && seen.len() > 20, "{seen:?}");
+    let overview = open(&port, "/", "hunter-of-acme").await.body;
+    assert!(overview.contains("reaches its max_rows"), "{overview}");
+}
+
 #[tokio::test]
 async fn every_page_is_sound_and_leads_only_to_what_is_there() {
     let port = port(Some("t0ken")).await;

@@ -5,7 +5,9 @@ use super::*;
 /// A proxy that only has a state.
 pub(super) struct Proxy {
     pub(super) draining: AtomicBool,
-    pub(super) settings: Arc<Settings>,
+    /// How often a limit of the tenant was reached.
+    pub(super) enforced: AtomicU64,
+    pub(super) settings: Mutex<Arc<Settings>>,
     pub(super) clients: Mutex<Vec<ClientState>>,
     /// `None`: the workers do not answer.
     pub(super) upstreams: Mutex<Option<Vec<UpstreamState>>>,
@@ -26,7 +28,7 @@ impl StateSource for Proxy {
     }
 
     fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings)
+        self.settings.lock().unwrap().clone()
     }
 
     fn caches(&self) -> &crate::cache::Caches {
@@ -67,9 +69,11 @@ impl StateSource for Proxy {
     }
 
     fn tenancy(&self, _: bool) -> Vec<source::TenantUse> {
-        let directory = policy::tenant::Directory::new(&self.settings.tenants);
-        let table = policy::limits::LimitTable::new(&self.settings.tenants, &directory);
-        let reached = crate::tenancy::Reached { key: config::LimitKey::MaxRows, observed: 3, warned: 0, enforced: 1 };
+        let settings = self.settings();
+        let directory = policy::tenant::Directory::new(&settings.tenants);
+        let table = policy::limits::LimitTable::new(&settings.tenants, &directory);
+        let enforced = self.enforced.load(Ordering::Relaxed);
+        let reached = crate::tenancy::Reached { key: config::LimitKey::MaxRows, observed: 3, warned: 0, enforced };
         let own = |class: &str| source::TenantUse {
             tenant: "acme".into(),
             class: class.into(),
@@ -142,7 +146,8 @@ impl Port {
         let findings = Arc::new(FindingsStore::new(100));
         let proxy = Arc::new(Proxy {
             draining: AtomicBool::new(false),
-            settings: Arc::new(settings_with(token)),
+            enforced: AtomicU64::new(1),
+            settings: Mutex::new(Arc::new(settings_with(token))),
             clients: Mutex::default(),
             upstreams: Mutex::default(),
             pools: Mutex::default(),

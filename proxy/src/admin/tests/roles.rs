@@ -192,6 +192,7 @@ async fn the_audit_log_tells_who_asked_for_what_and_is_for_operators() {
     }
     ask(&port, "POST", "/api/v1/queries/reset", Some("t0ken")).await;
     ask(&port, "POST", "/api/v1/queries/reset", Some("t0ken")).await;
+    get("/api/v1/audit", Some("hunter-of-grafana")).await;
     let page = get("/api/v1/audit", Some("t0ken")).await.json();
     let mut seen: Vec<String> = page["audit"]
         .as_array()
@@ -222,11 +223,12 @@ async fn the_audit_log_tells_who_asked_for_what_and_is_for_operators() {
             "view admin.token operator - GET /api/v1/version 200 x3 -",
             "action admin.token operator - POST /api/v1/queries/reset 200 x1 -",
             "action admin.token operator - POST /api/v1/queries/reset 200 x1 -",
+            "refused grafana viewer - GET /api/v1/audit 403 x1 not for this role",
         ]
     );
     assert!(!page.to_string().contains("guess") && !page.to_string().contains("t0ken"));
     let refused = get("/api/v1/audit?kind=refused&limit=2", Some("t0ken")).await.json();
-    assert_eq!((&refused["total"], refused["audit"].as_array().unwrap().len()), (&3.into(), 2));
+    assert_eq!((&refused["total"], refused["audit"].as_array().unwrap().len()), (&4.into(), 2));
     for wrong in ["kind=all", "limit=0", "limit=1001", "who=x"] {
         assert_eq!(get(&format!("/api/v1/audit?{wrong}"), Some("t0ken")).await.status, 400, "{wrong}");
     }

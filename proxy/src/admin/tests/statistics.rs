@@ -102,9 +102,32 @@ async fn history_is_asked_for_by_statement_tenant_step_and_moment() {
     assert_eq!(windows("/api/v1/history?from=2026-01-01T00:01:00Z").await, 0);
     assert_eq!(windows("/api/v1/history?from=1767225660").await, 0);
     assert_eq!(of("/api/v1/queries").await["queries"][0]["calls_last_minute"], 20);
+    let lately = |tenant: &str| format!("/api/v1/queries/0000000000000001{tenant}");
+    assert_eq!(of(&lately("")).await["calls_last_minute"], 40, "of all tenants");
+    assert_eq!(of(&lately("?tenant=acme")).await["calls_last_minute"], 20);
+    let page = port.get("/queries/0000000000000001").await.body;
+    assert!(page.contains("40 in the last minute"), "{page}");
     for bad in ["/history?step=5m", "/history?from=yesterday", "/history?limit=1", "/queries/12/history"] {
         assert_eq!(port.get(&format!("/api/v1{bad}")).await.status, 400, "{bad}");
     }
+}
+
+#[tokio::test]
+async fn a_tenant_is_told_the_servers_ids_of_what_it_has_run_itself() {
+    let port = Port::start(None, Bounds::default()).await;
+    port.traffic();
+    port.telemetry.look_at_history(port.telemetry.clock.start_us() + 60_000_000);
+    port.telemetry.server_ids.keep("db", [(1, vec![7]), (2, vec![8])].into_iter().collect(), Instant::now());
+    let ids = async |strict: u64, tenant: &str| {
+        let path = format!("/api/v1/queries/{strict:016x}/history{tenant}");
+        port.get(&path).await.json().get("query_id").cloned()
+    };
+    // Only acme has run the second one.
+    assert_eq!(ids(2, "?tenant=acme").await, Some(serde_json::json!(["8"])));
+    assert_eq!(ids(2, "").await, Some(serde_json::json!(["8"])));
+    assert_eq!(ids(2, "?tenant=beta").await, None, "that others run it is none of its business");
+    assert_eq!(ids(2, "?tenant=nobody").await, None);
+    assert_eq!(ids(1, "?tenant=beta").await, Some(serde_json::json!(["7"])));
 }
 
 #[tokio::test]

@@ -112,6 +112,7 @@ fn a_tenant_hears_of_its_own_limits_alone() {
     assert_eq!(all.iter().map(|verdict| verdict.tenant.as_deref()).collect::<Vec<_>>(), [Some("acme"), Some("beta")]);
     let own = verdicts(&Facts { now_us: NOW, limits, tenant: Some("acme".into()), ..Facts::default() });
     assert_eq!((own.len(), own[0].what.as_str()), (1, "Tenant acme reaches its max_rows"));
+    assert_eq!((&*all[0].link, &*own[0].link), ("/limits", "/tenants/acme"), "whoever is told can follow the link");
 }
 
 #[test]

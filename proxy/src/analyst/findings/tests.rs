@@ -1,6 +1,6 @@
 //! What becomes of findings between the detector and the operator.
 
-use policy::finding::{Severity, Side};
+use policy::finding::Side;
 
 use super::*;
 
@@ -92,6 +92,30 @@ fn a_follower_is_told_each_change_once_in_order_and_in_pages() {
     assert_eq!((ids(&page), page.sequence), (vec!["a"], 4), "what is no news makes none");
     store.acknowledge("b", "anna".into(), None, EARLY).unwrap();
     assert_eq!(ids(&store.list(&since(4, 2), EARLY)), ["b"]);
+}
+
+#[test]
+fn a_long_list_is_read_page_by_page_in_its_order() {
+    let store = FindingsStore::new(20);
+    for (at, id) in ["a", "b", "c", "d", "e", "f", "g"].into_iter().enumerate() {
+        let severity = [Severity::Low, Severity::High, Severity::Medium][at % 3];
+        store.take(&Finding { severity, ..finding(id, "acme", at as u64 / 2) }, EARLY);
+    }
+    for since in [None, Some(0), Some(3)] {
+        let whole = store.list(&Wanted { since, ..all() }, EARLY);
+        assert_eq!(whole.next, None);
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.list(&Wanted { since, after, limit: 2, ..all() }, EARLY);
+            assert_eq!(page.total, whole.total);
+            pages.extend(ids(&page).into_iter().map(str::to_owned));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(pages, ids(&whole), "since {since:?}");
+    }
 }
 
 #[test]

@@ -139,6 +139,9 @@ fn tab_line(app: &App, theme: Theme) -> Line<'static> {
         words.push(Span::styled(format!("{number} {}", tab.title()), style));
         words.push(Span::from("  "));
     }
+    if let Some((rows, of)) = app.view().and_then(|view| view.now.cut) {
+        words.push(Span::styled(format!("first {rows} of {of}  "), theme.alarm()));
+    }
     if !app.filter.is_empty() && !app.typing {
         words.push(Span::styled(format!("with “{}”", printable(&app.filter)), theme.alarm()));
     }

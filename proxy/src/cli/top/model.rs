@@ -221,6 +221,8 @@ pub(super) struct Snapshot {
     pub(super) not_ready: Option<Vec<String>>,
     pub(super) pools: Option<Vec<Pool>>,
     pub(super) list: List,
+    /// How many rows the list has and how many there are, where it does not have them all.
+    pub(super) cut: Option<(usize, u64)>,
 }
 
 /// The list that was asked for.
@@ -247,6 +249,7 @@ struct Tenants {
 }
 #[derive(Deserialize)]
 struct AllClients {
+    total: u64,
     clients: Vec<Client>,
 }
 #[derive(Deserialize)]
@@ -301,6 +304,7 @@ impl Snapshot {
     /// # Errors
     /// The first question that was not answered.
     pub(super) fn take(admin: &Admin, tab: Tab) -> Result<Self, Trouble> {
+        let mut cut = None;
         let list = match tab {
             Tab::Statements => {
                 let path = format!("/api/v1/queries?sort=total_time&limit={STATEMENTS}");
@@ -309,8 +313,10 @@ impl Snapshot {
             Tab::Tenants => List::Tenants(ask::json::<Tenants>(admin, "/api/v1/tenants")?.tenants),
             Tab::Pools => List::Pools,
             Tab::Clients => {
-                let path = format!("/api/v1/clients?limit={ROWS}");
-                List::Clients(ask::json::<AllClients>(admin, &path)?.clients)
+                let path = format!("/api/v1/clients?sort=urgency&limit={ROWS}");
+                let answer = ask::json::<AllClients>(admin, &path)?;
+                cut = Some((answer.clients.len(), answer.total)).filter(|(rows, of)| *of > *rows as u64);
+                List::Clients(answer.clients)
             }
             Tab::Findings => List::Findings(findings(admin, ROWS)?),
         };
@@ -319,6 +325,7 @@ impl Snapshot {
             not_ready: not_ready(admin)?,
             pools: pools(admin)?,
             list,
+            cut,
             at: Instant::now(),
         })
     }

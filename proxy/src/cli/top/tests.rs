@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::json;
 
 use super::app::Detail;
-use super::model::{Finding, List, Pool, Statement, Tenant, Version};
+use super::model::{Finding, List, Pool, Snapshot, Statement, Tenant, Version};
 use super::*;
 
 fn parsed<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
@@ -31,7 +31,7 @@ fn pools() -> Option<Vec<Pool>> {
 
 fn snapshot(list: List, at: Instant) -> Snapshot {
     let version = Version { version: "0.1.0".into(), uptime_seconds: 3_661, workers: 2 };
-    Snapshot { at, version: Some(version), not_ready: None, pools: pools(), list }
+    Snapshot { at, version: Some(version), not_ready: None, pools: pools(), list, cut: None }
 }
 
 /// A screen with statements: a thousand calls of the first in two seconds, one of the second.
@@ -218,6 +218,10 @@ fn tenants_lead_to_their_statements_and_pools_to_their_clients() {
     assert!(shown(&mut app).contains("app/web"));
     assert_eq!(press(&mut app, KeyCode::Enter), Wish::Look(Tab::Clients));
     assert_eq!(app.filter, "web/app");
+    let cut = Some((1_000, 3_000));
+    app.take(Tab::Clients, Snapshot { cut, ..snapshot(List::Clients(Vec::new()), Instant::now()) });
+    app.turn_for_test(Tab::Clients);
+    assert!(shown(&mut app).contains("first 1000 of 3000"), "a list that is cut says so");
 }
 
 #[test]

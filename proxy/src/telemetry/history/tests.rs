@@ -50,6 +50,14 @@ fn a_window_holds_what_all_threads_counted_in_it() {
     assert!(telemetry.course_of_statement(2, None, Step::TenSeconds, 0).stretches.is_empty());
     assert_eq!(calls(&telemetry.course(None, Step::TenSeconds, 0)), [(0, 3), (20, 2)]);
     assert_eq!(calls(&telemetry.course(Some(TenantId(2)), Step::TenSeconds, 0)), [(0, 1)]);
+    for from_us in [0, start + 10 * SECOND] {
+        let all = telemetry.last_p95_of_tenants(Step::TenSeconds, from_us);
+        for tenant in (0..4).map(TenantId) {
+            let course = telemetry.course(Some(tenant), Step::TenSeconds, from_us);
+            let last = course.stretches.last().map(|stretch| stretch.point.p95_us);
+            assert_eq!(all.get(&tenant).copied(), last, "{tenant:?} from {from_us}");
+        }
+    }
     assert_eq!(calls(&telemetry.course(None, Step::TenSeconds, start + 10 * SECOND)), [(20, 2)]);
 }
 

@@ -156,6 +156,14 @@ function refreshCharts(fresh) {
     const other = fresh.getElementById(figure.id);
     const [table, newer] = [$("table.series", figure), other && $("table.series", other)];
     if (!table || !newer) continue;
+    // There was nothing to draw a line of when the page was made, and now there is.
+    if (!$(".plot", figure) && $(".plot", other)) {
+      const open = $("details", figure).open;
+      figure.replaceWith(document.adoptNode(other));
+      $("details", other).open = open;
+      drawChart(other);
+      continue;
+    }
     table.replaceWith(document.adoptNode(newer));
     const chart = charts.get(figure);
     if (chart) chart.setData(readTable(figure).data);

@@ -70,7 +70,7 @@ pub(in super::super) fn encoded(text: &str) -> String {
 const LONGEST_SEGMENT: usize = 1_024;
 
 /// A text as one segment of a path. A browser takes `.` and `..` out of a path, encoded or not.
-pub(in super::super) fn segment(text: &str) -> Option<String> {
+pub(in crate::admin) fn segment(text: &str) -> Option<String> {
     let plain = !matches!(text, "" | "." | "..") && text.len() <= LONGEST_SEGMENT;
     plain.then(|| encoded(text))
 }
