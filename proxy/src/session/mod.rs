@@ -18,6 +18,7 @@ mod channels;
 mod constants;
 pub mod ctl;
 mod date_style;
+mod deadlines;
 mod detach;
 mod effects;
 mod end;

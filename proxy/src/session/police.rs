@@ -17,12 +17,11 @@ use policy::tenant::{ClassId, Lookup, TenantId};
 use policy::verdict::{Limited, Refusal, SessionState};
 use wire::encode::{Report, Severity};
 use wire::error::Sqlstate;
-use wire::tag::TransactionStatus;
 
+use super::Session;
 use super::held::Held;
 use super::script::{Act, Script};
 use super::statement::{Known, Running};
-use super::{End, Session};
 use crate::tenancy::{Membership, Permit, Rules, Usage};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -55,23 +54,6 @@ impl CommentTags {
 impl Lookup for CommentTags {
     fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
-    }
-}
-
-/// What ends a client that is silent in a transaction.
-#[derive(Debug, Clone, Copy)]
-pub enum Silence {
-    /// `pool.idle_in_transaction_timeout`.
-    Pool(Duration),
-    /// One of its tenant's limits.
-    Limit(LimitKey, Duration),
-}
-
-impl Silence {
-    pub(super) fn limit(self) -> Duration {
-        match self {
-            Self::Pool(limit) | Self::Limit(_, limit) => limit,
-        }
     }
 }
 
@@ -124,115 +106,6 @@ impl Session {
         upstream.work.deadline = self.deadline(upstream, begun, now);
         self.worker.watch(&self.ctl, upstream.work.deadline.map(|deadline| deadline.cancel_at));
         true
-    }
-
-    /// When a request that began at `begun` must have ended.
-    pub(super) fn deadline(&self, upstream: &Upstream, begun: Instant, now: Instant) -> Option<Deadline> {
-        let limits = &*self.limits;
-        // What a comment says the server does not know: it has the connection's own limit.
-        let statement = match self.comment {
-            None => Deadline::new(limits.enforced_timeout(), now),
-            Some(_) => Deadline::own(LimitKey::StatementTimeout, limits.enforced_timeout(), now, now),
-        };
-        if limits.request_timeout.is_none() && limits.transaction_timeout.is_none() {
-            return statement;
-        }
-        let enforced = |limit: Option<Bound<Duration>>| limit.and_then(Bound::enforced);
-        let request = Deadline::own(LimitKey::RequestTimeout, enforced(limits.request_timeout), begun, now);
-        // One that has failed is over but for its ROLLBACK.
-        let open = upstream.pipeline.status() != TransactionStatus::Failed;
-        let limit = enforced(limits.transaction_timeout).filter(|_| open);
-        let transaction = Deadline::own(LimitKey::TransactionTimeout, limit, self.transaction_since(now), now);
-        Deadline::sooner(Deadline::sooner(statement, request), transaction)
-    }
-
-    /// When the transaction that is open began; `now` if none is.
-    fn transaction_since(&self, now: Instant) -> Instant {
-        let began = self.ctl.transaction_us.get();
-        if began == 0 {
-            return now;
-        }
-        now.checked_sub(Duration::from_micros(self.now_us(now).saturating_sub(began))).unwrap_or(now)
-    }
-
-    /// When a client that is silent in a transaction is ended, and by which limit.
-    #[inline]
-    pub(super) fn silence(&self, upstream: &Upstream, now: Instant) -> Option<(Instant, Silence)> {
-        let pool = self.pool.settings().idle_in_transaction_timeout;
-        let idle = match self.limits.idle_in_transaction_timeout.and_then(Bound::enforced) {
-            Some(limit) => Some(Silence::Limit(LimitKey::IdleInTransactionTimeout, limit)),
-            None => (!pool.is_zero()).then_some(Silence::Pool(pool)),
-        };
-        let idle = idle.and_then(|silence| {
-            let (_, since_us) = self.ctl.state.get();
-            let silent = Duration::from_micros(self.now_us(now).saturating_sub(since_us));
-            let since = now.checked_sub(silent).unwrap_or(now);
-            Some((since.checked_add(silence.limit())?, silence))
-        });
-        let is_open = upstream.pipeline.status() != TransactionStatus::Failed;
-        let limit = self.limits.transaction_timeout.and_then(Bound::enforced).filter(|_| is_open);
-        let open = limit.and_then(|limit| {
-            let due = self.transaction_since(now).checked_add(limit)?;
-            Some((due, Silence::Limit(LimitKey::TransactionTimeout, limit)))
-        });
-        match (idle, open) {
-            (Some(idle), Some(open)) => Some(if open.0 < idle.0 { open } else { idle }),
-            (idle, open) => idle.or(open),
-        }
-    }
-
-    /// The client has been silent for so long.
-    pub(super) fn was_silent(&self, silence: Silence) -> Refusal {
-        match silence {
-            Silence::Pool(limit) => Refusal::IdleInTransaction { limit },
-            Silence::Limit(key, limit) => {
-                self.reached(key, Mode::Enforce);
-                Refusal::Silent { limited: self.limited(key, None), limit }
-            }
-        }
-    }
-
-    /// The sweep looks at the client when it may have been idle for too long.
-    pub(super) fn tell_when_idle(&self, now: Instant) {
-        if let Some(limit) = self.limits.idle_timeout {
-            let due = self.now_us(now).saturating_add(limit.at.as_micros() as u64);
-            self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(due));
-        }
-    }
-
-    /// The client may have been idle for too long.
-    pub(super) fn look_at_idle(&mut self, now: Instant) -> Result<(), End> {
-        let Some(limit) = self.limits.idle_timeout else { return Ok(()) };
-        let (state, since_us) = self.ctl.state.get();
-        let (now_us, limit_us) = (self.now_us(now), limit.at.as_micros() as u64);
-        let due_us = since_us.saturating_add(limit_us);
-        if state != super::ctl::State::Idle || self.waits_for_an_answer() {
-            self.tell_when_idle(now);
-            return Ok(());
-        }
-        if now_us < due_us {
-            self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(due_us));
-            return Ok(());
-        }
-        if self.worker.is_suspended() {
-            // It may have spoken, and nobody has listened: its time begins anew.
-            self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(now_us.saturating_add(limit_us)));
-            return Ok(());
-        }
-        self.reached(LimitKey::IdleTimeout, limit.mode);
-        if limit.mode == Mode::Enforce {
-            let limited = self.limited(LimitKey::IdleTimeout, None);
-            return Err(End::Trouble(Refusal::Silent { limited, limit: limit.at }.into()));
-        }
-        // Once for each silence: the next look is when it could have ended.
-        self.worker.tell_at(&self.ctl, now_us.saturating_add(limit_us));
-        Ok(())
-    }
-
-    /// How long the client may wait for an upstream.
-    pub(super) fn patience(&self) -> Duration {
-        let pool = self.pool.queue_timeout();
-        self.limits.queue_timeout.and_then(Bound::enforced).map_or(pool, |own| own.min(pool))
     }
 
     /// Whether anything is limited that a statement could run into.
