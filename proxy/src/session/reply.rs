@@ -424,6 +424,7 @@ impl Session {
             }
         } else {
             // The next request of the pipeline has its own time, and is not struck by a cancel of this one.
+            upstream.work.begun_us = self.now_us(now);
             let deadline = self.deadline(upstream, now, now);
             upstream.next_request(deadline);
             if let Some(deadline) = deadline {

@@ -137,7 +137,7 @@ pub struct Work {
     pub standing: Standing,
     /// The name of the transaction that PREPARE TRANSACTION was sent for.
     pub prepares: Option<Box<str>>,
-    /// When the request began, in µs on the telemetry clock.
+    /// When the request began whose replies are due, in µs on the telemetry clock.
     pub begun_us: u64,
     /// How long the client waited for the upstream, in µs, until the first statement has been charged for it.
     pub queued_us: u64,

@@ -1,0 +1,52 @@
+//! What a tenant's limits of time hold for, where a client sends more than one thing at once, keeps its server, or was
+//! struck by something else.
+
+use std::time::{Duration, Instant};
+
+use config::PoolMode::{Session, Transaction};
+use integration_tests::{RawClient, Site, eventually, frontend, http, tenants};
+
+const RULES: &str = "
+[[tenant.rule]]
+from = 'application_name'
+pattern = 'tenant:(?<tenant>[a-z0-9-]+)'
+";
+
+fn site(toml: &str) -> Site {
+    let tenants = tenants(&format!("{RULES}{toml}"));
+    Site::behind(Transaction, |proxy| proxy.size(4).with(|settings| settings.tenants = tenants))
+}
+
+fn client_of(site: &Site, tenant: &str) -> RawClient {
+    site.client_with(&[("application_name", &format!("tenant:{tenant}"))])
+}
+
+/// What is counted of a tenant's limit.
+fn reached(site: &Site, tenant: &str, limit: &str) -> serde_json::Value {
+    let page = http::fetch(site.admin(), "/api/v1/tenants").json();
+    let row = page["tenants"].as_array().unwrap().iter().find(|row| row["tenant"] == tenant).cloned();
+    row.unwrap_or_default()["limits_reached"][limit].clone()
+}
+
+/// The fingerprint that a statement goes by.
+fn fingerprint(sql: &str) -> String {
+    let site = site("");
+    client_of(&site, "any").query(sql).ok();
+    let queries = http::fetch(site.admin(), "/api/v1/queries").json();
+    let word = sql.split('(').next().unwrap().rsplit(' ').next().unwrap();
+    let rows = queries["queries"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["text"].as_str().unwrap().contains(word));
+    row.unwrap()["fingerprint"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_transaction_begins_where_its_own_request_does() {
+    let site = site("[tenant.limits.t]\ntransaction_timeout = '1s'\n");
+    let mut client = client_of(&site, "t");
+    client.start_query("select pg_sleep(0.7)").start_query("begin").start_query("select pg_sleep(0.6)");
+    for part in 0..3 {
+        let reply = client.reply();
+        assert!(reply.errors().is_empty(), "{part}: {reply:?}");
+    }
+    client.query("commit").ok();
+}
