@@ -50,3 +50,20 @@ fn a_transaction_begins_where_its_own_request_does() {
     }
     client.query("commit").ok();
 }
+
+#[test]
+fn a_statement_that_a_client_sends_several_times_at_once_counts_once() {
+    let strict = fingerprint("select 2, pg_sleep_for('1 millisecond')");
+    let site = site(&format!("[tenant.fingerprint.{strict}]\nmax_statements = 1\n"));
+    let mut client = client_of(&site, "acme");
+    let sql = "select 2, pg_sleep_for('0.3 seconds')";
+    for _ in 0..3 {
+        client.parse("", sql).bind("", &[]).execute();
+    }
+    client.sync().send();
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(client_of(&site, "acme").query(sql).error().code(), "53400", "another client's");
+    let reply = client.reply();
+    assert!(reply.errors().is_empty(), "{reply:?}");
+    client_of(&site, "acme").query(sql).ok();
+}

@@ -182,13 +182,16 @@ impl Session {
                 self.hit(upstream, mode, named, LimitKey::Blocked, |limited| not_allowed(limited, ""))?;
             }
             let usage = self.worker.shared.tenancy.of_statement(self.tenant, strict);
-            if let Some(limit) = own.max_statements {
+            let counted = |(tenant, named, _): &(TenantId, u64, Permit)| (*tenant, *named) == (self.tenant, strict);
+            if let Some(limit) = own.max_statements
+                && !upstream.work.named_permits.iter().any(counted)
+            {
                 let (permit, others) = Permit::take(&usage);
                 if others >= limit.at {
                     let refusal = |limited| Refusal::TooMany { limited, limit: limit.at.into(), retry_in: None };
                     self.hit(upstream, limit.mode, named, LimitKey::MaxStatements, refusal)?;
                 }
-                upstream.work.named_permits.push(permit);
+                upstream.work.named_permits.push((self.tenant, strict, permit));
             }
             let now_ns = self.now_us(now).saturating_mul(1_000);
             if let Some(rate) = own.rate

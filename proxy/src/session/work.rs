@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use policy::limits::Deadline;
+use policy::tenant::TenantId;
 use policy::verdict::SessionState;
 use tokio::sync::oneshot;
 use wire::encode::Report;
@@ -73,8 +74,8 @@ pub struct Work {
     pub late_reads: Option<bool>,
     /// The request counts among those of its tenant that run.
     pub permit: Option<Permit>,
-    /// The same by statements that are limited by name.
-    pub named_permits: Vec<Permit>,
+    /// The same by statements that are limited by name: one for each, whose it was.
+    pub named_permits: Vec<(TenantId, u64, Permit)>,
     /// The statement whose own limit the deadline is.
     pub named: Option<u64>,
     /// That deadline has passed and the server was told.
