@@ -67,3 +67,36 @@ fn a_statement_that_a_client_sends_several_times_at_once_counts_once() {
     assert!(reply.errors().is_empty(), "{reply:?}");
     client_of(&site, "acme").query(sql).ok();
 }
+
+#[test]
+fn functions_of_large_objects_are_judged_and_so_is_a_blocked_tenants_begin() {
+    const LO_CREAT: u32 = 957;
+    const LO_TELL: u32 = 958;
+    let site = site(
+        "[tenant.limits.b]\nblocked = true\n[tenant.limits.r]\nread_only = true\n[tenant.limits.t]\ntables = ['runs']\n[tenant.limits.few]\nmax_statements = 1\n",
+    );
+    let call = |client: &mut RawClient, function: u32| {
+        client.say(frontend::function_call(function, &[&0i32.to_be_bytes()])).reply()
+    };
+    let code = |tenant: &str, function: u32| {
+        let reply = call(&mut client_of(&site, tenant), function);
+        reply.errors().first().map(|error| error.code().to_owned()).unwrap_or_default()
+    };
+    assert_eq!(code("b", LO_CREAT), "42501");
+    assert_eq!(code("r", LO_CREAT), "25006");
+    assert_eq!(code("r", LO_TELL), "42704", "the server itself has no such object open");
+    assert_eq!(code("t", LO_CREAT), "");
+    let mut first = client_of(&site, "few");
+    first.start_query("select pg_sleep(1)");
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(code("few", LO_CREAT), "53400");
+    first.reply().ok();
+
+    let mut blocked = client_of(&site, "b");
+    for sql in ["begin", "savepoint a", "prepare transaction 'x'"] {
+        assert_eq!(blocked.query(sql).error().code(), "42501", "{sql}");
+    }
+    for sql in ["rollback", "commit"] {
+        blocked.query(sql).ok();
+    }
+}

@@ -33,12 +33,6 @@ pub(super) fn bind_script(script: &Script, bind: &Bind<'_>) -> Script {
     Script { parts, bound: false, names: Vec::new(), ..script.clone() }
 }
 
-/// Whether the function of this oid works on large objects (`lo_open`, `loread`, …), which drivers call by
-/// FunctionCall: what it opens ends with the transaction. Oids: PostgreSQL's `pg_proc.dat`; built-in ones never change.
-pub(super) fn is_of_large_objects(function: u32) -> bool {
-    matches!(function, 715 | 764 | 765 | 767 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460)
-}
-
 /// A setting's value as set_config would take it, as far as a clause shows it.
 pub(super) fn plain(value: &Value) -> Option<Cow<'_, str>> {
     match value {

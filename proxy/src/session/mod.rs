@@ -25,6 +25,7 @@ mod end;
 mod failure;
 mod half_closed;
 pub mod held;
+mod large_objects;
 mod limited;
 mod listen;
 mod local_settings;

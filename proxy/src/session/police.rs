@@ -20,6 +20,7 @@ use wire::error::Sqlstate;
 
 use super::Session;
 use super::held::Held;
+use super::large_objects::{is_of_large_objects, only_reads_large_objects};
 use super::script::{Act, Script};
 use super::statement::{Known, Running};
 use crate::tenancy::{Membership, Permit, Rules, Usage};
@@ -120,6 +121,29 @@ impl Session {
         self.judge(upstream, &known, None, now)
     }
 
+    /// A function is called by its number. One that works on large objects names no table, and whether it writes is known.
+    pub(super) fn judge_call(
+        &mut self,
+        upstream: &mut Upstream,
+        function: Option<u32>,
+        now: Instant,
+    ) -> Result<(), Trouble> {
+        if !self.polices() {
+            return Ok(());
+        }
+        let Some(function) = function.filter(|function| is_of_large_objects(*function)) else {
+            return self.judge_unseen(upstream, now).map(drop);
+        };
+        let known = self.worker.brain.borrow_mut().unknown();
+        let limits = self.limits.clone();
+        let reads = only_reads_large_objects(function);
+        let holds = |key| key != LimitKey::Tables && !(key == LimitKey::ReadOnly && reads);
+        for (key, mode, what) in against(&limits, &known, None, true).filter(|(key, ..)| holds(*key)) {
+            self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
+        }
+        self.admit(upstream, &known, now).map(drop)
+    }
+
     /// Whether the statement may be run now, and what it is held to. `script` is what it does, with its parameters.
     ///
     /// # Errors
@@ -139,6 +163,12 @@ impl Session {
         if known.is_free() {
             return Ok(Held::default());
         }
+        self.admit(upstream, known, now)
+    }
+
+    /// Whether there is room for one more, and what it is held to.
+    fn admit(&mut self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<Held, Trouble> {
+        let limits = self.limits.clone();
         // Statements that one client sends at once run one after the other: they count as one.
         if let Some(most) = limits.max_statements
             && upstream.work.permit.is_none()
@@ -322,7 +352,8 @@ fn too_fast(limited: Limited, rate: Bound<Rate>, wait: Duration) -> Refusal {
 }
 
 /// What speaks against a statement by what it is: the limit, its mode, and the table that may not be named. Nothing but
-/// `read_only` speaks against what begins or ends a transaction. `readable`: its session reads strings as we do.
+/// `read_only` and `blocked` speaks against what begins or divides a transaction, and nothing but `read_only` against what
+/// ends one. `readable`: its session reads strings as we do.
 pub fn against<'a>(
     limits: &Effective,
     known: &'a Known,
@@ -332,9 +363,8 @@ pub fn against<'a>(
     let shape = &known.shape;
     let writes = shape.writes || !known.whole || script.is_some_and(lifts_read_only);
     let read_only = limits.read_only.filter(|_| writes);
-    let judged = !known.is_free();
-    let blocked = limits.blocked.filter(|_| judged);
-    let tables = limits.tables.as_ref().filter(|_| judged).and_then(|tables| {
+    let blocked = limits.blocked.filter(|_| !known.is_way_out());
+    let tables = limits.tables.as_ref().filter(|_| !known.is_free()).and_then(|tables| {
         let refused = match shape.tables().filter(|_| known.whole && readable) {
             Some(named) => named.iter().find(|name| !tables.allow(name)).map(|name| &**name),
             None => Some(""),

@@ -13,8 +13,8 @@ use wire::view::{Bind, Execute, Named, function, query};
 
 use super::brain::Sent;
 use super::cached::{Looked, look_once};
-use super::effects::is_of_large_objects;
 use super::held::Held;
+use super::large_objects::is_of_large_objects;
 use super::listen::Enlisted;
 use super::names::Reach;
 use super::outbox::Outbox;
@@ -170,9 +170,9 @@ impl Session {
             Frontend::Close => return self.close(upstream, outbox, message),
             Frontend::Flush => {}
             Frontend::FunctionCall => {
+                let called = function(message.body).ok();
                 if !upstream.pipeline.ignores()
-                    && !function(message.body).is_ok_and(is_of_large_objects)
-                    && let Err(trouble) = self.judge_unseen(upstream, now)
+                    && let Err(trouble) = self.judge_call(upstream, called, now)
                 {
                     self.refuse_query(upstream, outbox, message, trouble)?;
                     return Ok(Next::Go);
@@ -180,7 +180,7 @@ impl Session {
                 self.will_run_portal(upstream, None);
                 if self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0) {
                     // Any function may be called by its oid, set_config among them.
-                    upstream.tainted |= !function(message.body).is_ok_and(is_of_large_objects);
+                    upstream.tainted |= !called.is_some_and(is_of_large_objects);
                 }
             }
             Frontend::CopyData => {
