@@ -40,6 +40,33 @@ fn fingerprint(sql: &str) -> String {
 }
 
 #[test]
+fn the_time_of_one_statement_is_no_other_statements_time() {
+    let strict = fingerprint("select 2, pg_sleep_for('1 millisecond')");
+    let toml = format!("[tenant.fingerprint.{strict}]\nstatement_timeout = '200ms'\n");
+    let site = site(&toml);
+    let mut client = client_of(&site, "acme");
+    let limited = |seconds: &str| format!("select 2, pg_sleep_for('{seconds} seconds')");
+    // What stands before it is not struck by its limit, and it is by its own.
+    client.start_query("select pg_sleep(1)").start_query(limited("30"));
+    client.reply().ok();
+    let asked = Instant::now();
+    let error = client.reply().error().clone();
+    assert!(error.code() == "57014" && error.detail().contains(&strict), "{error:?}");
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    // The same where one Sync ends all of it; what stands behind has time again.
+    for sql in ["select pg_sleep(1)", &limited("0.01"), "select pg_sleep(1)", &limited("30")] {
+        client.parse("", sql).bind("", &[]).execute();
+    }
+    let asked = Instant::now();
+    let reply = client.sync().reply();
+    let error = reply.error();
+    assert!(error.code() == "57014" && error.detail().contains(&strict), "{error:?}");
+    assert_eq!(reply.rows().len(), 3, "{reply:?}");
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert_eq!(client.query("select 1").value(), "1");
+}
+
+#[test]
 fn a_transaction_begins_where_its_own_request_does() {
     let site = site("[tenant.limits.t]\ntransaction_timeout = '1s'\n");
     let mut client = client_of(&site, "t");
@@ -49,6 +76,23 @@ fn a_transaction_begins_where_its_own_request_does() {
         assert!(reply.errors().is_empty(), "{part}: {reply:?}");
     }
     client.query("commit").ok();
+}
+
+#[test]
+fn what_somebody_else_has_cancelled_is_not_told_as_the_tenants_limit() {
+    let site = site("[tenant.limits.acme]\nstatement_timeout = '30s'\n");
+    let mut client = client_of(&site, "acme");
+    for sql in [
+        "begin; set local statement_timeout = '50ms'; select pg_sleep(1)",
+        "do $$ begin raise exception 'no' using errcode = '57014'; end $$",
+        "select pg_cancel_backend(pg_backend_pid()), pg_sleep(1)",
+    ] {
+        let error = client.query(sql).error().clone();
+        assert_eq!(error.code(), "57014", "{sql}: {error:?}");
+        assert!(!error.detail().contains("acme"), "{sql}: {error:?}");
+        client.query("rollback");
+    }
+    assert!(reached(&site, "acme", "statement_timeout").is_null());
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl Session {
         let Some(upstream) = self.lease.as_deref_mut() else {
             return Ok(());
         };
-        let Some(deadline) = upstream.work.deadline else {
+        let Some(deadline) = upstream.work.due() else {
             return Ok(());
         };
         match deadline.due(now) {
@@ -148,7 +148,7 @@ impl Session {
                 self.worker.watch(&self.ctl, Some(deadline.close_at));
             }
             Due::Close => {
-                let named = upstream.work.named;
+                let named = upstream.work.named();
                 self.reached(deadline.key(), Mode::Enforce);
                 if deadline.key() == LimitKey::StatementTimeout {
                     self.worker.telemetry.happened(self.meter(), Rare::StatementTimeout);

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
-use policy::limits::{Bound, Deadline, Effective, Rate};
+use policy::limits::{Bound, Effective, Rate};
 use policy::tenant::{ClassId, Lookup, TenantId};
 use policy::verdict::{Limited, Refusal, SessionState};
 use wire::encode::{Report, Severity};
@@ -102,10 +102,7 @@ impl Session {
         if self.tenant != before {
             self.is_charged_to_another(upstream);
         }
-        let behind = self.now_us(now).saturating_sub(upstream.work.begun_us);
-        let begun = now.checked_sub(Duration::from_micros(behind)).unwrap_or(now);
-        upstream.work.deadline = self.deadline(upstream, begun, now);
-        self.worker.watch(&self.ctl, upstream.work.deadline.map(|deadline| deadline.cancel_at));
+        self.renew_deadline(upstream, now);
         true
     }
 
@@ -229,15 +226,6 @@ impl Session {
             {
                 self.hit(upstream, rate.mode, named, LimitKey::StatementRate, |limited| too_fast(limited, rate, wait))?;
             }
-            if let Some(limit) = own.enforced_timeout() {
-                let deadline = Deadline::own(LimitKey::StatementTimeout, Some(limit), now, now);
-                let sooner = Deadline::sooner(upstream.work.deadline, deadline);
-                if sooner != upstream.work.deadline {
-                    upstream.work.deadline = sooner;
-                    upstream.work.named = named;
-                    self.worker.watch(&self.ctl, sooner.map(|deadline| deadline.cancel_at));
-                }
-            }
             most.0 = own.max_rows.map(|limit| limit.at).or(most.0);
             most.1 = own.max_bytes.map(|limit| limit.at).or(most.1);
         }
@@ -267,12 +255,16 @@ impl Session {
         if !self.rules.limits.has_statements() {
             return None;
         }
+        self.all_said_by_name(known).find_map(|(strict, own)| Some((strict, what(&own)?)))
+    }
+
+    /// All that it says of them, one by one.
+    pub(super) fn all_said_by_name(&self, known: &Known) -> impl Iterator<Item = (u64, Effective)> {
         let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
-        all.filter(|strict| self.rules.limits.limits_statement(**strict)).find_map(|strict| {
+        all.filter(|strict| self.rules.limits.limits_statement(**strict)).filter_map(|strict| {
             let tenant = self.worker.shared.directory.name(self.tenant);
             let class = self.rules.resolver.class_name(self.class);
-            let own = self.rules.limits.of_statement(&tenant, class, *strict)?;
-            Some((*strict, what(&own)?))
+            Some((*strict, self.rules.limits.of_statement(&tenant, class, *strict)?))
         })
     }
 

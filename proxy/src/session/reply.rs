@@ -182,8 +182,13 @@ impl Session {
             let tried = reply.owed.is_some_and(|owed| owed.fate == Fate::Attempt);
             if tried {
                 skipped.iter().for_each(|owed| upstream.skipped(owed));
-            } else if self.replaces_error(upstream, outbox, message, skipped, delivery, now) {
-                return Ok(Delivery::Swallow);
+            } else {
+                let replaced = self.replaces_error(upstream, outbox, message, skipped, delivery, now);
+                // What it held for has ended, and what stands behind it is passed over.
+                upstream.work.own = None;
+                if replaced {
+                    return Ok(Delivery::Swallow);
+                }
             }
         } else {
             let again = match message.tag {
@@ -261,7 +266,7 @@ impl Session {
             }
             if let Some(renamed) = renamed {
                 words = renamed;
-            } else if let Some(trouble) = self.translate_error(upstream, message) {
+            } else if let Some(trouble) = self.translate_error(upstream, message, now) {
                 trouble.write(false, &mut words);
             } else {
                 return false;
@@ -366,6 +371,7 @@ impl Session {
             let seen = upstream.work.running.front().map_or(0, |running| running.rows);
             let rows = view::rows_of_tag(tag).unwrap_or(seen);
             self.finish(upstream, rows, None, suspended, now);
+            self.begins_first(upstream, now);
         } else if let Some(running) = upstream.work.running.front_mut() {
             // Several statements in one text are one for the statistics: their rows add up.
             running.total_rows += view::rows_of_tag(tag).unwrap_or(0);
@@ -427,7 +433,8 @@ impl Session {
             upstream.work.begun_us = self.now_us(now);
             let deadline = self.deadline(upstream, now, now);
             upstream.next_request(deadline);
-            if let Some(deadline) = deadline {
+            self.begins_first(upstream, now);
+            if let Some(deadline) = upstream.work.due() {
                 self.worker.watch(&self.ctl, Some(deadline.cancel_at));
             }
         }

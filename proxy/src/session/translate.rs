@@ -23,7 +23,7 @@ use super::provide::{Located, hold, is_ours, write_renamed};
 use super::request::{Due, head, left_of, malformed};
 use super::retry::Retry;
 use super::statement::Known;
-use super::work::MAX_SAMPLES;
+use super::work::{MAX_SAMPLES, Portal};
 use super::{End, Session};
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
@@ -416,6 +416,13 @@ impl Session {
         };
         self.will_run_portal(upstream, portal.as_ref());
         self.push(upstream, Awaited::Execute, Fate::Forward, 0);
+        let timed = |portal: &Portal| self.is_timed_by_name(&portal.prepared.known);
+        if message.is_whole() && portal.as_ref().is_some_and(timed) {
+            // The server would tell of all ends at the Sync: when this begins and when it has ended is to be known.
+            for at in [message.at, message.end] {
+                ask::flush(outbox.insert(at));
+            }
+        }
         self.start_portal(upstream, portal, message.end - message.at, held, now);
         Ok(Next::Go)
     }

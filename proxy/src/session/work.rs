@@ -76,8 +76,10 @@ pub struct Work {
     pub permit: Option<Permit>,
     /// The same by statements that are limited by name: one for each, whose it was.
     pub named_permits: Vec<(TenantId, u64, Permit)>,
-    /// The statement whose own limit the deadline is.
-    pub named: Option<u64>,
+    /// The deadline that the statement has which runs, and its fingerprint, where the configuration limits just that one.
+    pub own: Option<(u64, Deadline)>,
+    /// Since when it may run, in µs on the telemetry clock: what stood before it has ended.
+    pub first_us: u64,
     /// That deadline has passed and the server was told.
     pub timed_out: bool,
     /// The client asked for a cancel.
@@ -202,6 +204,16 @@ impl Work {
         !self.stand_ins.is_empty() || self.notifying.is_some()
     }
 
+    /// By when what runs must have ended: the request, or its statement if that has less time.
+    pub fn due(&self) -> Option<Deadline> {
+        Deadline::sooner(self.deadline, self.own.map(|(_, own)| own))
+    }
+
+    /// The statement whose own limit that is.
+    pub fn named(&self) -> Option<u64> {
+        self.own.filter(|(_, own)| self.due() == Some(*own)).map(|(strict, _)| strict)
+    }
+
     /// What the client's messages waited for is there. They go on, unless something else is under way that they must not
     /// overtake: none of these is looked for again when they are.
     pub fn release(&mut self) {
@@ -288,7 +300,7 @@ impl Work {
 
     /// Whatever was too large has ended, one way or another: nothing of it is told of what comes behind it.
     pub fn forget_excess(&mut self) {
-        (self.exceeds, self.late, self.late_reads, self.named) = (None, None, None, None);
+        (self.exceeds, self.late, self.late_reads, self.own) = (None, None, None, None);
     }
 
     /// What ran was much more than usual: its room is not kept.
