@@ -67,6 +67,31 @@ fn the_time_of_one_statement_is_no_other_statements_time() {
 }
 
 #[test]
+fn a_transaction_that_has_failed_has_an_end_too() {
+    let site = site("[tenant.limits.t]\ntransaction_timeout = '500ms'\n");
+    for busy in [false, true] {
+        let mut client = client_of(&site, "t");
+        client.query("begin").ok();
+        assert_eq!(client.query("select 1 / 0").error().code(), "22012");
+        let failed = Instant::now();
+        while busy && failed.elapsed() < Duration::from_millis(1_500) {
+            assert_eq!(client.query("select 1").error().code(), "25P02");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let error = client.read_to_end().error().clone();
+        assert_eq!(error.code(), "25P04", "{error:?}");
+        assert!(failed.elapsed() < Duration::from_secs(5), "{:?}", failed.elapsed());
+    }
+    // There is time to roll back what the limit itself has made fail.
+    let mut client = client_of(&site, "t");
+    client.query("begin").ok();
+    assert_eq!(client.query("select pg_sleep(5)").error().code(), "57014");
+    std::thread::sleep(Duration::from_millis(700));
+    client.query("rollback").ok();
+    assert_eq!(client.query("select 1").value(), "1");
+}
+
+#[test]
 fn a_transaction_begins_where_its_own_request_does() {
     let site = site("[tenant.limits.t]\ntransaction_timeout = '1s'\n");
     let mut client = client_of(&site, "t");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
-use policy::limits::{Bound, Deadline, Effective};
+use policy::limits::{Bound, CLOSE_AFTER, Deadline, Effective};
 use policy::verdict::Refusal;
 use wire::tag::TransactionStatus;
 
@@ -122,11 +122,11 @@ impl Session {
             let since = now.checked_sub(silent).unwrap_or(now);
             Some((since.checked_add(silence.limit())?, silence))
         });
-        let is_open = upstream.pipeline.status() != TransactionStatus::Failed;
-        let limit = self.limits.transaction_timeout.and_then(Bound::enforced).filter(|_| is_open);
-        let open = limit.and_then(|limit| {
+        let open = self.limits.transaction_timeout.and_then(Bound::enforced).and_then(|limit| {
             let due = self.transaction_since(now).checked_add(limit)?;
-            Some((due, Silence::Limit(LimitKey::TransactionTimeout, limit)))
+            // It may be this limit that it has failed by: its client has yet to say ROLLBACK.
+            let failed = upstream.work.open.failed.and_then(|failed| failed.checked_add(CLOSE_AFTER));
+            Some((failed.map_or(due, |failed| due.max(failed)), Silence::Limit(LimitKey::TransactionTimeout, limit)))
         });
         match (idle, open) {
             (Some(idle), Some(open)) => Some(if open.0 < idle.0 { open } else { idle }),

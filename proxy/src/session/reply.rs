@@ -419,7 +419,7 @@ impl Session {
             self.pool.meter.transaction_us.add(now_us.saturating_sub(began));
         }
         if upstream.pipeline.status() != TransactionStatus::Idle {
-            self.transaction_open(upstream);
+            self.transaction_open(upstream, now);
         }
         let request_us = self.now_us(now).saturating_sub(upstream.work.begun_us);
         self.look_at_times(upstream, LimitKey::RequestTimeout, self.limits.request_timeout, request_us);
