@@ -40,6 +40,28 @@ fn fingerprint(sql: &str) -> String {
 }
 
 #[test]
+fn a_client_that_keeps_its_server_is_not_idle_while_its_statement_runs() {
+    let limits = tenants(&format!("{RULES}[tenant.limits.s]\nidle_timeout = '1s'\n"));
+    let session = Site::behind(Session, |proxy| proxy.size(4).with(|settings| settings.tenants = limits.clone()));
+    let mut client = client_of(&session, "s");
+    let state = |site: &Site| {
+        let page = http::fetch(site.admin(), "/api/v1/clients").json();
+        page["clients"][0]["state"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(state(&session), "idle");
+    client.start_query("select pg_sleep(4)");
+    eventually("it is active", || state(&session) == "active");
+    client.reply().ok();
+    assert_eq!(client.read_to_end().error().code(), "57P05", "then it is");
+
+    let pinning = site("[tenant.limits.s]\nidle_timeout = '1s'\n");
+    let mut client = client_of(&pinning, "s");
+    client.query("create temporary table mine (n int)").ok();
+    client.query("select pg_sleep(4)").ok();
+    assert_eq!(client.read_to_end().error().code(), "57P05");
+}
+
+#[test]
 fn the_time_of_one_statement_is_no_other_statements_time() {
     let strict = fingerprint("select 2, pg_sleep_for('1 millisecond')");
     let toml = format!("[tenant.fingerprint.{strict}]\nstatement_timeout = '200ms'\n");
@@ -135,6 +157,49 @@ fn a_statement_that_a_client_sends_several_times_at_once_counts_once() {
     let reply = client.reply();
     assert!(reply.errors().is_empty(), "{reply:?}");
     client_of(&site, "acme").query(sql).ok();
+}
+
+#[test]
+fn a_client_that_is_silent_within_its_request_is_silent() {
+    let site = site(
+        "[tenant.limits.i]\nidle_in_transaction_timeout = '500ms'\n[tenant.limits.s]\nidle_timeout = '1s'\n[tenant.limits.o]\nidle_in_transaction_timeout = '500ms'\nmode = 'observe'\n",
+    );
+    site.run_directly("create table if not exists silent (n int)").ok();
+    let last_words = |client: &mut RawClient| client.read_to_end().error().clone();
+    // It runs for longer than that, and is let be; then its client is awaited.
+    let mut client = client_of(&site, "i");
+    client.parse("", "select pg_sleep(1)").bind("", &[]).execute().flush().send();
+    client.read_until('C');
+    assert_eq!(last_words(&mut client).code(), "25P03", "its Sync does not come");
+    // Nothing was asked for: the server owes an answer, and gives none.
+    let mut client = client_of(&site, "i");
+    client.query("begin").ok();
+    client.parse("", "select 1").bind("", &[]).execute().send();
+    assert_eq!(last_words(&mut client).code(), "25P03");
+    for begin in ["begin", "select 1"] {
+        let mut client = client_of(&site, "i");
+        client.query(begin).ok();
+        client.start_query("copy silent from stdin");
+        client.read_until('G');
+        for _ in 0..8 {
+            std::thread::sleep(Duration::from_millis(100));
+            client.say(frontend::copy_data(b"1\n")).send();
+        }
+        let spoke = Instant::now();
+        assert_eq!(last_words(&mut client).code(), "25P03");
+        assert!(spoke.elapsed() >= Duration::from_millis(400), "{:?}", spoke.elapsed());
+    }
+    let mut client = client_of(&site, "s");
+    client.parse("", "select 1").bind("", &[]).execute().flush().send();
+    client.read_until('C');
+    assert_eq!(last_words(&mut client).code(), "57P05");
+
+    let mut client = client_of(&site, "o");
+    client.parse("", "select 1").bind("", &[]).execute().flush().send();
+    client.read_until('C');
+    std::thread::sleep(Duration::from_millis(800));
+    client.sync().reply().ok();
+    assert_eq!(reached(&site, "o", "idle_in_transaction_timeout")["observed"], 1);
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
-use policy::limits::{Bound, CLOSE_AFTER, Deadline, Effective};
+use policy::limits::{Bound, CLOSE_AFTER, Deadline, Due, Effective};
 use policy::verdict::Refusal;
 use wire::tag::TransactionStatus;
 
+use super::ctl::State;
 use super::statement::Known;
 use super::{End, Session};
+use crate::telemetry::Rare;
 use crate::upstream::Upstream;
 
 /// How much later than the server itself it may be heard of here that a statement is the first.
@@ -29,6 +31,19 @@ impl Silence {
             Self::Pool(limit) | Self::Limit(_, limit) => limit,
         }
     }
+}
+
+/// Whether the server has nothing to do before its client says more.
+fn is_awaited(upstream: &Upstream) -> bool {
+    (upstream.pipeline.is_boundary() && !upstream.work.held) || is_awaited_within(upstream)
+}
+
+/// The same within a request: its Sync is still to come, or rows of its COPY. What the server owes then it keeps to itself
+/// until it is asked for it.
+fn is_awaited_within(upstream: &Upstream) -> bool {
+    let pipeline = &upstream.pipeline;
+    let told = pipeline.is_empty() || !upstream.work.flushed;
+    !upstream.work.held && (pipeline.is_copying_in() || (pipeline.is_unsynced() && told))
 }
 
 impl Session {
@@ -111,17 +126,7 @@ impl Session {
     /// When a client that is silent in a transaction is ended, and by which limit.
     #[inline]
     pub(super) fn silence(&self, upstream: &Upstream, now: Instant) -> Option<(Instant, Silence)> {
-        let pool = self.pool.settings().idle_in_transaction_timeout;
-        let idle = match self.limits.idle_in_transaction_timeout.and_then(Bound::enforced) {
-            Some(limit) => Some(Silence::Limit(LimitKey::IdleInTransactionTimeout, limit)),
-            None => (!pool.is_zero()).then_some(Silence::Pool(pool)),
-        };
-        let idle = idle.and_then(|silence| {
-            let (_, since_us) = self.ctl.state.get();
-            let silent = Duration::from_micros(self.now_us(now).saturating_sub(since_us));
-            let since = now.checked_sub(silent).unwrap_or(now);
-            Some((since.checked_add(silence.limit())?, silence))
-        });
+        let idle = self.idle_silence(now);
         let open = self.limits.transaction_timeout.and_then(Bound::enforced).and_then(|limit| {
             let due = self.transaction_since(now).checked_add(limit)?;
             // It may be this limit that it has failed by: its client has yet to say ROLLBACK.
@@ -132,6 +137,101 @@ impl Session {
             (Some(idle), Some(open)) => Some(if open.0 < idle.0 { open } else { idle }),
             (idle, open) => idle.or(open),
         }
+    }
+
+    /// The same by how long it says nothing.
+    fn idle_silence(&self, now: Instant) -> Option<(Instant, Silence)> {
+        let pool = self.pool.settings().idle_in_transaction_timeout;
+        let idle = match self.limits.idle_in_transaction_timeout.and_then(Bound::enforced) {
+            Some(limit) => Some(Silence::Limit(LimitKey::IdleInTransactionTimeout, limit)),
+            None => (!pool.is_zero()).then_some(Silence::Pool(pool)),
+        };
+        idle.and_then(|silence| {
+            let (_, since_us) = self.ctl.state.get();
+            let silent = Duration::from_micros(self.now_us(now).saturating_sub(since_us));
+            let since = now.checked_sub(silent).unwrap_or(now);
+            Some((since.checked_add(silence.limit())?, silence))
+        })
+    }
+
+    /// The client has been heard of within its request, or the server has: from now on it is silent, if it is its turn.
+    #[inline]
+    pub(super) fn await_client_within(&self, now: Instant) {
+        if let Some(upstream) = self.lease.as_deref()
+            && is_awaited_within(upstream)
+        {
+            self.set_state(State::InTransaction, self.now_us(now));
+            let silence = self.idle_silence(now).map(|(due, _)| due);
+            if silence.is_some() {
+                let next = [silence, self.next_look(upstream)].into_iter().flatten().min();
+                self.worker.watch(&self.ctl, next);
+            }
+        }
+    }
+
+    /// The client speaks within its request, for which it may have been silent for too long.
+    #[inline]
+    pub(super) fn was_awaited_within(&self, upstream: &mut Upstream, now: Instant) {
+        if is_awaited_within(upstream) {
+            let (_, since_us) = self.ctl.state.get();
+            let limit = self.limits.idle_in_transaction_timeout;
+            let silent_us = self.now_us(now).saturating_sub(since_us);
+            self.look_at_times(upstream, LimitKey::IdleInTransactionTimeout, limit, silent_us);
+        }
+    }
+
+    /// When it is to be looked at what runs.
+    fn next_look(&self, upstream: &Upstream) -> Option<Instant> {
+        let timed_out = upstream.work.timed_out;
+        upstream.work.due().map(|deadline| if timed_out { deadline.close_at } else { deadline.cancel_at })
+    }
+
+    /// Time has passed for a request that is under way: for what runs, or for its client.
+    pub(super) fn on_request_due(&mut self, now: Instant) -> Result<(), End> {
+        let Some(mut upstream) = self.lease.take() else { return Ok(()) };
+        let ended = self.look_at_request(&mut upstream, now);
+        self.lease = Some(upstream);
+        ended
+    }
+
+    fn look_at_request(&self, upstream: &mut Upstream, now: Instant) -> Result<(), End> {
+        let silence = if is_awaited_within(upstream) { self.idle_silence(now) } else { None };
+        if let Some((due, silence)) = silence
+            && due <= now
+        {
+            if upstream.unsent.is_empty() {
+                return Err(End::Trouble(self.was_silent(silence).into()));
+            }
+            // It is the server that takes no more of it.
+            self.set_state(State::InTransaction, self.now_us(now));
+        }
+        if let Some(deadline) = upstream.work.due() {
+            match deadline.due(now) {
+                Due::Nothing => {}
+                Due::Cancel => {
+                    if !upstream.work.timed_out {
+                        upstream.work.timed_out = true;
+                        self.worker.cancel(upstream, self.ctl.client, Vec::new());
+                    }
+                }
+                Due::Close => {
+                    let named = upstream.work.named();
+                    self.reached(deadline.key(), Mode::Enforce);
+                    if deadline.key() == LimitKey::StatementTimeout {
+                        self.worker.telemetry.happened(self.meter(), Rare::StatementTimeout);
+                    }
+                    let limited = self.limited(deadline.key(), named);
+                    let trouble = Refusal::StatementTimeout { limited, limit: deadline.limit() };
+                    return Err(End::Trouble(trouble.into()));
+                }
+            }
+        }
+        let silence = if is_awaited_within(upstream) { self.idle_silence(now) } else { None };
+        let next = [silence.map(|(due, _)| due), self.next_look(upstream)].into_iter().flatten().min();
+        if next.is_some() {
+            self.worker.watch(&self.ctl, next);
+        }
+        Ok(())
     }
 
     /// The client has been silent for so long.
@@ -159,7 +259,8 @@ impl Session {
         let (state, since_us) = self.ctl.state.get();
         let (now_us, limit_us) = (self.now_us(now), limit.at.as_micros() as u64);
         let due_us = since_us.saturating_add(limit_us);
-        if state != super::ctl::State::Idle || self.waits_for_an_answer() {
+        let rests = |upstream: &Upstream| upstream.pipeline.status() == TransactionStatus::Idle && is_awaited(upstream);
+        if state == State::Waiting || self.waits_for_an_answer() || !self.lease.as_deref().is_none_or(rests) {
             self.tell_when_idle(now);
             return Ok(());
         }

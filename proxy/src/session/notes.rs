@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use config::{LimitKey, Mode};
-use policy::limits::Due;
 use policy::verdict::Refusal;
 use tokio::sync::oneshot;
 use wire::tag::TransactionStatus;
@@ -132,33 +131,7 @@ impl Session {
                 }
             };
         }
-        let Some(upstream) = self.lease.as_deref_mut() else {
-            return Ok(());
-        };
-        let Some(deadline) = upstream.work.due() else {
-            return Ok(());
-        };
-        match deadline.due(now) {
-            Due::Nothing => self.worker.watch(&self.ctl, Some(deadline.cancel_at)),
-            Due::Cancel => {
-                if !upstream.work.timed_out {
-                    upstream.work.timed_out = true;
-                    self.worker.cancel(upstream, self.ctl.client, Vec::new());
-                }
-                self.worker.watch(&self.ctl, Some(deadline.close_at));
-            }
-            Due::Close => {
-                let named = upstream.work.named();
-                self.reached(deadline.key(), Mode::Enforce);
-                if deadline.key() == LimitKey::StatementTimeout {
-                    self.worker.telemetry.happened(self.meter(), Rare::StatementTimeout);
-                }
-                let limited = self.limited(deadline.key(), named);
-                let trouble = Refusal::StatementTimeout { limited, limit: deadline.limit() };
-                return Err(End::Trouble(trouble.into()));
-            }
-        }
-        Ok(())
+        self.on_request_due(now)
     }
 
     /// Nothing is under way: neither a request nor a transaction.

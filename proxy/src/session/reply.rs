@@ -470,6 +470,7 @@ impl Session {
             }
         }
         if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 {
+            self.await_client_within(now);
             return Ok(());
         }
         if self.leaving {

@@ -158,6 +158,7 @@ impl Session {
         if self.listening.is_some() && self.awaits_ready(upstream, message.tag) {
             return Ok(Next::Hold);
         }
+        upstream.work.flushed = message.tag == Frontend::Flush;
         match message.tag {
             Frontend::Bind => return self.bind(upstream, outbox, message),
             Frontend::Execute => return self.execute(upstream, outbox, message, now),

@@ -64,6 +64,8 @@ pub struct Work {
     pub prologue: Option<Rc<Settings>>,
     /// The client's messages wait for the next boundary.
     pub held: bool,
+    /// The server was asked for whatever it owes, behind the last message that was sent.
+    pub flushed: bool,
     /// The deadline of the request that runs.
     pub deadline: Option<Deadline>,
     /// Its result is larger than it may be: this is told in its place when it has been cancelled.
