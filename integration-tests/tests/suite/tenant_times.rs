@@ -203,6 +203,37 @@ fn a_client_that_is_silent_within_its_request_is_silent() {
 }
 
 #[test]
+fn what_only_observes_counts_what_would_have_been_ended() {
+    let limits = tenants(&format!(
+        "{RULES}[tenant.limits.o]\nstatement_timeout = '300ms'\ntransaction_timeout = '300ms'\nqueue_timeout = '200ms'\nmode = 'observe'\n"
+    ));
+    let site = Site::behind(Transaction, |proxy| {
+        let proxy = proxy.size(1).pool(|pool| pool.queue_timeout = Duration::from_secs(1));
+        proxy.with(|settings| settings.tenants = limits)
+    });
+    let observed = |limit: &str| reached(&site, "o", limit)["observed"].as_u64().unwrap_or(0);
+    let mut client = client_of(&site, "o");
+    client.start_query("select pg_sleep(0.6)").start_query("select 1");
+    client.reply().ok();
+    client.reply().ok();
+    assert_eq!((observed("statement_timeout"), observed("transaction_timeout")), (1, 1), "not what stood behind it");
+    let fails = "do $$ begin perform pg_sleep(0.6); raise exception 'no'; end $$";
+    assert_eq!(client.query(fails).error().code(), "P0001");
+    assert_eq!((observed("statement_timeout"), observed("transaction_timeout")), (2, 2));
+    assert_eq!(client.parse("", fails).bind("", &[]).execute().sync().reply().error().code(), "P0001");
+    assert_eq!((observed("statement_timeout"), observed("transaction_timeout")), (3, 3));
+    client.start_query("select pg_sleep(30)");
+    std::thread::sleep(Duration::from_millis(600));
+    client.vanish();
+    eventually("one that went away is counted", || observed("statement_timeout") == 4);
+
+    let mut holder = client_of(&site, "h");
+    holder.query("begin").ok();
+    assert_eq!(client_of(&site, "o").query("select 1").error().code(), "53300");
+    assert_eq!(observed("queue_timeout"), 1);
+}
+
+#[test]
 fn functions_of_large_objects_are_judged_and_so_is_a_blocked_tenants_begin() {
     const LO_CREAT: u32 = 957;
     const LO_TELL: u32 = 958;

@@ -30,6 +30,10 @@ impl Session {
         if sqlstate.as_str() == READ_ONLY {
             self.worker.doubt(&self.pool);
         }
+        let runs = |owed: &Owed| matches!(owed.awaited, Awaited::Query | Awaited::Execute);
+        if skipped.first().or(upstream.pipeline.head()).is_some_and(|owed| runs(owed) && owed.fate == Fate::Forward) {
+            self.look_at_time(upstream, now);
+        }
         if skipped.is_empty() {
             // A simple query, or the commit that a Sync made.
             if let Some(running) = upstream.work.running.front_mut()

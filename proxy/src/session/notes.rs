@@ -107,8 +107,16 @@ impl Session {
             self.worker.give_up(&self.pool, &self.ctl);
             self.pool.meter.queue_timeouts.increment();
             self.worker.telemetry.happened(self.meter(), Rare::QueueTimeout);
-            if self.patience() < self.pool.queue_timeout() {
-                self.reached(LimitKey::QueueTimeout, Mode::Enforce);
+            let waited = now.saturating_duration_since(self.waiting_since.unwrap_or(now));
+            match self.limits.queue_timeout {
+                // It would have waited for no longer than this.
+                Some(limit) if limit.mode != Mode::Enforce && waited > limit.at => {
+                    self.reached(LimitKey::QueueTimeout, limit.mode);
+                }
+                _ if self.patience() < self.pool.queue_timeout() => {
+                    self.reached(LimitKey::QueueTimeout, Mode::Enforce);
+                }
+                _ => {}
             }
             self.fail_waiting(trouble);
             return Ok(());

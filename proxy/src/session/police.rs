@@ -322,11 +322,12 @@ impl Session {
     /// A statement has ended that may have run for longer than a limit which is only looked at.
     #[inline]
     pub(super) fn look_at_time(&self, upstream: &mut Upstream, now: Instant) {
+        let first_us = upstream.work.first_us;
         if let Some(limit) = self.limits.statement_timeout
             && limit.mode != Mode::Enforce
             && let Some(running) = upstream.work.running.front_mut()
             && !running.held.is_late
-            && self.now_us(now).saturating_sub(running.sent_us) > limit.at.as_micros() as u64
+            && self.now_us(now).saturating_sub(running.sent_us.max(first_us)) > limit.at.as_micros() as u64
         {
             running.held.is_late = true;
             let refusal = |limited| Refusal::StatementTimeout { limited, limit: limit.at };

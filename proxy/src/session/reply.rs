@@ -412,7 +412,7 @@ impl Session {
         self.after_writes(upstream);
         if upstream.pipeline.status() == TransactionStatus::Idle {
             self.end_transaction(upstream, failed);
-            self.transaction_over(upstream, now);
+            self.transaction_ended(upstream, now);
             let now_us = self.now_us(now);
             let began = std::mem::replace(&mut upstream.work.transaction_us, now_us);
             self.pool.meter.transactions.increment();

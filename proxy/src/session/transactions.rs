@@ -134,6 +134,16 @@ impl Session {
         };
     }
 
+    /// A request has ended, and no transaction is open any more. One that did not outlive it took as long as it did.
+    #[inline]
+    pub(super) fn transaction_ended(&mut self, upstream: &mut Upstream, now: Instant) {
+        if self.ctl.transaction_us.get() == 0 {
+            let open_us = self.now_us(now).saturating_sub(upstream.work.begun_us);
+            self.look_at_times(upstream, LimitKey::TransactionTimeout, self.limits.transaction_timeout, open_us);
+        }
+        self.transaction_over(upstream, now);
+    }
+
     /// The transaction has ended, if one had outlived a request.
     #[inline]
     pub(super) fn transaction_over(&mut self, upstream: &mut Upstream, now: Instant) {
