@@ -234,6 +234,33 @@ fn what_only_observes_counts_what_would_have_been_ended() {
 }
 
 #[test]
+fn what_is_sent_behind_a_change_of_tenant_is_the_new_tenants() {
+    let rules = "[[tenant.rule]]\nfrom = 'setting'\nname = 'app.tenant_id'\n[tenant.limits.acme]\nrow_limit = 5\n";
+    let limits = tenants(rules);
+    let site = Site::behind(Transaction, |proxy| proxy.size(2).with(|settings| settings.tenants = limits));
+    let series = "select * from generate_series(1, 9)";
+    let (set, reset) = ("set app.tenant_id = 'acme'", "reset app.tenant_id");
+    let mut client = site.client();
+    for (change, rows) in [(set, 5), (reset, 9), ("begin; set local app.tenant_id = 'acme'", 5), ("rollback", 9)] {
+        client.say(frontend::query(change)).say(frontend::query(series)).send();
+        client.reply().ok();
+        assert_eq!(client.reply().rows().len(), rows, "{change}");
+        client.query("rollback");
+        if change.starts_with("begin") {
+            client.query("begin; set local app.tenant_id = 'acme'").ok();
+        }
+    }
+    for (change, rows) in [(set, 5), (reset, 9), ("select set_config('app.tenant_id', 'acme', false)", 5)] {
+        for sql in [change, series] {
+            client.parse("", sql).bind("", &[]).execute();
+        }
+        let reply = client.sync().reply();
+        let of_series = reply.rows().len() - usize::from(change.starts_with("select"));
+        assert_eq!(of_series, rows, "{change}: {reply:?}");
+    }
+}
+
+#[test]
 fn functions_of_large_objects_are_judged_and_so_is_a_blocked_tenants_begin() {
     const LO_CREAT: u32 = 957;
     const LO_TELL: u32 = 958;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::Instant;
 
 use policy::tenant::{Facts, Lookup, NOTHING};
 use policy::verdict::SessionState;
@@ -321,6 +322,9 @@ impl Session {
         self.resolve_tenant();
         if self.tenant != before {
             self.is_charged_to_another(upstream);
+            if !upstream.pipeline.is_boundary() && !upstream.work.timed_out {
+                self.renew_deadline(upstream, Instant::now());
+            }
         }
         if self.opaque {
             self.leave(upstream, SessionState::HiddenSetting);

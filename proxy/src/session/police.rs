@@ -269,10 +269,30 @@ impl Session {
     }
 
     /// Whether this must wait for the end of what may bring settings back to the server's own, which the proxy then makes
-    /// anew: a client that may only read has its transactions' mode from them.
+    /// anew: a client that may only read has its transactions' mode from them. And for what may change its tenant.
     #[inline]
     pub(super) fn awaits_settings(&self, upstream: &Upstream) -> bool {
-        self.limits.read_only == Some(Mode::Enforce) && upstream.work.running.iter().any(Running::resets)
+        let read_only = self.limits.read_only == Some(Mode::Enforce);
+        (read_only && upstream.work.running.iter().any(Running::resets)) || self.awaits_tenant(upstream)
+    }
+
+    /// Whether what runs may change whose the session is: what stands behind it is the new tenant's.
+    #[inline]
+    pub(super) fn awaits_tenant(&self, upstream: &Upstream) -> bool {
+        self.rules.reads_settings && upstream.work.running.iter().any(|running| self.may_change_tenant(running))
+    }
+
+    fn may_change_tenant(&self, running: &Running) -> bool {
+        let decides = |name: &str| self.rules.resolver.reacts_to(name, None);
+        let may = |act: &Act| match act {
+            Act::Set { name, .. } | Act::Reset(name) | Act::ResetLocal(name) => decides(name),
+            Act::SetBound(..) | Act::ResetAll | Act::DiscardAll => true,
+            // What was set within the transaction is undone.
+            Act::Rollback | Act::RollbackTo(_) => true,
+            Act::Commit => self.locals.is_some(),
+            _ => false,
+        };
+        running.known.script.as_ref().is_some_and(|script| script.parts.iter().flatten().any(may))
     }
 
     /// A limit was reached: what its mode says is done.
