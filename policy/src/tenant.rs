@@ -281,6 +281,12 @@ impl Resolver {
         rules.chain(&self.classes).any(|rule| rule.reacts_to(setting))
     }
 
+    /// Whether a change of any setting can change whose a session is, or its class.
+    pub fn reads_settings(&self) -> bool {
+        let reads = |rule: &Rule| matches!(rule.origin, Origin::Setting { .. } | Origin::ApplicationName);
+        self.rules.iter().chain(&self.classes).any(reads)
+    }
+
     /// Whether a statement's comments can decide whose it is, or of which class.
     pub fn reads_comments(&self) -> bool {
         self.rules.iter().chain(&self.classes).any(|rule| matches!(rule.origin, Origin::Comment(_)))

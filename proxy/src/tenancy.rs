@@ -27,6 +27,8 @@ pub struct Rules {
     pub limits: LimitTable,
     /// Whether a statement's comments can decide whose it is.
     pub reads_comments: bool,
+    /// Whether settings can.
+    pub reads_settings: bool,
     /// Another number for each set of rules.
     pub version: u64,
 }
@@ -40,6 +42,7 @@ impl Rules {
         Self {
             version,
             reads_comments: resolver.reads_comments(),
+            reads_settings: resolver.reads_settings(),
             resolver,
             limits: LimitTable::new(&settings.tenants, directory),
             settings,

@@ -79,6 +79,7 @@ mod statistics;
 mod storms;
 mod tenant_accounts;
 mod tenant_table;
+mod tenant_times;
 mod tenants;
 mod terminal;
 mod timeout;

@@ -18,7 +18,7 @@ impl Session {
     pub(super) fn begin_request(&mut self, upstream: &mut Upstream, now: Instant) {
         upstream.prepared.begin_pipeline();
         let now_us = self.now_us(now);
-        upstream.work.begun_us = now_us;
+        (upstream.work.begun_us, upstream.work.first_us) = (now_us, now_us);
         self.was_awaited(upstream, now_us);
         upstream.work.deadline = self.deadline(upstream, now, now);
         if let Some(deadline) = upstream.work.deadline {

@@ -24,6 +24,8 @@ impl Session {
             self.pool.meter.pinned.down();
             self.ctl.pinned.set(None);
         }
+        // What its client has left behind while it ran may have run for too long as well.
+        self.look_at_time(upstream, now);
         self.leave_names();
         self.leave_channels(upstream);
         self.transaction_over(upstream, now);

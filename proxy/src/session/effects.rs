@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::Instant;
 
 use policy::tenant::{Facts, Lookup, NOTHING};
 use policy::verdict::SessionState;
@@ -31,12 +32,6 @@ pub(super) fn bind_script(script: &Script, bind: &Bind<'_>) -> Script {
     let parts = script.parts.iter().map(|acts| acts.iter().filter_map(bound).collect()).collect();
     // Names are seen to when it is bound.
     Script { parts, bound: false, names: Vec::new(), ..script.clone() }
-}
-
-/// Whether the function of this oid works on large objects (`lo_open`, `loread`, …), which drivers call by
-/// FunctionCall: what it opens ends with the transaction. Oids: PostgreSQL's `pg_proc.dat`; built-in ones never change.
-pub(super) fn is_of_large_objects(function: u32) -> bool {
-    matches!(function, 715 | 764 | 765 | 767 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460)
 }
 
 /// A setting's value as set_config would take it, as far as a clause shows it.
@@ -327,6 +322,9 @@ impl Session {
         self.resolve_tenant();
         if self.tenant != before {
             self.is_charged_to_another(upstream);
+            if !upstream.pipeline.is_boundary() && !upstream.work.timed_out {
+                self.renew_deadline(upstream, Instant::now());
+            }
         }
         if self.opaque {
             self.leave(upstream, SessionState::HiddenSetting);

@@ -30,6 +30,10 @@ impl Session {
         if sqlstate.as_str() == READ_ONLY {
             self.worker.doubt(&self.pool);
         }
+        let runs = |owed: &Owed| matches!(owed.awaited, Awaited::Query | Awaited::Execute);
+        if skipped.first().or(upstream.pipeline.head()).is_some_and(|owed| runs(owed) && owed.fate == Fate::Forward) {
+            self.look_at_time(upstream, now);
+        }
         if skipped.is_empty() {
             // A simple query, or the commit that a Sync made.
             if let Some(running) = upstream.work.running.front_mut()
@@ -111,7 +115,12 @@ impl Session {
     }
 
     /// The server's error told in our words, where it is our doing: a statement that ran into its tenant's limit.
-    pub(super) fn translate_error(&self, upstream: &mut Upstream, message: Message<'_>) -> Option<Trouble> {
+    pub(super) fn translate_error(
+        &self,
+        upstream: &mut Upstream,
+        message: Message<'_>,
+        now: Instant,
+    ) -> Option<Trouble> {
         let code = ErrorFields::new(message.body()).sqlstate();
         // Whatever ends it, it is not told of a later one.
         let exceeds = upstream.work.exceeds.take();
@@ -125,19 +134,19 @@ impl Session {
         if upstream.work.cancelled {
             return None;
         }
-        let deadline = upstream.work.deadline.filter(|_| upstream.work.timed_out);
+        let deadline = upstream.work.due().filter(|_| upstream.work.timed_out);
         let (key, limit) = match deadline {
             Some(deadline) => (deadline.key(), deadline.limit()),
             None => (LimitKey::StatementTimeout, self.statement_limit()?),
         };
-        if !upstream.work.timed_out && self.has_shorter_timeout(limit) {
+        if !upstream.work.timed_out && (self.has_shorter_timeout(limit) || !self.has_run_for(upstream, limit, now)) {
             return None;
         }
         self.reached(key, Mode::Enforce);
         if key == LimitKey::StatementTimeout {
             self.worker.telemetry.happened(self.meter(), Rare::StatementTimeout);
         }
-        let named = deadline.and(upstream.work.named);
+        let named = deadline.and(upstream.work.named());
         let trouble = Trouble::from(Refusal::StatementTimeout { limited: self.limited(key, named), limit });
         self.count_trouble(&trouble);
         Some(trouble)

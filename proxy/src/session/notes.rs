@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use config::{LimitKey, Mode};
-use policy::limits::Due;
 use policy::verdict::Refusal;
 use tokio::sync::oneshot;
 use wire::tag::TransactionStatus;
@@ -108,8 +107,16 @@ impl Session {
             self.worker.give_up(&self.pool, &self.ctl);
             self.pool.meter.queue_timeouts.increment();
             self.worker.telemetry.happened(self.meter(), Rare::QueueTimeout);
-            if self.patience() < self.pool.queue_timeout() {
-                self.reached(LimitKey::QueueTimeout, Mode::Enforce);
+            let waited = now.saturating_duration_since(self.waiting_since.unwrap_or(now));
+            match self.limits.queue_timeout {
+                // It would have waited for no longer than this.
+                Some(limit) if limit.mode != Mode::Enforce && waited > limit.at => {
+                    self.reached(LimitKey::QueueTimeout, limit.mode);
+                }
+                _ if self.patience() < self.pool.queue_timeout() => {
+                    self.reached(LimitKey::QueueTimeout, Mode::Enforce);
+                }
+                _ => {}
             }
             self.fail_waiting(trouble);
             return Ok(());
@@ -132,33 +139,7 @@ impl Session {
                 }
             };
         }
-        let Some(upstream) = self.lease.as_deref_mut() else {
-            return Ok(());
-        };
-        let Some(deadline) = upstream.work.deadline else {
-            return Ok(());
-        };
-        match deadline.due(now) {
-            Due::Nothing => self.worker.watch(&self.ctl, Some(deadline.cancel_at)),
-            Due::Cancel => {
-                if !upstream.work.timed_out {
-                    upstream.work.timed_out = true;
-                    self.worker.cancel(upstream, self.ctl.client, Vec::new());
-                }
-                self.worker.watch(&self.ctl, Some(deadline.close_at));
-            }
-            Due::Close => {
-                let named = upstream.work.named;
-                self.reached(deadline.key(), Mode::Enforce);
-                if deadline.key() == LimitKey::StatementTimeout {
-                    self.worker.telemetry.happened(self.meter(), Rare::StatementTimeout);
-                }
-                let limited = self.limited(deadline.key(), named);
-                let trouble = Refusal::StatementTimeout { limited, limit: deadline.limit() };
-                return Err(End::Trouble(trouble.into()));
-            }
-        }
-        Ok(())
+        self.on_request_due(now)
     }
 
     /// Nothing is under way: neither a request nor a transaction.

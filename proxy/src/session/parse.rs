@@ -69,7 +69,7 @@ impl Session {
         }
         let others = self.rules.reads_comments
             && !self.heed_comments(upstream, CommentTags::of(parse.query, &self.rules.clone()), Instant::now());
-        if others {
+        if others || self.awaits_tenant(upstream) {
             return Ok(Next::Hold);
         }
         self.forget_sequences(upstream, outbox, message.at, script)?;

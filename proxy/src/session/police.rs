@@ -12,17 +12,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
-use policy::limits::{Bound, Deadline, Effective, Rate};
+use policy::limits::{Bound, Effective, Rate};
 use policy::tenant::{ClassId, Lookup, TenantId};
 use policy::verdict::{Limited, Refusal, SessionState};
 use wire::encode::{Report, Severity};
 use wire::error::Sqlstate;
-use wire::tag::TransactionStatus;
 
+use super::Session;
 use super::held::Held;
+use super::large_objects::{is_of_large_objects, only_reads_large_objects};
 use super::script::{Act, Script};
 use super::statement::{Known, Running};
-use super::{End, Session};
 use crate::tenancy::{Membership, Permit, Rules, Usage};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -55,23 +55,6 @@ impl CommentTags {
 impl Lookup for CommentTags {
     fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
-    }
-}
-
-/// What ends a client that is silent in a transaction.
-#[derive(Debug, Clone, Copy)]
-pub enum Silence {
-    /// `pool.idle_in_transaction_timeout`.
-    Pool(Duration),
-    /// One of its tenant's limits.
-    Limit(LimitKey, Duration),
-}
-
-impl Silence {
-    pub(super) fn limit(self) -> Duration {
-        match self {
-            Self::Pool(limit) | Self::Limit(_, limit) => limit,
-        }
     }
 }
 
@@ -119,120 +102,8 @@ impl Session {
         if self.tenant != before {
             self.is_charged_to_another(upstream);
         }
-        let behind = self.now_us(now).saturating_sub(upstream.work.begun_us);
-        let begun = now.checked_sub(Duration::from_micros(behind)).unwrap_or(now);
-        upstream.work.deadline = self.deadline(upstream, begun, now);
-        self.worker.watch(&self.ctl, upstream.work.deadline.map(|deadline| deadline.cancel_at));
+        self.renew_deadline(upstream, now);
         true
-    }
-
-    /// When a request that began at `begun` must have ended.
-    pub(super) fn deadline(&self, upstream: &Upstream, begun: Instant, now: Instant) -> Option<Deadline> {
-        let limits = &*self.limits;
-        // What a comment says the server does not know: it has the connection's own limit.
-        let statement = match self.comment {
-            None => Deadline::new(limits.enforced_timeout(), now),
-            Some(_) => Deadline::own(LimitKey::StatementTimeout, limits.enforced_timeout(), now, now),
-        };
-        if limits.request_timeout.is_none() && limits.transaction_timeout.is_none() {
-            return statement;
-        }
-        let enforced = |limit: Option<Bound<Duration>>| limit.and_then(Bound::enforced);
-        let request = Deadline::own(LimitKey::RequestTimeout, enforced(limits.request_timeout), begun, now);
-        // One that has failed is over but for its ROLLBACK.
-        let open = upstream.pipeline.status() != TransactionStatus::Failed;
-        let limit = enforced(limits.transaction_timeout).filter(|_| open);
-        let transaction = Deadline::own(LimitKey::TransactionTimeout, limit, self.transaction_since(now), now);
-        Deadline::sooner(Deadline::sooner(statement, request), transaction)
-    }
-
-    /// When the transaction that is open began; `now` if none is.
-    fn transaction_since(&self, now: Instant) -> Instant {
-        let began = self.ctl.transaction_us.get();
-        if began == 0 {
-            return now;
-        }
-        now.checked_sub(Duration::from_micros(self.now_us(now).saturating_sub(began))).unwrap_or(now)
-    }
-
-    /// When a client that is silent in a transaction is ended, and by which limit.
-    #[inline]
-    pub(super) fn silence(&self, upstream: &Upstream, now: Instant) -> Option<(Instant, Silence)> {
-        let pool = self.pool.settings().idle_in_transaction_timeout;
-        let idle = match self.limits.idle_in_transaction_timeout.and_then(Bound::enforced) {
-            Some(limit) => Some(Silence::Limit(LimitKey::IdleInTransactionTimeout, limit)),
-            None => (!pool.is_zero()).then_some(Silence::Pool(pool)),
-        };
-        let idle = idle.and_then(|silence| {
-            let (_, since_us) = self.ctl.state.get();
-            let silent = Duration::from_micros(self.now_us(now).saturating_sub(since_us));
-            let since = now.checked_sub(silent).unwrap_or(now);
-            Some((since.checked_add(silence.limit())?, silence))
-        });
-        let is_open = upstream.pipeline.status() != TransactionStatus::Failed;
-        let limit = self.limits.transaction_timeout.and_then(Bound::enforced).filter(|_| is_open);
-        let open = limit.and_then(|limit| {
-            let due = self.transaction_since(now).checked_add(limit)?;
-            Some((due, Silence::Limit(LimitKey::TransactionTimeout, limit)))
-        });
-        match (idle, open) {
-            (Some(idle), Some(open)) => Some(if open.0 < idle.0 { open } else { idle }),
-            (idle, open) => idle.or(open),
-        }
-    }
-
-    /// The client has been silent for so long.
-    pub(super) fn was_silent(&self, silence: Silence) -> Refusal {
-        match silence {
-            Silence::Pool(limit) => Refusal::IdleInTransaction { limit },
-            Silence::Limit(key, limit) => {
-                self.reached(key, Mode::Enforce);
-                Refusal::Silent { limited: self.limited(key, None), limit }
-            }
-        }
-    }
-
-    /// The sweep looks at the client when it may have been idle for too long.
-    pub(super) fn tell_when_idle(&self, now: Instant) {
-        if let Some(limit) = self.limits.idle_timeout {
-            let due = self.now_us(now).saturating_add(limit.at.as_micros() as u64);
-            self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(due));
-        }
-    }
-
-    /// The client may have been idle for too long.
-    pub(super) fn look_at_idle(&mut self, now: Instant) -> Result<(), End> {
-        let Some(limit) = self.limits.idle_timeout else { return Ok(()) };
-        let (state, since_us) = self.ctl.state.get();
-        let (now_us, limit_us) = (self.now_us(now), limit.at.as_micros() as u64);
-        let due_us = since_us.saturating_add(limit_us);
-        if state != super::ctl::State::Idle || self.waits_for_an_answer() {
-            self.tell_when_idle(now);
-            return Ok(());
-        }
-        if now_us < due_us {
-            self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(due_us));
-            return Ok(());
-        }
-        if self.worker.is_suspended() {
-            // It may have spoken, and nobody has listened: its time begins anew.
-            self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(now_us.saturating_add(limit_us)));
-            return Ok(());
-        }
-        self.reached(LimitKey::IdleTimeout, limit.mode);
-        if limit.mode == Mode::Enforce {
-            let limited = self.limited(LimitKey::IdleTimeout, None);
-            return Err(End::Trouble(Refusal::Silent { limited, limit: limit.at }.into()));
-        }
-        // Once for each silence: the next look is when it could have ended.
-        self.worker.tell_at(&self.ctl, now_us.saturating_add(limit_us));
-        Ok(())
-    }
-
-    /// How long the client may wait for an upstream.
-    pub(super) fn patience(&self) -> Duration {
-        let pool = self.pool.queue_timeout();
-        self.limits.queue_timeout.and_then(Bound::enforced).map_or(pool, |own| own.min(pool))
     }
 
     /// Whether anything is limited that a statement could run into.
@@ -245,6 +116,29 @@ impl Session {
     pub(super) fn judge_unseen(&mut self, upstream: &mut Upstream, now: Instant) -> Result<Held, Trouble> {
         let known = self.worker.brain.borrow_mut().unknown();
         self.judge(upstream, &known, None, now)
+    }
+
+    /// A function is called by its number. One that works on large objects names no table, and whether it writes is known.
+    pub(super) fn judge_call(
+        &mut self,
+        upstream: &mut Upstream,
+        function: Option<u32>,
+        now: Instant,
+    ) -> Result<(), Trouble> {
+        if !self.polices() {
+            return Ok(());
+        }
+        let Some(function) = function.filter(|function| is_of_large_objects(*function)) else {
+            return self.judge_unseen(upstream, now).map(drop);
+        };
+        let known = self.worker.brain.borrow_mut().unknown();
+        let limits = self.limits.clone();
+        let reads = only_reads_large_objects(function);
+        let holds = |key| key != LimitKey::Tables && !(key == LimitKey::ReadOnly && reads);
+        for (key, mode, what) in against(&limits, &known, None, true).filter(|(key, ..)| holds(*key)) {
+            self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
+        }
+        self.admit(upstream, &known, now).map(drop)
     }
 
     /// Whether the statement may be run now, and what it is held to. `script` is what it does, with its parameters.
@@ -266,6 +160,12 @@ impl Session {
         if known.is_free() {
             return Ok(Held::default());
         }
+        self.admit(upstream, known, now)
+    }
+
+    /// Whether there is room for one more, and what it is held to.
+    fn admit(&mut self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<Held, Trouble> {
+        let limits = self.limits.clone();
         // Statements that one client sends at once run one after the other: they count as one.
         if let Some(most) = limits.max_statements
             && upstream.work.permit.is_none()
@@ -309,28 +209,22 @@ impl Session {
                 self.hit(upstream, mode, named, LimitKey::Blocked, |limited| not_allowed(limited, ""))?;
             }
             let usage = self.worker.shared.tenancy.of_statement(self.tenant, strict);
-            if let Some(limit) = own.max_statements {
+            let counted = |(tenant, named, _): &(TenantId, u64, Permit)| (*tenant, *named) == (self.tenant, strict);
+            if let Some(limit) = own.max_statements
+                && !upstream.work.named_permits.iter().any(counted)
+            {
                 let (permit, others) = Permit::take(&usage);
                 if others >= limit.at {
                     let refusal = |limited| Refusal::TooMany { limited, limit: limit.at.into(), retry_in: None };
                     self.hit(upstream, limit.mode, named, LimitKey::MaxStatements, refusal)?;
                 }
-                upstream.work.named_permits.push(permit);
+                upstream.work.named_permits.push((self.tenant, strict, permit));
             }
             let now_ns = self.now_us(now).saturating_mul(1_000);
             if let Some(rate) = own.rate
                 && let Err(wait) = usage.take(rate, now_ns)
             {
                 self.hit(upstream, rate.mode, named, LimitKey::StatementRate, |limited| too_fast(limited, rate, wait))?;
-            }
-            if let Some(limit) = own.enforced_timeout() {
-                let deadline = Deadline::own(LimitKey::StatementTimeout, Some(limit), now, now);
-                let sooner = Deadline::sooner(upstream.work.deadline, deadline);
-                if sooner != upstream.work.deadline {
-                    upstream.work.deadline = sooner;
-                    upstream.work.named = named;
-                    self.worker.watch(&self.ctl, sooner.map(|deadline| deadline.cancel_at));
-                }
             }
             most.0 = own.max_rows.map(|limit| limit.at).or(most.0);
             most.1 = own.max_bytes.map(|limit| limit.at).or(most.1);
@@ -361,20 +255,44 @@ impl Session {
         if !self.rules.limits.has_statements() {
             return None;
         }
+        self.all_said_by_name(known).find_map(|(strict, own)| Some((strict, what(&own)?)))
+    }
+
+    /// All that it says of them, one by one.
+    pub(super) fn all_said_by_name(&self, known: &Known) -> impl Iterator<Item = (u64, Effective)> {
         let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
-        all.filter(|strict| self.rules.limits.limits_statement(**strict)).find_map(|strict| {
+        all.filter(|strict| self.rules.limits.limits_statement(**strict)).filter_map(|strict| {
             let tenant = self.worker.shared.directory.name(self.tenant);
             let class = self.rules.resolver.class_name(self.class);
-            let own = self.rules.limits.of_statement(&tenant, class, *strict)?;
-            Some((*strict, what(&own)?))
+            Some((*strict, self.rules.limits.of_statement(&tenant, class, *strict)?))
         })
     }
 
     /// Whether this must wait for the end of what may bring settings back to the server's own, which the proxy then makes
-    /// anew: a client that may only read has its transactions' mode from them.
+    /// anew: a client that may only read has its transactions' mode from them. And for what may change its tenant.
     #[inline]
     pub(super) fn awaits_settings(&self, upstream: &Upstream) -> bool {
-        self.limits.read_only == Some(Mode::Enforce) && upstream.work.running.iter().any(Running::resets)
+        let read_only = self.limits.read_only == Some(Mode::Enforce);
+        (read_only && upstream.work.running.iter().any(Running::resets)) || self.awaits_tenant(upstream)
+    }
+
+    /// Whether what runs may change whose the session is: what stands behind it is the new tenant's.
+    #[inline]
+    pub(super) fn awaits_tenant(&self, upstream: &Upstream) -> bool {
+        self.rules.reads_settings && upstream.work.running.iter().any(|running| self.may_change_tenant(running))
+    }
+
+    fn may_change_tenant(&self, running: &Running) -> bool {
+        let decides = |name: &str| self.rules.resolver.reacts_to(name, None);
+        let may = |act: &Act| match act {
+            Act::Set { name, .. } | Act::Reset(name) | Act::ResetLocal(name) => decides(name),
+            Act::SetBound(..) | Act::ResetAll | Act::DiscardAll => true,
+            // What was set within the transaction is undone.
+            Act::Rollback | Act::RollbackTo(_) => true,
+            Act::Commit => self.locals.is_some(),
+            _ => false,
+        };
+        running.known.script.as_ref().is_some_and(|script| script.parts.iter().flatten().any(may))
     }
 
     /// A limit was reached: what its mode says is done.
@@ -424,11 +342,12 @@ impl Session {
     /// A statement has ended that may have run for longer than a limit which is only looked at.
     #[inline]
     pub(super) fn look_at_time(&self, upstream: &mut Upstream, now: Instant) {
+        let first_us = upstream.work.first_us;
         if let Some(limit) = self.limits.statement_timeout
             && limit.mode != Mode::Enforce
             && let Some(running) = upstream.work.running.front_mut()
             && !running.held.is_late
-            && self.now_us(now).saturating_sub(running.sent_us) > limit.at.as_micros() as u64
+            && self.now_us(now).saturating_sub(running.sent_us.max(first_us)) > limit.at.as_micros() as u64
         {
             running.held.is_late = true;
             let refusal = |limited| Refusal::StatementTimeout { limited, limit: limit.at };
@@ -446,7 +365,8 @@ fn too_fast(limited: Limited, rate: Bound<Rate>, wait: Duration) -> Refusal {
 }
 
 /// What speaks against a statement by what it is: the limit, its mode, and the table that may not be named. Nothing but
-/// `read_only` speaks against what begins or ends a transaction. `readable`: its session reads strings as we do.
+/// `read_only` and `blocked` speaks against what begins or divides a transaction, and nothing but `read_only` against what
+/// ends one. `readable`: its session reads strings as we do.
 pub fn against<'a>(
     limits: &Effective,
     known: &'a Known,
@@ -456,9 +376,8 @@ pub fn against<'a>(
     let shape = &known.shape;
     let writes = shape.writes || !known.whole || script.is_some_and(lifts_read_only);
     let read_only = limits.read_only.filter(|_| writes);
-    let judged = !known.is_free();
-    let blocked = limits.blocked.filter(|_| judged);
-    let tables = limits.tables.as_ref().filter(|_| judged).and_then(|tables| {
+    let blocked = limits.blocked.filter(|_| !known.is_way_out());
+    let tables = limits.tables.as_ref().filter(|_| !known.is_free()).and_then(|tables| {
         let refused = match shape.tables().filter(|_| known.whole && readable) {
             Some(named) => named.iter().find(|name| !tables.allow(name)).map(|name| &**name),
             None => Some(""),

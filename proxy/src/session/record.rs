@@ -61,6 +61,15 @@ impl Session {
             resumed: false,
             held,
         });
+        self.was_sent(upstream, now);
+    }
+
+    /// A statement is on its way: where it is the first its time begins.
+    #[inline]
+    fn was_sent(&self, upstream: &mut Upstream, now: Instant) {
+        if upstream.work.running.len() == 1 && self.rules.limits.has_statements() {
+            self.time_by_name(upstream, now);
+        }
     }
 
     /// What a Bind has made of a statement.
@@ -125,6 +134,7 @@ impl Session {
             held,
             prepared: Some(portal.prepared),
         });
+        self.was_sent(upstream, now);
     }
 
     /// What the comments at a text's ends say.

@@ -182,8 +182,13 @@ impl Session {
             let tried = reply.owed.is_some_and(|owed| owed.fate == Fate::Attempt);
             if tried {
                 skipped.iter().for_each(|owed| upstream.skipped(owed));
-            } else if self.replaces_error(upstream, outbox, message, skipped, delivery, now) {
-                return Ok(Delivery::Swallow);
+            } else {
+                let replaced = self.replaces_error(upstream, outbox, message, skipped, delivery, now);
+                // What it held for has ended, and what stands behind it is passed over.
+                upstream.work.own = None;
+                if replaced {
+                    return Ok(Delivery::Swallow);
+                }
             }
         } else {
             let again = match message.tag {
@@ -261,7 +266,7 @@ impl Session {
             }
             if let Some(renamed) = renamed {
                 words = renamed;
-            } else if let Some(trouble) = self.translate_error(upstream, message) {
+            } else if let Some(trouble) = self.translate_error(upstream, message, now) {
                 trouble.write(false, &mut words);
             } else {
                 return false;
@@ -366,6 +371,7 @@ impl Session {
             let seen = upstream.work.running.front().map_or(0, |running| running.rows);
             let rows = view::rows_of_tag(tag).unwrap_or(seen);
             self.finish(upstream, rows, None, suspended, now);
+            self.begins_first(upstream, now);
         } else if let Some(running) = upstream.work.running.front_mut() {
             // Several statements in one text are one for the statistics: their rows add up.
             running.total_rows += view::rows_of_tag(tag).unwrap_or(0);
@@ -406,14 +412,14 @@ impl Session {
         self.after_writes(upstream);
         if upstream.pipeline.status() == TransactionStatus::Idle {
             self.end_transaction(upstream, failed);
-            self.transaction_over(upstream, now);
+            self.transaction_ended(upstream, now);
             let now_us = self.now_us(now);
             let began = std::mem::replace(&mut upstream.work.transaction_us, now_us);
             self.pool.meter.transactions.increment();
             self.pool.meter.transaction_us.add(now_us.saturating_sub(began));
         }
         if upstream.pipeline.status() != TransactionStatus::Idle {
-            self.transaction_open(upstream);
+            self.transaction_open(upstream, now);
         }
         let request_us = self.now_us(now).saturating_sub(upstream.work.begun_us);
         self.look_at_times(upstream, LimitKey::RequestTimeout, self.limits.request_timeout, request_us);
@@ -424,9 +430,11 @@ impl Session {
             }
         } else {
             // The next request of the pipeline has its own time, and is not struck by a cancel of this one.
+            upstream.work.begun_us = self.now_us(now);
             let deadline = self.deadline(upstream, now, now);
             upstream.next_request(deadline);
-            if let Some(deadline) = deadline {
+            self.begins_first(upstream, now);
+            if let Some(deadline) = upstream.work.due() {
                 self.worker.watch(&self.ctl, Some(deadline.cancel_at));
             }
         }
@@ -462,6 +470,7 @@ impl Session {
             }
         }
         if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 {
+            self.await_client_within(now);
             return Ok(());
         }
         if self.leaving {

@@ -117,6 +117,7 @@ impl Session {
                 let sent = send_upstream(&mut upstream, cx, bytes.get(..at).unwrap_or_default());
                 self.lease = Some(upstream);
                 sent?;
+                self.await_client_within(Instant::now());
             }
         }
         let rest = bytes.get(at..).unwrap_or_default();
@@ -198,6 +199,8 @@ impl Session {
         };
         if upstream.pipeline.is_boundary() {
             upstream.work.filling = self.takes_off(&upstream);
+        } else {
+            self.was_awaited_within(&mut upstream, now);
         }
         let mut outbox = Outbox::new(bytes, output);
         let translated = self.translate(&mut upstream, &mut outbox, bytes, due, looked, now);
@@ -206,12 +209,19 @@ impl Session {
             Err((used, end)) => (used, Some(end)),
         };
         let sent = send_upstream(&mut upstream, cx, outbox.finish(used));
+        let (state, _) = self.ctl.state.get();
+        let alone = upstream.pipeline.status() == TransactionStatus::Idle;
+        if state != State::Active && alone && !upstream.pipeline.is_boundary() {
+            // It has kept its upstream since its last request, or was silent within this one.
+            self.set_state(State::Active, self.now_us(now));
+        }
         self.lease = Some(upstream);
         sent?;
         match ends {
             Some(end) => Err(end),
             None => {
                 self.after_sending(cx, output)?;
+                self.await_client_within(now);
                 Ok(used)
             }
         }

@@ -185,9 +185,15 @@ impl Inspected {
 }
 
 impl Known {
-    /// It begins, ends or divides a transaction and does nothing else: its client would have no way out without it.
+    /// It begins, ends or divides a transaction and does nothing else: it is not counted, and refused only where nothing at
+    /// all may be run. A client whose BEGIN is refused for a while would run what stands behind it without a transaction.
     pub fn is_free(&self) -> bool {
         self.whole && self.shape.class.is_transaction_control()
+    }
+
+    /// It ends a transaction, or goes back within it, and does nothing else: never refused.
+    pub fn is_way_out(&self) -> bool {
+        self.whole && matches!(self.shape.class, Class::Commit | Class::Rollback | Class::RollbackTo)
     }
 
     /// A LIMIT may be put behind it: it has none, and where it would stand is certain.

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::Session;
-use super::police::Silence;
+use super::deadlines::Silence;
 
 impl Session {
     /// Nothing more is read from its client for now.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use config::LimitKey;
 use policy::observe::{Notice, What};
+use wire::tag::TransactionStatus;
 
 use super::Session;
 use super::ctl::State;
@@ -20,6 +21,8 @@ use crate::upstream::Upstream;
 pub struct Open {
     /// The last statement that has ended and was not about the transaction itself, if there was one.
     last: Option<Rc<Shape>>,
+    /// When it was heard of that it has failed.
+    pub failed: Option<Instant>,
     /// It was told that it is open for long, under this statement.
     told: Option<Rc<Shape>>,
     /// It was told that its client is silent, in the present silence.
@@ -116,7 +119,7 @@ impl Session {
     /// of it sent already. One that a statement of the request has ended, as COMMIT AND CHAIN does, is over, and the one that
     /// is open has its own time.
     #[inline]
-    pub(super) fn transaction_open(&mut self, upstream: &mut Upstream) {
+    pub(super) fn transaction_open(&mut self, upstream: &mut Upstream, now: Instant) {
         let (began, ended) = (self.ctl.transaction_us.get(), upstream.work.ended_us);
         if began != 0 && began < ended {
             self.close_transaction(upstream, ended);
@@ -124,6 +127,21 @@ impl Session {
         if self.ctl.transaction_us.get() == 0 {
             self.ctl.transaction_us.set(upstream.work.begun_us.max(ended).max(1));
         }
+        let open = &mut upstream.work.open;
+        open.failed = match upstream.pipeline.status() {
+            TransactionStatus::Failed => open.failed.or(Some(now)),
+            _ => None,
+        };
+    }
+
+    /// A request has ended, and no transaction is open any more. One that did not outlive it took as long as it did.
+    #[inline]
+    pub(super) fn transaction_ended(&mut self, upstream: &mut Upstream, now: Instant) {
+        if self.ctl.transaction_us.get() == 0 {
+            let open_us = self.now_us(now).saturating_sub(upstream.work.begun_us);
+            self.look_at_times(upstream, LimitKey::TransactionTimeout, self.limits.transaction_timeout, open_us);
+        }
+        self.transaction_over(upstream, now);
     }
 
     /// The transaction has ended, if one had outlived a request.

@@ -13,8 +13,8 @@ use wire::view::{Bind, Execute, Named, function, query};
 
 use super::brain::Sent;
 use super::cached::{Looked, look_once};
-use super::effects::is_of_large_objects;
 use super::held::Held;
+use super::large_objects::is_of_large_objects;
 use super::listen::Enlisted;
 use super::names::Reach;
 use super::outbox::Outbox;
@@ -23,7 +23,7 @@ use super::provide::{Located, hold, is_ours, write_renamed};
 use super::request::{Due, head, left_of, malformed};
 use super::retry::Retry;
 use super::statement::Known;
-use super::work::MAX_SAMPLES;
+use super::work::{MAX_SAMPLES, Portal};
 use super::{End, Session};
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
@@ -158,6 +158,7 @@ impl Session {
         if self.listening.is_some() && self.awaits_ready(upstream, message.tag) {
             return Ok(Next::Hold);
         }
+        upstream.work.flushed = message.tag == Frontend::Flush;
         match message.tag {
             Frontend::Bind => return self.bind(upstream, outbox, message),
             Frontend::Execute => return self.execute(upstream, outbox, message, now),
@@ -170,9 +171,9 @@ impl Session {
             Frontend::Close => return self.close(upstream, outbox, message),
             Frontend::Flush => {}
             Frontend::FunctionCall => {
+                let called = function(message.body).ok();
                 if !upstream.pipeline.ignores()
-                    && !function(message.body).is_ok_and(is_of_large_objects)
-                    && let Err(trouble) = self.judge_unseen(upstream, now)
+                    && let Err(trouble) = self.judge_call(upstream, called, now)
                 {
                     self.refuse_query(upstream, outbox, message, trouble)?;
                     return Ok(Next::Go);
@@ -180,7 +181,7 @@ impl Session {
                 self.will_run_portal(upstream, None);
                 if self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0) {
                     // Any function may be called by its oid, set_config among them.
-                    upstream.tainted |= !function(message.body).is_ok_and(is_of_large_objects);
+                    upstream.tainted |= !called.is_some_and(is_of_large_objects);
                 }
             }
             Frontend::CopyData => {
@@ -416,6 +417,13 @@ impl Session {
         };
         self.will_run_portal(upstream, portal.as_ref());
         self.push(upstream, Awaited::Execute, Fate::Forward, 0);
+        let timed = |portal: &Portal| self.is_timed_by_name(&portal.prepared.known);
+        if message.is_whole() && portal.as_ref().is_some_and(timed) {
+            // The server would tell of all ends at the Sync: when this begins and when it has ended is to be known.
+            for at in [message.at, message.end] {
+                ask::flush(outbox.insert(at));
+            }
+        }
         self.start_portal(upstream, portal, message.end - message.at, held, now);
         Ok(Next::Go)
     }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use policy::limits::Deadline;
+use policy::tenant::TenantId;
 use policy::verdict::SessionState;
 use tokio::sync::oneshot;
 use wire::encode::Report;
@@ -63,6 +64,8 @@ pub struct Work {
     pub prologue: Option<Rc<Settings>>,
     /// The client's messages wait for the next boundary.
     pub held: bool,
+    /// The server was asked for whatever it owes, behind the last message that was sent.
+    pub flushed: bool,
     /// The deadline of the request that runs.
     pub deadline: Option<Deadline>,
     /// Its result is larger than it may be: this is told in its place when it has been cancelled.
@@ -73,10 +76,12 @@ pub struct Work {
     pub late_reads: Option<bool>,
     /// The request counts among those of its tenant that run.
     pub permit: Option<Permit>,
-    /// The same by statements that are limited by name.
-    pub named_permits: Vec<Permit>,
-    /// The statement whose own limit the deadline is.
-    pub named: Option<u64>,
+    /// The same by statements that are limited by name: one for each, whose it was.
+    pub named_permits: Vec<(TenantId, u64, Permit)>,
+    /// The deadline that the statement has which runs, and its fingerprint, where the configuration limits just that one.
+    pub own: Option<(u64, Deadline)>,
+    /// Since when it may run, in µs on the telemetry clock: what stood before it has ended.
+    pub first_us: u64,
     /// That deadline has passed and the server was told.
     pub timed_out: bool,
     /// The client asked for a cancel.
@@ -137,7 +142,7 @@ pub struct Work {
     pub standing: Standing,
     /// The name of the transaction that PREPARE TRANSACTION was sent for.
     pub prepares: Option<Box<str>>,
-    /// When the request began, in µs on the telemetry clock.
+    /// When the request began whose replies are due, in µs on the telemetry clock.
     pub begun_us: u64,
     /// How long the client waited for the upstream, in µs, until the first statement has been charged for it.
     pub queued_us: u64,
@@ -199,6 +204,16 @@ impl Work {
     #[inline]
     pub fn is_awaited_by_others(&self) -> bool {
         !self.stand_ins.is_empty() || self.notifying.is_some()
+    }
+
+    /// By when what runs must have ended: the request, or its statement if that has less time.
+    pub fn due(&self) -> Option<Deadline> {
+        Deadline::sooner(self.deadline, self.own.map(|(_, own)| own))
+    }
+
+    /// The statement whose own limit that is.
+    pub fn named(&self) -> Option<u64> {
+        self.own.filter(|(_, own)| self.due() == Some(*own)).map(|(strict, _)| strict)
     }
 
     /// What the client's messages waited for is there. They go on, unless something else is under way that they must not
@@ -287,7 +302,7 @@ impl Work {
 
     /// Whatever was too large has ended, one way or another: nothing of it is told of what comes behind it.
     pub fn forget_excess(&mut self) {
-        (self.exceeds, self.late, self.late_reads, self.named) = (None, None, None, None);
+        (self.exceeds, self.late, self.late_reads, self.own) = (None, None, None, None);
     }
 
     /// What ran was much more than usual: its room is not kept.
