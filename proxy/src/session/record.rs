@@ -226,15 +226,19 @@ impl Session {
         now: Instant,
     ) {
         let Some(running) = upstream.work.running.pop_front() else { return };
-        self.count(upstream, &running, rows, sqlstate, suspended, now);
+        let served = upstream.work.serve(running.sent_us, self.worker.micros(now));
+        self.count(upstream, &running, served, rows, sqlstate, suspended, now);
         upstream.work.open.remember(running.known);
     }
 
+    /// `served`: from when to when the server was busy with it.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "one call per statement, on the hot path; a struct would be copied")]
     fn count(
         &mut self,
         upstream: &Upstream,
         running: &Running,
+        served: (u64, u64),
         rows: u64,
         sqlstate: Option<Sqlstate>,
         suspended: bool,
@@ -242,11 +246,13 @@ impl Session {
     ) {
         let end_us = self.worker.micros(now);
         let work = &upstream.work;
+        let (begun_us, served_us) = served;
+        let queue_us = running.sent_us.saturating_sub(running.start_us);
         let finished = Finished {
-            start_us: running.start_us,
-            end_us,
-            queue_us: running.sent_us.saturating_sub(running.start_us),
-            server_us: end_us.saturating_sub(running.sent_us),
+            start_us: begun_us.saturating_sub(queue_us),
+            end_us: served_us,
+            queue_us,
+            server_us: served_us.saturating_sub(begun_us),
             back_pressure_us: std::mem::take(&mut self.clogged_us).into(),
             rows,
             bytes_in: running.bytes_in,

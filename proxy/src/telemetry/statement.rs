@@ -38,13 +38,15 @@ pub(super) const NO_FACTS: ShapeFacts = ShapeFacts {
 /// One finished statement, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Finished {
-    /// When its first byte was seen, in µs on the telemetry clock.
+    /// When its first byte was seen, in µs on the telemetry clock; or, less what it had waited by then, when the server was
+    /// done with the statements that the client had sent in front of it.
     pub start_us: u64,
-    /// When its last reply had gone out, in µs on the telemetry clock.
+    /// When its last reply had come, in µs on the telemetry clock; of one whose reply came with those of others behind it,
+    /// when it had its share of their time.
     pub end_us: u64,
     /// Of that, waiting for an upstream or for its tenant's turn.
     pub queue_us: u64,
-    /// Of that, from the send to the server to the server's last reply.
+    /// Of that, from the send to the server, or the end of the statement in front of it, to the server's last reply.
     pub server_us: u64,
     /// Of that, waiting for the client to take its rows.
     pub back_pressure_us: u64,
