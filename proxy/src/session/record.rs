@@ -138,7 +138,7 @@ impl Session {
             value.split('-').nth(1).map(|trace| crate::telemetry::ring::trace_hash(trace.as_bytes()))
         });
         let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.raw_tag(key));
-        let route = route.map(|route| self.worker.telemetry.route(route.value, || route.decoded()));
+        let route = route.map(|route| self.worker.telemetry.route(self.meter(), route.value, || route.decoded()));
         Tags { trace: trace.unwrap_or(0), route: route.unwrap_or_default() }
     }
 
