@@ -143,3 +143,20 @@ fn the_error_of_a_refused_query_is_not_counted_for_the_one_behind_it() {
     let good = row(&site, "length").unwrap();
     assert_eq!((&good["calls"], &good["errors"]), (&1.into(), &0.into()), "{good}");
 }
+
+#[test]
+fn constants_that_an_encoding_hides_are_in_no_text() {
+    let site = Site::pooled(Transaction, 1);
+    let mut client = site.client_with(&[("client_encoding", "SJIS")]);
+    client.query("create table kept (name text, word text)").ok();
+    // One character of two bytes, the second of which is a backslash to who does not know the encoding.
+    client.query(b"insert into kept values (E'\x95\x5c', 'secretive')").ok();
+    let parse = b"\0insert into kept values (E'\x95\x5c', 'secretive')\0\0\0";
+    client.say(frontend::message(b'P', parse)).bind("", &[]).execute().sync().send().reply().ok();
+    assert_eq!(client.query("select count(*) from kept where word = 'secretive'").value(), "2");
+    let body = http::fetch(site.admin(), "/api/v1/queries?limit=1000").body;
+    assert!(!body.contains("secretive"), "{body}");
+    let unreadable = row(&site, "encoding hides").unwrap();
+    assert_eq!((&unreadable["calls"], &unreadable["errors"]), (&2.into(), &0.into()));
+    assert!(row(&site, "from kept where word = ?").is_some(), "{body}");
+}

@@ -38,6 +38,8 @@ pub struct Shape {
     /// Its normalised text; made when the telemetry asks for it.
     text: Box<str>,
     /// Strict fingerprints of its statements, where there are several.
+    /// Its text cannot be read: it is counted with all others of the kind.
+    hidden: bool,
     pub parts: Box<[u64]>,
     /// It may change rows or schema, by what it is, or asks for a transaction that may.
     pub writes: bool,
@@ -78,6 +80,7 @@ impl Shape {
             writes,
             tables: if whole { OnceCell::new() } else { OnceCell::from(None) },
             concerned: Inspected::default(),
+            hidden: false,
             fate: Cell::new(None),
             meter: RefCell::default(),
             columns: RefCell::default(),
@@ -88,6 +91,12 @@ impl Shape {
     /// Its normalised text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The same without its text, of which some may be a constant.
+    #[must_use]
+    pub fn hidden(self) -> Self {
+        Self { hidden: true, text: StatementText::UNREADABLE.into(), tables: OnceCell::from(None), ..self }
     }
 
     /// The tables that it names, as the server folds names; `None`: that cannot be told from its text.
@@ -119,11 +128,16 @@ impl Shape {
         {
             return use_it(meter);
         }
-        let meter = telemetry.statement(self.strict, tenant, || StatementText {
-            class: self.class,
-            facts: self.facts,
-            text: self.text.clone(),
-        });
+        let meter = if self.hidden {
+            let unreadable = StatementText::unreadable();
+            telemetry.statement(unreadable.facts.strict, tenant, || unreadable)
+        } else {
+            telemetry.statement(self.strict, tenant, || StatementText {
+                class: self.class,
+                facts: self.facts,
+                text: self.text.clone(),
+            })
+        };
         let result = use_it(&meter);
         *last = Some((tenant, meter));
         result

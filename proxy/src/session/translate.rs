@@ -221,7 +221,7 @@ impl Session {
         }
         let begin = upstream.work.samples.len();
         let samples = &mut upstream.work.samples;
-        let look = look_once(looked, &self.worker, (sql, self.escapes, Sent::ToRun), samples);
+        let look = look_once(looked, &self.worker, (sql, self.lexing(), Sent::ToRun), samples);
         // What stands behind the part that is there may do anything to the session.
         upstream.tainted |= !message.is_whole();
         if begin >= MAX_SAMPLES {

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use policy::observe::ShapeFacts;
 use policy::statement::Class;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::cell::{Counter, Maximum, Minimum, Sequence, Wish};
 use super::codes::CodeCounts;
@@ -22,6 +23,18 @@ pub struct StatementText {
     pub facts: ShapeFacts,
     /// The normalised text, without literals.
     pub text: Box<str>,
+}
+
+impl StatementText {
+    /// The text of those that cannot be read.
+    pub const UNREADABLE: &str = "(statements whose encoding hides where strings end)";
+
+    /// What stands for all of them.
+    pub fn unreadable() -> Self {
+        let strict = xxh3_64(Self::UNREADABLE.as_bytes());
+        let facts = ShapeFacts { strict, family: strict, ..NO_FACTS };
+        Self { class: Class::Other, facts, text: Self::UNREADABLE.into() }
+    }
 }
 
 /// Facts of the row that stands for all statements beyond the bound: detection passes over it.
