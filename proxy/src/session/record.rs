@@ -60,6 +60,7 @@ impl Session {
             binary: false,
             resumed: false,
             held,
+            left: None,
         });
     }
 
@@ -75,7 +76,7 @@ impl Session {
             script => script.clone(),
         };
         let binary = bind.wants_binary().unwrap_or(false);
-        Portal { prepared, script, sample, binary, suspended: false }
+        Portal { prepared, script, sample, binary, suspended: false, left: None }
     }
 
     /// The execution of a portal is on its way to the server.
@@ -123,6 +124,7 @@ impl Session {
             binary: portal.binary,
             resumed: portal.suspended,
             held,
+            left: portal.left,
             prepared: Some(portal.prepared),
         });
     }
@@ -147,6 +149,9 @@ impl Session {
     pub(super) fn on_row(&mut self, upstream: &mut Upstream, message: &[u8], whole: bool) -> bool {
         let work = &mut upstream.work;
         let Some(running) = work.running.front_mut() else { return true };
+        if running.rows == 0 {
+            running.go_on();
+        }
         running.rows += 1;
         if running.held.is_spent() && self.result_too_large(upstream) {
             return false;
@@ -226,6 +231,9 @@ impl Session {
         now: Instant,
     ) {
         let Some(running) = upstream.work.running.pop_front() else { return };
+        if let Some(left) = running.left.as_ref().filter(|_| suspended) {
+            left.set(Some(running.held));
+        }
         let served = upstream.work.serve(running.sent_us, self.worker.micros(now));
         self.count(upstream, &running, served, rows, sqlstate, suspended, now);
         upstream.work.open.remember(running.known);

@@ -389,7 +389,7 @@ impl Session {
             return Ok(Next::Go);
         }
         self.uncover_portal(upstream, outbox, message.at, execute.portal);
-        let portal = upstream.work.find_portal(execute.portal).cloned();
+        let mut portal = upstream.work.find_portal(execute.portal).cloned();
         let script = portal.as_ref().and_then(|portal| portal.script.as_deref());
         match self.before_listen(upstream, script) {
             Enlisted::Yes => {}
@@ -414,6 +414,14 @@ impl Session {
             Ok(held) => held,
             Err(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
         };
+        if held.is_limited()
+            && execute.limit > 0
+            && let Some(bound) = upstream.work.find_portal(execute.portal)
+        {
+            // It may be suspended: further ones have what it leaves.
+            let left = bound.left.get_or_insert_default().clone();
+            portal.iter_mut().for_each(|portal| portal.left = Some(left.clone()));
+        }
         self.will_run_portal(upstream, portal.as_ref());
         self.push(upstream, Awaited::Execute, Fate::Forward, 0);
         self.start_portal(upstream, portal, message.end - message.at, held, now);

@@ -1,6 +1,7 @@
 //! What an upstream is being used for: the part of a session's state that lives only while it holds an upstream, and
 //! stays with the upstream so that an idle client costs nothing and a busy one allocates nothing.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -13,6 +14,7 @@ use wire::params::Settings;
 use wire::tag::Backend;
 
 use super::cached::{Filling, Standing};
+use super::held::Held;
 use super::local_settings::LocalSettings;
 use super::notify::Notifying;
 use super::retry::Retry;
@@ -36,7 +38,12 @@ pub struct Portal {
     pub binary: bool,
     /// It was suspended: the next Execute goes on with it.
     pub suspended: bool,
+    /// What the limits of its result leave for the next Execute, once one has been suspended; `None`: there are none.
+    pub left: Option<Left>,
 }
+
+/// What is left of the limits of a portal's result, for each Execute that was sent for it.
+pub type Left = Rc<Cell<Option<Held>>>;
 
 /// The state of a lease.
 #[derive(Debug, Default)]
