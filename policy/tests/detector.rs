@@ -343,6 +343,31 @@ fn memory_and_tables_stay_bounded_under_a_flood() {
 }
 
 #[test]
+fn what_makes_room_for_another_client_before_it_is_judged_is_counted_as_dropped() {
+    let with = |max_scopes: usize, pause_us: u64| {
+        let mut bench = Bench::new(Thresholds { max_scopes, ..production() });
+        let statements = fan_out(9);
+        statements.iter().for_each(|statement| bench.observe(statement));
+        let last = statements.last().map_or(0, |statement| statement.end_us);
+        bench.detector.tick(last + 30_000, &bench.names);
+        for client in 1..3 {
+            let now_us = last + pause_us + u64::from(client);
+            let mut other = Stream { client, now_us, ..Stream::default() };
+            other.send("select id from blogs where owner = $1", vec![text(7)]);
+            if pause_us > 100_000 {
+                bench.detector.tick(now_us, &bench.names);
+            }
+            bench.observe(&other.statements[0]);
+        }
+        let found = bench.detector.findings().count();
+        (bench.detector.counters().dropped, found)
+    };
+    assert_eq!(with(2, 40_000).0, 2, "its burst waited to be judged, and its list may have had more children");
+    assert_eq!(with(3, 40_000).0, 0, "there is room for all");
+    assert_eq!(with(2, 400_000), (0, 1), "it was judged before");
+}
+
+#[test]
 fn findings_carry_no_value() {
     let mut random = Random(9);
     for _ in 0..20 {

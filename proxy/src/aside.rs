@@ -31,11 +31,13 @@ pub enum Kind {
     Slot,
     /// Reads the table of tenants.
     Tenants,
+    /// Ends a server process that no cancel has brought back.
+    Termination,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Secret,
         Self::Trial,
         Self::Inspection,
@@ -46,6 +48,7 @@ impl Kind {
         Self::Cache,
         Self::Slot,
         Self::Tenants,
+        Self::Termination,
     ];
 
     /// For metrics.
@@ -61,6 +64,7 @@ impl Kind {
             Self::Cache => "cache",
             Self::Slot => "cache_slot",
             Self::Tenants => "tenant_table",
+            Self::Termination => "termination",
         }
     }
 }

@@ -11,7 +11,7 @@ use policy::limits::{Explained, LimitTable};
 use policy::tenant::{Directory, Facts, Lookup, Resolver, split_user};
 use policy::verdict::Report;
 
-use crate::session::brain::{Brain, Sent};
+use crate::session::brain::{Brain, Lexing, Sent};
 
 mod judge;
 mod page;
@@ -95,7 +95,10 @@ impl Policy {
         let directory = Directory::new(tenants);
         let (resolver, table) = (Resolver::new(tenants, &directory), LimitTable::new(tenants, &directory));
         let mut brain = Brain::new(Compat::of_major(settings.observe.compat).unwrap_or(Compat::V15));
-        let look = wish.sql.as_deref().map(|sql| brain.look_at(sql.as_bytes(), false, Sent::ToRun, &mut Vec::new()));
+        let look = wish
+            .sql
+            .as_deref()
+            .map(|sql| brain.look_at(sql.as_bytes(), Lexing::default(), Sent::ToRun, &mut Vec::new()));
         let mut comments = Comments::default();
         for tag in look.iter().flat_map(|look| look.comments.tags()) {
             let key = String::from_utf8_lossy(tag.key).into_owned();

@@ -138,6 +138,14 @@ impl Usage {
     pub fn take(&self, rate: Bound<Rate>, now_ns: u64) -> Result<(), std::time::Duration> {
         self.bucket.take(rate.at, now_ns)
     }
+
+    /// The same for so many statements in one text: all of them, or none.
+    ///
+    /// # Errors
+    /// How long until there are as many.
+    pub fn take_several(&self, rate: Bound<Rate>, statements: u32, now_ns: u64) -> Result<(), std::time::Duration> {
+        self.bucket.take_several(rate.at, statements, now_ns)
+    }
 }
 
 /// A client of a tenant's, counted as long as this is kept: among all of the tenant's, and among those of its class.

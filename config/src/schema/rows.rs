@@ -139,7 +139,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("observe.state_directory", Text, None, Restart,
         "A folder of this instance's own, in which acknowledgements and mutes that came over the admin port outlive a restart (`findings.json`). Left out: they end with the process."),
     row("observe.max_fingerprints", Count(100, 1_000_000), Some("5000"), Restart,
-        "Fingerprints kept by each worker, about a kilobyte and a half each; the rest share one row."),
+        "Fingerprints kept by each worker, about a kilobyte and a half each; the rest share one row for each tenant. One tenant has at most three times as many as are left over: three quarters of all where it is alone."),
     row("observe.samples", Flag, Some("false"), AtOnce,
         "No effect so far: no literal is shown anywhere. Kept for examples in findings, which are your users' data."),
     row("observe.mute[].fingerprint", Text, None, AtOnce,

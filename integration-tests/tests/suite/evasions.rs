@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use config::PoolMode::{Session, Transaction};
 use config::Tenants;
-use integration_tests::{RawClient, Site, tenants};
+use integration_tests::{RawClient, Site, frontend, tenants};
 
 /// Tenants as a file says them, by `application_name` alone.
 fn by_name(toml: &str) -> Tenants {
@@ -189,4 +189,48 @@ fn what_a_client_sets_stays_where_its_statements_have_comments() {
     let (first, second) = (client.reply(), client.reply());
     assert_eq!((first.rows().len(), first.error().code()), (2, "53400"));
     assert_eq!((second.rows().len(), second.errors().len()), (4, 0));
+}
+
+#[test]
+fn each_statement_of_a_text_counts_for_the_rate() {
+    let site = site("[tenant.limits.acme]\nstatement_rate = 1\nstatement_burst = 5\n");
+    let mut client = client_of(&site, "acme");
+    client.query("select 1; select 2; select 3").ok();
+    let error = client.query("select 1; select 2; select 3; select 4").error().clone();
+    assert_eq!(error.code(), "53400", "{error:?}");
+    assert!(error.hint().starts_with("Retry in "), "{error:?}");
+    client.query("begin; select 1; commit").ok();
+    let error = client.query("select 1;".repeat(6)).error().clone();
+    assert_eq!(error.code(), "53400", "{error:?}");
+    assert!(error.hint().starts_with("Send fewer statements in one text"), "{error:?}");
+}
+
+#[test]
+fn a_result_that_is_fetched_in_parts_has_one_limit() {
+    let site = site("[tenant.limits.acme]\nmax_rows = 10\n[tenant.limits.small]\nmax_bytes = '1KiB'\n");
+    for (tenant, column) in [("acme", "n"), ("small", "repeat('x', 100)")] {
+        for together in [false, true] {
+            let mut client = client_of(&site, tenant);
+            client.query("begin").ok();
+            client.parse("", &format!("select {column} from generate_series(1, 100) n")).bind("", &[]);
+            let mut seen = 0;
+            let mut failed = Vec::new();
+            for part in 1..=4 {
+                client.say(frontend::execute("", 4));
+                if !together || part == 4 {
+                    // A server that was done before it heard of the cancel has its client ended.
+                    let reply = client.sync().send().read_to_end_or_ready();
+                    seen += reply.rows().len();
+                    failed = reply.errors().iter().map(|error| error.code().to_owned()).collect();
+                }
+                if !failed.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(failed, ["53400"], "{tenant}");
+            assert!((8..=10).contains(&seen), "{tenant}: {seen}");
+            let next = format!("select {column} from generate_series(1, 8) n");
+            assert_eq!(client_of(&site, tenant).query(next).ok().rows().len(), 8, "it has a limit of its own");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::{LimitKey, Limits, PoolMode};
 use integration_tests::{
-    FakeUpstream, Proxy, RawClient, Site, backend, eventually, everywhere_transactional, frontend,
+    Cluster, FakeUpstream, Proxy, RawClient, Site, backend, eventually, everywhere_transactional, frontend,
 };
 
 #[test]
@@ -238,5 +238,24 @@ fn what_stands_behind_the_part_of_a_text_that_is_read_meets_nobody_else() {
             let seen = other.query("select coalesce(current_setting('app.secret', true), '')").ok().value().to_owned();
             assert_eq!(seen, "", "{shown:?}, extended: {extended}");
         }
+    }
+}
+
+#[test]
+fn a_statement_that_catches_its_cancels_does_not_outlive_its_upstream() {
+    let site = Site::pooled(PoolMode::Transaction, 1);
+    let cluster = Cluster::shared();
+    let sleepers =
+        format!("select count(*) from pg_stat_activity where datname = '{}' and query like 'do %'", site.database);
+    for _ in 0..2 {
+        let mut client = site.client();
+        client.start_query(
+            "do $$ begin loop begin perform pg_sleep(60); exception when query_canceled then null; end; end loop; end $$",
+        );
+        eventually("it runs", || cluster.value("postgres", &sleepers) == "1");
+        client.vanish();
+        // Whoever comes next waits for its place, and gets it.
+        assert_eq!(site.client().query("select 'next'").ok().value(), "next");
+        assert_eq!(cluster.value("postgres", &sleepers), "0", "no process beyond those that are counted");
     }
 }

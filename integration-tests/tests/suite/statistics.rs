@@ -1,7 +1,7 @@
 //! What statements cost, as operators read it.
 
 use config::PoolMode::Transaction;
-use integration_tests::{Site, eventually, http};
+use integration_tests::{Site, eventually, frontend, http, tenants};
 use serde_json::Value;
 
 /// The row of the statement whose text contains `words`.
@@ -102,4 +102,61 @@ fn work_is_told_apart_by_application_route_and_database() {
     let database = of("databases", "database", &site.database);
     assert_eq!((&database["rows"], &database["errors"]), (&13.into(), &0.into()), "{database}");
     assert!(database["server_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_statement_in_a_pipeline_is_not_charged_for_those_in_front_of_it() {
+    let site = Site::pooled(Transaction, 1);
+    let mut client = site.client();
+    client.parse("nap", "select pg_sleep(0.1)");
+    for _ in 0..8 {
+        client.bind("nap", &[]).execute();
+    }
+    client.sync().send().reply().ok();
+    for _ in 0..8 {
+        client.say(frontend::query("select pg_sleep(0.1), length('simple')"));
+    }
+    client.send();
+    (0..8).for_each(|_| drop(client.reply().ok()));
+    for words in ["pg_sleep(?)", "length(?)"] {
+        let rows = http::fetch(site.admin(), "/api/v1/queries?limit=1000").body;
+        let row = row(&site, words).unwrap_or_else(|| panic!("{words} in {rows}"));
+        assert_eq!(row["calls"], 8, "{row}");
+        for figure in [&row["mean_ms"], &row["max_ms"], &row["distribution_ms"]["server"]["max"]] {
+            let ms = figure.as_f64().unwrap();
+            assert!((80.0..350.0).contains(&ms), "each has slept for a tenth of a second: {row}");
+        }
+        let total = row["total_ms"].as_f64().unwrap();
+        assert!((800.0..1_600.0).contains(&total), "no time is counted twice: {row}");
+        assert_eq!(row["distribution_ms"]["queue"]["max"], 0.0, "nobody waited for an upstream: {row}");
+    }
+}
+
+#[test]
+fn the_error_of_a_refused_query_is_not_counted_for_the_one_behind_it() {
+    let read_only = "[tenant.limits.default]\nread_only = true\n";
+    let site = Site::behind(Transaction, |proxy| proxy.size(1).with(|s| s.tenants = tenants(read_only)));
+    let mut client = site.client();
+    client.say(frontend::query("delete from pg_class")).say(frontend::query("select length('good')")).send();
+    assert_eq!(client.reply().errors().len(), 1);
+    assert_eq!(client.reply().ok().value(), "4");
+    let good = row(&site, "length").unwrap();
+    assert_eq!((&good["calls"], &good["errors"]), (&1.into(), &0.into()), "{good}");
+}
+
+#[test]
+fn constants_that_an_encoding_hides_are_in_no_text() {
+    let site = Site::pooled(Transaction, 1);
+    let mut client = site.client_with(&[("client_encoding", "SJIS")]);
+    client.query("create table kept (name text, word text)").ok();
+    // One character of two bytes, the second of which is a backslash to who does not know the encoding.
+    client.query(b"insert into kept values (E'\x95\x5c', 'secretive')").ok();
+    let parse = b"\0insert into kept values (E'\x95\x5c', 'secretive')\0\0\0";
+    client.say(frontend::message(b'P', parse)).bind("", &[]).execute().sync().send().reply().ok();
+    assert_eq!(client.query("select count(*) from kept where word = 'secretive'").value(), "2");
+    let body = http::fetch(site.admin(), "/api/v1/queries?limit=1000").body;
+    assert!(!body.contains("secretive"), "{body}");
+    let unreadable = row(&site, "encoding hides").unwrap();
+    assert_eq!((&unreadable["calls"], &unreadable["errors"]), (&2.into(), &0.into()));
+    assert!(row(&site, "from kept where word = ?").is_some(), "{body}");
 }

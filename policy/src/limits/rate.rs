@@ -15,12 +15,21 @@ impl Bucket {
     /// # Errors
     /// How long until there is one.
     pub fn take(&self, rate: Rate, now_ns: u64) -> Result<(), Duration> {
+        self.take_several(rate, 1, now_ns)
+    }
+
+    /// Takes so many tokens, or none. More than the bucket holds are never there.
+    ///
+    /// # Errors
+    /// How long until there are as many.
+    pub fn take_several(&self, rate: Rate, tokens: u32, now_ns: u64) -> Result<(), Duration> {
         let each = 1_000_000_000 / u64::from(rate.per_second.max(1));
+        let taken = each.saturating_mul(tokens.into());
         let room = each.saturating_mul(u64::from(rate.burst.max(1)));
         let mut full_at = self.0.load(Ordering::Relaxed);
         loop {
             // A rate that was lower before the configuration changed must not cost more than a full bucket does.
-            let next = full_at.clamp(now_ns, now_ns.saturating_add(room)).saturating_add(each);
+            let next = full_at.clamp(now_ns, now_ns.saturating_add(room)).saturating_add(taken);
             if next > now_ns.saturating_add(room) {
                 return Err(Duration::from_nanos(next - room - now_ns));
             }
@@ -52,6 +61,18 @@ mod tests {
         assert!(bucket.take(rate, start + 100_000_000).is_err());
         let passed = (0..1000).filter(|ms| bucket.take(rate, start + SECOND + ms * 1_000_000).is_ok()).count();
         assert!((14..=15).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn several_are_taken_together_or_not_at_all() {
+        let bucket = Bucket::default();
+        let rate = Rate { per_second: 10, burst: 5 };
+        assert_eq!(bucket.take_several(rate, 3, SECOND), Ok(()));
+        assert_eq!(bucket.take_several(rate, 3, SECOND), Err(Duration::from_millis(100)));
+        assert_eq!(bucket.take_several(rate, 2, SECOND), Ok(()));
+        assert_eq!(bucket.take(rate, SECOND), Err(Duration::from_millis(100)));
+        assert!(bucket.take_several(rate, 6, 100 * SECOND).is_err(), "there are never so many");
+        assert_eq!(bucket.take_several(rate, 5, 100 * SECOND), Ok(()));
     }
 
     #[test]

@@ -411,6 +411,11 @@ impl Detector {
     /// Writes a judgement down and lets the burst go.
     fn conclude(&mut self, scope: ScopeId, mut burst: Burst, verdict: Option<Verdict>, directory: &dyn Directory) {
         let earlier = burst.verdict.take().map(|verdict| *verdict);
+        if !self.index.contains_key(&scope) {
+            // It has made room for another one meanwhile, and what is needed to judge or to report went with it.
+            self.counters.dropped += 1;
+            return self.recycle(burst);
+        }
         let Some(verdict) = verdict.or(earlier) else { return self.recycle(burst) };
         self.note(scope, &burst, &verdict);
         if burst.distinct_sets() < Thresholds::DISTINCT {
@@ -450,6 +455,8 @@ impl Detector {
             self.index.insert(id, quietest);
             for burst in old.table.iter_mut().filter_map(Option::take) {
                 self.bursts = self.bursts.saturating_sub(1);
+                // What it would have come to is not known: its rows and those of its parents go with the scope.
+                self.counters.dropped += u64::from(burst.queued || !is_over(&burst, now_us));
                 self.recycle(*burst);
             }
         }

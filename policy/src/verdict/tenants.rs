@@ -105,7 +105,10 @@ fn too_many(limited: &Limited, limit: u64, retry_in: Option<Duration>) -> Texts 
         LimitKey::StatementRate => texts(
             format!("too many statements of {whose} in a second"),
             limited.detail(&format!("{limit} statements per second")),
-            format!("{again}; {raise}."),
+            match retry_in {
+                Some(_) => format!("{again}; {raise}."),
+                None => format!("Send fewer statements in one text: so many at once never pass; {raise}."),
+            },
         ),
         LimitKey::MaxRows => texts(
             format!("result has more rows than {whose} may read"),

@@ -10,8 +10,8 @@
 //! Invariants, checked after every step of the seeded test: `dialling ≤ open`; a dial begins only below `size`, or below
 //! `size + reserve_size` when a client has waited for `reserve_after`, and never while paused; a ticket is served, failed
 //! or withdrawn exactly once; those of one tenant are served in the order in which they came, and those of different
-//! tenants by their shares ([`policy::fair`]). Whose leases run is known to the queue from the first client that waits on
-//! ([`super::marks`]).
+//! tenants by their shares ([`policy::fair`]). Whose leases run is known to the queue from the first client on that
+//! waits for more than leases of its own tenant ([`super::marks`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -258,7 +258,9 @@ impl Ledger {
         {
             return Admission::Down(at);
         }
-        let first = self.queue.waiting() == 0;
+        // Those who wait for their own tenant's leases to end keep nobody from an upstream: while there are no others,
+        // leases are taken without being counted.
+        let first = self.queue.servable() == 0;
         if let Err(full) = self.queue.wait(ticket, claim, now) {
             return Admission::Full(full);
         }
@@ -282,17 +284,28 @@ impl Ledger {
 
     /// There was none to be taken.
     pub fn forgo(&mut self, key: Key, now: Instant) {
-        self.queue.forgo(key, now);
+        self.let_go(now, |queue| queue.forgo(key, now));
     }
 
     /// A lease that was counted has ended.
     pub fn release(&mut self, key: Key, since_us: u64, now: Instant) {
-        self.queue.release(key, time(self.born, since_us), now);
+        let since = time(self.born, since_us);
+        self.let_go(now, |queue| queue.release(key, since, now));
     }
 
     /// A lease that was counted goes on as another's.
     pub fn transfer(&mut self, from: Key, to: Key, now: Instant) {
-        self.queue.transfer(from, to, now);
+        self.let_go(now, |queue| queue.transfer(from, to, now));
+    }
+
+    /// Somebody has fewer leases than before. If one of its clients is the first now that an upstream would help, leases
+    /// count from here on.
+    fn let_go(&mut self, now: Instant, change: impl FnOnce(&mut Queue<Ticket>)) {
+        let none = self.queue.servable() == 0;
+        change(&mut self.queue);
+        if none && self.queue.servable() > 0 {
+            self.count_leases(now);
+        }
     }
 
     /// Counts the leases that are not counted yet.

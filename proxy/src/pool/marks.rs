@@ -1,8 +1,9 @@
 //! Who holds which upstream of a pool, known to all threads without a lock.
 //!
 //! Each upstream has a mark. The worker that leases it writes whose it is there, and nobody is told: as long as nobody
-//! waits, nothing is counted. When the first client begins to wait, the ledger reads all marks and counts what runs. From
-//! then on each lease is counted as it is given.
+//! waits, nothing is counted. When the first client begins to wait whom an upstream would help, the ledger reads all marks and
+//! counts what runs. From then on each lease is counted as it is given. A client that waits for its own tenant's leases to
+//! end, as it has as many as it may have, is none of these.
 //!
 //! | mark | written by | it becomes |
 //! |---|---|---|

@@ -120,6 +120,16 @@ pub enum Sent {
     ToPrepare,
 }
 
+/// How a session's texts are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lexing {
+    /// With backslash escapes in plain strings.
+    pub escapes: bool,
+    /// In an encoding in which the second byte of a character may be a backslash or a quote: where a string ends cannot be
+    /// told if there is any such character, and what looks like a name may be a constant.
+    pub opaque: bool,
+}
+
 /// One worker's knowledge of statements.
 #[derive(Debug)]
 pub struct Brain {
@@ -154,13 +164,17 @@ impl Brain {
         }
     }
 
-    /// What `sql` is, read with backslash `escapes` in plain strings or without. Its constants are appended to `literals`,
-    /// as events carry them.
+    /// What `sql` is, as its session has it read. Its constants are appended to `literals`, as events carry them.
     #[inline]
-    pub fn look_at<'a>(&mut self, sql: &'a [u8], escapes: bool, sent: Sent, literals: &mut Vec<u8>) -> Look<'a> {
+    pub fn look_at<'a>(&mut self, sql: &'a [u8], lexing: Lexing, sent: Sent, literals: &mut Vec<u8>) -> Look<'a> {
         let (body, comments) = self.stripper.strip_ends(sql);
+        if lexing.opaque && !sql.is_ascii() {
+            let known = self.guess(body, lexing.escapes);
+            // What looks like a comment may be a part of a constant too.
+            return Look { known, body, comments: Comments::default(), text: None, pattern: None };
+        }
         let look = |known, text, pattern| Look { known, body, comments, text, pattern };
-        if escapes {
+        if lexing.escapes {
             // Where a string ends depends on the setting: nothing is shared with sessions that read it otherwise.
             self.analyser.set_standard_strings(false);
             let known = self.analyse(body, literals);
@@ -242,6 +256,21 @@ impl Brain {
     /// What stands for a statement whose text was not seen: an empty one.
     pub fn unknown(&mut self) -> Known {
         Known { whole: false, ..self.analyse(b"", &mut Vec::new()) }
+    }
+
+    /// What a text seems to be whose constants cannot be told from the rest. What follows for the session is taken from it,
+    /// for want of better; nobody is shown any of it.
+    #[cold]
+    fn guess(&mut self, sql: &[u8], escapes: bool) -> Known {
+        self.analyser.set_standard_strings(!escapes);
+        let analysis = self.analyser.analyse(sql);
+        let (reads, explains) = (analysis.flags.contains(Flags::READ_ONLY), false);
+        let whole = !analysis.flags.contains(Flags::OVERSIZE);
+        let script = script::of(analysis, sql);
+        let text = self.analyser.normalise(sql);
+        let shape = Shape::new(self.analyser.analyse(sql), text).hidden();
+        self.analyser.set_standard_strings(true);
+        Known { shape: Rc::new(shape), script: script.map(Rc::new), reads, has_strings: true, explains, whole }
     }
 
     fn analyse(&mut self, sql: &[u8], literals: &mut Vec<u8>) -> Known {
@@ -357,6 +386,7 @@ fn push_literals(section: &mut Vec<u8>, literals: impl Iterator<Item = Literal>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::StatementText;
 
     #[test]
     fn invented_texts_do_not_fill_the_memory() {
@@ -366,12 +396,31 @@ mod tests {
         for n in 0..2_200 {
             literals.clear();
             let sql = format!("select c{n}, {filler} 1");
-            let look = brain.look_at(sql.as_bytes(), false, Sent::ToRun, &mut literals);
+            let look = brain.look_at(sql.as_bytes(), Lexing::default(), Sent::ToRun, &mut literals);
             assert!(look.known.shape.size() < 9 * 1024, "{}", look.known.shape.size());
             let kept: usize = brain.shapes.values().map(|shape| shape.size()).sum();
             assert_eq!(kept, brain.shape_bytes);
             assert!(kept <= MAX_SHAPE_BYTES);
         }
         assert!(brain.shapes.len() < 2_200, "the table has begun anew");
+    }
+
+    #[test]
+    fn a_text_whose_strings_cannot_be_told_from_the_rest_is_shown_to_nobody() {
+        let mut brain = Brain::new(Compat::V15);
+        let mut literals = Vec::new();
+        let opaque = Lexing { opaque: true, ..Lexing::default() };
+        // In Shift JIS the first constant is one character, whose second byte is no backslash.
+        let sql = b"insert into t values (E'\x95\x5c', 'secret')";
+        for sent in [Sent::ToRun, Sent::ToPrepare, Sent::ToRun, Sent::ToPrepare] {
+            let look = brain.look_at(sql, opaque, sent, &mut literals);
+            assert_eq!(look.known.shape.text(), StatementText::UNREADABLE);
+            assert!(look.text.is_none() && look.known.shape.writes && literals.is_empty());
+        }
+        assert!(brain.shapes.is_empty(), "it is not taken for what others have sent");
+        let plain = brain.look_at(b"select 'secret', a from t", opaque, Sent::ToRun, &mut literals);
+        assert_eq!(plain.known.shape.text(), "select ?, a from t");
+        let utf8 = brain.look_at("select 'é', a from t".as_bytes(), Lexing::default(), Sent::ToRun, &mut literals);
+        assert_eq!(utf8.known.shape.text(), "select ?, a from t");
     }
 }

@@ -377,7 +377,7 @@ impl Session {
             let name = self.worker.shared.directory.name(tenant);
             self.ctl.tenant.set(tenant);
             let client = face.ends.peer().rsplit_once(':').map_or(face.ends.peer(), |(host, _)| host);
-            self.application = Some(self.worker.telemetry.application(&application));
+            self.application = Some(self.worker.telemetry.application(self.meter(), &application));
             self.scope = Some(self.worker.shared.telemetry.scope(Scope {
                 database: face.database.clone(),
                 user: face.user.clone(),

@@ -13,7 +13,7 @@ use super::statement::Running;
 use super::{End, Session};
 use crate::telemetry::{CloseReason, EventFlags};
 use crate::trouble::Trouble;
-use crate::upstream::{Upstream, cleaner};
+use crate::upstream::{Upstream, cleaner, ender};
 
 /// How long a client may take to accept the last words to it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -165,6 +165,7 @@ impl Session {
         upstream.tainted |= unknown || self.stays_with(&upstream);
         self.note_detached(&mut upstream, now);
         match close {
+            Some(CloseReason::Overdue) => ender::end(&self.worker, &self.pool, upstream),
             Some(reason) => self.worker.close(&self.pool, upstream, reason),
             None if upstream.is_clean() => self.worker.check_in(&self.pool, upstream, now),
             None => cleaner::clean(&self.worker, &self.pool, upstream),

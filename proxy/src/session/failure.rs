@@ -35,9 +35,11 @@ impl Session {
             self.look_at_time(upstream, now);
         }
         if skipped.is_empty() {
-            // A simple query, or the commit that a Sync made.
+            // A simple query, or the commit that a Sync made. One that was refused is not among those that run: the first of
+            // them was sent behind it, and has not failed.
+            let is_run = |owed: &Owed| owed.awaited == Awaited::Query && owed.fate == Fate::Forward;
             if let Some(running) = upstream.work.running.front_mut()
-                && upstream.pipeline.head().is_some_and(|owed| owed.awaited == Awaited::Query)
+                && upstream.pipeline.head().is_some_and(is_run)
             {
                 running.error = Some(sqlstate);
                 upstream.tainted |= running.outlives_failure();

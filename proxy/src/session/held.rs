@@ -49,6 +49,11 @@ impl Held {
         *self = Self { is_late: self.is_late, ..Self::to(rows, bytes) };
     }
 
+    /// It goes on with a result of which some has come: what was left then.
+    pub fn go_on(&mut self, left: Self) {
+        *self = Self { is_late: self.is_late, ..left };
+    }
+
     /// Whether rows are what there are too many of, and not bytes.
     pub fn lacks_rows(&self) -> bool {
         self.rows_left == 0

@@ -286,6 +286,11 @@ async fn run(mut session: Box<Session>, owed: Option<usize>) {
 }
 
 impl Session {
+    /// How its texts are read.
+    fn lexing(&self) -> brain::Lexing {
+        brain::Lexing { escapes: self.escapes, opaque: self.opaque }
+    }
+
     /// What the telemetry knows its tenant by.
     fn meter(&self) -> crate::telemetry::TenantId {
         self.tenant.into()

@@ -54,7 +54,7 @@ impl Session {
         let worker = self.worker.clone();
         let begin = upstream.work.samples.len();
         let samples = &mut upstream.work.samples;
-        let look = look_once(looked, &worker, (parse.query, self.escapes, Sent::ToPrepare), samples);
+        let look = look_once(looked, &worker, (parse.query, self.lexing(), Sent::ToPrepare), samples);
         upstream.work.samples.truncate(begin);
         if let Some(trouble) = self.refuses(upstream, &look) {
             return self.refuse_parse(upstream, outbox, message, trouble);
@@ -228,7 +228,7 @@ impl Session {
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
         let begin = upstream.work.samples.len();
-        let look = brain.look_at(text, self.escapes, Sent::ToPrepare, &mut upstream.work.samples);
+        let look = brain.look_at(text, self.lexing(), Sent::ToPrepare, &mut upstream.work.samples);
         upstream.work.samples.truncate(begin);
         let prepared =
             Rc::new(Prepared::new(self.worker.shared.next_id(), &look, None, &[0, 0], self.tags(&look.comments)));

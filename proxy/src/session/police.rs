@@ -179,8 +179,11 @@ impl Session {
         }
         let now_ns = self.now_us(now).saturating_mul(1_000);
         if let Some(rate) = limits.rate
-            && let Err(wait) = self.membership.of(limits.by_class.rate).take(rate, now_ns)
+            && let statements = known.shape.statements
+            && let Err(wait) = self.membership.of(limits.by_class.rate).take_several(rate, statements, now_ns)
         {
+            // So many at once never pass: there is no time to come again at.
+            let wait = (statements <= rate.at.burst.max(1)).then_some(wait);
             self.hit(upstream, rate.mode, None, LimitKey::StatementRate, |limited| too_fast(limited, rate, wait))?;
         }
         let (rows, bytes) = (limits.max_rows.map(|most| most.at), limits.max_bytes.map(|most| most.at));
@@ -224,7 +227,9 @@ impl Session {
             if let Some(rate) = own.rate
                 && let Err(wait) = usage.take(rate, now_ns)
             {
-                self.hit(upstream, rate.mode, named, LimitKey::StatementRate, |limited| too_fast(limited, rate, wait))?;
+                self.hit(upstream, rate.mode, named, LimitKey::StatementRate, |limited| {
+                    too_fast(limited, rate, Some(wait))
+                })?;
             }
             most.0 = own.max_rows.map(|limit| limit.at).or(most.0);
             most.1 = own.max_bytes.map(|limit| limit.at).or(most.1);
@@ -360,8 +365,8 @@ fn not_allowed(limited: Limited, what: &str) -> Refusal {
     Refusal::NotAllowed { limited, what: what.into() }
 }
 
-fn too_fast(limited: Limited, rate: Bound<Rate>, wait: Duration) -> Refusal {
-    Refusal::TooMany { limited, limit: rate.at.per_second.into(), retry_in: Some(wait) }
+fn too_fast(limited: Limited, rate: Bound<Rate>, retry_in: Option<Duration>) -> Refusal {
+    Refusal::TooMany { limited, limit: rate.at.per_second.into(), retry_in }
 }
 
 /// What speaks against a statement by what it is: the limit, its mode, and the table that may not be named. Nothing but

@@ -60,6 +60,7 @@ impl Session {
             binary: false,
             resumed: false,
             held,
+            left: None,
         });
         self.was_sent(upstream, now);
     }
@@ -84,7 +85,7 @@ impl Session {
             script => script.clone(),
         };
         let binary = bind.wants_binary().unwrap_or(false);
-        Portal { prepared, script, sample, binary, suspended: false }
+        Portal { prepared, script, sample, binary, suspended: false, left: None }
     }
 
     /// The execution of a portal is on its way to the server.
@@ -132,6 +133,7 @@ impl Session {
             binary: portal.binary,
             resumed: portal.suspended,
             held,
+            left: portal.left,
             prepared: Some(portal.prepared),
         });
         self.was_sent(upstream, now);
@@ -148,7 +150,7 @@ impl Session {
             value.split('-').nth(1).map(|trace| crate::telemetry::ring::trace_hash(trace.as_bytes()))
         });
         let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.raw_tag(key));
-        let route = route.map(|route| self.worker.telemetry.route(route.value, || route.decoded()));
+        let route = route.map(|route| self.worker.telemetry.route(self.meter(), route.value, || route.decoded()));
         Tags { trace: trace.unwrap_or(0), route: route.unwrap_or_default() }
     }
 
@@ -157,6 +159,9 @@ impl Session {
     pub(super) fn on_row(&mut self, upstream: &mut Upstream, message: &[u8], whole: bool) -> bool {
         let work = &mut upstream.work;
         let Some(running) = work.running.front_mut() else { return true };
+        if running.rows == 0 {
+            running.go_on();
+        }
         running.rows += 1;
         if running.held.is_spent() && self.result_too_large(upstream) {
             return false;
@@ -236,15 +241,22 @@ impl Session {
         now: Instant,
     ) {
         let Some(running) = upstream.work.running.pop_front() else { return };
-        self.count(upstream, &running, rows, sqlstate, suspended, now);
+        if let Some(left) = running.left.as_ref().filter(|_| suspended) {
+            left.set(Some(running.held));
+        }
+        let served = upstream.work.serve(running.sent_us, self.worker.micros(now));
+        self.count(upstream, &running, served, rows, sqlstate, suspended, now);
         upstream.work.open.remember(running.known);
     }
 
+    /// `served`: from when to when the server was busy with it.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "one call per statement, on the hot path; a struct would be copied")]
     fn count(
         &mut self,
         upstream: &Upstream,
         running: &Running,
+        served: (u64, u64),
         rows: u64,
         sqlstate: Option<Sqlstate>,
         suspended: bool,
@@ -252,11 +264,13 @@ impl Session {
     ) {
         let end_us = self.worker.micros(now);
         let work = &upstream.work;
+        let (begun_us, served_us) = served;
+        let queue_us = running.sent_us.saturating_sub(running.start_us);
         let finished = Finished {
-            start_us: running.start_us,
-            end_us,
-            queue_us: running.sent_us.saturating_sub(running.start_us),
-            server_us: end_us.saturating_sub(running.sent_us),
+            start_us: begun_us.saturating_sub(queue_us),
+            end_us: served_us,
+            queue_us,
+            server_us: served_us.saturating_sub(begun_us),
             back_pressure_us: std::mem::take(&mut self.clogged_us).into(),
             rows,
             bytes_in: running.bytes_in,

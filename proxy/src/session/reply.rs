@@ -67,6 +67,7 @@ impl Session {
             return Ok(());
         };
         let now = Instant::now();
+        upstream.work.expect_ends(bytes.get(upstream.streaming.left..).unwrap_or_default());
         let mut outbox = Outbox::new(bytes, output);
         let walked = self.walk(&mut upstream, &mut outbox, bytes, now);
         let (at, end) = match walked {

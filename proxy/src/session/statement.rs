@@ -17,6 +17,7 @@ use super::cached::{Ends, Planned, Words};
 use super::held::Held;
 use super::police::CommentTags;
 use super::script::{Act, Script};
+use super::work::Left;
 use crate::cache::Fate;
 use crate::cache::writes::Reached;
 use crate::telemetry::{
@@ -38,8 +39,12 @@ pub struct Shape {
     facts: ShapeFacts,
     /// Its normalised text; made when the telemetry asks for it.
     text: Box<str>,
+    /// Its text cannot be read: it is counted with all others of the kind.
+    hidden: bool,
     /// Strict fingerprints of its statements, where there are several.
     pub parts: Box<[u64]>,
+    /// How many it has, but for those that begin, end or divide transactions: at least 1.
+    pub statements: u32,
     /// It may change rows or schema, by what it is, or asks for a transaction that may.
     pub writes: bool,
     /// The tables that it names; `None`: they cannot be told.
@@ -64,6 +69,7 @@ impl Shape {
         let parts = several.iter().map(|part| part.strict).collect();
         let of_part = |part: &Part| part.class.may_write() || part.flags.contains(Flags::CTE_WRITES);
         let writes = analysis.parts.iter().any(of_part) || policy::clauses::lifts_read_only(&text);
+        let statements = analysis.parts.iter().filter(|part| !part.class.is_transaction_control()).count();
         let whole = text.len() <= MAX_SHOWN;
         if text.len() > MAX_SHOWN {
             let end = (0..=MAX_SHOWN).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
@@ -75,7 +81,9 @@ impl Shape {
             class: analysis.class,
             facts,
             text: text.into(),
+            hidden: false,
             parts,
+            statements: u32::try_from(statements).unwrap_or(u32::MAX).max(1),
             writes,
             tables: if whole { OnceCell::new() } else { OnceCell::from(None) },
             concerned: Inspected::default(),
@@ -84,6 +92,12 @@ impl Shape {
             columns: RefCell::default(),
             plan_due_us: Cell::new(0),
         }
+    }
+
+    /// The same without its text, of which some may be a constant.
+    #[must_use]
+    pub fn hidden(self) -> Self {
+        Self { hidden: true, text: StatementText::UNREADABLE.into(), tables: OnceCell::from(None), ..self }
     }
 
     /// Its normalised text.
@@ -120,11 +134,16 @@ impl Shape {
         {
             return use_it(meter);
         }
-        let meter = telemetry.statement(self.strict, tenant, || StatementText {
-            class: self.class,
-            facts: self.facts,
-            text: self.text.clone(),
-        });
+        let meter = if self.hidden {
+            let unreadable = StatementText::unreadable();
+            telemetry.statement(unreadable.facts.strict, tenant, || unreadable)
+        } else {
+            telemetry.statement(self.strict, tenant, || StatementText {
+                class: self.class,
+                facts: self.facts,
+                text: self.text.clone(),
+            })
+        };
         let result = use_it(&meter);
         *last = Some((tenant, meter));
         result
@@ -292,9 +311,19 @@ pub struct Running {
     pub resumed: bool,
     /// What it is held to.
     pub held: Held,
+    /// Where it says what is left of that when it is suspended, and finds what others have left of it.
+    pub left: Option<Left>,
 }
 
 impl Running {
+    /// Its first row is here. If it goes on with a portal, so does what the result is held to.
+    #[inline]
+    pub fn go_on(&mut self) {
+        if let Some(left) = self.left.as_ref().and_then(|left| left.get()) {
+            self.held.go_on(left);
+        }
+    }
+
     /// It may end a session, its own among them.
     pub fn strikes(&self) -> bool {
         self.known.script.as_ref().is_some_and(|script| script.strikes)
@@ -335,6 +364,7 @@ impl Running {
             binary: false,
             resumed: false,
             held: Held::default(),
+            left: None,
         }
     }
 }

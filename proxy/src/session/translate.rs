@@ -222,7 +222,7 @@ impl Session {
         }
         let begin = upstream.work.samples.len();
         let samples = &mut upstream.work.samples;
-        let look = look_once(looked, &self.worker, (sql, self.escapes, Sent::ToRun), samples);
+        let look = look_once(looked, &self.worker, (sql, self.lexing(), Sent::ToRun), samples);
         // What stands behind the part that is there may do anything to the session.
         upstream.tainted |= !message.is_whole();
         if begin >= MAX_SAMPLES {
@@ -390,7 +390,7 @@ impl Session {
             return Ok(Next::Go);
         }
         self.uncover_portal(upstream, outbox, message.at, execute.portal);
-        let portal = upstream.work.find_portal(execute.portal).cloned();
+        let mut portal = upstream.work.find_portal(execute.portal).cloned();
         let script = portal.as_ref().and_then(|portal| portal.script.as_deref());
         match self.before_listen(upstream, script) {
             Enlisted::Yes => {}
@@ -415,6 +415,14 @@ impl Session {
             Ok(held) => held,
             Err(trouble) => return self.refuse_parse(upstream, outbox, message, trouble),
         };
+        if held.is_limited()
+            && execute.limit > 0
+            && let Some(bound) = upstream.work.find_portal(execute.portal)
+        {
+            // It may be suspended: further ones have what it leaves.
+            let left = bound.left.get_or_insert_default().clone();
+            portal.iter_mut().for_each(|portal| portal.left = Some(left.clone()));
+        }
         self.will_run_portal(upstream, portal.as_ref());
         self.push(upstream, Awaited::Execute, Fate::Forward, 0);
         let timed = |portal: &Portal| self.is_timed_by_name(&portal.prepared.known);

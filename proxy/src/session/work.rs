@@ -1,6 +1,7 @@
 //! What an upstream is being used for: the part of a session's state that lives only while it holds an upstream, and
 //! stays with the upstream so that an idle client costs nothing and a busy one allocates nothing.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -9,9 +10,12 @@ use policy::tenant::TenantId;
 use policy::verdict::SessionState;
 use tokio::sync::oneshot;
 use wire::encode::Report;
+use wire::frame;
 use wire::params::Settings;
+use wire::tag::Backend;
 
 use super::cached::{Filling, Standing};
+use super::held::Held;
 use super::local_settings::LocalSettings;
 use super::notify::Notifying;
 use super::retry::Retry;
@@ -35,7 +39,12 @@ pub struct Portal {
     pub binary: bool,
     /// It was suspended: the next Execute goes on with it.
     pub suspended: bool,
+    /// What the limits of its result leave for the next Execute, once one has been suspended; `None`: there are none.
+    pub left: Option<Left>,
 }
+
+/// What is left of the limits of a portal's result, for each Execute that was sent for it.
+pub type Left = Rc<Cell<Option<Held>>>;
 
 /// The state of a lease.
 #[derive(Debug, Default)]
@@ -144,6 +153,10 @@ pub struct Work {
     pub prepares: Option<Box<str>>,
     /// When the request began whose replies are due, in µs on the telemetry clock.
     pub begun_us: u64,
+    /// When the server was done with the last statement, in µs on the telemetry clock: it has begun the next one no sooner.
+    served_us: u64,
+    /// Statements whose end is among the replies that are being dealt with.
+    ends: usize,
     /// How long the client waited for the upstream, in µs, until the first statement has been charged for it.
     pub queued_us: u64,
     /// When the transaction began, in µs on the telemetry clock.
@@ -193,6 +206,20 @@ const USUAL_ROOM: usize = 2 * KEPT_SAMPLES;
 /// Named portals of one transaction that are followed; of others only the statistics are less exact.
 const MAX_PORTALS: usize = 4096;
 
+/// How many statements end in these replies.
+fn ends_in(mut replies: &[u8]) -> usize {
+    let mut ends = 0;
+    while let Ok(Some(head)) = frame::head(replies) {
+        let ending = Backend::from_byte(head.tag).is_some_and(|tag| {
+            use Backend::{CommandComplete, EmptyQueryResponse, ErrorResponse, PortalSuspended};
+            matches!(tag, CommandComplete | EmptyQueryResponse | PortalSuspended | ErrorResponse)
+        });
+        ends += usize::from(ending);
+        replies = replies.get(head.total()..).unwrap_or_default();
+    }
+    ends
+}
+
 impl Work {
     /// A statement that takes prepared statements away is being run: what a name means is known when it has ended.
     #[inline]
@@ -221,6 +248,24 @@ impl Work {
     pub fn release(&mut self) {
         let under_way = self.prologue.is_some() || self.retry.is_under_way() || matches!(self.probe, Probe::Asked(_));
         self.held &= under_way;
+    }
+
+    /// Replies have come in one piece.
+    #[inline]
+    pub fn expect_ends(&mut self, replies: &[u8]) {
+        self.ends = if self.running.len() > 1 { ends_in(replies) } else { 1 };
+    }
+
+    /// From when to when the server was busy with a statement that was sent then, and whose end was read now, in µs on the
+    /// telemetry clock. Statements that were sent at once run one after the other. A server keeps their replies until it has
+    /// 8 KiB or reads the Sync: those that come together have even shares of the time.
+    #[inline]
+    pub fn serve(&mut self, sent_us: u64, read_us: u64) -> (u64, u64) {
+        let begun_us = sent_us.max(self.served_us);
+        let share = read_us.saturating_sub(begun_us) / self.ends.max(1) as u64;
+        self.ends = self.ends.saturating_sub(1);
+        self.served_us = begun_us + share;
+        (begun_us, self.served_us)
     }
 
     /// Keeps a text, if there is room.

@@ -22,6 +22,7 @@ pub mod latency;
 pub mod listen;
 pub mod pool;
 pub mod process;
+mod quota;
 pub mod registry;
 pub mod ring;
 pub mod row;
@@ -175,7 +176,7 @@ pub struct Column {
 /// How much telemetry keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// (statement, tenant) pairs per worker; further statements share one row per tenant.
+    /// (statement, tenant) pairs per worker; further statements share one row per tenant. One tenant alone leaves a quarter.
     pub fingerprints: usize,
     /// Pools; further ones share one row.
     pub pools: usize,
@@ -221,6 +222,8 @@ pub struct Telemetry {
     pub(crate) latency_databases: Registry<Box<str>, Box<str>>,
     pub(crate) scopes: Registry<Scope, Scope>,
     pub(crate) routes: Registry<Box<str>, Box<str>>,
+    /// Those that are counted by themselves.
+    pub(crate) counted_routes: Registry<Box<str>, ()>,
     pub(crate) descriptions: Registry<Description, Description>,
     /// Who leaves what on server connections.
     pub untracked: UntrackedLog,
@@ -252,6 +255,7 @@ impl Telemetry {
             latency_databases: Registry::lasting(latency::MAX_DATABASES),
             scopes: Registry::sweeping(bounds.scopes),
             routes: Registry::lasting(bounds.routes),
+            counted_routes: Registry::lasting(usage::MAX_ROWS),
             descriptions: Registry::sweeping(bounds.descriptions).weighing(bounds.columns, Description::weight),
             untracked: UntrackedLog::default(),
             callers: callers::Callers::default(),
@@ -285,9 +289,9 @@ impl Telemetry {
         self.scopes.intern(scope.clone(), || scope)
     }
 
-    /// The id of a route, controller or job; 0 beyond the bound. Miss path: keep it.
-    pub fn route(&self, name: &str) -> u32 {
-        self.routes.intern(name.into(), || name.into()).id
+    /// The id of a route, controller or job that a tenant's statement names; 0 beyond the bound. Miss path: keep it.
+    pub fn route(&self, tenant: TenantId, name: &str) -> u32 {
+        self.routes.intern_of(tenant, name.into(), || name.into()).id
     }
 
     /// The id of a description. Miss path: keep what it returns for as long as the id is used in events.

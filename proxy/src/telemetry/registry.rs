@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustc_hash::FxBuildHasher;
 
+use super::TenantId;
+use super::quota::Quotas;
+
 /// What the table holds of one thing.
 #[derive(Debug)]
 pub struct Interned<V> {
@@ -45,6 +48,8 @@ struct Inner<K, V> {
     last_id: u32,
     weight: usize,
     turned_away: u64,
+    /// Whose clients named the entries that somebody was named for.
+    quotas: Quotas,
     /// Misses left until a full table is searched for unused entries again.
     patience: usize,
 }
@@ -68,12 +73,22 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
 
     fn new(capacity: usize, sweeps: bool) -> Self {
         let (by_key, by_id) = (HashMap::default(), HashMap::default());
-        let inner = Inner { by_key, by_id, last_id: 0, weight: 0, turned_away: 0, patience: 0 };
+        let inner =
+            Inner { by_key, by_id, last_id: 0, weight: 0, turned_away: 0, quotas: Quotas::default(), patience: 0 };
         Self { inner: Mutex::new(inner), capacity, sweeps, weigh: |_| 0, heaviest: usize::MAX }
     }
 
     /// The entry for `key`, described by `describe` if it is new. Full: id 0 and a description that is not kept.
     pub fn intern(&self, key: K, describe: impl FnOnce() -> V) -> Interned<V> {
+        self.intern_for(None, key, describe)
+    }
+
+    /// The same in the name of a tenant, which leaves room for others. What it named first is everybody's.
+    pub fn intern_of(&self, tenant: TenantId, key: K, describe: impl FnOnce() -> V) -> Interned<V> {
+        self.intern_for(Some(tenant), key, describe)
+    }
+
+    fn intern_for(&self, tenant: Option<TenantId>, key: K, describe: impl FnOnce() -> V) -> Interned<V> {
         if let Some(known) = self.lock().by_key.get(&key) {
             return known.clone();
         }
@@ -87,7 +102,10 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
         let fits = |inner: &Inner<K, V>| {
             inner.by_key.len() < self.capacity && weight <= self.heaviest.saturating_sub(inner.weight)
         };
-        let room = fits(&inner) || (self.sweeps && inner.sweep(self.capacity, self.weigh) && fits(&inner));
+        let free = self.capacity.saturating_sub(inner.by_key.len());
+        let admitted = tenant.is_none_or(|tenant| inner.quotas.admits(tenant, free));
+        let swept = |inner: &mut Inner<K, V>| self.sweeps && inner.sweep(self.capacity, self.weigh) && fits(inner);
+        let room = admitted && (fits(&inner) || swept(&mut inner));
         if !room {
             inner.turned_away += 1;
             return Interned { id: 0, value };
@@ -95,6 +113,9 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
         let Some(id) = inner.last_id.checked_add(1) else {
             return Interned { id: 0, value };
         };
+        if let Some(tenant) = tenant {
+            inner.quotas.add(tenant);
+        }
         inner.last_id = id;
         inner.weight += weight;
         inner.by_id.insert(id, Arc::clone(&value));
@@ -169,6 +190,18 @@ mod tests {
         assert!((0..2).all(|n| table.intern(n, || n).id != 0));
         assert_eq!(table.intern(2, || 2).id, 0);
         assert_eq!((table.len(), table.turned_away()), (2, 1));
+    }
+
+    #[test]
+    fn what_one_tenant_names_leaves_room_for_another() {
+        let table = Registry::lasting(8);
+        let ids = |tenant: u32, keys: std::ops::Range<u32>| {
+            keys.filter(|key| table.intern_of(TenantId(tenant), *key, || *key).id != 0).count()
+        };
+        assert_eq!(ids(1, 0..100), 6);
+        assert_eq!(ids(2, 0..6), 6, "what is there is everybody's");
+        assert_eq!((ids(2, 200..201), ids(1, 100..110), ids(3, 300..301)), (1, 0, 1));
+        assert_eq!(table.len(), 8);
     }
 
     #[test]

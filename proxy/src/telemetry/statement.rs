@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use policy::observe::ShapeFacts;
 use policy::statement::Class;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::cell::{Counter, Maximum, Minimum, Sequence, Wish};
 use super::codes::CodeCounts;
@@ -24,6 +25,18 @@ pub struct StatementText {
     pub text: Box<str>,
 }
 
+impl StatementText {
+    /// The text of those that cannot be read.
+    pub const UNREADABLE: &str = "(statements whose encoding hides where strings end)";
+
+    /// What stands for all of them.
+    pub fn unreadable() -> Self {
+        let strict = xxh3_64(Self::UNREADABLE.as_bytes());
+        let facts = ShapeFacts { strict, family: strict, ..NO_FACTS };
+        Self { class: Class::Other, facts, text: Self::UNREADABLE.into() }
+    }
+}
+
 /// Facts of the row that stands for all statements beyond the bound: detection passes over it.
 pub(super) const NO_FACTS: ShapeFacts = ShapeFacts {
     strict: 0,
@@ -38,13 +51,15 @@ pub(super) const NO_FACTS: ShapeFacts = ShapeFacts {
 /// One finished statement, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Finished {
-    /// When its first byte was seen, in µs on the telemetry clock.
+    /// When its first byte was seen, in µs on the telemetry clock; or, less what it had waited by then, when the server was
+    /// done with the statements that the client had sent in front of it.
     pub start_us: u64,
-    /// When its last reply had gone out, in µs on the telemetry clock.
+    /// When its last reply had come, in µs on the telemetry clock; of one whose reply came with those of others behind it,
+    /// when it had its share of their time.
     pub end_us: u64,
     /// Of that, waiting for an upstream or for its tenant's turn.
     pub queue_us: u64,
-    /// Of that, from the send to the server to the server's last reply.
+    /// Of that, from the send to the server, or the end of the statement in front of it, to the server's last reply.
     pub server_us: u64,
     /// Of that, waiting for the client to take its rows.
     pub back_pressure_us: u64,

@@ -126,10 +126,11 @@ struct Routes {
 }
 
 impl WorkerTelemetry {
-    /// This thread's counters of an application, by its `application_name`. Miss path: keep the meter.
-    pub fn application(&self, name: &str) -> UsageMeter {
+    /// This thread's counters of an application, by its `application_name`, as a client of this tenant names it. Miss path:
+    /// keep the meter.
+    pub fn application(&self, tenant: TenantId, name: &str) -> UsageMeter {
         let name = beginning(name);
-        let interned = self.telemetry().applications.intern(name.into(), || name.into());
+        let interned = self.telemetry().applications.intern_of(tenant, name.into(), || name.into());
         let shown = if interned.id == 0 { OTHERS } else { name };
         let mut applications = self.usages.applications.borrow_mut();
         let new = || register(shown, |shared| &shared.applications, &self.shared);
@@ -148,9 +149,9 @@ impl WorkerTelemetry {
         classes.entry((tenant, class.into())).or_insert_with(new).clone()
     }
 
-    /// The route, controller or job that a comment spells like this, and which `read` gives as text. A spelling that this
-    /// thread knows costs no lock and no allocation.
-    pub fn route<'a>(&self, spelled: &[u8], read: impl FnOnce() -> Cow<'a, str>) -> RouteTag {
+    /// The route, controller or job that a comment of this tenant's spells like this, and which `read` gives as text. A
+    /// spelling that this thread knows costs no lock and no allocation.
+    pub fn route<'a>(&self, tenant: TenantId, spelled: &[u8], read: impl FnOnce() -> Cow<'a, str>) -> RouteTag {
         let mut routes = self.usages.routes.borrow_mut();
         if let Some((last, tag)) = &routes.last
             && **last == *spelled
@@ -162,8 +163,12 @@ impl WorkerTelemetry {
             routes.last = Some((spelled, tag));
             return tag;
         }
-        let id = self.telemetry().route(beginning(&read()));
-        let own = u16::try_from(id).ok().filter(|id| (1..OTHER_ROUTES).contains(id));
+        let read = read();
+        let name = beginning(&read);
+        let id = self.telemetry().route(tenant, name);
+        let counted =
+            if id == 0 { 0 } else { self.telemetry().counted_routes.intern_of(tenant, name.into(), || ()).id };
+        let own = u16::try_from(counted).ok().filter(|slot| (1..OTHER_ROUTES).contains(slot));
         let tag = RouteTag { id, slot: own.unwrap_or(OTHER_ROUTES) };
         // What is beyond the bound is not kept anywhere.
         if id != 0 && routes.known.len() < MAX_SPELLINGS && spelled.len() <= MAX_SPELLED {
@@ -321,7 +326,7 @@ mod tests {
     }
 
     fn route(worker: &WorkerTelemetry, name: &str) -> RouteTag {
-        worker.route(name.as_bytes(), || name.into())
+        worker.route(TenantId(1), name.as_bytes(), || name.into())
     }
 
     fn by_name(rows: Vec<(String, Usage)>) -> BTreeMap<String, Usage> {
@@ -333,11 +338,11 @@ mod tests {
         let telemetry = telemetry_with(Bounds::default(), tenants(1));
         for name in ["0", "1"] {
             let worker = telemetry.worker(name);
-            worker.application("web").record(&finished(7));
-            worker.application("web").record(&finished(100));
+            worker.application(TenantId(1), "web").record(&finished(7));
+            worker.application(TenantId(1), "web").record(&finished(100));
         }
-        telemetry.worker("2").application("").record(&finished(1));
-        telemetry.worker("2").application("idle");
+        telemetry.worker("2").application(TenantId(1), "").record(&finished(1));
+        telemetry.worker("2").application(TenantId(1), "idle");
         let rows = by_name(telemetry.applications());
         assert_eq!(rows.keys().collect::<Vec<_>>(), ["", "web"]);
         let web = &rows["web"];
@@ -349,9 +354,11 @@ mod tests {
     fn names_that_clients_invent_share_a_row() {
         let telemetry = telemetry_with(Bounds::default(), tenants(1));
         let worker = telemetry.worker("0");
-        for n in 0..MAX_ROWS + 50 {
-            worker.application(&format!("app {n}")).record(&finished(1));
-            worker.record_route(route(&worker, &format!("/route/{n}")), &finished(1));
+        for n in 0..MAX_ROWS as u32 + 50 {
+            // Each of another tenant's: there is room for many who have little.
+            worker.application(TenantId(n), &format!("app {n}")).record(&finished(1));
+            let route = format!("/route/{n}");
+            worker.record_route(worker.route(TenantId(n), route.as_bytes(), || (&*route).into()), &finished(1));
         }
         for rows in [telemetry.applications(), telemetry.routes()] {
             assert_eq!(rows.len(), MAX_ROWS + 1);
@@ -370,13 +377,30 @@ mod tests {
         let [one, two] = ["/one", "/two"].map(|name| route(&worker, name));
         assert_eq!((one.id != 0, two.id), (true, 0));
         assert_eq!(route(&worker, "/one"), one);
-        assert_eq!(worker.route(b"%2Fone", || "/one".into()), one, "the same in another spelling");
-        assert_eq!(worker.route(b"%2Fone", || panic!("read twice")), one);
+        assert_eq!(worker.route(TenantId(1), b"%2Fone", || "/one".into()), one, "the same in another spelling");
+        assert_eq!(worker.route(TenantId(1), b"%2Fone", || panic!("read twice")), one);
         for route in [one, two, RouteTag::default()] {
             worker.record_route(route, &finished(1));
         }
         let rows = by_name(telemetry.routes());
         assert_eq!(rows.keys().collect::<Vec<_>>(), [OTHERS, "/one"], "a statement without a route is in no row");
+    }
+
+    #[test]
+    fn one_tenants_names_leave_room_for_those_of_others() {
+        let telemetry = telemetry_with(Bounds::default(), tenants(1));
+        let worker = telemetry.worker("0");
+        for n in 0..20_000 {
+            worker.application(TenantId(1), &format!("app {n}"));
+            route(&worker, &format!("/route/{n}"));
+        }
+        worker.application(TenantId(2), "web").record(&finished(1));
+        let home = worker.route(TenantId(2), b"/home", || "/home".into());
+        worker.record_route(home, &finished(1));
+        assert_ne!(home.id, 0, "events can name it");
+        for (rows, name) in [(telemetry.applications(), "web"), (telemetry.routes(), "/home")] {
+            assert_eq!(by_name(rows)[name].durations.count(), 1);
+        }
     }
 
     #[test]

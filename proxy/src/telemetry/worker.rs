@@ -11,6 +11,7 @@ use super::cell::{Counter, Gauge};
 use super::latency::RegisteredLatencies;
 use super::listen::ListenLoad;
 use super::pool::{PoolEntry, PoolMeter, PoolName};
+use super::quota::Quotas;
 use super::ring::{Dropped, EventWriter};
 use super::statement::{NO_FACTS, StatementCell, StatementMeter, StatementText};
 use super::usage::{Registered, RegisteredClasses, Usages};
@@ -30,6 +31,8 @@ pub struct WorkerTelemetry {
     /// The way to the analyst.
     pub events: EventWriter,
     statements: RefCell<Map<(u64, TenantId), StatementMeter>>,
+    /// Whose these are.
+    quotas: RefCell<Quotas>,
     pools: RefCell<Map<PoolName, PoolMeter>>,
 }
 
@@ -159,6 +162,7 @@ impl WorkerTelemetry {
             usages: Usages::default(),
             events,
             statements: RefCell::default(),
+            quotas: RefCell::default(),
             pools: RefCell::default(),
         }
     }
@@ -174,7 +178,8 @@ impl WorkerTelemetry {
     }
 
     /// The counters of a statement of a tenant. Known: one look-up in a table of this thread. New: `describe` is
-    /// called, and the statement registered under a lock. Beyond the bound: the tenant's row of all others.
+    /// called, and the statement registered under a lock. Beyond the bound, or beyond what one
+    /// tenant may have of it: the tenant's row of all others.
     pub fn statement(&self, strict: u64, tenant: TenantId, describe: impl FnOnce() -> StatementText) -> StatementMeter {
         if let Some(meter) = self.statements.borrow().get(&(strict, tenant)) {
             return meter.clone();
@@ -185,12 +190,17 @@ impl WorkerTelemetry {
     #[cold]
     fn new_statement(&self, strict: u64, tenant: TenantId, describe: impl FnOnce() -> StatementText) -> StatementMeter {
         let mut statements = self.statements.borrow_mut();
-        let full = statements.len() >= self.telemetry.bounds.fingerprints;
-        let statement = if full { others() } else { self.telemetry.statements.intern(strict, describe) };
+        let mut quotas = self.quotas.borrow_mut();
+        let free = self.telemetry.bounds.fingerprints.saturating_sub(quotas.taken());
+        let full = !quotas.admits(tenant, free);
+        let statement = if full { others() } else { self.telemetry.statements.intern_of(tenant, strict, describe) };
         // A statement that the shared table turned away has no text to show: it belongs to the others too.
         let (statement, key) = if statement.id == 0 { (others(), (0, tenant)) } else { (statement, (strict, tenant)) };
         if let Some(meter) = statements.get(&key) {
             return meter.clone();
+        }
+        if statement.id != 0 {
+            quotas.add(tenant);
         }
         let cell = Arc::new(StatementCell::new(statement, tenant));
         lock(&self.shared.statements).push(Arc::clone(&cell));
@@ -268,7 +278,7 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_each_tenant_has_one_row_for_all_others() {
-        let telemetry = telemetry(3);
+        let telemetry = telemetry(4);
         let worker = telemetry.worker("0");
         let (acme, beta) = (TenantId::from(telemetry.tenants.id("acme")), TenantId::from(telemetry.tenants.id("beta")));
         for strict in 1..=3 {
@@ -282,11 +292,29 @@ mod tests {
             assert_eq!((meter.statement_id(), meter.tenant()), (0, acme));
         }
         worker.statement(4, beta, || text(4)).record(&Finished::default());
+        worker.statement(5, beta, || text(5)).record(&Finished::default());
         let rows = telemetry.statements();
-        assert_eq!(rows.len(), 5);
+        assert_eq!(rows.len(), 6);
         let others: Vec<_> = rows.iter().filter(|row| row.text.facts.strict == 0).map(|row| row.calls).collect();
         assert_eq!(others.iter().sum::<u64>(), 98);
         assert_eq!(others.iter().max(), Some(&97));
+    }
+
+    #[test]
+    fn a_tenant_that_makes_texts_up_leaves_others_rows_of_their_own() {
+        let telemetry = telemetry(100);
+        let [acme, beta] = ["acme", "beta"].map(|name| TenantId::from(telemetry.tenants.id(name)));
+        // Whatever worker its clients are on: the shared table has twice the room of one of them.
+        for name in ["0", "1", "2", "3"] {
+            let worker = telemetry.worker(name);
+            let first = name.parse::<u64>().unwrap() * 1_000 + 1;
+            let kept = (first..first + 900).filter(|n| worker.statement(*n, acme, || text(*n)).statement_id() != 0);
+            assert!(kept.count() <= 75);
+            assert_ne!(worker.statement(7_777, beta, || text(7_777)).statement_id(), 0, "{name}");
+        }
+        let worker = telemetry.worker("4");
+        let kept = (8_000..8_020).filter(|n| worker.statement(*n, beta, || text(*n)).statement_id() != 0);
+        assert_eq!(kept.count(), 20);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use wire::tag::{Backend, TransactionStatus};
 use wire::view;
 
 use super::role::is_promotion;
-use super::{Listens, Upstream};
+use super::{Listens, Upstream, ender};
 use crate::pool::LocalPool;
 use crate::telemetry::CloseReason;
 use crate::worker::Worker;
@@ -56,7 +56,7 @@ pub fn clean(worker: &Rc<Worker>, pool: &Rc<LocalPool>, upstream: Box<Upstream>)
                 tracing::debug!(upstream = upstream.id, %error, "upstream could not be cleaned");
                 worker.close(&pool, upstream, CloseReason::Unclean);
             }
-            Err(_) => worker.close(&pool, upstream, CloseReason::Overdue),
+            Err(_) => ender::end(&worker, &pool, upstream),
         }
     });
 }

@@ -6,6 +6,7 @@
 mod attempt;
 pub mod cleaner;
 pub mod dial;
+pub mod ender;
 pub mod hosts;
 mod link;
 pub mod resolve;

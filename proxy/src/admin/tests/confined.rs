@@ -39,8 +39,8 @@ pub(super) async fn port() -> Port {
         };
         let finished = Finished { start_us, end_us: start_us + 9_000_000, ..Finished::default() };
         worker.statement(text.facts.strict, id, || text).record(&finished);
-        worker.application(canary).record(&finished);
-        worker.record_route(worker.route(canary.as_bytes(), || canary.into()), &finished);
+        worker.application(id, canary).record(&finished);
+        worker.record_route(worker.route(id, canary.as_bytes(), || canary.into()), &finished);
         worker.pool(canary, canary).finished(&finished);
         worker.class(id, canary).record(&finished);
         let untracked = Untracked {

@@ -136,8 +136,8 @@ async fn applications_routes_and_databases_are_listed_by_their_time() {
     let worker = port.telemetry.worker("0");
     let finished = |us| Finished { end_us: us, server_us: us / 2, rows: 3, bytes_out: 9, ..Finished::default() };
     for (application, us) in [("web", 1_000), ("", 5_000), ("web", 1_000)] {
-        worker.application(application).record(&finished(us));
-        worker.record_route(worker.route(b"/posts", || "/posts".into()), &finished(us));
+        worker.application(TenantId(1), application).record(&finished(us));
+        worker.record_route(worker.route(TenantId(1), b"/posts", || "/posts".into()), &finished(us));
         worker.pool("app", "u").finished(&finished(us));
     }
     let of = async |path: &str| port.get(path).await.json();

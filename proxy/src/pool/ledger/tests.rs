@@ -166,6 +166,41 @@ fn a_login_that_waits_for_the_first_upstream_has_one_dialled() {
     assert_eq!(ledger.returned(now), Use::Keep);
 }
 
+#[test]
+fn leases_that_were_taken_while_only_a_full_tenant_waited_are_charged_when_others_wait() {
+    let now = Instant::now();
+    let mut ledger = ledger(3, 0);
+    let of = |tenant: u32, max: u32| Claim { key: key(tenant), share: Share { max, ..Share::default() }, ..claim() };
+    for client in 0..3 {
+        ledger.begin_dial();
+        assert_eq!(ledger.dialled(now), None, "{client}");
+    }
+    assert!(ledger.take(&of(1, 1), now));
+    assert_eq!(ledger.wait(ticket(1), &of(1, 1), now), Admission::Queued);
+    assert!(!ledger.needs_attention(), "it has as many as it may have: nobody is kept from an upstream");
+    for _ in 0..2 {
+        ledger.moor().hold(key(2), 0);
+    }
+    assert_eq!(ledger.load(key(2), false), (0, 0), "nobody was told");
+    assert_eq!(ledger.wait(ticket(2), &of(2, 0), now), Admission::Queued);
+    assert_eq!(ledger.load(key(2), false), (2, 1));
+    assert_eq!(ledger.wait(ticket(3), &of(3, 0), now), Admission::Queued);
+    assert_eq!(ledger.returned(now), Use::Serve(Grant { ticket: ticket(3), key: key(3) }), "the other one has two");
+}
+
+#[test]
+fn leases_are_charged_when_a_client_can_be_served_that_could_not_before() {
+    let now = Instant::now();
+    let mut ledger = ledger(2, 0);
+    let full = Claim { key: key(1), share: Share { max: 1, ..Share::default() }, ..claim() };
+    assert!(ledger.take(&full, now));
+    assert_eq!(ledger.wait(ticket(1), &full, now), Admission::Queued);
+    ledger.moor().hold(key(2), 0);
+    ledger.release(key(1), 0, now);
+    assert!(ledger.needs_attention());
+    assert_eq!(ledger.load(key(2), false), (1, 0));
+}
+
 /// A small model beside the ledger, which knows what must be true after each step.
 struct Model {
     ledger: Ledger,

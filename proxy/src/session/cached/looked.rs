@@ -1,6 +1,6 @@
 //! What is handed on of a request that the cache has looked at.
 
-use crate::session::brain::{Look, Sent};
+use crate::session::brain::{Lexing, Look, Sent};
 use crate::worker::Worker;
 
 /// A text that was looked at for the cache: whoever sends it to the server does not look again.
@@ -17,11 +17,11 @@ pub struct Looked<'a> {
 pub fn look_once<'a>(
     looked: Option<Looked<'a>>,
     worker: &Worker,
-    (sql, escapes, sent): (&'a [u8], bool, Sent),
+    (sql, lexing, sent): (&'a [u8], Lexing, Sent),
     samples: &mut Vec<u8>,
 ) -> Look<'a> {
     let Some(Looked { look, literals }) = looked else {
-        return worker.brain.borrow_mut().look_at(sql, escapes, sent, samples);
+        return worker.brain.borrow_mut().look_at(sql, lexing, sent, samples);
     };
     samples.extend_from_slice(&literals);
     worker.rooms.literals.put(literals);

@@ -34,7 +34,7 @@ use policy::cache::{Bypass, Counter, Miss, Mode, NotServed, Reading, Served, Set
 use policy::tenant::TenantId;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::brain::Sent;
+use super::brain::{Lexing, Sent};
 use super::statement::{Known, Prepared, Shape, Tags};
 use super::{End, Session};
 use crate::cache::Fate;
@@ -282,7 +282,7 @@ impl Session {
         }
         let mut brain = self.worker.brain.borrow_mut();
         let mut literals = self.worker.rooms.literals.take();
-        let look = brain.look_at(sql, false, sent, &mut literals);
+        let look = brain.look_at(sql, Lexing::default(), sent, &mut literals);
         if !self.is_concerned(here, &look.known, version) {
             self.worker.plans.borrow().note_unconcerned(hash);
             return Err(Some(Looked { look, literals }));
