@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use crate::patience::PATIENCE;
 
@@ -63,6 +64,26 @@ pub fn attempt(address: SocketAddr, method: &str, path: &str, json: &str) -> io:
     let headers =
         [("X-Requested-With", "a test"), ("Content-Type", "application/json"), ("Content-Length", length.as_str())];
     send(address, method, path, &headers, json)
+}
+
+/// What a GET is answered within so long, as text with its head: of an answer that does not end by itself.
+///
+/// # Errors
+/// Nobody listens there.
+pub fn beginning(address: SocketAddr, path: &str, limit: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let (end, mut heard, mut piece) = (Instant::now() + limit, Vec::new(), [0; 4096]);
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => heard.extend_from_slice(piece.get(..read).unwrap_or_default()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(String::from_utf8_lossy(&heard).into_owned())
 }
 
 fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> io::Result<Response> {

@@ -67,7 +67,7 @@ pub(crate) async fn read(session: &mut Session, publication: &str) -> Result<Rea
 /// # Errors
 /// Why that cannot be told.
 pub(crate) async fn fingerprint(session: &mut Session) -> Result<Fingerprint, String> {
-    let said = session.rows(&queries::FINGERPRINT).await?.into_iter().flatten().flatten().next();
+    let said = session.rows(&queries::fingerprint()).await?.into_iter().flatten().flatten().next();
     said.map(Fingerprint).ok_or_else(|| "its catalog cannot be looked at".to_owned())
 }
 

@@ -22,8 +22,8 @@ pub struct Local(Rc<Seen>);
 impl Local {
     /// Whether it is this reading.
     #[inline]
-    pub fn is(&self, serial: Serial) -> bool {
-        self.serial == serial
+    pub fn is(&self, serial: &Serial) -> bool {
+        self.serial == *serial
     }
 }
 
@@ -94,8 +94,8 @@ impl Here {
     pub fn default_path(&self, view: &Local, user: &str, role: &str) -> DefaultPath {
         let mut kept = self.paths.borrow_mut();
         let kept = match &mut *kept {
-            Some((known, paths)) if view.is(*known) && paths.len() < MAX_ROLES => paths,
-            other => &mut other.insert((view.serial, BTreeMap::new())).1,
+            Some((known, paths)) if view.is(known) && paths.len() < MAX_ROLES => paths,
+            other => &mut other.insert((view.serial.clone(), BTreeMap::new())).1,
         };
         if let Some(path) = kept.get(role) {
             return path.clone();

@@ -71,16 +71,15 @@ pub struct View {
     pub unfit: Option<Bypass>,
 }
 
-/// The number of one reading of a catalog, of all databases'. What is remembered for it keeps the number and not the
-/// catalog: texts outlive many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Serial(u64);
+/// Stands for one reading of a catalog: each has its own. What is remembered for it keeps this and not the catalog: texts
+/// outlive many.
+#[derive(Debug, Clone, Default)]
+pub struct Serial(Arc<()>);
 
-impl Default for Serial {
-    /// The next one.
-    fn default() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed))
+impl PartialEq for Serial {
+    /// Its place in memory is nobody else's as long as one of the two is there.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

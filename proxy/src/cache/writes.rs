@@ -88,12 +88,12 @@ impl Reached {
     pub fn of(&self, sql: &[u8], here: &Here) -> Reach {
         let Some(view) = here.view() else { return Reach::of(sql, here, None) };
         if let Some((known, reach)) = &*self.reach.borrow()
-            && view.is(*known)
+            && view.is(known)
         {
             return reach.clone();
         }
         let reach = Reach::of(sql, here, Some(&view));
-        *self.reach.borrow_mut() = Some((view.serial, reach.clone()));
+        *self.reach.borrow_mut() = Some((view.serial.clone(), reach.clone()));
         reach
     }
 
@@ -101,13 +101,13 @@ impl Reached {
     #[inline]
     pub fn leaves(&self, view: &Local, version: u64, look: impl FnOnce() -> Left) -> Left {
         if let Some((known, rules, left)) = &*self.left.borrow()
-            && view.is(*known)
+            && view.is(known)
             && *rules == version
         {
             return *left;
         }
         let left = look();
-        *self.left.borrow_mut() = Some((view.serial, version, left));
+        *self.left.borrow_mut() = Some((view.serial.clone(), version, left));
         left
     }
 }

@@ -4,7 +4,6 @@
 //! somebody's. Schemas whose names begin with `pg_` are the server's own, or hold temporary objects of some session.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 
 /// One snapshot for all that follows.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -200,8 +199,9 @@ pub(super) fn published(publication: &str) -> String {
 /// depend on. A row that is written has a higher `xmin` than the one that it replaces, so that their sum grows when their
 /// number stays. VACUUM and ANALYZE write to `pg_class` in place; what else they or TRUNCATE change of it is left out, but
 /// for materialised views, whose REFRESH shows there. What is temporary is left out.
-pub(super) static FINGERPRINT: LazyLock<String> =
-    LazyLock::new(|| format!("{BEGINNING}, {} {END_OF_IT}", changed_settings()));
+pub(super) fn fingerprint() -> String {
+    format!("{BEGINNING}, {} {END_OF_IT}", changed_settings())
+}
 
 /// What sessions begin with where nobody has said otherwise: a reload of the server's files changes it for all at once, those
 /// that are there among them.

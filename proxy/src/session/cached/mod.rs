@@ -12,6 +12,7 @@
 //!
 //! Nothing here fails a request: whatever cannot be told sends it to the server.
 
+mod candidate;
 mod few;
 mod filling;
 mod hit;
@@ -32,15 +33,14 @@ use std::time::{Duration, Instant};
 
 use policy::cache::{Bypass, Counter, Miss, Mode, NotServed, Reading, Served, SettingsId, Sought};
 use policy::tenant::TenantId;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::brain::{Lexing, Sent};
-use super::statement::{Known, Prepared, Shape, Tags};
+use super::statement::Shape;
 use super::{End, Session};
 use crate::cache::Fate;
 use crate::cache::flights::Takeoff;
 use crate::cache::here::Here;
 use crate::cache::store::Entry;
+use candidate::Candidate;
 pub use few::Rooms;
 pub use filling::Filling;
 pub use identity::Identity;
@@ -100,43 +100,6 @@ pub enum Under {
     One(u64),
     /// Under different ones: who knows which.
     Several,
-}
-
-/// A statement that a rule may be about, and how it is asked for.
-struct Candidate<'a> {
-    request: Request<'a>,
-    known: Known,
-    /// Its text.
-    sql: &'a [u8],
-    /// It was prepared, now or before.
-    prepared: Option<Rc<Prepared>>,
-    /// What its comments say, where it was not prepared.
-    tags: Tags,
-    /// How its text was looked at, where it came with one.
-    looked: Option<Looked<'a>>,
-}
-
-impl Candidate<'_> {
-    /// Its constants, as events carry them.
-    fn literals(&self) -> &[u8] {
-        self.looked.as_ref().map(|looked| &*looked.literals).unwrap_or_default()
-    }
-
-    /// Its text as it is judged; `None`: it is too long to be kept.
-    fn words(&self) -> Option<Words<'_>> {
-        match &self.looked {
-            Some(Looked { look, .. }) => Some(Words::new(look.body, &look.comments)),
-            None => self.prepared.as_ref().and_then(|prepared| prepared.words()),
-        }
-    }
-
-    /// Where its plans are kept, if anywhere.
-    fn planned(&self) -> Option<&Planned> {
-        match &self.looked {
-            Some(Looked { look, .. }) => look.planned(),
-            None => self.prepared.as_ref().map(|prepared| &prepared.planned),
-        }
-    }
 }
 
 /// Who is asked for and what it needs to be found, from a candidate.
@@ -251,58 +214,6 @@ impl Session {
         let tenant = self.tenant;
         self.caching().owner = Some((tenant, here.clone(), owner.clone()));
         owner
-    }
-
-    /// A request that a rule may be about.
-    ///
-    /// # Errors
-    /// None is, or it is none that is looked at; with how its text was looked at, if it was.
-    fn candidate<'a>(
-        &self,
-        here: &Here,
-        request: Request<'a>,
-        version: u64,
-    ) -> Result<Candidate<'a>, Option<Looked<'a>>> {
-        let (sql, sent) = match request.asked {
-            Asked::Query(sql) => (sql, Sent::ToRun),
-            Asked::Parsed(parse, _) => (parse.query, Sent::ToPrepare),
-            Asked::Bound(bind) => {
-                let prepared = self.find_statement(bind.statement).ok_or(None)?;
-                if !self.is_concerned(here, &prepared.known, version) || self.escapes || self.opaque {
-                    return Err(None);
-                }
-                let known = prepared.known.clone();
-                let tags = prepared.tags;
-                return Ok(Candidate { request, known, sql: b"", prepared: Some(prepared), tags, looked: None });
-            }
-        };
-        let hash = xxh3_64_with_seed(sql, version).max(1);
-        if self.worker.plans.borrow().is_unconcerned(hash) || self.escapes || self.opaque {
-            return Err(None);
-        }
-        let mut brain = self.worker.brain.borrow_mut();
-        let mut literals = self.worker.rooms.literals.take();
-        let look = brain.look_at(sql, Lexing::default(), sent, &mut literals);
-        if !self.is_concerned(here, &look.known, version) {
-            self.worker.plans.borrow().note_unconcerned(hash);
-            return Err(Some(Looked { look, literals }));
-        }
-        let tags = self.tags(&look.comments);
-        let prepared = match request.asked {
-            Asked::Parsed(parse, _) => Some(brain.prepare_unnamed(&look, parse, tags, &self.worker.shared)),
-            _ => None,
-        };
-        let known = look.known.clone();
-        Ok(Candidate { request, known, sql, prepared, tags, looked: Some(Looked { look, literals }) })
-    }
-
-    /// Whether any rule may be about statements of this kind.
-    #[inline]
-    fn is_concerned(&self, here: &Here, known: &Known, version: u64) -> bool {
-        known.shape.concerned.or_look(version, || {
-            let rules = here.rules(&self.worker.shared.caches, version);
-            rules.may_concern(known.shape.strict, known.shape.tables())
-        })
     }
 
     /// The entry that answers it. `None`: the server has to, and the reply is kept if it may be.

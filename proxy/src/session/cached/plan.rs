@@ -110,12 +110,12 @@ impl Plan {
             let reached: Vec<_> = all.iter().filter_map(name).collect();
             rules.standing(&Shape { fingerprint: strict, named: &named, reached: &reached })
         });
-        Self { view: view.serial, version, path: path.clone(), standing, by_rule: RefCell::default() }
+        Self { view: view.serial.clone(), version, path: path.clone(), standing, by_rule: RefCell::default() }
     }
 
     /// Whether it is true still, for whatever path.
     fn holds(&self, ground: Ground<'_>) -> bool {
-        ground.view.is(self.view) && self.version == ground.version
+        ground.view.is(&self.view) && self.version == ground.version
     }
 
     /// Whether it is about this path.
