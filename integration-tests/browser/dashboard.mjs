@@ -207,9 +207,16 @@ async function withoutScript(tab, pages) {
     assert.equal(await tab.open(base + path), 200, path);
     assert.deepEqual(tab.complained(), [], path);
   }
-  await tab.open(`${base}/?period=15m`);
-  const { root } = await tab.send("DOM.getDocument");
-  const count = async (selector) => (await tab.send("DOM.querySelectorAll", { nodeId: root.nodeId, selector })).nodeIds.length;
+  const count = async (selector) => {
+    const { root } = await tab.send("DOM.getDocument");
+    return (await tab.send("DOM.querySelectorAll", { nodeId: root.nodeId, selector })).nodeIds.length;
+  };
+  // A young process draws once it has two windows of ten seconds.
+  for (const patience = Date.now() + 40_000; Date.now() < patience; ) {
+    await tab.open(`${base}/?period=15m`);
+    if ((await count(".plot > svg path")) > 0) break;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
   assert((await count(".plot > svg path")) > 0, "a chart is a picture without a script");
   assert((await count("table.series tbody tr")) > 2, "and a table");
   assert.equal(await count("button[hidden]"), await count("button[id], button[data-copy]"), "no button that does nothing");

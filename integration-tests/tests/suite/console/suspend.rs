@@ -162,6 +162,11 @@ fn what_waits_for_a_client_that_is_not_read_ends_it() {
     let mut ops = ops(proxy.address());
     open.query("begin").ok();
     waits.start_query("select 'served'");
+    // Its request has come: what has not may come after the client is suspended.
+    eventually("it waits", || {
+        let pools = ops.query("show pools");
+        pools.rows().iter().any(|row| row.first().is_some_and(|name| name == "postgres") && row[3] == "1")
+    });
     let refused = ops.query("suspend");
     assert_eq!((refused.error().code(), refused.error().is_whole()), ("55000", true), "{refused:?}");
     assert_eq!(state(&mut ops, "suspended"), "no");
