@@ -236,15 +236,20 @@ pub const fn weight(key: usize, reply: usize, tables: usize) -> u64 {
         .saturating_add((tables as u64).saturating_mul(TABLE_OVERHEAD))
 }
 
-/// What the allocator takes for so many bytes: four sizes between one power of two and the next.
+/// What the allocator takes for so many bytes: four sizes between one power of two and the next, and a page besides where
+/// whole pages are given, so that not all of them begin in the same lines of the processor's cache.
 const fn allocated(bytes: u64) -> u64 {
+    let page = if bytes > LARGEST_SMALL { 4_096 } else { 0 };
     let step = match bytes {
         0..=128 => 16,
         129..=MAX_ROUNDED => bytes.next_power_of_two() / 8,
         _ => return bytes,
     };
-    bytes.div_ceil(step) * step
+    bytes.div_ceil(step) * step + page
 }
+
+/// Beyond, whole pages are given.
+const LARGEST_SMALL: u64 = 14 * 1024;
 
 /// Beyond, nothing is kept by anybody's budget.
 const MAX_ROUNDED: u64 = 1 << 40;
