@@ -377,7 +377,7 @@ fn what_people_said_outlives_a_restart_where_there_is_a_place_for_it() {
     stage.proxy.stop();
     fs::write(state.join("findings.json"), "{\"format\": \"pgweir-findings\", \"vers").unwrap();
     stage.proxy.start_again();
-    assert!(stage.proxy.log().contains("findings.json.broken"), "{}", stage.proxy.log());
+    eventually("it says so", || stage.proxy.log().contains("findings.json.broken"));
     assert!(state.join("findings.json.broken").is_file());
     assert_eq!(mutes(), Value::Array(Vec::new()));
     assert_eq!(http::change(admin, "POST", "/api/v1/mutes", "{\"application\": \"web\"}").status, 201);
