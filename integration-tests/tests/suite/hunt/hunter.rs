@@ -277,7 +277,10 @@ fn cancelled(client: &mut RawClient, sql: &str) -> Reply {
         if client.hears_nothing_for(Duration::from_millis(30)) {
             client.cancel();
         } else {
-            messages.push(client.read());
+            match client.try_read() {
+                Ok(Some(message)) => messages.push(message),
+                end => panic!("{sql}: from {} came {messages:?}, and then {end:?}", client.peer()),
+            }
         }
     }
     Reply { messages }
