@@ -50,7 +50,7 @@ pub use fake::FakeUpstream;
 pub use message::{Fields, Message};
 pub use patience::{eventually, within};
 pub use process::ProxyProcess;
-pub use proxy::{Proxy, tenants};
+pub use proxy::{Proxy, cache_of_all, tenants};
 pub use reply::Reply;
 pub use scratch::Scratch;
 pub use service::Service;

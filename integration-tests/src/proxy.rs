@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    Admin, Auth, AuthMethod, ClientTls, Database, DatabaseLimits, Host, Log, LogLevel, Observe, Pool, PoolMode,
-    Profile, SessionAttrs, Settings, Shutdown, SlowLog, Tenants, Upstream, UpstreamTls,
+    Admin, Auth, AuthMethod, Cache, CacheMode, CacheRule, ClientTls, Database, DatabaseLimits, Host, Log, LogLevel,
+    Observe, Pool, PoolMode, Profile, SessionAttrs, Settings, Shutdown, SlowLog, Tenants, Upstream, UpstreamTls,
 };
 
 use pgweir::run::World;
@@ -203,6 +203,12 @@ pub fn tenants(toml: &str) -> Tenants {
     let text = format!("[databases.x]\nupstream = 'postgres://h/x'\n{toml}");
     let read = Settings::from_toml(&text, &config::Overrides::default(), &config::NoSources);
     read.unwrap_or_else(|wrong| panic!("{wrong}")).tenants
+}
+
+/// A cache of all tables, whatever an answer costs, whose answers end by writes alone.
+pub fn cache_of_all() -> Cache {
+    let rule = CacheRule { tables: vec!["*".into()], ttl: Duration::from_secs(600), ..CacheRule::default() };
+    Cache { mode: CacheMode::On, min_cost: Duration::ZERO, rules: vec![rule], ..Cache::default() }
 }
 
 /// Nothing happens by itself here: a test that is about a limit sets it.

@@ -7,8 +7,8 @@
 use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use config::{Cache, CacheMode, CacheRule, Tenants};
-use integration_tests::{Cluster, FakeUpstream, Proxy, RawClient, backend, eventually, http, tenants};
+use config::Tenants;
+use integration_tests::{Cluster, FakeUpstream, Proxy, RawClient, backend, cache_of_all, eventually, http, tenants};
 use policy::cache::MAX_LAG;
 
 /// Held by the test whose turn it is.
@@ -180,13 +180,7 @@ fn a_write_that_passes_another_way_is_heard_of_within_250_ms() {
     let _turn = alone();
     let cluster = Cluster::builder().setting("wal_level", "logical").start();
     cluster.run("postgres", "create table runs (n int); create publication pgweir_cache for all tables");
-    let cache = Cache {
-        mode: CacheMode::On,
-        min_cost: Duration::ZERO,
-        rules: vec![CacheRule { tables: vec!["*".into()], ttl: Duration::from_secs(600), ..CacheRule::default() }],
-        ..Cache::default()
-    };
-    let proxy = Proxy::before(cluster.address()).with(|settings| settings.cache = cache).start();
+    let proxy = Proxy::before(cluster.address()).with(|settings| settings.cache = cache_of_all()).start();
     RawClient::login(proxy.address(), "postgres", "postgres").query("select 1").ok();
     let cached = proxy.caches().all().into_iter().next().expect("the database is known");
     let runs = cluster.value("postgres", "select 'runs'::regclass::oid").parse().unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::{Cache, CacheMode, CacheRule};
-use integration_tests::{Cluster, Proxy, RawClient, eventually};
+use integration_tests::{Cluster, Proxy, RawClient, cache_of_all, eventually};
 use pgweir::cache::Cached;
 use policy::cache::{Generation, MAX_LAG, Mode};
 
@@ -31,13 +31,7 @@ impl Ground {
     fn at_level(level: &str, schema: &str) -> Self {
         let cluster = Cluster::builder().setting("wal_level", level).start();
         cluster.run("postgres", schema);
-        let cache = Cache {
-            mode: CacheMode::On,
-            min_cost: Duration::ZERO,
-            rules: vec![CacheRule { tables: vec!["*".into()], ttl: Duration::from_secs(600), ..CacheRule::default() }],
-            ..Cache::default()
-        };
-        let proxy = Proxy::before(cluster.address()).with(|settings| settings.cache = cache).start();
+        let proxy = Proxy::before(cluster.address()).with(|settings| settings.cache = cache_of_all()).start();
         let ground = Self { cluster, proxy };
         ground.client().query("select 1").ok();
         ground

@@ -158,8 +158,9 @@ impl Plan {
     }
 }
 
-/// Paths that are remembered for one text: where each tenant has a schema of its own, they take turns.
-const MAX_PATHS: usize = 16;
+/// Paths that are remembered for one text: where each tenant has a schema of its own, they take turns. Few: whoever invents
+/// texts and paths must not fill the memory of a worker with what is told of both.
+const MAX_PATHS: usize = 4;
 
 /// The plans of a text, one for each path. Kept wherever something else is remembered of the text.
 #[derive(Debug, Default)]
