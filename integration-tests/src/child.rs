@@ -157,10 +157,21 @@ pub fn send(pid: u32, signal: Signal) {
 
 /// Processor time of any process, user and system together; zero for one that is gone.
 pub fn cpu_time(pid: u32) -> Duration {
+    // utime and stime.
+    ticks(&pid.to_string(), 11)
+}
+
+/// Processor time of all processes that this one has started, and whose ends it has seen.
+pub fn cpu_time_of_ended() -> Duration {
+    // cutime and cstime.
+    ticks("self", 13)
+}
+
+/// Two fields of a process's `stat`, counted behind the command's closing parenthesis, as a time.
+fn ticks(pid: &str, first: usize) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Fields are counted behind the command's closing parenthesis: utime and stime are the 12th and 13th from there.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = fields.skip(first).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     // Linux reports in USER_HZ, which is 100 on every architecture that it has an ABI for.
     Duration::from_millis(ticks * 10)
 }

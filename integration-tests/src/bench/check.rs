@@ -43,6 +43,10 @@ pub enum Figure {
     P99AmongLogins,
     /// Workers' processor time per query while others log in, beside that without.
     WorkersAmongLogins,
+    /// 99th percentile of the latency while others log in, beside that while they log in at another process.
+    P99OfLogins,
+    /// Workers' processor time per query, beside the same.
+    WorkersOfLogins,
     /// Workers' processor time per query while the admin port is asked every second, beside that without.
     WorkersWatched,
     /// 99th percentile of the latency meanwhile, beside that without.
@@ -117,6 +121,8 @@ pub fn promises() -> Vec<(Figure, Bound)> {
     promises.extend(own::LOADS.map(|load| (Figure::TwoWorkers(load), AtMost(1.05))));
     promises.push((Figure::P99AmongLogins, AtMost(1.1)));
     promises.push((Figure::WorkersAmongLogins, AtMost(1.05)));
+    promises.push((Figure::P99OfLogins, AtMost(1.1)));
+    promises.push((Figure::WorkersOfLogins, AtMost(1.05)));
     promises.push((Figure::WorkersWatched, AtMost(1.01)));
     promises.push((Figure::P99Watched, AtMost(1.1)));
     promises.push((Figure::Scrape, AtMost(20.0)));
@@ -170,7 +176,9 @@ impl Figure {
             | Self::Policing(_)
             | Self::TwoWorkers(_)
             | Self::P99AmongLogins
-            | Self::WorkersAmongLogins => Part::Own,
+            | Self::WorkersAmongLogins
+            | Self::P99OfLogins
+            | Self::WorkersOfLogins => Part::Own,
             Self::WorkersWatched | Self::P99Watched | Self::Scrape | Self::Page(_) => Part::Admin,
             Self::Cache(_) => Part::Cache,
         }
@@ -191,6 +199,7 @@ impl Figure {
             Self::Detecting(_) => Unit::ShareOf("those without"),
             Self::TwoWorkers(_) => Unit::ShareOf("one worker's"),
             Self::P99AmongLogins | Self::WorkersAmongLogins => Unit::ShareOf("that without them"),
+            Self::P99OfLogins | Self::WorkersOfLogins => Unit::ShareOf("that with them at another process"),
             Self::WorkersWatched | Self::P99Watched => Unit::ShareOf("that without"),
             Self::Scrape | Self::Page(_) => Unit::Millis,
             Self::Cache(figure) => figure.unit(),
@@ -213,6 +222,8 @@ impl Figure {
             Self::Detecting(load) => of("queries a second with detection of N+1", load),
             Self::Policing(load) => of("CPU per query that rules and limits add", load),
             Self::TwoWorkers(load) => of("CPU per query with two workers", load),
+            Self::P99OfLogins => of(&format!("p99 latency, {PACE} logins a minute"), own::BESIDE_LOGINS),
+            Self::WorkersOfLogins => of(&format!("workers' CPU per query, {PACE} logins a minute"), own::BESIDE_LOGINS),
             Self::P99AmongLogins => of(&format!("p99 latency among {PACE} logins a minute"), own::BESIDE_LOGINS),
             Self::WorkersAmongLogins => {
                 of(&format!("workers' CPU per query among {PACE} logins a minute"), own::BESIDE_LOGINS)

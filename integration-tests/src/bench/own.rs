@@ -57,6 +57,8 @@ pub enum Side {
     Quiet,
     /// The same, and others log in all the time.
     AmongLogins,
+    /// As many log in, but to another pgweir: what they take from the machine, and not from the process.
+    LoginsElsewhere,
     /// Many statements of many tenants are kept, and nobody asks for them.
     Unwatched,
     /// The same, and `/metrics` and `/api/v1/queries` are asked for every second.
@@ -65,7 +67,7 @@ pub enum Side {
 
 impl Side {
     /// All, in the order in which they are measured.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Usual,
         Self::Unobserved,
         Self::Undetected,
@@ -73,6 +75,7 @@ impl Side {
         Self::TwoWorkers,
         Self::Quiet,
         Self::AmongLogins,
+        Self::LoginsElsewhere,
         Self::Unwatched,
         Self::Watched,
     ];
@@ -95,6 +98,7 @@ impl Side {
             Self::TwoWorkers => "two workers",
             Self::Quiet => "nobody logs in",
             Self::AmongLogins => "others log in",
+            Self::LoginsElsewhere => "others log in, at another pgweir",
             Self::Unwatched => "nobody asks the admin port",
             Self::Watched => "asked every second",
         }
@@ -104,7 +108,7 @@ impl Side {
     pub fn loads(self) -> &'static [Load] {
         match self {
             Self::Usual | Self::Unobserved | Self::Undetected | Self::Policed | Self::TwoWorkers => &LOADS,
-            Self::Quiet | Self::AmongLogins => &[BESIDE_LOGINS],
+            Self::Quiet | Self::AmongLogins | Self::LoginsElsewhere => &[BESIDE_LOGINS],
             Self::Unwatched | Self::Watched => &[BESIDE_SCRAPES],
         }
     }
@@ -117,7 +121,9 @@ impl Side {
             Self::Undetected => Setup { settings: UNDETECTED.to_owned(), ..Setup::default() },
             Self::Policed => Setup { settings: POLICED.to_owned(), ..Setup::default() },
             Self::TwoWorkers => Setup { workers: 2, ..Setup::default() },
-            Self::Quiet | Self::AmongLogins => Setup { auth: "scram-sha-256", settings: user()?, ..Setup::default() },
+            Self::Quiet | Self::AmongLogins | Self::LoginsElsewhere => {
+                Setup { auth: "scram-sha-256", settings: user()?, ..Setup::default() }
+            }
             Self::Unwatched | Self::Watched => Setup { settings: scrapes::SETTINGS.to_owned(), ..Setup::default() },
         };
         let way = Way::pgweir(binary, bench, &setup)?;
@@ -128,12 +134,16 @@ impl Side {
         Ok(way)
     }
 
-    /// Runs a load over what [`Side::start`] has given.
-    pub fn measure(self, way: &Way, pgbench: &Path, load: Load, seconds: u64) -> Outcome<Own> {
+    /// Runs a load over what [`Side::start`] has given. `elsewhere`: a pgweir that carries nothing meanwhile.
+    pub fn measure(self, way: &Way, elsewhere: &Way, pgbench: &Path, load: Load, seconds: u64) -> Outcome<Own> {
         let run = || way.run(pgbench, load, seconds);
         let (run, logins, scrape_millis) = match self {
             Self::AmongLogins => {
                 let (run, logins) = among_logins(way, run)?;
+                (run, logins, 0.0)
+            }
+            Self::LoginsElsewhere => {
+                let (run, logins) = among_logins(elsewhere, run)?;
                 (run, logins, 0.0)
             }
             Self::Watched => {
@@ -204,6 +214,7 @@ mod tests {
             assert_eq!(side.loads(), Side::Usual.loads());
         }
         assert_eq!(Side::Quiet.loads(), Side::AmongLogins.loads());
+        assert_eq!(Side::Quiet.loads(), Side::LoginsElsewhere.loads());
         assert_eq!(Side::Unwatched.loads(), Side::Watched.loads());
     }
 }

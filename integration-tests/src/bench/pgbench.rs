@@ -3,13 +3,18 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::{Load, Outcome};
 use crate::Scratch;
+use crate::child::cpu_time_of_ended;
 use crate::demo::tally::nearest_rank;
 
 /// A tenth of all queries is written to pgbench's log: enough for the 99th percentile, little work for pgbench.
 const SAMPLED: &str = "0.1";
+
+/// Threads of pgbench.
+pub const JOBS: usize = 2;
 
 /// What pgbench itself measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,6 +25,8 @@ pub struct Measured {
     pub tps: f64,
     /// Percentiles 50, 95 and 99 of the latency, in µs.
     pub latency_micros: [u32; 3],
+    /// Processor time of pgbench itself.
+    pub spent: Duration,
 }
 
 /// Where pgbench connects.
@@ -59,12 +66,14 @@ pub fn run(pgbench: &Path, server: &Server, script: Script<'_>, load: Load, seco
         Script::SelectOnly => command.arg("--select-only"),
         Script::Text(text) => command.arg("--file").arg(scripts.file("script.sql", text)),
     };
+    let before = cpu_time_of_ended();
     let printed = call(&mut command)?;
+    let spent = cpu_time_of_ended().saturating_sub(before);
     let latency_micros = percentiles(&folder)?;
     let tps = field(&printed, "tps = ").ok_or("pgbench printed no tps")?;
     let queries = field(&printed, "number of transactions actually processed: ").ok_or("pgbench printed no count")?;
     match field(&printed, "number of failed transactions: ") {
-        None | Some(0.0) => Ok(Measured { queries: queries as u64, tps, latency_micros }),
+        None | Some(0.0) => Ok(Measured { queries: queries as u64, tps, latency_micros, spent }),
         Some(failed) => Err(format!("{failed} queries failed: {printed}").into()),
     }
 }
@@ -75,7 +84,7 @@ pub fn arguments(load: Load, seconds: u64) -> Vec<String> {
         "--no-vacuum".to_owned(),
         format!("--protocol={}", load.mode.name()),
         format!("--client={}", load.clients),
-        "--jobs=2".to_owned(),
+        format!("--jobs={JOBS}"),
         format!("--time={seconds}"),
         "--log".to_owned(),
         format!("--sampling-rate={SAMPLED}"),

@@ -172,11 +172,14 @@ impl Report {
         let loads =
             |load: Load, of: fn(&Sample) -> f64| by(self.loads.rounds(load, OURS), self.loads.rounds(load, THEIRS), of);
         let own = |load: Load, side: Side| rounds(&self.own, (load, side));
-        let among_logins = |of: fn(&Own) -> f64| {
-            let (among, quiet) = (own(BESIDE_LOGINS, Side::AmongLogins), own(BESIDE_LOGINS, Side::Quiet));
-            // Fewer logins than were promised about prove nothing.
-            shares(pairs(among, quiet).filter(|(among, _)| among.is_among_logins()), of)
+        let beside = |other: Side, of: fn(&Own) -> f64| {
+            let (among, other) = (own(BESIDE_LOGINS, Side::AmongLogins), own(BESIDE_LOGINS, other));
+            // Fewer logins than were promised about prove nothing, on either side.
+            let enough = |other: &Own| other.is_among_logins() || other.logins == 0.0;
+            shares(pairs(among, other).filter(|(among, other)| among.is_among_logins() && enough(other)), of)
         };
+        let among_logins = |of| beside(Side::Quiet, of);
+        let of_logins = |of| beside(Side::LoginsElsewhere, of);
         let watched = || own(BESIDE_SCRAPES, Side::Watched);
         let beside_scrapes = |of: fn(&Own) -> f64| by(watched(), own(BESIDE_SCRAPES, Side::Unwatched), of);
         match figure {
@@ -202,6 +205,8 @@ impl Report {
             }
             Figure::P99AmongLogins => among_logins(|own| f64::from(own.sample.latency_micros[2])),
             Figure::WorkersAmongLogins => among_logins(|own| own.worker_micros),
+            Figure::P99OfLogins => of_logins(|own| f64::from(own.sample.latency_micros[2])),
+            Figure::WorkersOfLogins => of_logins(|own| own.worker_micros),
             Figure::WorkersWatched => beside_scrapes(|own| own.worker_micros),
             Figure::P99Watched => beside_scrapes(|own| f64::from(own.sample.latency_micros[2])),
             Figure::Scrape => watched().iter().map(|own| own.scrape_millis).collect(),
@@ -368,7 +373,7 @@ mod tests {
         }
         let unknown = report.unknown(&[Part::Own]);
         assert!(unknown.contains(&"CPU per query that observing adds, 16 clients, prepared".to_owned()), "{unknown:?}");
-        assert_eq!(unknown.len(), 6, "{unknown:?}");
+        assert_eq!(unknown.len(), 8, "{unknown:?}");
     }
 
     #[test]
@@ -407,6 +412,10 @@ mod tests {
         }
         assert_eq!(report.values(Figure::P99AmongLogins), [1.2, 1.1]);
         assert_eq!(report.values(Figure::WorkersAmongLogins).len(), 2);
+        for (cpu, logins) in [(10.0, 10_000.0), (10.0, 10_000.0), (10.0, 3_000.0)] {
+            report.add_own(BESIDE_LOGINS, Side::LoginsElsewhere, own(cpu, logins));
+        }
+        assert_eq!(report.values(Figure::P99OfLogins), [1.2], "the third is no like with like");
         let json = report.json("here");
         assert_eq!(json["own"][1]["rounds"][1]["logins_a_minute"], json!(3_000.0));
     }

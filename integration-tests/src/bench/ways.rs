@@ -140,6 +140,11 @@ impl Run {
         self.micros_per_query(self.spent_by_workers)
     }
 
+    /// Processor time of pgbench per query, in µs.
+    pub fn client_micros(&self) -> f64 {
+        self.micros_per_query(self.measured.spent)
+    }
+
     fn micros_per_query(&self, spent: Duration) -> f64 {
         spent.as_secs_f64() * 1e6 / self.measured.queries.max(1) as f64
     }

@@ -171,11 +171,13 @@ fn loads_of(part: Part) -> Vec<Load> {
 fn measure_own(options: &Options, part: Part, bench: &Bench, report: &mut Report) -> Outcome<()> {
     let start = |side: Side| Ok((side, side.start(&options.pgweir, bench)?));
     let sides = Side::ALL.into_iter().filter(|side| side.part() == part).map(start).collect::<Outcome<Vec<_>>>()?;
+    let idle = sides.iter().find(|(side, _)| *side == Side::Quiet).map(|(_, way)| way);
     for load in loads_of(part) {
         let mut sides: Vec<_> = sides.iter().filter(|(side, _)| side.loads().contains(&load)).collect();
         for _ in 0..own::TURNS {
             for (side, way) in &sides {
-                let own = side.measure(way, &bench.pgbench(), load, options.seconds)?;
+                let elsewhere = idle.unwrap_or(way);
+                let own = side.measure(way, elsewhere, &bench.pgbench(), load, options.seconds)?;
                 println!(
                     "{:>3} clients  {:<9} {:<31} {:>7.0} queries/s  {:>6.2} µs CPU, {:>6.2} of workers  \
                      p99 {:>6.2} ms  {:>5.0} logins/min  scrape {:>5.2} ms",

@@ -275,12 +275,13 @@ fn run(row: Row, way: &Way, bench: &Bench, mode: Mode, seconds: u64) -> Outcome<
         println!("{}: refused, for of {} queries it was {meanwhile:?}", row.name(), run.queries());
         return Ok(None);
     }
-    Ok(Some(Seen { sample, hits: meanwhile.hits as f64 / run.queries().max(1) as f64 }))
+    let hits = meanwhile.hits as f64 / run.queries().max(1) as f64;
+    Ok(Some(Seen { sample, hits, client_micros: run.client_micros() }))
 }
 
-fn say(row: Row, mode: Mode, Seen { sample, hits }: &Seen) {
+fn say(row: Row, mode: Mode, Seen { sample, hits, client_micros }: &Seen) {
     println!(
-        "{:<46} {:<9} {:>7.0} queries/s  {:>6.2} µs CPU  median {:>6.3} ms  {:>5.1} % hits",
+        "{:<46} {:<9} {:>7.0} queries/s  {:>6.2} µs CPU  {client_micros:>6.2} of pgbench  median {:>6.3} ms  {:>5.1} % hits",
         row.name(),
         mode.name(),
         sample.tps,

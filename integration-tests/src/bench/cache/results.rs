@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::pgbench::JOBS;
 use super::super::report::{by, pairs};
 use super::super::{Mode, Sample, middle};
-use super::figures::Cached;
+use super::figures::{Cached, MODES};
 use super::memory::Held;
 use super::{CLIENTS, Row};
 
@@ -19,6 +20,8 @@ pub struct Seen {
     pub sample: Sample,
     /// Share of the queries that the cache has answered.
     pub hits: f64,
+    /// Processor time of pgbench per query, in µs.
+    pub client_micros: f64,
 }
 
 /// All of it, round by round.
@@ -71,8 +74,8 @@ impl Results {
                 text,
                 "\nThe read cache, {CLIENTS} clients (`min_cost = 0`, `sole_writer`, coherent rules); the slow statement took \
                 {:.1} ms:\n\n\
-                | protocol | way | queries/s | CPU of the pooler, µs/query | hits, % | median ms | p95 ms | p99 ms |\n\
-                |---|---|--:|--:|--:|--:|--:|--:|",
+                | protocol | way | queries/s | CPU of the pooler, µs/query | of pgbench | hits, % | median ms | p95 ms | p99 ms |\n\
+                |---|---|--:|--:|--:|--:|--:|--:|--:|",
                 self.slow.as_secs_f64() * 1e3
             );
         }
@@ -80,16 +83,18 @@ impl Results {
             let samples: Vec<Sample> = rounds.iter().map(|seen| seen.sample).collect();
             let Some(sample) = Sample::median(&samples) else { continue };
             let hits = 100.0 * middle(rounds.iter().map(|seen| seen.hits)).unwrap_or_default();
+            let client = middle(rounds.iter().map(|seen| seen.client_micros)).unwrap_or_default();
             let cpu = if sample.cpu_micros > 0.0 { format!("{:.2}", sample.cpu_micros) } else { "–".to_owned() };
             let [p50, p95, p99] = sample.latency_micros.map(|micros| f64::from(micros) / 1e3);
             let _ = writeln!(
                 text,
-                "| {} | {} | {:.0} | {cpu} | {hits:.1} | {p50:.3} | {p95:.3} | {p99:.3} |",
+                "| {} | {} | {:.0} | {cpu} | {client:.2} | {hits:.1} | {p50:.3} | {p95:.3} | {p99:.3} |",
                 mode.name(),
                 row.name(),
                 sample.tps
             );
         }
+        text.push_str(&self.ceilings());
         if !self.memory.is_empty() {
             let _ = writeln!(
                 text,
@@ -106,11 +111,31 @@ impl Results {
         text
     }
 
+    /// What hits could be at most: as many as pgbench can ask for, where nobody else needs a processor.
+    fn ceilings(&self) -> String {
+        let of = |row, mode, what: fn(&Seen) -> f64| middle(self.rounds(row, mode).iter().map(what));
+        let ceiling = |mode: Mode| {
+            let asks = of(Row::Hit, mode, |seen| seen.client_micros).filter(|micros| *micros > 0.0)?;
+            let direct = of(Row::Direct, mode, |seen| seen.sample.tps).filter(|rate| *rate > 0.0)?;
+            let most = pgbench_threads() as f64 * 1e6 / asks / direct;
+            Some(format!("{most:.2} × a direct connection's ({})", mode.name()))
+        };
+        let ceilings: Vec<_> = MODES.into_iter().filter_map(ceiling).collect();
+        if ceilings.is_empty() {
+            return String::new();
+        }
+        let all = ceilings.join(", ");
+        format!(
+            "\nIf hits took no processor time at all, pgbench alone could ask for {all}: that is all its threads find time for here.\n"
+        )
+    }
+
     /// Every sample, for programs.
     pub fn json(&self) -> Value {
         let runs = self.runs.iter().map(|((mode, row), rounds)| {
-            let rounds = rounds.iter().map(|Seen { sample, hits }| {
-                json!({ "tps": sample.tps, "cpu_us": sample.cpu_micros, "p50_p95_p99_us": sample.latency_micros, "hits": hits })
+            let rounds = rounds.iter().map(|Seen { sample, hits, client_micros }| {
+                json!({ "tps": sample.tps, "cpu_us": sample.cpu_micros, "p50_p95_p99_us": sample.latency_micros, "hits": hits,
+                    "pgbench_cpu_us": client_micros })
             });
             json!({ "protocol": mode.name(), "way": row.name(), "rounds": rounds.collect::<Vec<_>>() })
         });
@@ -129,12 +154,17 @@ impl Results {
     }
 }
 
+/// How many processors pgbench can use: it runs with two threads.
+fn pgbench_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(JOBS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn seen(tps: f64, cpu_micros: f64) -> Seen {
-        Seen { sample: Sample { tps, cpu_micros, latency_micros: [100, 200, 300] }, hits: 0.5 }
+        Seen { sample: Sample { tps, cpu_micros, latency_micros: [100, 200, 300] }, hits: 0.5, client_micros: 7.0 }
     }
 
     #[test]
@@ -159,7 +189,9 @@ mod tests {
         assert_eq!(results.values(Cached::Unmatched(mode)), [0.25, 0.0, -0.25]);
         assert!(results.values(Cached::HitRate(Mode::Prepared)).is_empty());
         let tables = results.tables();
-        let row = "| simple | pgweir, a miss each time | 5 | 12.50 | 50.0 | 0.100 | 0.200 | 0.300 |";
+        let most = pgbench_threads() as f64 * 1e6 / 7.0 / 15.0;
+        assert!(tables.contains(&format!("ask for {most:.2} × a direct connection's (simple): ")), "{tables}");
+        let row = "| simple | pgweir, a miss each time | 5 | 12.50 | 7.00 | 50.0 | 0.100 | 0.200 | 0.300 |";
         assert!(tables.contains(row), "{tables}");
         assert!(!tables.contains("What answers take"), "{tables}");
     }
