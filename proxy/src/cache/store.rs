@@ -43,8 +43,31 @@ pub struct Entry {
     pub tenant: TenantId,
     /// What it weighs, in bytes ([`policy::cache::weight`]).
     pub weight: u32,
-    /// Somebody fetches a new one, because it is too old.
+    /// Somebody fetches a new one, because it is too old ([`Refresh`]).
     pub refreshing: AtomicBool,
+}
+
+/// Somebody fetches a new answer in the place of one that is too old. Whatever comes of it, somebody else may when this ends:
+/// a fetch that comes to nothing would otherwise be the last one.
+#[derive(Debug)]
+pub struct Refresh(Arc<Entry>);
+
+impl Refresh {
+    /// `None`: somebody does already.
+    pub fn begin(entry: &Arc<Entry>) -> Option<Self> {
+        (!entry.refreshing.swap(true, Ordering::AcqRel)).then(|| Self(Arc::clone(entry)))
+    }
+
+    /// Whether it is this one that is fetched anew.
+    pub fn is_of(&self, entry: &Arc<Entry>) -> bool {
+        Arc::ptr_eq(&self.0, entry)
+    }
+}
+
+impl Drop for Refresh {
+    fn drop(&mut self) {
+        self.0.refreshing.store(false, Ordering::Release);
+    }
 }
 
 impl Entry {

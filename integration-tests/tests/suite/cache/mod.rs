@@ -4,6 +4,7 @@
 //! are told by their seeds: `PGWEIR_CACHE_SEED=0x… cargo test -p integration-tests --test suite -- cache::`. They are short
 //! unless `PGWEIR_CACHE_SECONDS` or `PGWEIR_CACHE_READS` says otherwise.
 
+mod aged;
 mod apart;
 mod canaries;
 mod catalog;

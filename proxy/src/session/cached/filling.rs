@@ -10,7 +10,7 @@ use wire::tag::{Backend, TransactionStatus};
 
 use super::few::Spare;
 use crate::cache::flights::Flight;
-use crate::cache::store::{Entry, HEAD};
+use crate::cache::store::{Entry, HEAD, Refresh};
 
 /// ReadyForQuery of no transaction.
 const READY: [u8; 6] = [Backend::ReadyForQuery as u8, 0, 0, 0, 5, TransactionStatus::Idle as u8];
@@ -24,6 +24,8 @@ pub struct Filling {
     pub reading: Reading,
     /// Mode `observe`: what is compared with it.
     pub compared: Option<Arc<Entry>>,
+    /// Instead of one that is too old, which others get meanwhile.
+    pub refresh: Option<Refresh>,
     /// Others wait for it.
     pub flight: Option<Flight>,
     /// The statement's fingerprint.
@@ -54,6 +56,7 @@ impl Filling {
             key,
             reading,
             compared: None,
+            refresh: None,
             flight: None,
             strict,
             within: false,

@@ -39,7 +39,7 @@ use super::{End, Session};
 use crate::cache::Fate;
 use crate::cache::flights::Takeoff;
 use crate::cache::here::Here;
-use crate::cache::store::Entry;
+use crate::cache::store::{Entry, Refresh};
 use candidate::Candidate;
 pub use few::Rooms;
 pub use filling::Filling;
@@ -290,12 +290,12 @@ impl Session {
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
-        let (mut compared, mut missed) = (None, None);
+        let (mut compared, mut missed, mut refresh) = (None, None, None);
         match caches.store.get(sought) {
             Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
                 Ok(served) => {
-                    let refreshes = served == Served::Stale && !entry.refreshing.swap(true, Ordering::AcqRel);
-                    let serves = mode.serves() && !refreshes && !self.is_long_unheard(now);
+                    refresh = if served == Served::Stale { self.refreshes(&entry) } else { None };
+                    let serves = mode.serves() && refresh.is_none() && !self.is_long_unheard(now);
                     if serves && self.fits(&candidate.known, &entry)? {
                         caches.counters.hit(entry.cost_us, served == Served::Stale);
                         caches.counters.joined.fetch_add(u64::from(waited.flight), Ordering::Relaxed);
@@ -321,12 +321,20 @@ impl Session {
         if let Some(miss) = missed {
             self.note_fate(shape, Fate::Miss(miss));
         }
-        self.ask_the_server(here, shape, sought, readable, compared, moment);
+        self.ask_the_server(here, shape, sought, readable, (compared, refresh), moment);
         // One that waits for an answer is none yet.
         if let Some(miss) = missed.filter(|_| !again && !self.waits_for_an_answer()) {
             caches.counters.misses.count(miss);
         }
         Ok(None)
+    }
+
+    /// Whether it is this client that fetches a new answer instead of one that is too old: where it came to do so before, and
+    /// has waited for a server since, it still does.
+    fn refreshes(&mut self, entry: &Arc<Entry>) -> Option<Refresh> {
+        let early = self.caching.as_deref_mut().and_then(|caching| caching.early.as_deref_mut());
+        let begun = early.and_then(|early| early.refresh.take()).filter(|refresh| refresh.is_of(entry));
+        begun.or_else(|| Refresh::begin(entry))
     }
 
     /// Nothing true is kept: the reply of the server shall be, unless somebody else asks for it already.
@@ -336,7 +344,7 @@ impl Session {
         shape: &Shape,
         sought: Sought<'_>,
         readable: &Readable,
-        compared: Option<Arc<Entry>>,
+        (compared, refresh): (Option<Arc<Entry>>, Option<Refresh>),
         moment: Moment,
     ) {
         let Moment { now, waited, .. } = moment;
@@ -367,7 +375,7 @@ impl Session {
                 let what = (key, shape.strict, self.tenant);
                 let mut filling = Filling::new(what, reading, worker.rooms.replies.take(), &caches.budget(), now);
                 filling.within = self.open_transaction().is_some();
-                filling.compared = compared;
+                (filling.compared, filling.refresh) = (compared, refresh);
                 filling.flight = flight;
                 self.caching().filling = Some(Box::new(filling));
             }
