@@ -89,6 +89,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A setting is named as what says who logs in, and to what: `user`, `database`, `replication`, `options`, or as an option
+    /// of the protocol. The name, cut to 64 characters.
+    ReservedSetting(String),
     /// The client sent more bytes behind an SSLRequest or a GSSENCRequest before it had our answer: whoever put them
     /// there could be somebody else (CVE-2021-23222).
     BytesBeforeEncryption,
@@ -141,6 +144,7 @@ impl Error {
             | Self::NoUser
             | Self::RepeatedParameter(_)
             | Self::BadSetting { .. }
+            | Self::ReservedSetting(_)
             | Self::BytesBeforeEncryption
             | Self::RepeatedEncryptionRequest
             | Self::PasswordFailed { .. }
@@ -161,6 +165,7 @@ impl Error {
             Self::UnsupportedProtocol { .. } => Sqlstate::FEATURE_NOT_SUPPORTED,
             Self::NoUser => Sqlstate::INVALID_AUTHORIZATION,
             Self::BadSetting { .. } => Sqlstate::INVALID_PARAMETER_VALUE,
+            Self::ReservedSetting(_) => Sqlstate::UNDEFINED_OBJECT,
             Self::PasswordFailed { .. } => Sqlstate::INVALID_PASSWORD,
             _ => match self.fault() {
                 Fault::Client => Sqlstate::PROTOCOL_VIOLATION,
@@ -186,6 +191,7 @@ impl fmt::Display for Error {
             Self::NoUser => f.write_str("no PostgreSQL user name specified in startup packet"),
             Self::RepeatedParameter(name) => write!(f, "startup parameter \"{name}\" sent more than once"),
             Self::BadSetting { name, problem } => write!(f, "invalid startup setting \"{name}\": {problem}"),
+            Self::ReservedSetting(name) => write!(f, "unrecognized configuration parameter \"{name}\""),
             Self::BytesBeforeEncryption => f.write_str("received unencrypted data after an encryption request"),
             Self::RepeatedEncryptionRequest => f.write_str("encryption requested twice"),
             Self::PasswordFailed { user } => write!(f, "password authentication failed for user \"{user}\""),
@@ -251,6 +257,8 @@ impl Sqlstate {
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
     /// 3D000: no such database.
     pub const INVALID_CATALOG_NAME: Self = Self(*b"3D000");
+    /// 42704: no such setting.
+    pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     /// 53000: a budget is used up.
     pub const INSUFFICIENT_RESOURCES: Self = Self(*b"53000");
     /// 53300: no upstream in time, or too many clients.

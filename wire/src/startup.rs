@@ -247,6 +247,9 @@ impl<'a> Parameters<'a> {
         for setting in self.settings {
             merge(&mut settings, setting)?;
         }
+        if let Some(setting) = settings.iter().find(|setting| is_reserved(setting.name.as_bytes())) {
+            return Err(Error::ReservedSetting(cut(setting.name.as_bytes())));
+        }
         Ok(StartupMessage { minor, user, database, replication, settings, protocol_options: self.protocol_options })
     }
 }
@@ -310,8 +313,21 @@ fn merge<'a>(settings: &mut Vec<Setting<'a>>, setting: Setting<'a>) -> Result<()
 }
 
 fn bad_setting(name: &[u8], problem: &'static str) -> Error {
-    let name = String::from_utf8_lossy(name).chars().take(64).collect();
-    Error::BadSetting { name, problem }
+    Error::BadSetting { name: cut(name), problem }
+}
+
+/// A name as it is shown.
+fn cut(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(64).collect()
+}
+
+/// Whether a setting of this name would be something else in a StartupMessage. Settings of replication connections are sent
+/// on in one, where the last of two parameters with the same name is the one that PostgreSQL believes: a setting called
+/// `user`, from `options` or in other letters, would log somebody else in than was asked about.
+fn is_reserved(name: &[u8]) -> bool {
+    let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
+    let option = name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"_pq_."));
+    option || is(b"user") || is(b"database") || is(b"replication") || is(b"options")
 }
 
 /// Identifiers joined by dots, as in `valid_custom_variable_name`; ASCII only, so that no quoting is ever needed.

@@ -147,6 +147,84 @@ fn a_command_of_a_walsender_is_cancelled_and_its_connection_goes_on() {
     eventually("its server connection is closed", || cluster.value("postgres", senders) == "0");
 }
 
+/// Its settings go on in a startup packet, where the last of two parameters with one name is the one that counts.
+#[test]
+fn settings_do_not_say_who_logs_in_or_to_what() {
+    let cluster = cluster(Hba::Trust);
+    cluster.create_role("nobody_special", None);
+    let proxy = Proxy::before(cluster.address()).start();
+    let log_in = |more: (&str, &str)| {
+        let parameters = [("user", "nobody_special"), ("database", "postgres"), ("replication", "database"), more];
+        RawClient::try_login(proxy.address(), &parameters, "").map(drop).unwrap_err().code().to_owned()
+    };
+    for more in [
+        ("options", "-c replication=off"),
+        ("options", "-c user=postgres"),
+        ("options", "--database=template1"),
+        ("Replication", "off"),
+        ("USER", "postgres"),
+        ("DATABASE", "template1"),
+    ] {
+        assert_eq!(log_in(more), "42704", "{more:?}");
+    }
+    assert_eq!(log_in(("options", "-c work_mem=1MB")), "42501", "it is heard, and has no right to replicate");
+}
+
+#[test]
+fn a_walsender_is_a_client_as_any_other() {
+    let cluster = cluster(Hba::Trust);
+    let builder = Proxy::before(cluster.address()).with(|settings| {
+        settings.max_clients = 2;
+        let named = settings.wildcard.take().unwrap();
+        settings.databases.insert("postgres".to_owned(), named.clone());
+        settings.databases.insert("template1".to_owned(), named);
+    });
+    let proxy = builder.clone().start();
+    let parameters = [("user", "postgres"), ("database", "postgres"), ("replication", "database")];
+    let mut sender = RawClient::login_with(proxy.address(), &parameters, "");
+    assert_eq!(sender.query("IDENTIFY_SYSTEM").rows().len(), 1);
+    // It has one of the two places, for as long as it is there.
+    let other = RawClient::login(proxy.address(), "postgres", "template1");
+    let refused = RawClient::try_login(proxy.address(), &parameters, "").unwrap_err();
+    assert_eq!(refused.code(), "53300", "{refused:?}");
+    drop(other);
+    // A reload that takes its database away ends it.
+    proxy.reload(builder.clone().with(|settings| drop(settings.databases.remove("postgres"))).settings());
+    let words = sender.read_to_end();
+    assert_eq!(words.error().code(), "57P01", "{words:?}");
+    assert!(words.error().detail().contains("taken out of the proxy's configuration"), "{words:?}");
+    proxy.reload(builder.settings());
+    // A paused database is logged in to when the pause has ended.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(proxy.commands().pause(Some("postgres"))).unwrap();
+    let address = proxy.address();
+    let late = std::thread::spawn(move || RawClient::login_with(address, &parameters, "").query("IDENTIFY_SYSTEM"));
+    std::thread::sleep(Duration::from_millis(200));
+    let senders = "select count(*) from pg_stat_activity where backend_type = 'walsender'";
+    assert_eq!((late.is_finished(), cluster.value("postgres", senders)), (false, "0".to_owned()));
+    proxy.commands().resume(Some("postgres")).unwrap();
+    assert_eq!(late.join().unwrap().rows().len(), 1);
+}
+
+/// Whoever takes a backup loses all of it if it is cut off.
+#[test]
+fn a_drain_waits_for_a_backup_though_nobody_else_is_there() {
+    let cluster = cluster(Hba::Trust);
+    let upstream = format!("postgres://postgres@{}/postgres", cluster.address());
+    let mut proxy = ProxyProcess::serve(&["--upstream", &upstream, "--auth", "trust"]);
+    let parameters = [("user", "postgres"), ("database", "postgres"), ("replication", "database")];
+    let mut sender = RawClient::login_with(proxy.address(), &parameters, "");
+    sender.start_query("select pg_sleep(1.5), 'whole'");
+    let running = "select count(*) from pg_stat_activity where state = 'active' and query like '%pg_sleep(1.5)%' \
+                   and pid <> pg_backend_pid()";
+    eventually("it runs", || cluster.value("postgres", running) == "1");
+    proxy.child.signal(Signal::Terminate);
+    let words = sender.read_to_end();
+    assert_eq!(words.rows().first().map(|row| row[1].as_str()), Some("whole"), "{words:?}");
+    assert_eq!(words.error().code(), "57P01", "{words:?}");
+    assert!(proxy.child.wait_for(Duration::from_secs(20)).expect("it drains").success());
+}
+
 #[test]
 fn a_server_that_refuses_replication_is_heard() {
     let cluster = cluster(Hba::Trust);

@@ -73,6 +73,8 @@ impl Gate {
 
     /// Logs in to the server with this credential. If it lets us in, the pool's upstreams use it from now on.
     async fn try_on_server(&self, pool: &Arc<Pool>, credential: Credential) -> Result<Tried, Denied> {
+        // A paused server sees no connection; `auth.login_timeout` goes on.
+        pool.until(|pool| !pool.ledger().is_paused()).await;
         let Ok(_turn) = self.trials.acquire().await else { return Ok(Tried::Refused) };
         let full = |_| Refusal::Login(LoginRefusal::NoTrial { limit: self.shared.settings().max_side_connections });
         let _place = self.shared.beside(Kind::Trial).map_err(full)?;

@@ -29,6 +29,8 @@ impl Gate {
         pool: Member,
         seat: Seat,
     ) -> Result<Admitted, Denied> {
+        // As everybody who wants something of a paused database; `auth.login_timeout` goes on.
+        pool.until(|pool| !pool.ledger().is_paused()).await;
         let settings = pool.settings();
         let dialled = match pool.dialling_target() {
             Some(target) => {

@@ -10,6 +10,7 @@ mod follower;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,13 @@ use policy::verdict::Refusal;
 use tokio::io::AsyncWriteExt;
 
 use crate::control::Order;
+use crate::login::Seat;
+use crate::pool::tokens::Member;
 use crate::session::ctl::{Ctl, Held, State};
 use crate::session::{Arrival, Introduction};
 use crate::stream::Stream;
 use crate::telemetry::PoolMeter;
+use crate::tenancy::Membership;
 use crate::trouble::Trouble;
 use crate::upstream::{CancelTarget, Shipped};
 use crate::worker::{READ, Scratch, Worker};
@@ -38,11 +42,16 @@ enum End {
     Told(Trouble),
 }
 
-/// A client's place on its worker: given back when the relay ends, whatever ended it.
+/// A client's place on its worker, and within the limits on clients: given back when the relay ends, whatever ended it.
 struct Place {
     worker: Rc<Worker>,
     ctl: Rc<Ctl>,
     meter: PoolMeter,
+    pool: Member,
+    #[expect(dead_code, reason = "held for as long as the client is there")]
+    seat: Seat,
+    #[expect(dead_code, reason = "held for as long as the client is there")]
+    membership: Membership,
 }
 
 impl Drop for Place {
@@ -79,7 +88,15 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival, shipped: Shipped) {
     }
     meter.clients.up();
     worker.telemetry.load().upstreams.up();
-    let place = Place { worker: worker.clone(), ctl: ctl.clone(), meter };
+    ctl.tenant.set(arrival.tenant);
+    let place = Place {
+        worker: worker.clone(),
+        ctl: ctl.clone(),
+        meter,
+        pool: arrival.pool,
+        seat: arrival.seat,
+        membership: arrival.membership,
+    };
     let attached = arrival.stream.attach().and_then(|client| Ok((client, shipped.stream.attach()?)));
     let (client, server) = match attached {
         Ok(streams) => streams,
@@ -145,6 +162,10 @@ impl Relay {
                 Ok(false) if self.place.ctl.drain.get() && self.may_leave() => {
                     return Poll::Ready(End::Told(Refusal::ShuttingDown.into()));
                 }
+                Ok(false) if self.place.ctl.removed.get() && self.may_leave() => {
+                    let database = self.place.pool.database.clone();
+                    return Poll::Ready(End::Told(Refusal::DatabaseRemoved { database }.into()));
+                }
                 Ok(false) => {
                     // It goes on under SUSPEND, which does not wait for it.
                     if self.place.worker.is_suspended() {
@@ -174,6 +195,9 @@ impl Relay {
         let ctl = &self.place.ctl;
         if let Some(trouble) = ctl.kill.take() {
             return Err(End::Told(trouble));
+        }
+        if ctl.reload.replace(false) {
+            ctl.removed.set(self.place.pool.removed.load(Ordering::Relaxed));
         }
         let done = ctl.cancel.take();
         if !done.is_empty() {

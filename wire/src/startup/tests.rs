@@ -236,6 +236,25 @@ fn a_setting_name_can_be_written_into_a_set() {
     }
 }
 
+/// A server would take these for who logs in, where settings are sent on in a StartupMessage.
+#[test]
+fn a_setting_cannot_be_named_as_who_logs_in() {
+    for name in ["user", "User", "database", "DATABASE", "replication", "options", "_pq_.x", "_PQ_.x"] {
+        for options in ["-c ", "--"] {
+            let body: &'static [u8] = format!("user\0u\0options\0{options}{name}=x\0\0").into_bytes().leak();
+            let error = startup_of(body).unwrap_err();
+            assert_eq!(error, Error::ReservedSetting(name.to_owned()));
+            assert_eq!(error.sqlstate(), crate::error::Sqlstate::UNDEFINED_OBJECT);
+        }
+    }
+    // As parameters, in other letters than those that mean it.
+    for name in ["USER", "Database", "Replication", "OPTIONS", "_PQ_.x"] {
+        let body: &'static [u8] = format!("user\0u\0{name}\0x\0\0").into_bytes().leak();
+        assert_eq!(startup_of(body).unwrap_err(), Error::ReservedSetting(name.to_owned()));
+    }
+    assert_eq!(settings_of(b"user\0u\0options\0-c user.name=x -c app.database=y\0\0").len(), 2);
+}
+
 #[test]
 fn a_long_name_is_cut_in_the_complaint() {
     let body: &'static [u8] = format!("user\0u\0{}\0x\0\0", "é".repeat(3_000)).into_bytes().leak();
