@@ -45,6 +45,23 @@ fn a_user_is_looked_up_and_works_with_the_keys_of_its_own_login() {
     }
 }
 
+/// Its login ends while the server looks somebody up: what comes then is nobody's answer.
+#[test]
+fn an_answer_that_nobody_has_waited_for_is_not_the_next_ones() {
+    let (cluster, _) = server(Hba::Scram);
+    let slow = "SELECT usename, passwd FROM pg_shadow, \
+                (SELECT pg_sleep(CASE WHEN $1::name = 'mallory' THEN 1.5 ELSE 0 END)) AS slow WHERE usename = $1::name";
+    let proxy = asking(&cluster, slow).with(|settings| settings.auth.login_timeout = Duration::from_secs(1)).start();
+    RawClient::login_with(proxy.address(), &ANNA, "pencil");
+    let mallory = [("user", "mallory"), ("database", "postgres")];
+    // Out of time, half a second before the answer.
+    RawClient::try_login(proxy.address(), &mallory, "guess").unwrap_err();
+    let berta = [("user", "berta"), ("database", "postgres")];
+    cluster.run("postgres", "create role berta login password 'geheim'");
+    let mut client = RawClient::login_with(proxy.address(), &berta, "geheim");
+    assert_eq!(client.query("select current_user").value(), "berta");
+}
+
 #[test]
 fn cve_2025_12819_no_search_path_reaches_the_look_up() {
     let (cluster, _) = server(Hba::Scram);

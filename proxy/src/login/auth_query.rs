@@ -40,6 +40,8 @@ const MAX_NAME: usize = 63;
 const MAX_BODY: usize = 64 * 1024;
 /// An answer younger than this is not doubted: a wrong password must not ask the server each time.
 const CERTAIN: Duration = Duration::from_secs(1);
+/// Rows of an answer that are kept. One is right.
+const MAX_ROWS: usize = 2;
 /// How long one look-up may take, connecting included.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that nobody has used for so long is closed.
@@ -137,8 +139,12 @@ impl Asker {
         if let Some(answer) = self.answers.borrow().get(user).filter(|(_, at)| *at >= came) {
             return Ok(answer.clone());
         }
-        let asked = tokio::time::timeout(PATIENCE, self.ask(&mut line, user, pool, shared)).await;
-        let secret = asked.unwrap_or(Err(Unanswered::TimedOut)).inspect_err(|_| *line = None)?;
+        // Taken out: whoever stops waiting, here or because the client's time to log in is over, leaves no connection behind
+        // on which an answer is under way. The next one would take it for its own.
+        let open = line.take();
+        let asked = tokio::time::timeout(PATIENCE, self.ask(open, user, pool, shared)).await;
+        let (secret, open) = asked.unwrap_or(Err(Unanswered::TimedOut))?;
+        *line = Some(open);
         drop(line);
         self.watch();
         Ok(self.remember(user, secret, came))
@@ -168,21 +174,21 @@ impl Asker {
     /// Asks the server. A connection that was left open may have been closed meanwhile: then once more on a new one.
     async fn ask(
         &self,
-        line: &mut Option<Line>,
+        open: Option<Line>,
         user: &str,
         pool: &config::Pool,
         shared: &Shared,
-    ) -> Result<UserSecret, Unanswered> {
-        if let Some(open) = line.as_mut()
+    ) -> Result<(UserSecret, Line), Unanswered> {
+        if let Some(mut open) = open
             && !open.has_moved(shared).await
         {
             match open.ask(&self.text, user).await {
                 Err(Unanswered::Broken) => {}
-                answer => return answer,
+                answer => return Ok((answer?, open)),
             }
         }
-        let open = line.insert(Line::open(&self.target, pool, shared).await?);
-        open.ask(&self.text, user).await
+        let mut open = Line::open(&self.target, pool, shared).await?;
+        Ok((open.ask(&self.text, user).await?, open))
     }
 
     /// Has the connection closed when nobody has used it for long.
@@ -255,7 +261,8 @@ impl Line {
             let mut rest = bytes.as_slice();
             while let Some(message) = frame::next(&mut rest, MAX_BODY).map_err(|_| Unanswered::Broken)? {
                 match Backend::from_byte(message.tag) {
-                    Some(Backend::DataRow) => rows.push(values(message.body())?),
+                    // As many as tell that there are too many, whatever comes behind them.
+                    Some(Backend::DataRow) if rows.len() < MAX_ROWS => rows.push(values(message.body())?),
                     Some(Backend::ErrorResponse) => {
                         refused = Some(ErrorFields::new(message.body()).message().into_owned());
                     }
