@@ -273,18 +273,21 @@ impl Shared {
         if self.pools.is_disabled(database) {
             return Err(Refusal::DatabaseDisabled { database: database.into() });
         }
-        let settings = self.settings();
         let make = |id| {
+            // Read here, where the pools are locked: a reload puts its settings in force first and then goes through all pools.
+            // One that is made in between has the new ones, or is there to be gone through.
+            let settings = self.settings();
             let (own, target) = target_of(&settings, database, user, replication)?;
             let room = (self.room.clone(), limits_of(&settings, database, user));
             let mut pool = Pool::new(id, database, user, own, target, self.workers.len(), room);
             pool.replication = replication;
             Some(pool)
         };
-        match self.pools.enter((database, user, replication), settings.max_pools, make) {
+        let max_pools = self.settings().max_pools;
+        match self.pools.enter((database, user, replication), max_pools, make) {
             Ok(Some(member)) => Ok(member),
             Ok(None) => Err(Refusal::UnknownDatabase { database: database.into() }),
-            Err(Full) => Err(Refusal::TooManyPools { limit: settings.max_pools }),
+            Err(Full) => Err(Refusal::TooManyPools { limit: max_pools }),
         }
     }
 

@@ -144,6 +144,28 @@ fn permissions_and_group_are_as_configured_and_change_with_a_reload() {
 }
 
 #[test]
+fn a_reload_that_is_refused_forgets_no_socket_that_it_would_have_closed() {
+    let folder = Scratch::new();
+    let place = place(&folder);
+    let builder = proxy(&place);
+    let (settings, proxy) = (builder.settings(), builder.start());
+    let tcp = proxy.address();
+    let mut wrong = settings.clone();
+    wrong.listen.retain(|place| place.tcp().is_none());
+    wrong.unix_socket.group = Some("no such group".to_owned());
+    proxy.try_reload(wrong.clone()).unwrap_err();
+    let sockets = || http::fetch(proxy.admin(), "/api/v1/sockets").json()["sockets"].as_array().unwrap().len();
+    assert_eq!(sockets(), 2, "both are open still");
+    // The same, and then without the mistake: nothing is bound again that is open.
+    proxy.reload(settings);
+    assert_eq!(RawClient::login(tcp, "postgres", "postgres").query("select 1").value(), "1");
+    wrong.unix_socket.group = None;
+    proxy.reload(wrong);
+    eventually("it is closed", || sockets() == 1);
+    assert_eq!(login(&place).query("select 1").value(), "1");
+}
+
+#[test]
 fn a_reload_opens_and_closes_sockets_and_clients_stay() {
     let (one, two) = (Scratch::new(), Scratch::new());
     let (first, second) = (place(&one), place(&two));

@@ -283,10 +283,11 @@ impl Listeners {
     /// Closes all sockets without losing anybody who has connected.
     pub async fn close(&mut self) {
         self.accepting.iter().for_each(|accepting| accepting.close(Closing::Gently));
-        for accepting in &mut self.accepting {
-            drop((&mut accepting.task).await);
+        // Each goes as it has ended: who hurries this leaves it half-way and comes again.
+        while let Some(last) = self.accepting.last_mut() {
+            drop((&mut last.task).await);
+            drop(self.accepting.pop());
         }
-        self.accepting.clear();
     }
 
     /// Closes all sockets.

@@ -75,8 +75,8 @@ impl Doors {
         }
         let is_open = |address: &ListenAddress| bound.iter().any(|bound| bound.wish.as_ref() == Some(address));
         let open = listeners::bind_all(settings.listen.iter().filter(|address| !is_open(address)), settings)?;
-        bound.retain(|bound| bound.wish.as_ref().is_some_and(|wish| settings.listen.contains(wish)));
-        for bound in bound.iter() {
+        let stays = |bound: &Bound| bound.wish.as_ref().is_some_and(|wish| settings.listen.contains(wish));
+        for bound in bound.iter().filter(|bound| stays(bound)) {
             if let Some(file) = &bound.file
                 && let Err(error) = listeners::permit(&bound.address, file, &settings.unix_socket)
             {
@@ -84,6 +84,8 @@ impl Doors {
                 return Err(error);
             }
         }
+        // Behind what can fail: a refused reload forgets nobody who is still accepted from.
+        bound.retain(stays);
         bound.extend(open.iter().map(Bound::from));
         Ok(Some(Change { open, keep: settings.listen.clone() }))
     }
