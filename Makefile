@@ -1,8 +1,8 @@
 # Everything that people do with a checkout. `make` alone lists it.
 SHELL := /bin/sh
 CARGO ?= cargo
-# Where rustup puts cargo, for shells that have not been started anew since.
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# Programs of this checkout's own first (.ci/setup); where rustup puts cargo last, for shells not started anew since.
+export PATH := $(CURDIR)/.work/bin:$(PATH):$(HOME)/.cargo/bin
 
 SECONDS ?= 30
 KEEP ?=

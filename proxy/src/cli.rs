@@ -137,13 +137,13 @@ struct Serve {
     /// Worker threads, or auto: one for each core [default: auto]
     #[arg(long, value_name = "N", env = "PGWEIR_WORKERS")]
     workers: Option<String>,
-    /// How clients log in: passthrough, scram-sha-256, md5 or trust [default: passthrough]
+    /// How clients log in: passthrough, scram-sha-256, md5, password, cert, peer, trust or reject [default: passthrough]
     #[arg(long, value_name = "METHOD", env = "PGWEIR_AUTH")]
     auth: Option<String>,
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "PGWEIR_LOG_FORMAT")]
     log_format: Option<String>,
-    /// error, warn, info or debug [default: info]
+    /// error, warn, info, or where it was built with it debug [default: info]
     #[arg(long, value_name = "LEVEL", env = "PGWEIR_LOG_LEVEL")]
     log_level: Option<String>,
 }

@@ -51,7 +51,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("workers", CountOrAuto(1, 256), Some("auto"), Restart,
         "Worker threads; `\"auto\"`: one for each core. All of them share one pool."),
     row("max_clients", Count(1, 1_000_000), Some("5000"), AtOnce,
-        "Clients served at once; the next one is told 53300. An idle client costs about a kilobyte and a file descriptor, so the process's limit of open files should be higher."),
+        "Clients served at once; the next one is told 53300. An idle client costs about two kilobytes, six with TLS, and a file descriptor, so the process's limit of open files should be higher."),
     row("max_upstreams", Count(0, 1_000_000), Some("0"), AtOnce,
         "Server connections at once over all pools; 0: no such limit. When it is reached, an idle connection of another pool is closed to make room, and pools take turns."),
     row("max_side_connections", Count(1, 100_000), Some("100"), AtOnce,

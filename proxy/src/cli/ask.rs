@@ -14,6 +14,8 @@ pub(super) enum Trouble {
     Silent(String, io::Error),
     /// It may not be told, or there is no such thing.
     Refused(String, u16),
+    /// It speaks TLS, and was not asked by it.
+    Secure(String),
     /// The answer cannot be read.
     Strange(String, String),
 }
@@ -28,6 +30,12 @@ impl fmt::Display for Trouble {
             Self::Refused(address, 403) => write!(f, "the token does not open this at {address}: it sees less"),
             Self::Refused(address, status) => {
                 write!(f, "pgweir at {address} answered {status}; is it a pgweir of this version?")
+            }
+            Self::Secure(address) => {
+                write!(
+                    f,
+                    "pgweir at {address} speaks TLS: write --admin https://{address}, and --admin-ca FILE if its certificate is your own"
+                )
             }
             Self::Strange(address, why) => write!(f, "the answer of pgweir at {address} cannot be read: {why}"),
         }
@@ -45,6 +53,7 @@ pub(super) fn text(admin: &Admin, path: &str) -> Result<String, Trouble> {
     let answer = admin.get(path).map_err(|error| Trouble::Silent(address(), error))?;
     match answer.status {
         200 => String::from_utf8(answer.body).map_err(|error| Trouble::Strange(address(), error.to_string())),
+        _ if answer.wants_tls() => Err(Trouble::Secure(address())),
         status => Err(Trouble::Refused(address(), status)),
     }
 }

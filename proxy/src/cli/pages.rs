@@ -80,10 +80,12 @@ const REST: &str = r#".SH "EXIT STATUS"
 .B pgweir status
 answers as a monitoring plugin does: 0, all is well; 1, somebody should look at it; 2, clients are turned away or nobody answers;
 3, it was asked wrongly.
+.PP
 .B pgweir watch
 has its own: docs/findings.md.
 .SH SIGNALS
-SIGHUP reads the configuration again. SIGTERM waits for clients, SIGINT for servers, SIGQUIT for nobody. SIGUSR1 pauses all
+SIGHUP reads the configuration again. SIGTERM lets requests and transactions end, behind shutdown.grace; SIGINT
+does so without the grace; SIGQUIT ends at once. SIGUSR1 pauses all
 databases, SIGUSR2 resumes them.
 .SH ENVIRONMENT
 Most flags have a variable, named beside them. NO_COLOR takes colours away.

@@ -4,6 +4,7 @@ mod judge;
 mod metrics;
 mod page;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +30,9 @@ pub(super) struct Status {
     /// Its bearer token, if it has one. Other users see flags: prefer the variable
     #[arg(long, value_name = "TOKEN", env = "PGWEIR_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
+    /// PEM file with the authority of its certificate, or with the certificate itself, where its address is https://…
+    #[arg(long, value_name = "FILE", env = "PGWEIR_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -61,6 +65,7 @@ struct Seen {
 /// Asks, prints and judges.
 pub(super) fn run(status: &Status) -> ExitCode {
     let seen = Admin::new(&status.admin, status.admin_token.clone())
+        .and_then(|admin| admin.believing(status.admin_ca.as_deref()))
         .map_err(|mistake| (judge::UNKNOWN, mistake))
         .and_then(|admin| Seen::look(&admin).map_err(|trouble| (Verdict::Critical.code(), trouble.to_string())));
     match seen {

@@ -17,6 +17,7 @@ mod sheet;
 mod tests;
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub(super) struct Top {
     /// Its bearer token, if it has one. Other users see flags: prefer the variable
     #[arg(long, value_name = "TOKEN", env = "PGWEIR_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
+    /// PEM file with the authority of its certificate, or with the certificate itself, where its address is https://…
+    #[arg(long, value_name = "FILE", env = "PGWEIR_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
     /// The list to begin with
     #[arg(long, value_name = "LIST", value_enum, default_value = "statements")]
     tab: Tab,
@@ -82,7 +86,7 @@ enum Message {
 /// # Errors
 /// There is no terminal, or nobody answers (`--once`).
 pub(super) fn run(top: &Top) -> Result<(), Failure> {
-    let admin = Admin::new(&top.admin, top.admin_token.clone())?;
+    let admin = Admin::new(&top.admin, top.admin_token.clone())?.believing(top.admin_ca.as_deref())?;
     let mut app = App::new(admin.address(), top.tab, &top.filter);
     if let Some(column) = &top.sort {
         app.sort_by(column)?;

@@ -29,7 +29,7 @@ pub const EVENTS: &[LogEvent] = &[
     event(A::Life, Info, "pgweir serves", &["listen", "admin", "version"],
         "Clients can connect.", NOTHING),
     event(A::Life, Info, "stopping", &["mode"],
-        "A signal has ended it: `mode` says whether it waits for clients, for servers, or for nobody.", NOTHING),
+        "A signal, the admin port or the console ends it. `mode`: `Graceful` lets transactions end, behind `shutdown.grace`; `Prompt` without it; `WaitForClients` until clients leave by themselves; `Immediate` waits for nobody.", NOTHING),
     event(A::Life, Warn, "clients had to leave before they were done", &["clients"],
         "`shutdown.drain_timeout` was over and these clients were in the middle of something; they were told 57P01.",
         "A longer `shutdown.drain_timeout`, or shorter transactions."),
