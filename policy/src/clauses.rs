@@ -90,6 +90,15 @@ pub fn has_limit(text: &str) -> bool {
 pub fn lifts_read_only(text: &str) -> bool {
     let tokens = tokens(text);
     let explains = tokens.first().is_some_and(|first| first.is("explain"));
+    // An option in quotes may be any.
+    let options = if explains && tokens.get(1).is_some_and(|next| next.is_sign('(')) {
+        tokens.iter().take_while(|token| !token.is_sign(')')).count()
+    } else {
+        0
+    };
+    if tokens.iter().take(options).any(|token| matches!(token, Token::Word(_, true))) {
+        return true;
+    }
     tokens.iter().enumerate().any(|(at, token)| {
         let next = tokens.get(at + 1);
         let named = matches!(token, Token::Word(word, _) if word.ends_with("transaction_read_only"));
@@ -172,15 +181,41 @@ pub fn tables(text: &str) -> Option<Box<[Box<str>]>> {
         if TABLELESS.iter().any(|word| first.is(word)) {
             continue;
         }
-        if !READABLE.iter().any(|word| first.is(word)) {
+        if !READABLE.iter().any(|word| first.is(word)) || runs_a_text(statement) {
             return None;
         }
-        of_statement(statement, &mut found);
+        let inner = if first.is("explain") { explained(statement)? } else { statement };
+        // What is prepared stands behind AS, as a statement of its own.
+        let prepared = if first.is("prepare") { inner.iter().position(|token| token.is("as")) } else { None };
+        of_statement(inner.get(prepared.map_or(0, |at| at + 1)..)?, &mut found);
         if found.len() > MAX_TABLES {
             return None;
         }
     }
     Some(found.into_iter().map(String::into_boxed_str).collect())
+}
+
+/// Whether a function of the server's own is called that runs a text.
+fn runs_a_text(statement: &[Token]) -> bool {
+    let runs = ["query_to_xml", "query_to_xml_and_xmlschema", "query_to_xmlschema", "ts_rewrite", "ts_stat"];
+    statement
+        .windows(2)
+        .any(|pair| matches!(pair, [Token::Word(name, _), next] if next.is_sign('(') && runs.contains(&name.as_str())))
+}
+
+/// What EXPLAIN explains; `None`: something else than a statement whose tables can be told, as CREATE TABLE … AS.
+fn explained(statement: &[Token]) -> Option<&[Token]> {
+    const PLANNED: [&str; 9] = ["select", "with", "values", "table", "insert", "update", "delete", "merge", "declare"];
+    let begins = |token: &Token| PLANNED.iter().any(|word| token.is(word));
+    let mut rest = statement.get(1..)?;
+    if rest.first()?.is_sign('(') && !rest.get(1).is_some_and(|next| next.is_sign('(') || begins(next)) {
+        let end = rest.iter().position(|token| token.is_sign(')'))?;
+        rest = rest.get(end + 1..)?;
+    } else {
+        let options = |token: &&Token| token.is("analyze") || token.is("analyse") || token.is("verbose");
+        rest = rest.get(rest.iter().take_while(options).count()..)?;
+    }
+    rest.iter().find(|token| !token.is_sign('(')).filter(|first| begins(first)).map(|_| rest)
 }
 
 /// Whether a name may follow here that is a table's.
@@ -256,7 +291,9 @@ fn of_statement(tokens: &[Token], found: &mut BTreeSet<String>) {
         at += 1;
         let rest = tokens.get(at..).unwrap_or_default();
         let earlier = |back: usize| at.checked_sub(back).and_then(|before| tokens.get(before));
-        let compares = earlier(3).is_some_and(|before| before.is("is") || before.is("not"));
+        let compares = earlier(3).is_some_and(|before| before.is("is") || before.is("not"))
+            // `x.is distinct FROM t`: a column, and what it is called.
+            && !earlier(4).is_some_and(|before| before.is_sign('.'));
         if token.is_sign(')') {
             place = open.pop().map_or(Place::Elsewhere, |(place, _)| place);
         }
@@ -288,7 +325,10 @@ fn of_statement(tokens: &[Token], found: &mut BTreeSet<String>) {
             Token::Word(word, false)
                 if ENDS.contains(&word.as_str()) && !previous.is_some_and(|before| before.is("as")) =>
             {
-                let doubtful = place == Place::Listed && ALIASES.contains(&word.as_str());
+                // In the condition of a join: the list goes on behind it.
+                let matches = rest.first().is_some_and(|next| next.is("matched") || next.is("not"));
+                let within = word == "in" || (word == "when" && !matches);
+                let doubtful = place == Place::Listed && (within || ALIASES.contains(&word.as_str()));
                 place = if doubtful { Place::Listed } else { Place::Elsewhere };
             }
             Token::Word(word, quoted) if place == Place::Name => {
@@ -354,6 +394,21 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_something_else_names_no_tables() {
+        for text in [
+            "EXPLAIN ANALYZE CREATE TEMP TABLE runs AS TABLE secret",
+            "EXPLAIN ANALYZE EXECUTE p",
+            "EXPLAIN (ANALYZE, COSTS off) CREATE TABLE x AS SELECT $1",
+            "SELECT query_to_xml($1, $2, $3, $4)",
+            "SELECT * FROM ts_stat($1)",
+        ] {
+            assert_eq!(named(text), None, "{text}");
+        }
+        assert!(lifts_read_only("explain (\"analyze\") select a from t"));
+        assert!(!lifts_read_only("explain (costs off) select \"a\" from t"));
+    }
+
+    #[test]
     fn tables_are_found_wherever_they_stand() {
         for (text, expected) in [
             ("SELECT $1", ""),
@@ -377,6 +432,12 @@ mod tests {
             ("DELETE FROM t USING u WHERE t.id = u.id", "t u"),
             ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN UPDATE SET a = $1", "t u"),
             ("SELECT * FROM t FOR UPDATE", "t"),
+            ("SELECT s.* FROM runs a JOIN runs b ON a.id IN (b.id), secret s", "runs secret"),
+            ("SELECT s.* FROM runs a JOIN runs b ON CASE WHEN $1 THEN $2 END, secret s", "runs secret"),
+            ("SELECT s.*, x.is distinct FROM secret s, (SELECT $1 AS \"is\") x", "secret"),
+            ("PREPARE p AS TABLE secret", "secret"),
+            ("EXPLAIN (ANALYZE) SELECT * FROM runs", "runs"),
+            ("EXPLAIN ANALYZE VERBOSE (SELECT * FROM runs)", "runs"),
             ("SELECT * FROM t FOR UPDATE OF t SKIP LOCKED", "t"),
             ("COPY t (a, b) FROM STDIN", "stdin t"),
             ("TRUNCATE TABLE a, b", "a b"),

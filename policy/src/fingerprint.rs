@@ -246,7 +246,7 @@ fn flags_of(verb: Verb, noticed: Noticed, tokens: &[Token], literal_free: bool) 
 fn statement_at(tokens: &[Token], at: usize) -> Option<(usize, usize)> {
     let semicolon = symbol(";");
     let from = at + tokens.get(at..)?.iter().position(|token| !token.is(semicolon))?;
-    let creates = tokens.get(from).is_some_and(|token| token.word == Word::Create);
+    let creates = defines_a_routine(tokens.get(from..).unwrap_or_default());
     let mut depth = 0usize;
     let mut blocks = 0usize;
     for (index, token) in tokens.iter().enumerate().skip(from) {
@@ -254,6 +254,8 @@ fn statement_at(tokens: &[Token], at: usize) -> Option<(usize, usize)> {
             Kind::Symbol if token.is(symbol("(")) => depth += 1,
             Kind::Symbol if token.is(symbol(")")) => depth = depth.saturating_sub(1),
             Kind::Symbol if depth + blocks == 0 && token.is(semicolon) => return Some((from, index)),
+            // A column, or what one is called.
+            Kind::Word if creates && is_label(tokens, index) => {}
             Kind::Word if creates => match token.word {
                 // Only this: a column may be called atomic, and what follows its statement must not be hidden by it.
                 Word::Atomic if depth == 0 && follows_begin(tokens, index) => blocks += 1,
@@ -268,6 +270,21 @@ fn statement_at(tokens: &[Token], at: usize) -> Option<(usize, usize)> {
     // its tokens, so that cutting them off beforehand changes nothing.
     let trailing = tokens.iter().rev().take_while(|token| token.is(semicolon)).count();
     Some((from, tokens.len() - trailing))
+}
+
+/// `CREATE [OR REPLACE] FUNCTION` or `PROCEDURE`: what alone may have a body of several statements.
+fn defines_a_routine(tokens: &[Token]) -> bool {
+    let mut words = tokens.iter().skip_while(|token| matches!(token.word, Word::Create | Word::Or | Word::Replace));
+    let creates = tokens.first().is_some_and(|first| first.word == Word::Create);
+    let routine = |kind: &Token| {
+        kind.says(symbol("function")) || (kind.kind == Kind::Word && kind.key == lexer::word_key(b"procedure"))
+    };
+    creates && words.next().is_some_and(routine)
+}
+
+fn is_label(tokens: &[Token], index: usize) -> bool {
+    let before = index.checked_sub(1).and_then(|before| tokens.get(before));
+    before.is_some_and(|before| before.word == Word::As || before.is(symbol(".")))
 }
 
 fn follows_begin(tokens: &[Token], index: usize) -> bool {

@@ -123,6 +123,11 @@ impl Token {
     }
 }
 
+/// The key of a word of any length, which other words of more than eight bytes may share.
+pub(crate) const fn word_key(word: &[u8]) -> u64 {
+    swar::word_key(word)
+}
+
 /// The key of a symbol of one to eight bytes.
 pub(crate) const fn symbol(text: &str) -> u64 {
     swar::key(text.as_bytes())

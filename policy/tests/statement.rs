@@ -195,7 +195,7 @@ fn transaction_control_is_followed() {
 #[test]
 fn what_stays_in_the_session_is_named() {
     check(&[
-        ("prepare Q (int) as select set_config('a', 'b', false)", "prepare q"),
+        ("prepare Q (int) as select set_config('a', 'b', false)", "prepare q; config 'a' 'b' 'false' perhaps"),
         ("execute q(1)", "execute q"),
         ("explain analyze execute q(1)", "execute q"),
         ("create table t as execute q", "execute q; Alters"),
@@ -247,6 +247,72 @@ fn what_stays_in_the_session_is_named() {
         ("select * from t where a = 1", ""),
         ("update t set search_path = 'x'", ""),
     ]);
+}
+
+/// Words that stand for something else than they seem to: each of these left something behind that nobody knew of.
+#[test]
+fn nothing_hides_behind_another_reading() {
+    check(&[
+        // A statement may be called transaction.
+        ("prepare transaction as select 1", "prepare transaction"),
+        ("prepare transaction 'two'", "PrepareTransaction"),
+        // Names with a UESCAPE of their own are not read.
+        ("reset U&\"search!005fpath\" UESCAPE '!'", "SetUnknown; reset search!005fpath"),
+        ("select U&\"set_config\" uescape '!' ('a', 'b', false)", "SetUnknown"),
+        ("savepoint U&\"!0061\" UESCAPE '!'", "SetUnknown; savepoint '!'"),
+        // Schemas too are written by numbers of characters.
+        ("select U&\"pg_catalog\".set_config('a', 'b', false)", "config 'a' 'b' 'false'"),
+        ("select * from U&\"pg\\005fprepared_statements\"", "StatementNames"),
+        // Tables of the session.
+        ("(select 1 as id into temp users)", "TempObject { until_commit: false }; Alters"),
+        ("((select 1 as id into temp users))", "TempObject { until_commit: false }; Alters"),
+        ("select 1 as into, 2 as b into temp t", "TempObject { until_commit: false }; Alters"),
+        (
+            "with a as (insert into log values (1) returning 1 as x) select x into temp t from a",
+            "TempObject { until_commit: false }; Alters",
+        ),
+        ("select 1 into table pg_temp.t", "TempObject { until_commit: false }; Alters"),
+        ("select 1 into U&\"pg\\005ftemp\".t", "TempObject { until_commit: false }; Alters"),
+        ("explain analyze select 1 as a into temp t", "TempObject { until_commit: false }; Alters"),
+        ("create table pg_temp_3.t (a int)", "TempObject { until_commit: false }; Alters"),
+        (
+            "create temp table t as select commit drop from (select 1 as commit) s",
+            "TempObject { until_commit: false }; Alters",
+        ),
+        ("create temp table t (a int) on commit drop", "TempObject { until_commit: true }; Alters"),
+        // EXPLAIN that runs what it explains.
+        ("explain (analyze 1) select set_config('a', 'b', false)", "config 'a' 'b' 'false' perhaps"),
+        ("explain (\"analyze\") select set_config('a', 'b', false)", "config 'a' 'b' 'false' perhaps"),
+        ("explain (analyze off) select set_config('a', 'b', false)", ""),
+        // Functions that run a text.
+        ("select query_to_xml('select 1', true, true, '')", "SetUnknown"),
+        ("select * from ts_stat('select v from t')", "SetUnknown"),
+        // Settings whose names begin with a word of SET.
+        ("set role.name = 'x'", "set role.name [role.name = 'x']"),
+        ("set transaction.id = '42'", "set transaction.id [transaction.id = '42']"),
+        ("set local schema.tenant to x", "local set schema.tenant [schema.tenant to x]"),
+        ("reset transaction.id", "reset transaction.id"),
+        ("set local session characteristics as transaction read only", "SetUnknown"),
+    ]);
+    let class = |sql| analyse(sql, |analysis| (analysis.class, analysis.flags.contains(Flags::READ_ONLY)));
+    assert_eq!(class("with values as (select 1) delete from t"), (Class::Delete, false));
+    assert_eq!(class("with update (a) as (select 1) insert into t select a from update"), (Class::Insert, false));
+    assert_eq!(class("with a as (select 1) values (1), (2)"), (Class::Values, true));
+    assert_eq!(class("explain (\"analyze\") delete from t"), (Class::Explain, false));
+    assert!(!class("(select 1 into t)").1 && !class("select ts_stat('x')").1);
+}
+
+/// What is taken for the body of a function hides what follows it.
+#[test]
+fn only_functions_have_bodies() {
+    for (sql, statements) in [
+        ("create view v as select begin atomic from (select 1 as begin) s; set search_path to b", 2),
+        ("create function f() returns int language sql begin atomic select 1 as case; end; set role x", 2),
+        ("create function f() returns int language sql begin atomic select t.end from t; select 2; end; set role x", 2),
+        ("create or replace procedure p() begin atomic select case when true then 1 end; end; select 1", 2),
+    ] {
+        assert_eq!(analyse(sql, |analysis| analysis.parts.len()), statements, "{sql}");
+    }
 }
 
 #[test]

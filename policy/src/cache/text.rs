@@ -35,7 +35,13 @@ impl<'a> Text<'a> {
         let mut tokens = Vec::new();
         let seen = sql.get(..MAX_ANALYSED).unwrap_or(sql);
         let scan = lexer::scan(seen, true, &mut tokens);
-        let broken = scan.unterminated || seen.len() < sql.len();
+        // A name with a UESCAPE of its own is not read.
+        let escapes = |pair: &[Token]| {
+            matches!(pair, [name, word] if name.kind == Kind::Quoted
+                && matches!(name.of(seen), [b'u' | b'U', b'&', ..])
+                && word.says(symbol("uescape")))
+        };
+        let broken = scan.unterminated || seen.len() < sql.len() || tokens.windows(2).any(escapes);
         Self { sql, tokens, broken, closing: OnceCell::new(), conflict: OnceCell::new() }
     }
 

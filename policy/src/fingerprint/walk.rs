@@ -186,6 +186,11 @@ impl<'a, S: Sink> Walk<'a, S> {
         self.frames.is_empty()
     }
 
+    /// Whether nothing but parentheses around the statement itself is open: `(SELECT … INTO …)`.
+    fn only_wrapped(&self) -> bool {
+        self.outermost() || (self.frame.hidden && self.frames.iter().skip(1).all(|frame| frame.hidden))
+    }
+
     /// A keyword that is not plain. One that is looked at here must be named in `Word::is_plain`, or it never comes.
     fn keyword(&mut self, token: Token) {
         match token.word {
@@ -237,7 +242,7 @@ impl<'a, S: Sink> Walk<'a, S> {
             Word::Skip if self.next_word() == Word::Locked => self.note(Flags::SKIP_LOCKED),
             Word::Join => self.note(Flags::JOINS),
             Word::Into if self.class == Class::Select && self.frame.clause == Clause::Target => {
-                self.ends_clause(if self.outermost() { Flags::SELECT_INTO } else { Flags::NONE });
+                self.ends_clause(if self.only_wrapped() { Flags::SELECT_INTO } else { Flags::NONE });
             }
             Word::With => self.frame.with = true,
             Word::Insert | Word::Update | Word::Delete | Word::Merge => {
@@ -357,8 +362,10 @@ impl<'a, S: Sink> Walk<'a, S> {
 
     fn quoted(&mut self, token: Token) {
         // A quoted function name may be one of those that change the session.
-        self.noticed.session_call |= self.next_is(OPEN);
-        self.noticed.statement_names |= token.of(self.sql).starts_with(b"\"pg_prepared");
+        // What is written by numbers of characters may be anything, also where UESCAPE stands between name and parenthesis.
+        let coded = matches!(token.of(self.sql), [b'u' | b'U', b'&', ..]);
+        self.noticed.session_call |= coded || self.next_is(OPEN);
+        self.noticed.statement_names |= coded || token.of(self.sql).starts_with(b"\"pg_prepared");
         self.keep(token);
     }
 

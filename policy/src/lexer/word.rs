@@ -46,13 +46,14 @@ words! {
         PgCatalog "pg_catalog", PgCancelBackend "pg_cancel_backend", PgNotify "pg_notify",
         PreparedStatement "pg_prepared_statement", PreparedStatements "pg_prepared_statements",
         PgTerminateBackend "pg_terminate_backend", Plans "plans", Position "position", Prepare "prepare", Prepared "prepared",
+        QueryToXml "query_to_xml", QueryToXmlAndXmlschema "query_to_xml_and_xmlschema", QueryToXmlschema "query_to_xmlschema",
         Read "read", Reassign "reassign", Recursive "recursive", Refresh "refresh", Reindex "reindex",
         Release "release", Replace "replace", Reset "reset", Revoke "revoke", Role "role", Rollback "rollback",
         Row "row", Rows "rows", Savepoint "savepoint", Schema "schema", Security "security", Seed "seed",
         Sequence "sequence", Sequences "sequences", Session "session", Set "set", SetConfig "set_config", Setseed "setseed",
         Share "share", Show "show", Skip "skip", Start "start", Stdin "stdin", Stdout "stdout", Substring "substring",
         System "system", Tablespace "tablespace", Temp "temp", Temporary "temporary", Ties "ties", Time "time",
-        Transaction "transaction", Trim "trim", Truncate "truncate", Unlisten "unlisten", Unlogged "unlogged",
+        Transaction "transaction", Trim "trim", Truncate "truncate", TsRewrite "ts_rewrite", TsStat "ts_stat", Unlisten "unlisten", Unlogged "unlogged",
         Unnest "unnest", Update "update", Vacuum "vacuum", Values "values", Verbose "verbose", View "view",
         Work "work", Write "write", Xml "xml", Zone "zone",
     }
@@ -238,6 +239,14 @@ impl Word {
                 | Self::PgCancelBackend
                 | Self::PgNotify
                 | Self::PgTerminateBackend
+        ) || self.runs_a_text()
+    }
+
+    /// Whether it is a function of the server's own that runs a text which it is given.
+    pub(crate) const fn runs_a_text(self) -> bool {
+        matches!(
+            self,
+            Self::QueryToXml | Self::QueryToXmlAndXmlschema | Self::QueryToXmlschema | Self::TsRewrite | Self::TsStat
         )
     }
 
@@ -269,7 +278,7 @@ impl Word {
                 | Self::PgCancelBackend
                 | Self::PgNotify
                 | Self::PgTerminateBackend
-        )
+        ) || self.runs_a_text()
     }
 
     /// Whether it may end an operand, so that a minus behind it subtracts: names, keywords that may be names, and the

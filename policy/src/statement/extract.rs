@@ -25,9 +25,16 @@ impl Extract<'_> {
         if self.reads_statements() {
             self.effects.push(Effect::StatementNames);
         }
+        if self.escapes_by_its_own() {
+            self.effects.push(Effect::SetUnknown);
+        }
         match verb.class {
             Class::Explain => self.explain(verb),
-            Class::Prepare => self.named(1, Effect::SqlPrepare),
+            Class::Prepare => {
+                self.named(1, Effect::SqlPrepare);
+                // What it calls when it is executed.
+                self.calls(false);
+            }
             class => self.executed(class, flags),
         }
     }
@@ -51,8 +58,8 @@ impl Extract<'_> {
                 self.effects.push(Effect::Alters);
             }
         }
+        self.select_into();
         if flags.contains(Flags::SELECT_INTO) {
-            self.select_into();
             self.effects.push(Effect::Alters);
         }
         self.calls(flags.contains(Flags::FUNCTION_ONLY));
@@ -65,8 +72,21 @@ impl Extract<'_> {
         }
         if runs {
             self.create();
+            self.select_into();
+            if self.has(Word::Into) || self.has(Word::Create) {
+                self.effects.push(Effect::Alters);
+            }
             self.calls(false);
         }
+    }
+
+    /// `U&"…" UESCAPE '!'`: a name that is not read, wherever it stands.
+    fn escapes_by_its_own(&self) -> bool {
+        self.tokens.windows(2).any(|pair| {
+            matches!(pair, [name, word] if name.kind == Kind::Quoted
+                && matches!(name.of(self.sql), [b'u' | b'U', b'&', ..])
+                && word.says(symbol("uescape")))
+        })
     }
 
     /// Transaction control; false when it is something else.
@@ -263,10 +283,17 @@ impl Extract<'_> {
         };
         let mut modifiers = words.iter().take_while(before_kind);
         let marked = modifiers.any(|token| matches!(token.word, Word::Temp | Word::Temporary));
-        let mut pairs = words.windows(2);
-        let schema = pairs.any(|pair| matches!(pair, [name, dot] if dot.is(DOT) && self.says(*name, b"pg_temp")));
+        let pairs: Vec<Token> = words
+            .windows(2)
+            .filter_map(|pair| matches!(pair, [_, dot] if dot.is(DOT)).then(|| pair.first().copied())?)
+            .collect();
+        let schema = pairs.into_iter().any(|name| self.is_temporary(name));
         if marked || schema {
-            let until_commit = self.pair(Word::Commit, Word::Drop);
+            // `ON COMMIT DROP`, and no column that is called so.
+            let until_commit = self.tokens.windows(4).any(|four| {
+                matches!(four, [before, on, commit, drop] if !before.is(DOT) && on.word == Word::On
+                    && commit.word == Word::Commit && drop.word == Word::Drop)
+            });
             self.effects.push(Effect::TempObject { until_commit });
         }
         let execute = self
@@ -278,32 +305,50 @@ impl Extract<'_> {
         }
     }
 
+    /// SELECT … INTO TEMP: any INTO that may be one, for a column can be called so as well.
     fn select_into(&mut self) {
-        let into = self.tokens.iter().position(|token| token.word == Word::Into).unwrap_or(0);
-        let words = self.tokens.get(into..).unwrap_or_default();
-        let marked = words.iter().take(3).any(|token| matches!(token.word, Word::Temp | Word::Temporary));
-        if marked || words.get(1).is_some_and(|name| self.says(*name, b"pg_temp")) {
-            self.effects.push(Effect::TempObject { until_commit: false });
+        for at in 0..self.tokens.len() {
+            if self.word(at) != Word::Into || matches!(self.before(at), Word::Insert | Word::Merge) {
+                continue;
+            }
+            let behind: Vec<Token> = self.tokens.iter().skip(at + 1).take(4).copied().collect();
+            let marked = behind.iter().any(|token| matches!(token.word, Word::Temp | Word::Temporary));
+            if marked || behind.into_iter().any(|name| self.is_temporary(name)) {
+                return self.effects.push(Effect::TempObject { until_commit: false });
+            }
         }
+    }
+
+    fn before(&self, at: usize) -> Word {
+        at.checked_sub(1).map_or(Word::None, |before| self.word(before))
+    }
+
+    /// Whether this token names a schema of temporary tables: a session's own goes by its number too.
+    fn is_temporary(&mut self, token: Token) -> bool {
+        matches!(token.kind, Kind::Word | Kind::Quoted)
+            && self.decoded(token, |name| name == b"pg_temp" || name.starts_with(b"pg_temp_"))
     }
 
     /// Whether this token is the name `name`, quoted or not.
-    fn says(&self, token: Token, name: &[u8]) -> bool {
-        let bytes = token.of(self.sql);
-        match token.kind {
-            Kind::Word => bytes.eq_ignore_ascii_case(name),
-            Kind::Quoted => bytes.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) == Some(name),
-            _ => false,
-        }
+    fn says(&mut self, token: Token, name: &[u8]) -> bool {
+        matches!(token.kind, Kind::Word | Kind::Quoted) && self.decoded(token, |own| own == name)
+    }
+
+    /// A look at a name as the server reads it.
+    fn decoded<R>(&mut self, token: Token, look: impl FnOnce(&[u8]) -> R) -> R {
+        let before = self.arena.0.len();
+        let name = self.arena.name(self.sql, token);
+        let seen = look(self.arena.bytes(name));
+        self.arena.0.truncate(before);
+        seen
     }
 
     /// Whether it names the view of prepared statements, or the function behind it.
-    fn reads_statements(&self) -> bool {
-        let quoted = |token: &Token| {
-            let names = [&b"pg_prepared_statements"[..], b"pg_prepared_statement"];
-            token.kind == Kind::Quoted && names.iter().any(|name| self.says(*token, name))
-        };
-        self.tokens.iter().any(|token| token.word.lists_statements() || quoted(token))
+    fn reads_statements(&mut self) -> bool {
+        let names = |name: &[u8]| matches!(name, b"pg_prepared_statements" | b"pg_prepared_statement");
+        (0..self.tokens.len())
+            .filter_map(|at| self.tokens.get(at).copied())
+            .any(|token| token.word.lists_statements() || (token.kind == Kind::Quoted && self.decoded(token, names)))
     }
 
     /// Calls of functions that change the session. `listed`: the statement is nothing but a list of calls.
@@ -341,6 +386,11 @@ impl Extract<'_> {
                 settings::signal_effect(self.sql, self.tokens, at + 1, terminate, &mut self.arena)
             }
             (b"setseed", _) => Effect::Seed,
+            // The text may do anything.
+            (
+                b"query_to_xml" | b"query_to_xml_and_xmlschema" | b"query_to_xmlschema" | b"ts_rewrite" | b"ts_stat",
+                _,
+            ) => Effect::SetUnknown,
             (b"pg_notify", _) => Effect::Notify,
             (b"currval" | b"lastval", _) => Effect::SequenceState,
             _ => return,
@@ -349,10 +399,10 @@ impl Extract<'_> {
     }
 
     /// A function of that name in another schema is somebody else's.
-    fn unqualified_or_catalog(&self, at: usize) -> bool {
+    fn unqualified_or_catalog(&mut self, at: usize) -> bool {
         let before = |back: usize| at.checked_sub(back).and_then(|at| self.tokens.get(at)).copied();
-        match before(1) {
-            Some(dot) if dot.is(DOT) => before(2).is_some_and(|schema| self.says(schema, b"pg_catalog")),
+        match (before(1), before(2)) {
+            (Some(dot), Some(schema)) if dot.is(DOT) => self.says(schema, b"pg_catalog"),
             _ => true,
         }
     }

@@ -19,8 +19,8 @@ pub(crate) enum SetForm {
     Special { local: bool, clause: usize, name: &'static str, value: usize },
     /// SET TRANSACTION.
     Transaction,
-    /// SET SESSION CHARACTERISTICS.
-    Characteristics { modes: usize },
+    /// SET SESSION CHARACTERISTICS, also LOCAL.
+    Characteristics { local: bool, modes: usize },
     /// SET CONSTRAINTS.
     Constraints,
     /// FROM CURRENT, or not understood.
@@ -43,11 +43,13 @@ pub(crate) fn set_form(tokens: &[Token]) -> SetForm {
     };
     let special = |name, value| SetForm::Special { local, clause, name, value };
     let assigned = tokens.get(clause + 1).is_some_and(is_assignment);
+    // `SET role.name = …`: a setting whose name begins with a word of SET.
+    let dotted = tokens.get(clause + 1).is_some_and(|token| token.is(DOT));
     match (word(tokens, clause), word(tokens, clause + 1)) {
-        _ if assigned => parameter(tokens, local, clause),
+        _ if assigned || dotted => parameter(tokens, local, clause),
         (Word::Transaction, _) => SetForm::Transaction,
         (Word::Constraints, _) => SetForm::Constraints,
-        (Word::Session, Word::Characteristics) => SetForm::Characteristics { modes: clause + 4 },
+        (Word::Session, Word::Characteristics) => SetForm::Characteristics { local, modes: clause + 4 },
         (Word::Session, Word::Authorization) => special("session_authorization", clause + 2),
         (Word::Time, Word::Zone) => special("timezone", clause + 2),
         (Word::Role, _) => special("role", clause + 1),
@@ -117,7 +119,7 @@ pub(crate) fn characteristics(
     arena: &mut Arena<'_>,
     mut effect: impl FnMut(Effect),
 ) -> bool {
-    let SetForm::Characteristics { modes } = set_form(tokens) else { return false };
+    let SetForm::Characteristics { local: false, modes } = set_form(tokens) else { return false };
     let tokens = tokens.get(modes..).unwrap_or_default().iter().filter(|token| !token.is(COMMA));
     let words: Vec<Vec<u8>> = tokens.map(|token| token.of(sql).to_ascii_lowercase()).collect();
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -167,7 +169,7 @@ pub(crate) fn reset_effect(sql: &[u8], tokens: &[Token], arena: &mut Arena<'_>) 
         (Word::All, _) => return Effect::ResetAll,
         (Word::Time, Word::Zone) => arena.copy(b"timezone"),
         (Word::Session, Word::Authorization) => arena.copy(b"session_authorization"),
-        (Word::Transaction, _) => return Effect::SetTransaction,
+        (Word::Transaction, _) if !tokens.get(2).is_some_and(|token| token.is(DOT)) => return Effect::SetTransaction,
         _ => match tokens.get(1..name_end(tokens, 1)) {
             Some(name) if !name.is_empty() => arena.setting(sql, name),
             _ => return Effect::SetUnknown,

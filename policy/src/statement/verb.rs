@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::settings::{self, SetForm};
-use crate::lexer::{Token, Word, symbol};
+use crate::lexer::{Kind, Token, Word, symbol};
 
 /// What the first words of a statement say.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,7 +49,10 @@ fn utility(first: Word, tokens: &[Token]) -> Verb {
         Word::Set => return set(tokens),
         Word::Reset => Class::Reset,
         Word::Show => Class::Show,
-        Word::Prepare if next == Word::Transaction => Class::PrepareTransaction,
+        // `PREPARE transaction AS …` prepares a statement of that name.
+        Word::Prepare if next == Word::Transaction && tokens.get(2).is_some_and(|id| id.kind == Kind::String) => {
+            Class::PrepareTransaction
+        }
         Word::Prepare => Class::Prepare,
         Word::Execute => Class::Execute,
         Word::Deallocate if tokens.last().is_some_and(|last| last.word == Word::All) => Class::Deallocate,
@@ -110,11 +113,11 @@ fn main_of_with(tokens: &[Token]) -> Class {
         return Class::Select;
     }
     let mut depth = 0usize;
-    for token in tokens {
+    for (at, token) in tokens.iter().enumerate() {
         match token.word {
             _ if token.is(open) => depth += 1,
             _ if token.is(close) => depth = depth.saturating_sub(1),
-            _ if depth > 0 => {}
+            _ if depth > 0 || is_member(tokens, at) => {}
             Word::Select | Word::Table => return Class::Select,
             Word::Values => return Class::Values,
             Word::Insert => return Class::Insert,
@@ -125,6 +128,16 @@ fn main_of_with(tokens: &[Token]) -> Class {
         }
     }
     Class::Select
+}
+
+/// Whether a member of a WITH begins there: `values AS (`, `update (a, b) AS (`.
+fn is_member(tokens: &[Token], at: usize) -> bool {
+    let rest = tokens.get(at + 1..).unwrap_or_default();
+    if !rest.first().is_some_and(|next| next.is(symbol("("))) {
+        return rest.first().is_some_and(|next| next.word == Word::As);
+    }
+    let columns = rest.iter().position(|token| token.is(symbol(")")));
+    columns.and_then(|end| rest.get(end + 1)).is_some_and(|next| next.word == Word::As)
 }
 
 /// A statement whose last token is a name that clients make up.
@@ -169,7 +182,9 @@ fn explain(tokens: &[Token]) -> Verb {
     let mut runs = false;
     if tokens.get(1).is_some_and(|token| token.is(open)) && is_option(tokens.get(2)) {
         while let Some(token) = tokens.get(at).filter(|token| !token.is(close)) {
-            runs |= matches!(token.word, Word::Analyze | Word::Analyse) && !is_off(tokens.get(at + 1));
+            // In quotes it may be any of them.
+            runs |= token.kind == Kind::Quoted
+                || matches!(token.word, Word::Analyze | Word::Analyse) && !is_off(tokens.get(at + 1));
             at += 1;
         }
         at += 1;
@@ -189,13 +204,7 @@ fn is_option(token: Option<&Token>) -> bool {
     })
 }
 
+/// `ANALYZE 0` is off as well, and `ANALYZE 1` is on: a number is taken for on.
 fn is_off(token: Option<&Token>) -> bool {
-    token.is_some_and(|token| {
-        token.word == Word::False
-            || token.says(symbol("off"))
-            || token.len() == 1 && {
-                // `ANALYZE 0`: the only one-byte value that is neither a comma nor the closing parenthesis.
-                token.kind == crate::lexer::Kind::Number
-            }
-    })
+    token.is_some_and(|token| token.word == Word::False || token.says(symbol("off")))
 }

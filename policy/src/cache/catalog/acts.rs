@@ -207,7 +207,9 @@ impl Acts {
         }
         let word = text.word(first);
         // EXPLAIN without ANALYZE runs nothing. Wherever the word stands, and whether or not it is switched off.
-        let analyzes = |at: usize| matches!(text.word(at), Word::Analyze | Word::Analyse);
+        // In quotes an option may be any of them.
+        let quoted = |at: usize| text.get(at).is_some_and(|token| token.kind == Kind::Quoted);
+        let analyzes = |at: usize| matches!(text.word(at), Word::Analyze | Word::Analyse) || quoted(at);
         if word == Word::Explain && !(first..to).any(analyzes) {
             return;
         }
