@@ -211,3 +211,6 @@ fn types_string(tokens: &mut [Token]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
