@@ -11,7 +11,7 @@ pub(crate) mod quote;
 pub(crate) mod swar;
 pub(crate) mod word;
 
-use block::Block;
+use block::{Block, Found, Source};
 pub(crate) use word::Word;
 
 /// What a token is.
@@ -71,9 +71,9 @@ pub(crate) struct Token {
     pub(crate) nature: Nature,
 }
 
-/// A token without its place and its bytes. Four bytes in one, so that they are copied at once.
+/// A token without its place and its bytes. Eight bytes in one, so that they are copied at once.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(4))]
+#[repr(C, align(8))]
 pub(crate) struct Nature {
     /// What it is.
     pub(crate) kind: Kind,
@@ -81,13 +81,15 @@ pub(crate) struct Nature {
     pub(crate) word: Word,
     /// What the walk does about it.
     pub(crate) step: Step,
-    whole: u8,
+    /// Whether it is a keyword that PostgreSQL reserves.
+    reserved: bool,
+    whole: u32,
 }
 
 impl Nature {
     /// A nature.
     pub(crate) const fn new(kind: Kind, word: Word, step: Step) -> Self {
-        Self { kind, word, step, whole: 0 }
+        Self { kind, word, step, reserved: false, whole: 0 }
     }
 }
 
@@ -146,43 +148,63 @@ pub(crate) struct Scan {
 pub(crate) fn scan(sql: &[u8], standard_strings: bool, tokens: &mut Vec<Token>) -> Scan {
     tokens.clear();
     let mut noticed = Scan::default();
-    // Where to go on, and whether a token begins there that does not show: `a` in `1.5a`.
-    let (mut from, mut hidden) = (0, 0);
-    // Whether the last byte before the block belongs to a word, which may go on in it.
-    let mut carry = 0;
-    while from < sql.len() {
-        let (base, offset) = (from & !63, from & 63);
-        let block = Block::new(sql, base);
-        let mut starts = block.starts(carry) & (u64::MAX << offset) | block.start_at(offset) & hidden;
-        (from, hidden, carry) = (base + 64, 0, block.bits.words >> 63);
+    if sql.is_empty() {
+        return noticed;
+    }
+    let source = Source::new(sql);
+    let mut block = Block::new(&source, 0, standard_strings);
+    let mut starts = block.starts(0);
+    loop {
+        // Where to go on, if something ends beyond the block that no carry tells of.
+        let mut beyond = None;
         while starts != 0 {
             // The same number again, but the compiler sees that it is less than 64.
             let offset = starts.trailing_zeros() as usize & 63;
-            starts &= starts - 1;
-            if let Some(token) = block.usual(offset) {
-                tokens.push(token);
-                continue;
-            }
-            let (token, end) = match block.quoted(offset, standard_strings) {
-                Some(token) => (Some(token), token.end as usize),
-                None => odd::odd(sql, base + offset, standard_strings),
-            };
-            noticed.unterminated |= end > sql.len();
-            if let Some(token) = token {
-                noticed.semicolons += u32::from(token.is(SEMICOLON));
-                if token.kind == Kind::String {
-                    types_string(tokens);
+            let end = match block.token(offset, tokens) {
+                Found::Whole => {
+                    starts &= starts - 1;
+                    continue;
                 }
-                tokens.push(token);
-            }
-            if end >= base + 64 {
-                (from, hidden) = (end, u64::MAX);
+                Found::Mark(byte) => {
+                    noticed.semicolons += u32::from(byte == b';');
+                    starts &= starts - 1;
+                    continue;
+                }
+                Found::Over(end) => end,
+                Found::Odd => {
+                    let (token, end) = odd::odd(sql, block.base + offset, standard_strings);
+                    noticed.unterminated |= end > sql.len();
+                    if token.is_some_and(|token| token.kind == Kind::String) {
+                        types_string(tokens);
+                    }
+                    tokens.extend(token);
+                    end
+                }
+            };
+            let length = end - block.base;
+            if length >= block::BYTES {
+                beyond = Some(end);
                 break;
             }
-            starts = starts & (u64::MAX << (end - base)) | block.start_at(end - base);
+            starts = starts & (u64::MAX << length) | block.start_at(length);
         }
+        let next = block.base + block::BYTES;
+        let from = beyond.unwrap_or(next);
+        if from >= sql.len() {
+            return noticed;
+        }
+        let carry = block.carry();
+        block = if from < next + block::BYTES {
+            block.following(&source)
+        } else {
+            Block::new(&source, from & !63, standard_strings)
+        };
+        // A token may begin there that does not show: `a` in `1.5a`.
+        starts = match beyond {
+            None => block.starts(carry),
+            Some(_) => block.starts(0) & (u64::MAX << (from & 63)) | block.start_at(from & 63),
+        };
     }
-    noticed
 }
 
 /// A name right before a string is the string's type.
@@ -195,4 +217,5 @@ fn types_string(tokens: &mut [Token]) {
     }
 }
 
-const SEMICOLON: u64 = symbol(";");
+#[cfg(test)]
+mod tests;

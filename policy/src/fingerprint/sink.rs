@@ -133,11 +133,14 @@ impl Ids {
 impl Sink for Ids {
     #[inline(always)]
     fn plain(&mut self, _sql: &[u8], tokens: &[Token], form: Form) -> usize {
+        // By values of its own: each term waits for the one before it, and would wait for the memory between them too.
+        let mut ids = Self { ..*self };
         let mut taken = 0;
         for token in tokens.iter().take_while(|token| token.step == Step::Plain) {
-            self.item(token.key, form);
+            ids.item(token.key, form);
             taken += 1;
         }
+        *self = ids;
         taken
     }
 

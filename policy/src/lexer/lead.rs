@@ -89,7 +89,7 @@ impl Lead {
     /// Whether it is a token of one byte, given what comes `next`: a single mark, or an operator that nothing continues.
     const fn stands_alone(self, next: Self) -> bool {
         match self {
-            Self::Comma | Self::Open | Self::Close | Self::Other => true,
+            Self::Comma | Self::Open | Self::Close | Self::Semicolon | Self::Other => true,
             Self::Minus | Self::Operator => !matches!(next, Self::Minus | Self::Operator),
             Self::Dot => !matches!(next, Self::Digit | Self::Dot),
             _ => false,
@@ -172,4 +172,44 @@ impl Lead {
         static TABLE: [Nature; 16] = NATURES;
         TABLE.get(self as usize).unwrap_or(&const { Self::Other.nature() })
     }
+}
+
+/// What a byte behind a name in double quotes says about it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum After {
+    /// A mark behind which it is a name and nothing else.
+    Mark,
+    Space,
+    Quote,
+    /// The beginning of a word, a number or an operator, and of no comment.
+    Other,
+    /// Anything else: it may be called, or what comes next does not show.
+    Unknown,
+}
+
+const AFTERS: [After; 256] = {
+    let mut table = [After::Unknown; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::indexing_slicing, reason = "evaluated while compiling")]
+        {
+            table[byte] = match lead(byte as u8) {
+                _ if matches!(byte as u8, b',' | b'.' | b')') => After::Mark,
+                _ if byte as u8 == b' ' => After::Space,
+                Lead::DoubleQuote => After::Quote,
+                Lead::Letter | Lead::Digit | Lead::Operator if byte as u8 != b'/' => After::Other,
+                _ => After::Unknown,
+            };
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// What `byte` says about a name in double quotes before it.
+#[inline(always)]
+pub(super) fn after_of(byte: u8) -> After {
+    static TABLE: [After; 256] = AFTERS;
+    TABLE.get(usize::from(byte)).copied().unwrap_or(After::Unknown)
 }

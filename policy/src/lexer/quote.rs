@@ -61,6 +61,12 @@ fn continuation(text: &[u8]) -> Option<usize> {
     }
 }
 
+/// Whether a string whose closing quote stands right before `end` goes on.
+#[inline(never)]
+pub(crate) fn goes_on(text: &[u8], end: usize) -> bool {
+    continuation(text.get(end..).unwrap_or_default()).is_some()
+}
+
 /// The position of the newline that ends the line comment at `start`, or the end of the text.
 pub(crate) fn line_end(text: &[u8], start: usize) -> usize {
     let rest = text.get(start..).unwrap_or_default();

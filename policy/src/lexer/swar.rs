@@ -63,34 +63,13 @@ pub(crate) fn lower(bytes: u64) -> u64 {
 pub(crate) struct Bits {
     /// It belongs to a word or a number.
     pub(crate) words: u64,
-    /// It is whitespace, or stands behind the end of the text.
+    /// It is whitespace.
     pub(crate) spaces: u64,
 }
 
-/// What the 64 bytes from `from` on are.
+/// What 64 bytes are.
 #[inline(never)]
-pub(crate) fn bits(text: &[u8], from: usize) -> Bits {
-    let rest = text.get(from..).unwrap_or_default();
-    if let Some(block) = rest.first_chunk() {
-        return bits_of(block);
-    }
-    if rest.is_empty() {
-        return Bits { words: 0, spaces: u64::MAX };
-    }
-    // The last bytes are the upper ones of the last 64; what is short is copied.
-    let behind = 64 - rest.len();
-    let bits = match text.last_chunk() {
-        Some(block) => {
-            let bits = bits_of(block);
-            Bits { words: bits.words >> behind, spaces: bits.spaces >> behind }
-        }
-        None => bits_of_short(rest),
-    };
-    Bits { spaces: bits.spaces | u64::MAX << rest.len(), ..bits }
-}
-
-#[inline(always)]
-fn bits_of(block: &[u8; 64]) -> Bits {
+pub(crate) fn bits(block: &[u8; 64]) -> Bits {
     let words = block.map(|byte| {
         let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
         let digit = byte.wrapping_sub(b'0') < 10;
@@ -98,31 +77,6 @@ fn bits_of(block: &[u8; 64]) -> Bits {
     });
     let spaces = block.map(|byte| u8::from((byte == b' ') | (byte.wrapping_sub(b'\t') < 5)));
     Bits { words: pushed(&words), spaces: pushed(&spaces) }
-}
-
-/// The same for less than 64 bytes, eight at a time in one register: what is copied to be padded is written in pieces, and
-/// vectors that are read across them have to wait for that.
-fn bits_of_short(rest: &[u8]) -> Bits {
-    let mut bits = Bits::default();
-    let mut at = 0;
-    while at < rest.len() {
-        let bytes = load(rest, at);
-        // What stands in for a byte with the top bit set does not matter: it belongs to words.
-        let low = bytes & !TOPS;
-        // A sum reaches the top bit from the given byte on.
-        let from = |text: u64, byte: u8| text.wrapping_add(ONES * u64::from(0x80 - byte));
-        let not = |byte: u8| from(low ^ (ONES * u64::from(byte)), 1);
-        let folded = low | (ONES * 0x20);
-        let letter = from(folded, b'a') & !from(folded, b'z' + 1);
-        let digit = from(low, b'0') & !from(low, b'9' + 1);
-        let words = letter | digit | !(not(b'_') & not(b'$')) | bytes;
-        let spaces = (!not(b' ') | (from(low, b'\t') & !from(low, b'\r' + 1))) & !bytes;
-        let pushed = |tops: u64| ((tops & TOPS) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56 << at;
-        bits.words |= pushed(words);
-        bits.spaces |= pushed(spaces);
-        at += 8;
-    }
-    bits
 }
 
 /// A bit for each flag, which is zero or one: eight at a time pushed together by a multiplication. What makes the flags is
@@ -175,12 +129,26 @@ fn find_in(bytes: u64, byte: u8) -> Option<usize> {
     (hits != 0).then_some(hits.trailing_zeros() as usize / 8)
 }
 
-/// The lowest `length` bytes of `bytes`, one to eight.
+/// The lowest `length` bytes of `bytes`, all of them from eight on.
 #[inline(always)]
 pub(crate) fn keep(bytes: u64, length: usize) -> u64 {
-    // The processor shifts modulo 64 by itself, so that eight bytes are no case of their own.
-    bytes & (u64::MAX >> (length.wrapping_mul(8).wrapping_neg() & 63))
+    static MASKS: [u64; 64] = MASKS_BY_LENGTH;
+    bytes & MASKS.get(length).copied().unwrap_or(u64::MAX)
 }
+
+/// Looked up, since shifting by a number that is not constant takes several steps.
+const MASKS_BY_LENGTH: [u64; 64] = {
+    let mut masks = [u64::MAX; 64];
+    let mut length = 0;
+    while length < 8 {
+        #[expect(clippy::indexing_slicing, reason = "evaluated while compiling")]
+        {
+            masks[length] = (1 << (8 * length)) - 1;
+        }
+        length += 1;
+    }
+    masks
+};
 
 /// Whether the lowest `length` bytes, one to eight that belong to a word, are all ASCII and none is a capital letter.
 #[inline(always)]
@@ -271,7 +239,7 @@ mod tests {
                 let inside = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80;
                 let mut padded = [b' '; 64];
                 padded[..8].copy_from_slice(&text);
-                let Bits { words, spaces } = bits(&padded, 0);
+                let Bits { words, spaces } = bits(&padded);
                 assert_eq!(words & 1 << place != 0, inside, "{byte:#x} at {place}");
                 let space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c);
                 assert_eq!(spaces & 1 << place != 0, space, "{byte:#x} at {place}");
@@ -279,20 +247,6 @@ mod tests {
                 if inside {
                     assert_eq!(lower(load(&text, 0)).to_le_bytes()[place], expected, "{byte:#x}");
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn short_texts_are_told_apart_as_long_ones_are() {
-        for byte in 0..=255u8 {
-            for length in 1..64 {
-                let mut text = vec![b'a'; length];
-                text[length / 2] = byte;
-                let mut padded = [b' '; 64];
-                padded[..length].copy_from_slice(&text);
-                let (short, long) = (bits(&text, 0), bits(&padded, 0));
-                assert_eq!((short.words, short.spaces), (long.words, long.spaces), "{byte:#x} {length}");
             }
         }
     }

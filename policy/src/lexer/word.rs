@@ -82,7 +82,6 @@ struct Entry {
     key: u64,
     text: &'static str,
     nature: Nature,
-    reserved: bool,
 }
 
 impl Entry {
@@ -97,10 +96,10 @@ const fn nature(word: Word) -> Nature {
 }
 
 const fn entry(text: &'static str, word: Word, reserved: bool) -> Entry {
-    Entry { key: swar::word_key(text.as_bytes()), text, nature: nature(word), reserved }
+    Entry { key: swar::word_key(text.as_bytes()), text, nature: Nature { reserved, ..nature(word) } }
 }
 
-const BY_NUMBER_NONE: Entry = Entry { key: NO_KEY, text: "", nature: nature(Word::None), reserved: false };
+const BY_NUMBER_NONE: Entry = Entry { key: NO_KEY, text: "", nature: nature(Word::None) };
 
 /// What no key is, since a word's last byte is none of these, and no word has eight.
 const NO_KEY: u64 = 1;
@@ -176,6 +175,13 @@ impl Word {
             Some(nature) if candidate(key).says(word) => Some(nature),
             _ => (begin == ADVISORY || begin == TRY_ADVISORY).then_some(&const { nature(Self::AdvisoryCall) }),
         }
+    }
+
+    /// Whether PostgreSQL reserves the name whose key is `key`; also true of some other long names.
+    #[inline(always)]
+    pub(super) fn may_be_reserved(key: u64) -> bool {
+        let entry = candidate(key);
+        entry.key == key && entry.nature.reserved
     }
 
     /// Whether the walk over a statement does anything but keep it.
@@ -304,7 +310,7 @@ impl Word {
     /// Whether PostgreSQL reserves `name`, which is folded.
     pub(crate) fn is_reserved(name: &[u8]) -> bool {
         name == b"current_timestamp"
-            || find(swar::word_key(name)).is_some_and(|entry| entry.reserved && entry.says(name))
+            || find(swar::word_key(name)).is_some_and(|entry| entry.nature.reserved && entry.says(name))
     }
 }
 
