@@ -38,6 +38,7 @@ mod outbox;
 mod parse;
 mod place;
 pub mod police;
+mod portals;
 mod provide;
 mod record;
 mod refuse;
