@@ -126,6 +126,8 @@ pub struct Work {
     pub vacating: Option<oneshot::Sender<()>>,
     /// Something to tell the client behind the next command tag.
     pub notice: Option<Box<Report>>,
+    /// The same before the ReadyForQuery that is being dealt with.
+    pub parting: Option<Box<Report>>,
     /// The reply that comes may be kept.
     pub filling: Option<Box<Filling>>,
     /// Whether the transaction's reads may be answered from the cache.
@@ -339,7 +341,7 @@ impl Work {
         self.probe = Probe::None;
         self.notifying = None;
         self.last_words = None;
-        self.notice = None;
+        (self.notice, self.parting) = (None, None);
         self.local_default = None;
         self.local_reset.clear();
         self.local_reset.shrink_to(KEPT_STATEMENTS);
