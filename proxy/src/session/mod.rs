@@ -11,6 +11,7 @@
 //! ```
 
 pub mod arrival;
+mod beforehand;
 mod begin;
 pub mod brain;
 pub mod cached;
