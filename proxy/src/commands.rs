@@ -104,6 +104,15 @@ impl Commands {
         }
     }
 
+    /// The connection that reads the table of tenants is one of its database's, although it is of no pool: what is asked of
+    /// the database's connections is asked of it. `None`: it is another's.
+    fn call_tenant_table(&self, database: Option<&str>, ends: bool) -> Option<oneshot::Receiver<()>> {
+        let settings = self.shared.own_settings();
+        let table = settings.tenants.table.as_ref()?;
+        let its = database.is_none_or(|name| name == table.database);
+        its.then(|| self.shared.tenant_table.call(ends))
+    }
+
     /// RESUME: ends the pause of a database (made by PAUSE or KILL), or every pause, and SUSPEND with them.
     pub fn resume(&self, database: Option<&str>) -> Result<(), CommandError> {
         self.check(database)?;
@@ -112,6 +121,7 @@ impl Commands {
         }
         self.shared.pools.resume(database);
         self.sweep(database);
+        drop(self.call_tenant_table(database, false));
         Ok(())
     }
 
@@ -123,6 +133,7 @@ impl Commands {
             pool.servers.retire_all();
         }
         self.sweep(database);
+        drop(self.call_tenant_table(database, true));
         Ok(())
     }
 
@@ -132,6 +143,9 @@ impl Commands {
         self.check(database)?;
         for pool in self.shared.pools.of(database) {
             pool.until(|pool| pool.servers.retiring() == 0).await;
+        }
+        if let Some(answered) = self.call_tenant_table(database, false) {
+            drop(answered.await);
         }
         Ok(())
     }
@@ -174,10 +188,14 @@ impl Commands {
         Ok((was, tokio::time::timeout(patience, all).await.is_ok()))
     }
 
-    /// DISABLE: a database takes no new clients. Those that are there stay.
-    pub fn disable(&self, database: &str) -> Result<(), CommandError> {
+    /// DISABLE: a database takes no new clients. Those that are there stay; the table of tenants, if it is there, is not
+    /// read. Returns when the connection for that is closed.
+    pub async fn disable(&self, database: &str) -> Result<(), CommandError> {
         self.check(Some(database))?;
         self.shared.pools.set_disabled(database, true);
+        if let Some(answered) = self.call_tenant_table(Some(database), true) {
+            drop(answered.await);
+        }
         Ok(())
     }
 
@@ -185,6 +203,7 @@ impl Commands {
     pub fn enable(&self, database: &str) -> Result<(), CommandError> {
         self.check(Some(database))?;
         self.shared.pools.set_disabled(database, false);
+        drop(self.call_tenant_table(Some(database), false));
         Ok(())
     }
 
@@ -210,6 +229,7 @@ impl Commands {
     /// Returns when a pause is complete.
     async fn closed(&self, database: Option<&str>) -> Result<(), CommandError> {
         self.sweep(database);
+        let table = self.call_tenant_table(database, true);
         for pool in self.shared.pools.of(database) {
             let mut resumed = false;
             pool.until(|pool| {
@@ -221,6 +241,9 @@ impl Commands {
             if resumed {
                 return Err(CommandError::Resumed);
             }
+        }
+        if let Some(answered) = table {
+            drop(answered.await);
         }
         Ok(())
     }

@@ -146,6 +146,11 @@ impl Usage {
     pub fn take_several(&self, rate: Bound<Rate>, statements: u32, now_ns: u64) -> Result<(), std::time::Duration> {
         self.bucket.take_several(rate.at, statements, now_ns)
     }
+
+    /// How long until there are as many, of which none is taken; `None`: they are there.
+    pub fn lacks(&self, rate: Bound<Rate>, statements: u32, now_ns: u64) -> Option<std::time::Duration> {
+        self.bucket.lacks(rate.at, statements, now_ns)
+    }
 }
 
 /// A client of a tenant's, counted as long as this is kept: among all of the tenant's, and among those of its class.

@@ -208,7 +208,7 @@ pub(crate) const POOL: &[Row] = &[
     row("pool.reserve_after", Time { zero: true }, Some("5s"), AtOnce,
         "How long the longest-waiting client waits before the reserve is used. Half of `queue_timeout`, so that it is of use before clients give up."),
     row("pool.queue_timeout", Time { zero: false }, Some("10s"), AtOnce,
-        "How long a request waits for a server connection before 53300: shorter than most clients' own patience, so that they learn why."),
+        "How long a request waits for a server connection before 53300: shorter than most clients' own patience, so that they learn why. A pause does not count: the whole time begins at RESUME."),
     row("pool.connect_timeout", Time { zero: false }, Some("5s"), AtOnce,
         "How long one attempt to connect may take, login included; shorter than `queue_timeout`, so that a second attempt fits."),
     row("pool.connect_backoff", Time { zero: false }, Some("100ms"), AtOnce,

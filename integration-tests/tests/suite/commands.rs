@@ -16,7 +16,7 @@ fn client(proxy: &Proxy, database: &str) -> RawClient {
 }
 
 /// Runs a command to its end.
-fn done<T>(command: impl Future<Output = T>) -> T {
+pub(crate) fn done<T>(command: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let patient = async { tokio::time::timeout(Duration::from_secs(20), command).await };
     runtime.block_on(patient).expect("the command ends")
@@ -166,8 +166,8 @@ fn a_disabled_database_keeps_its_clients_and_takes_no_new_ones() {
     let server = server();
     let proxy = Proxy::before(server.address()).start();
     let mut old = client(&proxy, "shop");
-    proxy.commands().disable("shop").unwrap();
-    proxy.commands().disable("shop").unwrap();
+    done(proxy.commands().disable("shop")).unwrap();
+    done(proxy.commands().disable("shop")).unwrap();
     let refused = RawClient::try_login(proxy.address(), &[("user", "anna"), ("database", "shop")], "").unwrap_err();
     assert_eq!((refused.code(), refused.is_whole()), ("55000", true), "{refused:?}");
     assert_eq!(old.query("select 1").value(), "1");
@@ -187,7 +187,7 @@ fn commands_name_databases_that_exist() {
         .start();
     let unknown = Err(CommandError::UnknownDatabase("nope".into()));
     assert_eq!(done(proxy.commands().pause(Some("nope"))), unknown);
-    assert_eq!(proxy.commands().disable("nope"), unknown);
+    assert_eq!(done(proxy.commands().disable("nope")), unknown);
     assert_eq!(proxy.commands().reconnect(Some("nope")), unknown);
     assert_eq!(done(proxy.commands().pause(Some("shop"))), Ok(()), "it has no pool yet");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::commands::done;
 use config::{Database, Secret, User, UserSecret};
 use integration_tests::{Cluster, FakeUpstream, Fields, Proxy, RawClient, eventually, http};
 
@@ -150,6 +151,6 @@ fn the_admin_port_shows_what_is_paused_and_disabled() {
     let _client = client(&proxy, "anna", "shop");
     let shown = || http::fetch(proxy.admin(), "/api/v1/pools").body;
     assert!(shown().contains("\"paused\":false") && shown().contains("\"disabled\":false"), "{}", shown());
-    proxy.commands().disable("shop").unwrap();
+    done(proxy.commands().disable("shop")).unwrap();
     assert!(shown().contains("\"disabled\":true"), "{}", shown());
 }

@@ -63,6 +63,7 @@ mod peers;
 mod plans;
 mod pooling;
 mod queue_workers;
+mod refused_early;
 mod reload;
 mod replication;
 mod restart;

@@ -243,3 +243,71 @@ fn commands_ask_the_table_where_they_may_connect() {
     let (code, _, complaint) = said(&[&explain[..], &["--connect"]].concat());
     assert!(code == Some(1) && complaint.contains("does not exist"), "{complaint}");
 }
+
+#[test]
+fn its_connection_ends_with_those_of_its_database() {
+    let cluster = Cluster::shared();
+    let database = cluster.fresh_database();
+    cluster.run(&database, TABLE);
+    cluster.run(&database, "insert into pgweir.tenants values ('acme', '{\"max_rows\": 5}')");
+    // It looks but once by itself.
+    let text = config(&url(cluster, &database), "").replace("interval = '100ms'", "interval = '1h'");
+    let proxy = ProxyProcess::with_config(&text);
+    let mut acme = client(&proxy, "acme");
+    eventually("a row holds", || is_limited(&mut acme));
+    let process = || {
+        let sql = format!("select coalesce(max(pid), 0) from pg_stat_activity where datname = '{database}'");
+        cluster.value("postgres", &sql)
+    };
+    let is_open = || {
+        let metrics = http::fetch(proxy.admin(), "/metrics").body;
+        metrics.contains("pgweir_side_connections{kind=\"tenant_table\"} 1")
+    };
+    let act = |what: &str| http::change(proxy.admin(), "POST", &format!("/api/v1/databases/meta/{what}"), "").status;
+    assert!(is_open());
+    for (ends, begins) in [("pause", "resume"), ("disable", "enable")] {
+        assert_eq!(act(ends), 200);
+        assert!(!is_open(), "{ends} has ended when it is closed");
+        eventually("its server sees that", || cluster.backends(&database) == 0);
+        cluster.run("postgres", &format!("alter database {database} set work_mem = '4MB'")).ok();
+        assert!(is_limited(&mut acme));
+        assert_eq!(act(begins), 200);
+        eventually("it comes back", || cluster.backends(&database) == 1);
+    }
+    let before = process();
+    assert_eq!(http::change(proxy.admin(), "POST", "/api/v1/databases/app/reconnect", "").status, 200);
+    assert_eq!(http::change(proxy.admin(), "POST", "/api/v1/databases/app/pause", "").status, 200);
+    assert_eq!(http::change(proxy.admin(), "POST", "/api/v1/databases/app/resume", "").status, 200);
+    assert_eq!(process(), before, "another database is another matter");
+    assert_eq!(act("reconnect"), 200);
+    eventually("another connection takes its place", || !["0", &before].contains(&process().as_str()));
+
+    let other = cluster.fresh_database();
+    cluster.run(&other, TABLE);
+    cluster.run(&other, "insert into pgweir.tenants values ('acme', '{\"max_rows\": 50}')");
+    proxy.rewrite(&text.replace(&url(cluster, &database), &url(cluster, &other)));
+    assert_eq!(http::change(proxy.admin(), "POST", "/api/v1/reload", "").status, 200);
+    eventually("what the other server says holds", || !is_limited(&mut acme));
+    assert_eq!(cluster.backends(&database), 0);
+}
+
+#[test]
+fn a_look_that_gets_no_answer_keeps_nobody_waiting() {
+    // Whoever connects is accepted by the system, and hears nothing.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let cluster = Cluster::shared();
+    let database = cluster.fresh_database();
+    cluster.run(&database, TABLE);
+    cluster.run(&database, "insert into pgweir.tenants values ('acme', '{\"max_rows\": 5}')");
+    let silent = format!("postgres://postgres@{}/x?sslmode=disable", deaf.local_addr().unwrap());
+    let proxy = ProxyProcess::with_config(&config(&silent, "[pool]\nconnect_timeout = '1h'\n"));
+    deaf.accept().map(drop).unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(http::change(proxy.admin(), "POST", "/api/v1/databases/meta/pause", "").status, 200);
+    proxy.rewrite(&config(&url(cluster, &database), ""));
+    assert_eq!(http::change(proxy.admin(), "POST", "/api/v1/databases/meta/resume", "").status, 200);
+    assert_eq!(http::change(proxy.admin(), "POST", "/api/v1/reload", "").status, 200);
+    let mut acme = client(&proxy, "acme");
+    eventually("the new place is asked", || is_limited(&mut acme));
+    assert!(begun.elapsed() < Duration::from_secs(10), "a look may take 15 s");
+}

@@ -23,22 +23,36 @@ impl Bucket {
     /// # Errors
     /// How long until there are as many.
     pub fn take_several(&self, rate: Rate, tokens: u32, now_ns: u64) -> Result<(), Duration> {
-        let each = 1_000_000_000 / u64::from(rate.per_second.max(1));
-        let taken = each.saturating_mul(tokens.into());
-        let room = each.saturating_mul(u64::from(rate.burst.max(1)));
         let mut full_at = self.0.load(Ordering::Relaxed);
         loop {
-            // A rate that was lower before the configuration changed must not cost more than a full bucket does.
-            let next = full_at.clamp(now_ns, now_ns.saturating_add(room)).saturating_add(taken);
-            if next > now_ns.saturating_add(room) {
-                return Err(Duration::from_nanos(next - room - now_ns));
-            }
+            let next = without(full_at, rate, tokens, now_ns)?;
             match self.0.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
                 Err(other) => full_at = other,
             }
         }
     }
+
+    /// How long until so many tokens are there, of which none is taken; `None`: they are.
+    pub fn lacks(&self, rate: Rate, tokens: u32, now_ns: u64) -> Option<Duration> {
+        without(self.0.load(Ordering::Relaxed), rate, tokens, now_ns).err()
+    }
+}
+
+/// When a bucket is full again that so many tokens are taken from.
+///
+/// # Errors
+/// How long until there are as many.
+fn without(full_at: u64, rate: Rate, tokens: u32, now_ns: u64) -> Result<u64, Duration> {
+    let each = 1_000_000_000 / u64::from(rate.per_second.max(1));
+    let taken = each.saturating_mul(tokens.into());
+    let room = each.saturating_mul(u64::from(rate.burst.max(1)));
+    // A rate that was lower before the configuration changed must not cost more than a full bucket does.
+    let next = full_at.clamp(now_ns, now_ns.saturating_add(room)).saturating_add(taken);
+    if next > now_ns.saturating_add(room) {
+        return Err(Duration::from_nanos(next - room - now_ns));
+    }
+    Ok(next)
 }
 
 #[cfg(test)]
@@ -73,6 +87,19 @@ mod tests {
         assert_eq!(bucket.take(rate, SECOND), Err(Duration::from_millis(100)));
         assert!(bucket.take_several(rate, 6, 100 * SECOND).is_err(), "there are never so many");
         assert_eq!(bucket.take_several(rate, 5, 100 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn who_asks_what_is_there_takes_nothing() {
+        let bucket = Bucket::default();
+        let rate = Rate { per_second: 10, burst: 5 };
+        for _ in 0..9 {
+            assert_eq!(bucket.lacks(rate, 5, SECOND), None);
+        }
+        assert_eq!(bucket.take_several(rate, 3, SECOND), Ok(()));
+        assert_eq!(bucket.lacks(rate, 3, SECOND), Some(Duration::from_millis(100)));
+        assert_eq!(bucket.lacks(rate, 2, SECOND), None);
+        assert_eq!(bucket.take_several(rate, 2, SECOND), Ok(()));
     }
 
     #[test]

@@ -98,6 +98,7 @@ fn facts(context: &AdminContext, now_us: u64, tenant: Option<String>, recent: &C
         pools: pools.collect(),
         losses: memory.losses,
         draining: (context.state.readiness() != Readiness::Ready).then_some(memory.draining),
+        suspended: housekeeping.suspended.then_some(memory.suspended),
         short_of_memory: housekeeping.short_of_memory.then_some(memory.short_of_memory),
         reload: reloads.error.as_ref().map(|why| (tried_us, why.lines().next().unwrap_or_default().to_owned())),
         tenant_table: housekeeping.tenant_table,

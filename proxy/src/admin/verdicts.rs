@@ -9,7 +9,7 @@
 //! | `findings` | an open finding; of high severity: a warning |
 //! | `limit_reached` | a tenant was refused or warned in the last 5 minutes |
 //! | `tenant_table` | it cannot be read, or a row is wrong |
-//! | `memory`, `reload_failed`, `draining`, `paused`, `disabled`, `overflow` | it is so |
+//! | `memory`, `reload_failed`, `draining`, `suspended`, `paused`, `disabled`, `overflow` | it is so |
 
 use std::collections::BTreeMap;
 
@@ -96,6 +96,8 @@ pub(super) struct Facts {
     pub(super) losses: BTreeMap<&'static str, Episode>,
     /// It ends, since then if that is known.
     pub(super) draining: Option<Option<u64>>,
+    /// SUSPEND is in force, the same.
+    pub(super) suspended: Option<Option<u64>>,
     /// Memory is short, the same.
     pub(super) short_of_memory: Option<Option<u64>>,
     /// The last reload has failed: when, and the first mistake.
@@ -119,7 +121,7 @@ pub(super) fn checked(of_tenant: bool) -> &'static [&'static str] {
         "the last reload",
         "the table of tenants",
         "a drain under way",
-        "databases that are paused or take no clients",
+        "databases that are paused, suspended or take no clients",
         "statistics and logs that overflow",
     ];
     if of_tenant { TENANT } else { ALL }
@@ -358,6 +360,18 @@ fn whole(facts: &Facts) -> Vec<Verdict> {
             since_us,
             advice: "New clients go elsewhere; it ends when those that are here are done.".to_owned(),
             ..verdict("draining", Severity::Notice, "This process is ending".to_owned(), "/connections")
+        });
+    }
+    if let Some(since_us) = facts.suspended {
+        let waiting: usize = facts.pools.iter().map(|(pool, _)| pool.waiting).sum();
+        all.push(Verdict {
+            since_us,
+            evidence: format!(
+                "{waiting} clients wait for a server connection; what others have sent since is not read"
+            ),
+            numbers: vec![("waiting", waiting as f64)],
+            advice: "RESUME lets all of them go on.".to_owned(),
+            ..verdict("suspended", Severity::Warning, "All databases are suspended".to_owned(), "/pools")
         });
     }
     all

@@ -73,7 +73,7 @@ impl Console {
         match action {
             Action::Pause(database) => commands.pause(database.as_deref()).await.map_err(told)?,
             Action::Resume(database) => commands.resume(database.as_deref()).map_err(told)?,
-            Action::Disable(database) => commands.disable(&database).map_err(told)?,
+            Action::Disable(database) => commands.disable(&database).await.map_err(told)?,
             Action::Enable(database) => commands.enable(&database).map_err(told)?,
             Action::Reconnect(database) => commands.reconnect(database.as_deref()).map_err(told)?,
             Action::Kill(database) => commands.kill(database.as_deref()).await.map_err(told)?,

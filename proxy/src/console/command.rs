@@ -70,7 +70,7 @@ pub(super) const VERBS: &[Verb] = &[
     verb("RELOAD", "Reads the configuration again, as SIGHUP does. What is wrong with it stands in the error's DETAIL, and nothing has changed then; a NOTICE names the keys that need a restart."),
     verb("PAUSE [<db>]", "Closes the server connections of a database, or of all, each at its next boundary; ends when the last one is closed. Clients stay, new ones may come, and whoever wants a server waits."),
     verb("RESUME [<db>]", "Ends the pause of a database (made by PAUSE or KILL), or every pause, and SUSPEND with them. No error where there was none."),
-    verb("DISABLE <db>", "The database takes no new clients. Those that are there stay."),
+    verb("DISABLE <db>", "The database takes no new clients. Those that are there stay. A table of tenants in it is not read."),
     verb("ENABLE <db>", "It takes them again."),
     verb("RECONNECT [<db>]", "Has each server connection closed at its next boundary. Returns at once."),
     verb("KILL [<db>]", "Ends all clients of a database, or of all, with 57P01, and closes its server connections; statements that run are cancelled. It is paused from then on, until RESUME."),

@@ -30,8 +30,8 @@ impl Whose<'_> {
         let mut objections: Vec<Objection> = against(of_session, known, known.script.as_deref(), true)
             .map(|(key, mode, what)| self.objection(None, key, mode, what))
             .collect();
-        let is_free = known.is_free();
-        for (strict, own) in named.iter().filter(|_| !is_free) {
+        let is_way_out = known.is_way_out();
+        for (strict, own) in named.iter().filter(|_| !is_way_out) {
             objections.extend(own.blocked.map(|mode| self.objection(Some(*strict), LimitKey::Blocked, mode, "")));
         }
         let row_limit = named.iter().find_map(|(_, own)| own.row_limit).or(of_session.row_limit);

@@ -135,7 +135,7 @@ impl StateSource for State {
                 Action::Pause(database) => commands.pause(database.as_deref()).await,
                 Action::Resume(database) => commands.resume(database.as_deref()),
                 Action::Reconnect(database) => commands.reconnect(database.as_deref()),
-                Action::Disable(database) => commands.disable(&database),
+                Action::Disable(database) => commands.disable(&database).await,
                 Action::Enable(database) => commands.enable(&database),
                 Action::Kill(client) => commands.kill_client(client).await,
                 Action::Cancel(client, patience) => {

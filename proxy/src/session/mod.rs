@@ -11,6 +11,7 @@
 //! ```
 
 pub mod arrival;
+mod beforehand;
 mod begin;
 pub mod brain;
 pub mod cached;
@@ -38,6 +39,7 @@ mod outbox;
 mod parse;
 mod place;
 pub mod police;
+mod portals;
 mod provide;
 mod record;
 mod refuse;

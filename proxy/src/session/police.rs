@@ -15,12 +15,15 @@ use config::{LimitKey, Mode};
 use policy::limits::{Bound, Effective, Rate};
 use policy::tenant::{ClassId, Lookup, TenantId};
 use policy::verdict::{Limited, Refusal, SessionState};
-use wire::encode::{Report, Severity};
+use wire::encode::{Report, Severity, backend as say};
 use wire::error::Sqlstate;
+use wire::tag::Backend;
 
 use super::Session;
 use super::held::Held;
 use super::large_objects::{is_of_large_objects, only_reads_large_objects};
+use super::outbox::Outbox;
+use super::reply::Message;
 use super::script::{Act, Script};
 use super::statement::{Known, Running};
 use crate::tenancy::{Membership, Permit, Rules, Usage};
@@ -158,9 +161,23 @@ impl Session {
             self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
         }
         if known.is_free() {
+            self.judge_blocked(upstream, known)?;
             return Ok(Held::default());
         }
         self.admit(upstream, known, now)
+    }
+
+    /// What is not counted is refused all the same where an operator has blocked just this statement.
+    fn judge_blocked(&self, upstream: &mut Upstream, known: &Known) -> Result<(), Trouble> {
+        if known.is_way_out() || !self.rules.limits.has_statements() {
+            return Ok(());
+        }
+        for (strict, own) in self.all_said_by_name(known) {
+            if let Some(mode) = own.blocked {
+                self.hit(upstream, mode, Some(strict), LimitKey::Blocked, |limited| not_allowed(limited, ""))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is room for one more, and what it is held to.
@@ -361,11 +378,25 @@ impl Session {
     }
 }
 
-fn not_allowed(limited: Limited, what: &str) -> Refusal {
+/// What a limit warns of is told behind the command tag of the statement; of a request or transaction, whose time is known
+/// when it has ended, before the ReadyForQuery that ends it.
+#[inline]
+pub(super) fn tell_notice(upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) {
+    let (notice, at) = match message.tag {
+        Backend::CommandComplete => (upstream.work.notice.take(), message.end()),
+        Backend::ReadyForQuery => (upstream.work.parting.take(), message.at),
+        _ => return,
+    };
+    if let Some(notice) = notice {
+        say::notice_response(outbox.insert(at), &notice);
+    }
+}
+
+pub(super) fn not_allowed(limited: Limited, what: &str) -> Refusal {
     Refusal::NotAllowed { limited, what: what.into() }
 }
 
-fn too_fast(limited: Limited, rate: Bound<Rate>, retry_in: Option<Duration>) -> Refusal {
+pub(super) fn too_fast(limited: Limited, rate: Bound<Rate>, retry_in: Option<Duration>) -> Refusal {
     Refusal::TooMany { limited, limit: rate.at.per_second.into(), retry_in }
 }
 

@@ -10,9 +10,10 @@ use wire::view::{self, Bind, Columns};
 use super::Session;
 use super::brain::Look;
 use super::held::Held;
+use super::portals::Portal;
 use super::statement::{Known, Prepared, Running, Tags};
 use super::verify::result_of;
-use super::work::{MAX_SAMPLES, Portal};
+use super::work::MAX_SAMPLES;
 use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, Sqlstate};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -58,6 +59,7 @@ impl Session {
             columns: 0,
             extended: false,
             binary: false,
+            portal: 0,
             resumed: false,
             held,
             left: None,
@@ -85,7 +87,9 @@ impl Session {
             script => script.clone(),
         };
         let binary = bind.wants_binary().unwrap_or(false);
-        Portal { prepared, script, sample, binary, suspended: false, left: None }
+        upstream.work.portals_bound += 1;
+        let number = upstream.work.portals_bound;
+        Portal { number, prepared, script, sample, binary, suspended: false, left: None }
     }
 
     /// The execution of a portal is on its way to the server.
@@ -131,6 +135,7 @@ impl Session {
             text: 0..0,
             extended: true,
             binary: portal.binary,
+            portal: portal.number,
             resumed: portal.suspended,
             held,
             left: portal.left,
@@ -243,6 +248,9 @@ impl Session {
         let Some(running) = upstream.work.running.pop_front() else { return };
         if let Some(left) = running.left.as_ref().filter(|_| suspended) {
             left.set(Some(running.held));
+        }
+        if suspended {
+            upstream.work.suspend(running.portal);
         }
         let served = upstream.work.serve(running.sent_us, self.worker.micros(now));
         self.count(upstream, &running, served, rows, sqlstate, suspended, now);

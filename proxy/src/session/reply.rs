@@ -16,6 +16,7 @@ use wire::view;
 
 use super::ctl::State;
 use super::outbox::Outbox;
+use super::police::tell_notice;
 use super::retry::Retry;
 use super::script::Act;
 use super::verify;
@@ -208,11 +209,7 @@ impl Session {
             {
                 self.on_done(upstream, owed);
             }
-            if message.tag == Backend::CommandComplete
-                && let Some(notice) = upstream.work.notice.take()
-            {
-                say::notice_response(outbox.insert(message.end()), &notice);
-            }
+            tell_notice(upstream, outbox, message);
         }
         match delivery {
             Delivery::Forward if message.tag == Backend::ReadyForQuery && self.listening.is_some() => {
@@ -424,6 +421,7 @@ impl Session {
         }
         let request_us = self.now_us(now).saturating_sub(upstream.work.begun_us);
         self.look_at_times(upstream, LimitKey::RequestTimeout, self.limits.request_timeout, request_us);
+        upstream.work.parting = upstream.work.notice.take();
         if upstream.pipeline.is_boundary() {
             upstream.end_request();
             if upstream.pipeline.is_free() && upstream.work.pinned.is_none() {

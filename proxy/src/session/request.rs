@@ -162,6 +162,14 @@ impl Session {
                 let used = self.fail_request(cx, &trouble, rest, due.whole, output)?;
                 return Ok(at + used);
             }
+            if self.judges_beforehand() {
+                let (seen, refused) = self.judge_beforehand(whole, looked, now);
+                looked = seen;
+                if let Some(trouble) = refused {
+                    let used = self.fail_request(cx, &trouble, rest, due.whole, output)?;
+                    return Ok(at + used);
+                }
+            }
             let claim = self.claim(now);
             match self.worker.check_out(&self.pool, &self.ctl, &self.wanted, &claim, now) {
                 Checkout::Leased(upstream) => self.attach(upstream, now, now),

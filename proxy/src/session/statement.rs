@@ -16,8 +16,8 @@ use super::brain::Look;
 use super::cached::{Ends, Planned, Words};
 use super::held::Held;
 use super::police::CommentTags;
+use super::portals::Left;
 use super::script::{Act, Script};
-use super::work::Left;
 use crate::cache::Fate;
 use crate::cache::writes::Reached;
 use crate::telemetry::{
@@ -205,7 +205,7 @@ impl Inspected {
 
 impl Known {
     /// It begins, ends or divides a transaction and does nothing else: it is not counted, and refused only where nothing at
-    /// all may be run. A client whose BEGIN is refused for a while would run what stands behind it without a transaction.
+    /// all may be run, or just this may not. A client whose BEGIN is refused for a while would run what stands behind it without a transaction.
     pub fn is_free(&self) -> bool {
         self.whole && self.shape.class.is_transaction_control()
     }
@@ -307,6 +307,8 @@ pub struct Running {
     pub extended: bool,
     /// All columns of its rows are in binary format.
     pub binary: bool,
+    /// The number of its portal; 0: it has none.
+    pub portal: u64,
     /// The portal was suspended before: this goes on with it.
     pub resumed: bool,
     /// What it is held to.
@@ -362,6 +364,7 @@ impl Running {
             columns: 0,
             extended: true,
             binary: false,
+            portal: 0,
             resumed: false,
             held: Held::default(),
             left: None,

@@ -19,11 +19,12 @@ use super::listen::Enlisted;
 use super::names::Reach;
 use super::outbox::Outbox;
 use super::police::CommentTags;
+use super::portals::Portal;
 use super::provide::{Located, hold, is_ours, write_renamed};
 use super::request::{Due, head, left_of, malformed};
 use super::retry::Retry;
 use super::statement::Known;
-use super::work::{MAX_SAMPLES, Portal};
+use super::work::MAX_SAMPLES;
 use super::{End, Session};
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 

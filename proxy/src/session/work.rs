@@ -1,7 +1,6 @@
 //! What an upstream is being used for: the part of a session's state that lives only while it holds an upstream, and
 //! stays with the upstream so that an idle client costs nothing and a busy one allocates nothing.
 
-use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -15,9 +14,9 @@ use wire::params::Settings;
 use wire::tag::Backend;
 
 use super::cached::{Filling, Standing};
-use super::held::Held;
 use super::local_settings::LocalSettings;
 use super::notify::Notifying;
+use super::portals::Portal;
 use super::retry::Retry;
 use super::signal::StandIn;
 use super::statement::{Prepared, Running};
@@ -25,26 +24,6 @@ use super::transactions::Open;
 use crate::plans::MAX_TEXT;
 use crate::tenancy::Permit;
 use crate::trouble::Trouble;
-
-/// A portal, as far as statistics and session state need it.
-#[derive(Debug, Clone)]
-pub struct Portal {
-    /// The statement that was bound.
-    pub prepared: Rc<Prepared>,
-    /// What it will do, where parameters decide that.
-    pub script: Option<Rc<super::script::Script>>,
-    /// Its parameters in the upstream's samples.
-    pub sample: std::ops::Range<usize>,
-    /// All columns of its result are in binary format.
-    pub binary: bool,
-    /// It was suspended: the next Execute goes on with it.
-    pub suspended: bool,
-    /// What the limits of its result leave for the next Execute, once one has been suspended; `None`: there are none.
-    pub left: Option<Left>,
-}
-
-/// What is left of the limits of a portal's result, for each Execute that was sent for it.
-pub type Left = Rc<Cell<Option<Held>>>;
 
 /// The state of a lease.
 #[derive(Debug, Default)]
@@ -65,6 +44,8 @@ pub struct Work {
     pub portal: Option<Portal>,
     /// Named portals.
     pub portals: HashMap<Box<[u8]>, Portal>,
+    /// Portals that were bound since the upstream was opened: the number of the last one.
+    pub portals_bound: u64,
     /// The statement that was parsed last, to be blamed for a failed Parse.
     pub parsed: Option<Rc<Prepared>>,
     /// Errors of our own that stand for the failures of refused messages.
@@ -145,6 +126,8 @@ pub struct Work {
     pub vacating: Option<oneshot::Sender<()>>,
     /// Something to tell the client behind the next command tag.
     pub notice: Option<Box<Report>>,
+    /// The same before the ReadyForQuery that is being dealt with.
+    pub parting: Option<Box<Report>>,
     /// The reply that comes may be kept.
     pub filling: Option<Box<Filling>>,
     /// Whether the transaction's reads may be answered from the cache.
@@ -202,9 +185,6 @@ const MAX_TEXTS: usize = 64 * 1024;
 /// A vector that grew to hold one more byte than this has room for twice as many: only above that has more than usual run,
 /// or a request of usual size would grow it, and its end shrink it, each time.
 const USUAL_ROOM: usize = 2 * KEPT_SAMPLES;
-
-/// Named portals of one transaction that are followed; of others only the statistics are less exact.
-const MAX_PORTALS: usize = 4096;
 
 /// How many statements end in these replies.
 fn ends_in(mut replies: &[u8]) -> usize {
@@ -278,32 +258,6 @@ impl Work {
         Some(begin..self.texts.len())
     }
 
-    /// The portal of this name; empty: the unnamed one.
-    #[inline]
-    pub fn find_portal(&mut self, name: &[u8]) -> Option<&mut Portal> {
-        if name.is_empty() { self.portal.as_mut() } else { self.portals.get_mut(name) }
-    }
-
-    /// A Bind made this portal.
-    #[inline]
-    pub fn bind(&mut self, name: &[u8], portal: Portal) {
-        if name.is_empty() {
-            self.portal = Some(portal);
-        } else if self.portals.len() < MAX_PORTALS && !self.portals.contains_key(name) {
-            // One of this name is there already: the server refuses this, and keeps that.
-            self.portals.insert(name.into(), portal);
-        }
-    }
-
-    /// The portal is closed.
-    pub fn unbind(&mut self, name: &[u8]) {
-        if name.is_empty() {
-            self.portal = None;
-        } else {
-            self.portals.remove(name);
-        }
-    }
-
     /// A transaction has ended, and its portals with it.
     #[inline]
     pub fn end_transaction(&mut self) {
@@ -321,6 +275,7 @@ impl Work {
     #[inline]
     pub fn end_request(&mut self) {
         self.samples.clear();
+        self.forget_parameters();
         self.texts.clear();
         self.rows.clear();
         self.refusals.clear();
@@ -386,7 +341,7 @@ impl Work {
         self.probe = Probe::None;
         self.notifying = None;
         self.last_words = None;
-        self.notice = None;
+        (self.notice, self.parting) = (None, None);
         self.local_default = None;
         self.local_reset.clear();
         self.local_reset.shrink_to(KEPT_STATEMENTS);

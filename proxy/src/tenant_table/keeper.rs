@@ -1,9 +1,11 @@
 //! A task on the control thread that looks at the table of tenants now and then, over a connection of its own.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::{Changes, Settings};
+use tokio::sync::futures::Notified;
 
 use super::read::{self, Fingerprint, Row};
 use super::{MAX_TOLD, Taken};
@@ -25,7 +27,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         tokio::pin!(changed);
         // From here on no reload is missed.
         changed.as_mut().enable();
-        let pause = keeper.look().await;
+        let pause = keeper.look(changed.as_mut()).await;
         let rest = async {
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -33,8 +35,10 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
             }
         };
         tokio::select! {
+            biased;
             // What the configuration says now may stand beside a row, or no longer; the table may be another one.
             () = &mut changed => keeper.seen = None,
+            () = shared.tenant_table.called.notified() => keeper.answer(),
             () = rest => {}
         }
     }
@@ -57,8 +61,19 @@ struct Line {
 }
 
 impl Keeper {
-    /// One look. Returns when the next one is due; `None`: when there are other settings.
-    async fn look(&mut self) -> Option<Duration> {
+    /// Does what commands ask for.
+    fn answer(&mut self) {
+        let asked = std::mem::take(&mut *self.shared.tenant_table.asked());
+        if asked.iter().any(|asked| asked.ends) {
+            self.line = None;
+        }
+        // They hear of it when the connection is closed.
+        drop(asked);
+    }
+
+    /// One look, which ends early where something else is asked for. Returns when the next one is due; `None`: when there
+    /// are other settings.
+    async fn look(&mut self, changed: Pin<&mut Notified<'_>>) -> Option<Duration> {
         let settings = self.shared.own_settings();
         let Some(table) = &settings.tenants.table else {
             (self.line, self.seen) = (None, None);
@@ -67,16 +82,27 @@ impl Keeper {
             }
             return None;
         };
-        if self.shared.pools.is_paused(&table.database) {
-            // Whoever pauses a database wants no connection to it.
+        if self.shared.pools.is_paused(&table.database) || self.shared.pools.is_disabled(&table.database) {
+            // Whoever pauses a database wants no connection to it; nor does who lets nobody in, to have it dropped.
             self.line = None;
             return Some(table.interval.min(AGAIN));
         }
-        let read = tokio::time::timeout(PATIENCE, self.read(&settings, &table.database, &table.query)).await;
+        let shared = self.shared.clone();
+        let read = tokio::select! {
+            biased;
+            () = changed => None,
+            () = shared.tenant_table.called.notified() => None,
+            read = tokio::time::timeout(PATIENCE, self.read(&settings, &table.database, &table.query)) => Some(read),
+        };
+        let Some(read) = read else {
+            // The connection that was asked is closed by now.
+            self.answer();
+            return Some(Duration::ZERO);
+        };
         match read.unwrap_or_else(|_| Err("its server does not answer".to_owned())) {
             Ok(None) => self.is_well(&table.database),
             Ok(Some((print, rows))) => {
-                let (shared, own) = (self.shared.clone(), settings.clone());
+                let own = settings.clone();
                 // Thousands of rows take a while: logins must not wait for them.
                 if tokio::task::spawn_blocking(move || take_over(&shared, &own, rows)).await.is_ok() {
                     self.seen = Some(print);

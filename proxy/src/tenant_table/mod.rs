@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use config::{Limits, TenantRows};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 pub(crate) mod keeper;
 pub(crate) mod read;
@@ -30,6 +30,18 @@ pub struct TenantTable {
     known: Mutex<Known>,
     /// Other settings are in force.
     pub(crate) changed: Notify,
+    /// Commands that its keeper has not answered yet.
+    asked: Mutex<Vec<Asked>>,
+    /// There are some.
+    called: Notify,
+}
+
+/// What a command wants of the keeper: to look again, and whether on another connection.
+#[derive(Debug)]
+struct Asked {
+    ends: bool,
+    /// Nothing is ever said: it is dropped when there is nothing more to wait for.
+    _done: oneshot::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +91,19 @@ pub(crate) struct Taken {
 impl TenantTable {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Vec<Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the table looked at now, where it may be; `ends`: its connection is closed before. What is returned ends when
+    /// that, and whatever was asked for before, is done.
+    pub(crate) fn call(&self, ends: bool) -> oneshot::Receiver<()> {
+        let (done, answered) = oneshot::channel();
+        self.asked().push(Asked { ends, _done: done });
+        self.called.notify_one();
+        answered
     }
 
     /// How it stands; `None`: there is no table.

@@ -155,6 +155,13 @@ fn ways_to_execute_that_a_whole_answer_does_not_fit() {
         assert_eq!(reply.rows(), [["2"]]);
         client.query("commit").ok()
     });
+    ground.never_cached("while the unnamed portal may be gone on with", || {
+        client.query("begin").ok();
+        client.parse("", sql).bind("", &[]).say(frontend::execute("", 1)).sync().reply().ok();
+        let reply = client.query(sql).ok();
+        client.query("commit").ok();
+        reply
+    });
     ground.never_cached("flush", || {
         client.parse("", sql).bind("", &[]).execute().flush();
         let mut reply = client.read_until('C');

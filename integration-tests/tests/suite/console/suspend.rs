@@ -49,6 +49,9 @@ fn what_has_begun_goes_on_and_what_comes_next_waits_for_resume() {
     late.start_query("select 'late'");
     assert!(late.hears_nothing_for(A_WHILE), "whoever comes may log in, and no more");
     assert!(http::fetch(proxy.admin(), "/metrics").body.contains("\npgweir_suspended 1\n"));
+    let told = || http::fetch(proxy.admin(), "/api/v1/overview").json()["verdicts"].clone();
+    let of_it = || told().as_array().unwrap().iter().find(|verdict| verdict["kind"] == "suspended").cloned();
+    eventually("since when is told", || of_it().is_some_and(|verdict| verdict["since"].is_string()));
     let refused = ops.query("pause");
     assert_eq!((refused.error().code(), refused.error().is_whole()), ("55000", true), "{refused:?}");
     assert_eq!(ops.query("suspend").commands(), ["SUSPEND"], "it may be said twice");
@@ -57,6 +60,7 @@ fn what_has_begun_goes_on_and_what_comes_next_waits_for_resume() {
     assert_eq!(ops.query("resume").commands(), ["RESUME"]);
     assert_eq!((waits.reply().value(), late.reply().value()), ("has waited".to_owned(), "late".to_owned()));
     assert_eq!(open.reply().value(), "within");
+    assert_eq!(of_it(), None);
     open.query("commit").ok();
     assert_eq!(waits.query("select count(*) from c").value(), "2");
     assert_eq!(state(&mut ops, "active"), "yes");

@@ -26,6 +26,7 @@ pub(super) struct Look {
     pub(super) now_us: u64,
     pub(super) pools: Vec<PoolState>,
     pub(super) draining: bool,
+    pub(super) suspended: bool,
     pub(super) short_of_memory: bool,
     /// Reloads done and refused, and whether the last one was refused.
     pub(super) reloads: (u64, u64, bool),
@@ -93,6 +94,8 @@ pub(in crate::admin) struct Memory {
     pub(in crate::admin) pools: BTreeMap<(String, String), PoolSince>,
     /// Since when the process ends.
     pub(in crate::admin) draining: Option<u64>,
+    /// Since when SUSPEND is in force.
+    pub(in crate::admin) suspended: Option<u64>,
     /// Since when memory is short.
     pub(in crate::admin) short_of_memory: Option<u64>,
     /// Limits that tenants have reached, by tenant and key.
@@ -123,6 +126,7 @@ impl Memory {
         if follow(&mut self.draining, look.draining, look.now_us) {
             events.push(Event { kind: "drain", tenant: None, data: json!({"draining": look.draining}) });
         }
+        follow(&mut self.suspended, look.suspended, look.now_us);
         if follow(&mut self.short_of_memory, look.short_of_memory, look.now_us) {
             events.push(Event { kind: "memory", tenant: None, data: json!({"short": look.short_of_memory}) });
         }
@@ -293,6 +297,16 @@ mod tests {
         assert_eq!(look(21_000_000, 8).count, 3);
         assert!(look(21_000_000 + EPISODE_US + 1, 8).is_over(21_000_000 + EPISODE_US + 1));
         assert_eq!(look(400_000_000, 9).count, 1, "another episode");
+    }
+
+    #[test]
+    fn the_begin_of_suspend_is_remembered_as_long_as_it_lasts() {
+        let mut memory = Memory::default();
+        let mut since = |now_us, suspended| {
+            memory.take(&Look { now_us, suspended, ..Look::default() });
+            memory.suspended
+        };
+        assert_eq!([since(1, false), since(2, true), since(3, true), since(4, false)], [None, Some(2), Some(2), None]);
     }
 
     #[test]

@@ -100,6 +100,7 @@ pub(in crate::admin) fn look(context: &AdminContext, limits: bool) {
         now_us,
         pools: context.state.pool_states(),
         draining: context.state.readiness() != Readiness::Ready,
+        suspended: housekeeping.suspended,
         short_of_memory: housekeeping.short_of_memory,
         reloads: (reloads.done, reloads.refused, reloads.error.is_some()),
         findings: listing.findings,

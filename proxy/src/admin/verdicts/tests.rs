@@ -75,6 +75,14 @@ fn what_an_operator_has_switched_off_is_told_once_for_each_database() {
 }
 
 #[test]
+fn suspend_is_told_with_its_begin_and_who_waits() {
+    let pools = vec![(PoolState { waiting: 2, ..pool() }, PoolSince::default())];
+    let all = verdicts(&Facts { suspended: Some(Some(7)), pools, ..Facts::default() });
+    assert_eq!((told(&all), all[0].since_us), (vec![("suspended", Severity::Warning)], Some(7)));
+    assert!(all[0].evidence.starts_with("2 clients wait"), "{}", all[0].evidence);
+}
+
+#[test]
 fn errors_are_told_when_there_are_many_and_more_than_before() {
     let of = |recent, before| {
         let all = verdicts(&Facts { recent, before, ..Facts::default() });

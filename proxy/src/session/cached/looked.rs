@@ -1,6 +1,7 @@
 //! What is handed on of a request that the cache has looked at.
 
 use crate::session::brain::{Lexing, Look, Sent};
+use crate::session::statement::Known;
 use crate::worker::Worker;
 
 /// A text that was looked at for the cache: whoever sends it to the server does not look again.
@@ -9,6 +10,20 @@ pub struct Looked<'a> {
     pub(super) look: Look<'a>,
     /// Its constants, as events carry them.
     pub(super) literals: Vec<u8>,
+}
+
+impl<'a> Looked<'a> {
+    /// A text that nobody has looked at yet.
+    pub fn now(worker: &Worker, (sql, lexing, sent): (&'a [u8], Lexing, Sent)) -> Self {
+        let mut literals = worker.rooms.literals.take();
+        let look = worker.brain.borrow_mut().look_at(sql, lexing, sent, &mut literals);
+        Self { look, literals }
+    }
+
+    /// What it is.
+    pub fn known(&self) -> &Known {
+        &self.look.known
+    }
 }
 
 /// How a text is to be taken that is about to be sent: as it was looked at for the cache, or looked at now. Its constants are

@@ -16,8 +16,8 @@ use crate::cache::here::Here;
 use crate::cache::writes::Reached;
 use crate::session::Session;
 use crate::session::brain::Look;
+use crate::session::portals::Portal;
 use crate::session::script::{Act, Script};
-use crate::session::work::Portal;
 use crate::upstream::Upstream;
 
 /// A server that has not heard of its transaction for so long is asked, whatever the cache has: it may have a limit of its own

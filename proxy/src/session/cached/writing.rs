@@ -12,7 +12,7 @@ use crate::cache::Fate;
 use crate::cache::writes::{ANY_PREPARED, Reach, reach_of};
 use crate::session::Session;
 use crate::session::brain::Look;
-use crate::session::work::Portal;
+use crate::session::portals::Portal;
 use crate::upstream::Upstream;
 
 impl Session {
