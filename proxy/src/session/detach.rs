@@ -37,8 +37,9 @@ impl Session {
         if self.ctl.deadline.get().is_some() {
             self.worker.watch(&self.ctl, None);
         }
-        // After a failed copy, rows may still be on their way: they must not meet anybody else's server.
-        self.lingers = self.streaming > 0 || !upstream.unsent.is_empty();
+        // After a failed copy, rows may still be on their way: they must not meet anybody else's server. What is not passed on
+        // meets nobody.
+        self.lingers = (self.streaming > 0 && self.streaming_forward) || !upstream.unsent.is_empty();
         if self.lingers {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use wire::encode::frontend as ask;
 use wire::frame::{self, Head};
 use wire::pipeline::{Awaited, Fate, Owed};
 use wire::tag::{Frontend, Target};
-use wire::view::{Bind, Execute, Named, function, query};
+use wire::view::{Bind, Execute, Malformed, Named, function, query};
 
 use super::brain::Sent;
 use super::cached::{Looked, look_once};
@@ -137,7 +137,8 @@ impl Session {
             Err(end) => return Err((at, end)),
         }
         self.streaming = left_of(head.total(), bytes.len() - at);
-        self.streaming_forward = tag != Frontend::CopyData || upstream.pipeline.copy_data();
+        // The rest of what the server did not get the beginning of would be messages to it, of any kind.
+        self.streaming_forward = !outbox.has_skipped(bytes.len());
         Ok(bytes.len())
     }
 
@@ -298,6 +299,10 @@ impl Session {
     fn bind(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
         self.pool.meter.binds.increment();
         let bind = Bind::read(message.body).map_err(malformed)?;
+        if !message.is_whole() && bind.rest.is_empty() {
+            // A name in place of the client's would take the place of all that has come of it.
+            return Err(malformed(Malformed("Bind with names of more than 256 KiB")));
+        }
         let mut note = 0;
         if !upstream.pipeline.ignores() {
             if upstream.work.forgets() || self.is_uncertain(upstream, bind.statement) {
