@@ -76,3 +76,45 @@ fn the_rest_of_a_message_that_was_refused_reaches_no_server() {
         assert_eq!(canaries(&site), "0", "{case}");
     }
 }
+
+/// Says savepoints of which each has another name.
+fn savepoints(client: &mut RawClient, count: usize) {
+    for n in 0..count {
+        client.say(frontend::query(format!("savepoint p{n}")));
+    }
+    client.send();
+    for _ in 0..count {
+        client.reply().ok();
+    }
+}
+
+#[test]
+fn a_setting_from_before_a_savepoint_that_nobody_remembers_is_its_clients_alone() {
+    const SETTING: &str = "select coalesce(current_setting('app.tenant', true), '')";
+    let site = Site::pooled(Transaction, 2);
+    let mut client = site.client();
+    client.query("begin").ok();
+    client.query("set app.tenant = 'b'").ok();
+    client.query("savepoint s0").ok();
+    savepoints(&mut client, 1_100);
+    client.query("rollback to s0").ok();
+    client.query("commit").ok();
+    assert_eq!(client.query(SETTING).value(), "b");
+    for mut other in [site.client(), site.client()] {
+        assert_eq!(other.query(SETTING).value(), "");
+    }
+
+    // Another one was made in between: the server alone knows which of them holds.
+    client.query("begin").ok();
+    client.query("savepoint s0").ok();
+    client.query("set app.tenant = 'c'").ok();
+    client.query("savepoint s1").ok();
+    savepoints(&mut client, 1_100);
+    client.query("rollback to s0").ok();
+    client.query("commit").ok();
+    assert_eq!(client.query(SETTING).value(), "b");
+    let mut others = [site.client(), site.client()];
+    others.iter_mut().for_each(|other| assert_eq!(other.query(SETTING).value(), ""));
+    client.terminate();
+    others.iter_mut().for_each(|other| assert_eq!(other.query(SETTING).value(), ""));
+}

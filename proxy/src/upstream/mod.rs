@@ -11,6 +11,7 @@ pub mod hosts;
 mod link;
 pub mod resolve;
 pub mod role;
+pub mod savepoints;
 pub mod server;
 pub mod tracked;
 
