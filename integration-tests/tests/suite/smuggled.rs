@@ -118,3 +118,75 @@ fn a_setting_from_before_a_savepoint_that_nobody_remembers_is_its_clients_alone(
     client.terminate();
     others.iter_mut().for_each(|other| assert_eq!(other.query(SETTING).value(), ""));
 }
+
+#[test]
+fn a_goodbye_behind_what_waits_for_more_gives_the_server_back() {
+    let site = Site::pooled(Transaction, 1);
+    site.run_directly("create table t (n int)").ok();
+    let mut other = site.client();
+    let copy = "copy t from stdin";
+    let says: [fn(&mut RawClient, &str); 3] = [
+        |client, copy| _ = client.say(frontend::query(copy)),
+        |client, copy| _ = client.parse("", copy).bind("", &[]).execute().sync(),
+        |client, _| {
+            client.parse("", "this is no statement").bind("", &[]).execute().say(frontend::query("select 1"));
+        },
+    ];
+    for (case, say) in says.into_iter().enumerate() {
+        let mut client = site.client();
+        say(&mut client, copy);
+        client.say(frontend::terminate()).send();
+        assert_eq!(other.query("select 'next'").value(), "next", "{case}");
+        assert_eq!(client.read_to_end().rows().len(), 0, "{case}");
+    }
+}
+
+/// A server on which the first Bind fails for how its statement was parsed, in its own time.
+fn out_of_date(connection: &mut Connection) -> std::io::Result<()> {
+    connection.login()?;
+    let (mut binds, mut failed) = (0, false);
+    loop {
+        let (tag, _) = connection.receive()?;
+        match tag {
+            'B' if binds == 0 => {
+                (binds, failed) = (1, true);
+                connection.delay(Duration::from_millis(200));
+                connection.send(&backend::error("0A000", "cached plan must not change result type"))?;
+            }
+            'S' => {
+                failed = false;
+                connection.send(&backend::ready(b'I'))?;
+            }
+            _ if failed => {}
+            'P' => connection.send(&frontend::message(b'1', &[]))?,
+            'B' => connection.send(&frontend::message(b'2', &[]))?,
+            'C' => connection.send(&frontend::message(b'3', &[]))?,
+            'E' => connection.send(&backend::command_complete("INSERT 0 1"))?,
+            'Q' => connection.send(&backend::one_value("1"))?,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_goodbye_behind_a_request_that_is_sent_again_is_not_its_end() {
+    const INSERT: &str = "insert into t select * from shelf";
+    for at_once in [true, false] {
+        let server = FakeUpstream::start(out_of_date);
+        let proxy = Proxy::before(server.address()).size(1).start();
+        let mut client = RawClient::login(proxy.address(), "postgres", "postgres");
+        client.parse("look", INSERT).sync().reply().ok();
+        client.say(frontend::close(b'S', "look")).sync().reply().ok();
+        client.parse("look", INSERT).bind("look", &[]).execute().sync();
+        if !at_once {
+            client.send();
+            eventually("the request is there", || server.tags(0).ends_with("BES") || server.tags(0).ends_with('B'));
+        }
+        client.say(frontend::terminate()).send();
+        let again = || server.tags(0).chars().filter(|tag| *tag == 'B').count() == 2;
+        eventually("it is sent again", again);
+        let mut other = RawClient::login(proxy.address(), "postgres", "postgres");
+        assert_eq!(other.query("select 1").value(), "1", "{at_once}: {}", server.tags(0));
+        client.read_to_end();
+    }
+}

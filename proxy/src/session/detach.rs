@@ -19,6 +19,13 @@ impl Session {
         if upstream.work.retry.is_under_way() {
             return Ok(());
         }
+        let pipeline = &upstream.pipeline;
+        let waits_for_client = pipeline.is_unsynced() || pipeline.is_copying_in();
+        // What is sent again lies among what the client has sent.
+        if self.leaving && self.carry.is_empty() && (waits_for_client || pipeline.is_boundary()) {
+            // It said goodbye before this was known, and says nothing more: the server would wait for it for ever.
+            return Err(End::Terminated);
+        }
         if upstream.work.held && upstream.work.prologue.is_none() {
             // What waited for this is looked at next: on this upstream, unless it is free to go.
             upstream.work.held = false;
@@ -30,9 +37,6 @@ impl Session {
         if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 {
             self.await_client_within(now);
             return Ok(());
-        }
-        if self.leaving {
-            return Err(End::Terminated);
         }
         if self.ctl.deadline.get().is_some() {
             self.worker.watch(&self.ctl, None);

@@ -81,6 +81,7 @@ impl Session {
             }
         }
         let mut at = 0;
+        let mut said_goodbye = false;
         while let Some(rest) = bytes.get(at..whole)
             && let Some(head) = head(rest).map_err(|end| (at, end))?
             && let Some(tag) = Frontend::from_byte(head.tag)
@@ -88,9 +89,10 @@ impl Session {
             let body = rest.get(frame::HEAD..head.total()).unwrap_or_default();
             let message = Message { tag, body, at, end: at + head.total(), declared: head.body };
             match self.message(upstream, outbox, message, looked.take(), now) {
-                Ok(Next::Go) if self.leaving => {
+                Ok(Next::Go) if tag == Frontend::Terminate => {
                     outbox.skip(message.at, bytes.len());
-                    return Ok(bytes.len());
+                    said_goodbye = true;
+                    break;
                 }
                 Ok(Next::Go) => at = message.end,
                 Ok(Next::Hold) => {
@@ -106,10 +108,11 @@ impl Session {
             }
         }
         if matches!(upstream.work.retry, Retry::Answered { .. } | Retry::Used) {
-            Self::keep_request(upstream, bytes, if free && long.is_none() { at } else { 0 })
-                .map_err(|end| (at, end))?;
+            let ends = said_goodbye || long.is_none();
+            Self::keep_request(upstream, bytes, if free && ends { at } else { 0 }).map_err(|end| (at, end))?;
         }
         match long {
+            _ if said_goodbye => Ok(bytes.len()),
             Some(head) => self.long_message(upstream, outbox, bytes, at, head, now),
             None => Ok(at),
         }
