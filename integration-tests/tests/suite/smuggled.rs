@@ -190,3 +190,60 @@ fn a_goodbye_behind_a_request_that_is_sent_again_is_not_its_end() {
         client.read_to_end();
     }
 }
+
+/// Takes a cancel, and does not say that it is done with it before long.
+fn slow_to_cancel(connection: &mut Connection) -> std::io::Result<()> {
+    if let Err(gone) = connection.login() {
+        connection.delay(Duration::from_secs(9));
+        return Err(gone);
+    }
+    if connection.index == 0 {
+        connection.serve_until("select slow")?;
+        connection.until_cancelled();
+        connection.send(&[backend::error("57014", "canceled"), backend::ready(b'I')].concat())?;
+    }
+    connection.serve()
+}
+
+#[test]
+fn a_cancel_that_its_server_never_confirms_strikes_nobody_else() {
+    let server = FakeUpstream::start(slow_to_cancel);
+    let proxy = Proxy::before(server.address()).size(1).start();
+    let mut slow = RawClient::login(proxy.address(), "anna", "shop");
+    let mut other = RawClient::login(proxy.address(), "anna", "shop");
+    slow.start_query("select slow");
+    eventually("the query has arrived", || server.queries().iter().any(|sql| sql == "select slow"));
+    slow.cancel();
+    assert_eq!(slow.reply().error().code(), "57014");
+    for client in [&mut other, &mut slow] {
+        assert_eq!(client.query("select 'next'").value(), "1");
+    }
+    let next = |what: &What| matches!(what, What::Message { body, .. } if body.starts_with(b"select 'next'"));
+    let served: Vec<_> =
+        server.received().into_iter().filter(|said| next(&said.what)).map(|said| said.connection).collect();
+    assert!(server.has_closed(0) && served.len() == 2 && !served.contains(&0), "{served:?}");
+}
+
+#[test]
+fn a_cancel_that_its_server_never_confirms_ends_the_transaction_that_it_may_strike() {
+    let server = FakeUpstream::start(|connection| {
+        if let Err(gone) = connection.login() {
+            connection.delay(Duration::from_secs(9));
+            return Err(gone);
+        }
+        connection.serve_until("select slow")?;
+        connection.until_cancelled();
+        connection.send(&[backend::error("57014", "canceled"), backend::ready(b'E')].concat())?;
+        connection.serve()
+    });
+    let proxy = Proxy::before(server.address()).size(1).start();
+    let mut client = RawClient::login(proxy.address(), "anna", "shop");
+    client.query("begin").ok();
+    client.start_query("select slow");
+    eventually("the query has arrived", || server.queries().iter().any(|sql| sql == "select slow"));
+    client.cancel();
+    assert_eq!(client.reply().error().code(), "57014");
+    let error = client.start_query("rollback").read_to_end().error().clone();
+    assert_eq!((error.severity(), error.code()), ("FATAL", "08006"));
+    assert!(!server.queries().contains(&"rollback".to_owned()), "{:?}", server.queries());
+}

@@ -26,6 +26,9 @@ impl Session {
             // It said goodbye before this was known, and says nothing more: the server would wait for it for ever.
             return Err(End::Terminated);
         }
+        if pipeline.is_boundary() && upstream.cancels.are_astray() {
+            return Err(End::UpstreamLost);
+        }
         if upstream.work.held && upstream.work.prologue.is_none() {
             // What waited for this is looked at next: on this upstream, unless it is free to go.
             upstream.work.held = false;

@@ -70,7 +70,7 @@ impl Session {
     ) -> Translated {
         let free = upstream.pipeline.is_free();
         if upstream.pipeline.is_boundary() {
-            if upstream.cancels.get() > 0 {
+            if upstream.cancels.are_under_way() {
                 // A cancel of what has ended is still on its way to the server: it must not strike what comes behind.
                 upstream.work.held = true;
                 return Ok(0);

@@ -147,7 +147,7 @@ impl Worker {
             return self.close(pool, upstream, CloseReason::Unclean);
         }
         upstream.used = now;
-        if upstream.cancels.get() > 0 {
+        if upstream.cancels.are_under_way() {
             self.quarantine.borrow_mut().insert(upstream.id, (pool.clone(), upstream));
             return;
         }
