@@ -171,6 +171,10 @@ impl Session {
             return Err(fails(broken("a reply to another client's message")));
         }
         let mut delivery = reply.delivery;
+        let refused = match delivery {
+            Delivery::Replace(number) => upstream.work.refusals.settle(number),
+            _ => None,
+        };
         if message.tag == Backend::NotificationResponse && self.ignores_notification(upstream) {
             outbox.skip(message.at, message.end());
             return Ok(Delivery::Swallow);
@@ -224,9 +228,9 @@ impl Session {
                     late.write(false, outbox.insert(message.end()));
                 }
             }
-            Delivery::Replace(note) => {
+            Delivery::Replace(_) => {
                 outbox.skip(message.at, message.end());
-                if let Some(trouble) = upstream.work.refusals.get(note as usize) {
+                if let Some(trouble) = refused {
                     trouble.write(false, outbox.insert(message.end()));
                 }
                 delivery = Delivery::Swallow;

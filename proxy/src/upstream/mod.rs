@@ -247,9 +247,6 @@ impl Upstream {
     /// A request has ended, and the next one has been sent already.
     pub fn next_request(&mut self, deadline: Option<Deadline>) {
         self.cancel.next_epoch();
-        if !self.work.refusals.is_empty() && self.pipeline.owed().all(|owed| owed.fate != Fate::Refuse) {
-            self.work.refusals.clear();
-        }
         self.work.vacating = None;
         self.work.forget_excess();
         self.work.deadline = deadline;
@@ -260,7 +257,8 @@ impl Upstream {
     /// An error made the server skip this message: what was noted when it was sent is not so.
     pub fn skipped(&mut self, owed: &Owed) {
         match (owed.awaited, owed.fate) {
-            (_, Fate::Substitute | Fate::Refuse) => {}
+            (_, Fate::Substitute) => {}
+            (_, Fate::Refuse) => drop(self.work.refusals.settle(owed.note)),
             (Awaited::Parse, _) if owed.note & UNNAMED != 0 => {
                 self.unnamed = None;
                 self.prepared.remove(owed.note & !UNNAMED);
