@@ -247,3 +247,27 @@ fn a_cancel_that_its_server_never_confirms_ends_the_transaction_that_it_may_stri
     assert_eq!((error.severity(), error.code()), ("FATAL", "08006"));
     assert!(!server.queries().contains(&"rollback".to_owned()), "{:?}", server.queries());
 }
+
+#[test]
+fn a_server_that_was_idle_for_long_gives_a_sign_of_life_before_somebody_elsewhere_gets_it() {
+    let server = FakeUpstream::start(|connection| {
+        connection.login()?;
+        if connection.index == 0 {
+            // As behind a firewall that has forgotten the connection.
+            connection.serve_until("select 1")?;
+            connection.send(&backend::one_value("1"))?;
+            return connection.listen();
+        }
+        connection.serve()
+    });
+    let idle = Duration::from_millis(50);
+    let proxy = Proxy::before(server.address()).size(1).pool(|pool| pool.health_check_after = idle).start();
+    // New clients go to the worker with the fewest.
+    let [mut first, mut elsewhere] = [(); 2].map(|()| RawClient::login(proxy.address(), "anna", "shop"));
+    assert_eq!(first.query("select 1").value(), "1");
+    let rested = Instant::now();
+    eventually("the connection has been idle for long enough", || rested.elapsed() > 2 * idle);
+    assert_eq!(elsewhere.query("select 2").value(), "1");
+    assert_eq!(server.logins(), 2, "the silent one was given up: {:?}", server.queries());
+    assert!(server.queries().contains(&String::new()), "{:?}", server.queries());
+}

@@ -78,7 +78,7 @@ impl Worker {
     }
 
     /// The rules for idle upstreams of this pool have changed: they hold at once.
-    fn sweep_pool(&self, pool: &Rc<LocalPool>) {
+    fn sweep_pool(self: &Rc<Self>, pool: &Rc<LocalPool>) {
         let now = Instant::now();
         self.wake_all(pool);
         super::sweep::idle_of(self, pool, now);
