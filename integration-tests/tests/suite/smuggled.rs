@@ -271,3 +271,16 @@ fn a_server_that_was_idle_for_long_gives_a_sign_of_life_before_somebody_elsewher
     assert_eq!(server.logins(), 2, "the silent one was given up: {:?}", server.queries());
     assert!(server.queries().contains(&String::new()), "{:?}", server.queries());
 }
+
+#[test]
+fn a_transaction_that_changes_channels_without_end_is_refused_more() {
+    let site = Site::pooled(Transaction, 1);
+    let mut client = site.client();
+    client.query("listen a; listen b").ok();
+    client.query("begin").ok();
+    let text = "unlisten a; unlisten b; ".repeat(100);
+    let refused = (0..60).find(|_| !client.query(&text).errors().is_empty());
+    assert!(refused.is_some_and(|place| place >= 50), "{refused:?}");
+    assert_eq!(client.query("rollback").ok().status(), 'I');
+    client.query("notify a, 'kept'").ok();
+}
