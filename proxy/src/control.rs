@@ -6,6 +6,7 @@ mod memory;
 mod names;
 mod roles;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +27,8 @@ use crate::shared::Shared;
 use crate::stand_in::{self, Turns, Wanted};
 use crate::telemetry::WorkerTelemetry;
 use crate::tenant_table;
-use crate::upstream::CancelTarget;
 use crate::upstream::dial::{Failure, is_about_credentials};
+use crate::upstream::{CancelFate, CancelTarget};
 use crate::worker::Mail;
 use crate::worker::checkout::unavailable;
 
@@ -93,8 +94,8 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
                 Order::Inspect(pool) => inspect(&shared, &telemetry, &pool).await,
                 Order::Doubt(pool) => roles::look(&shared, &pool).await,
                 Order::Cancel { target, epoch, upstream, worker, done } => {
-                    cancel(&shared, &target, epoch).await;
-                    shared.send(worker, Mail::Cancelled(upstream));
+                    let fate = cancel(&shared, &target, epoch).await;
+                    shared.send(worker, Mail::Cancelled(upstream, fate));
                     drop(done);
                 }
                 Order::StandIn(wanted) => stand_in::serve(shared, turns, wanted).await,
@@ -193,7 +194,8 @@ async fn reserve(shared: &Arc<Shared>, pool: &Arc<Pool>, mut due: Instant, worke
 
 /// Cancels the request `epoch` of an upstream, and waits until the server has closed the connection: from then on the
 /// cancel can strike nothing that comes later.
-pub(crate) async fn cancel(shared: &Shared, target: &CancelTarget, epoch: u64) {
+pub(crate) async fn cancel(shared: &Shared, target: &CancelTarget, epoch: u64) -> CancelFate {
+    let sent = Cell::new(false);
     let attempt = async {
         let mut stream = target.open(shared).await.ok()?;
         if target.epoch() != epoch {
@@ -201,13 +203,16 @@ pub(crate) async fn cancel(shared: &Shared, target: &CancelTarget, epoch: u64) {
         }
         let mut out = Vec::new();
         ask::cancel_request(&mut out, target.process as u32, &target.key).ok()?;
+        sent.set(true);
         stream.write_all(&out).await.ok()?;
         // Nothing is ever said; the end of the connection is the sign.
         let mut end = [0u8; 64];
         while matches!(stream.read(&mut end).await, Ok(n) if n > 0) {}
         Some(())
     };
-    if !matches!(tokio::time::timeout(CANCEL_PATIENCE, attempt).await, Ok(Some(()))) {
-        tracing::warn!(server = %target.server, process = target.process, "a cancel could not be delivered");
+    if matches!(tokio::time::timeout(CANCEL_PATIENCE, attempt).await, Ok(Some(()))) {
+        return CancelFate::Over;
     }
+    tracing::warn!(server = %target.server, process = target.process, "a cancel could not be delivered");
+    if sent.get() { CancelFate::Astray } else { CancelFate::Over }
 }

@@ -75,6 +75,7 @@ mod session_state;
 mod shutdown;
 mod simple;
 mod slot;
+mod smuggled;
 mod startup;
 mod statistics;
 mod storms;

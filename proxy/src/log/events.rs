@@ -160,7 +160,7 @@ pub const EVENTS: &[LogEvent] = &[
         "`observe.pg_stat_statements` is on, and the extension is not there or may not be read.", "CREATE EXTENSION, `pg_read_all_stats`; or switch it off."),
 
     event(A::Cancels, Warn, "a cancel could not be delivered", &["server", "process"],
-        "The server could not be connected to for it within 5 s.", "Is `max_connections` of the server reached?"),
+        "The server could not be connected to for it within 5 s, or has not said that it is done with it; then its connection is closed.", "Is `max_connections` of the server reached?"),
     event(A::Cancels, Warn, "a cancel request could not be passed on to the peer whose client it is for", &["peer", "error"],
         "Another instance under `[peers]` does not answer.", "Its address under `[peers]`; whether it runs."),
     event(A::Cancels, Warn, "no cancel request can come from another process on this machine", &["error"],

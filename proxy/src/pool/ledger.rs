@@ -355,6 +355,11 @@ impl Ledger {
         self.queue.next(now).map_or(unused, Use::Serve)
     }
 
+    /// Whether an upstream that is given back now is somebody's.
+    pub fn is_wanted(&self) -> bool {
+        !self.paused && self.queue.servable() > 0
+    }
+
     /// Somebody waits, and another attempt to connect may begin now.
     pub fn wants_dial(&self, now: Instant) -> bool {
         // What a login waits for is that there is any at all.

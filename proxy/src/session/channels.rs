@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::upstream::savepoints::Savepoints;
+
 /// A channel's name.
 pub(super) type Channel = Arc<[u8]>;
 
@@ -14,16 +16,13 @@ pub(super) enum Change {
     UnlistenAll,
 }
 
-/// Savepoints remembered; beyond, the oldest are forgotten and a rollback to them undoes the whole transaction's changes.
-const MAX_SAVEPOINTS: usize = 1024;
-
 /// A client's channels.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     committed: BTreeSet<Channel>,
     pending: Vec<Change>,
     /// How many changes were pending at each.
-    savepoints: Vec<(Box<[u8]>, usize)>,
+    savepoints: Savepoints<usize>,
 }
 
 impl Channels {
@@ -62,29 +61,20 @@ impl Channels {
 
     /// SAVEPOINT.
     pub(super) fn savepoint(&mut self, name: &[u8]) {
-        if self.savepoints.len() >= MAX_SAVEPOINTS {
-            self.savepoints.remove(0);
-        }
-        self.savepoints.push((name.into(), self.pending.len()));
+        self.savepoints.set(name, self.pending.len());
     }
 
-    /// ROLLBACK TO.
+    /// ROLLBACK TO. Where nobody knows what was there then, everything stays: to be told too much is better than to miss
+    /// something.
     pub(super) fn rollback_to(&mut self, name: &[u8]) {
-        match self.savepoints.iter().rposition(|(other, _)| &**other == name) {
-            Some(at) => {
-                let kept = self.savepoints.get(at).map_or(0, |(_, kept)| *kept);
-                self.pending.truncate(kept);
-                self.savepoints.truncate(at + 1);
-            }
-            None => self.pending.clear(),
+        if let Some(kept) = self.savepoints.return_to(name) {
+            self.pending.truncate(kept);
         }
     }
 
     /// RELEASE.
     pub(super) fn release(&mut self, name: &[u8]) {
-        if let Some(at) = self.savepoints.iter().rposition(|(other, _)| &**other == name) {
-            self.savepoints.truncate(at);
-        }
+        self.savepoints.release(name);
     }
 
     /// The transaction was committed.
@@ -150,6 +140,23 @@ mod tests {
         channels.change(Change::Listen(channel("c")));
         channels.commit();
         assert_eq!(names(&channels), ["a", "c"]);
+    }
+
+    #[test]
+    fn what_came_before_a_savepoint_that_is_forgotten_is_kept() {
+        let mut channels = Channels::default();
+        channels.change(Change::Listen(channel("a")));
+        (0..3000).for_each(|n| channels.savepoint(format!("s{n}").as_bytes()));
+        channels.change(Change::Listen(channel("b")));
+        channels.rollback_to(b"s0");
+        channels.commit();
+        assert_eq!(names(&channels), ["a", "b"], "to hear too much is better than to miss something");
+        channels.savepoint(b"first");
+        (0..3000).for_each(|n| channels.savepoint(format!("s{n}").as_bytes()));
+        channels.change(Change::UnlistenAll);
+        channels.rollback_to(b"first");
+        channels.commit();
+        assert_eq!(names(&channels), ["a", "b"]);
     }
 
     #[test]

@@ -236,16 +236,16 @@ impl Session {
                 upstream.work.locals.with_known(|locals| locals.savepoint(name));
             }
             Act::RollbackTo(name) => {
-                self.settings.rollback_to(name);
-                upstream.settings.rollback_to(name);
+                let mut known = self.settings.rollback_to(name) & upstream.settings.rollback_to(name);
                 if let Some(locals) = &mut self.locals {
-                    locals.rollback_to(name);
+                    known &= locals.rollback_to(name);
                 }
-                upstream.work.locals.with_known(|locals| {
-                    locals.rollback_to(name);
-                    true
-                });
+                upstream.work.locals.with_known(|locals| locals.rollback_to(name));
                 upstream.work.may_be_free = true;
+                if !known {
+                    // The server alone knows what holds now: it stays with its client, or is reset.
+                    self.leave(upstream, SessionState::HiddenSetting);
+                }
             }
             Act::Release(name) => {
                 self.settings.release(name);

@@ -198,7 +198,13 @@ impl Listening {
 impl Session {
     /// Whether a text that listens or notifies may go to the server now.
     pub(super) fn before_listen(&mut self, upstream: &mut Upstream, script: Option<&Script>) -> Enlisted {
-        let Some(script) = script.filter(|script| script.listens || script.notifies) else { return Enlisted::Yes };
+        let Some(script) = script else { return Enlisted::Yes };
+        if self.changes_too_much(script) {
+            return Enlisted::No(too_many_channels());
+        }
+        if !script.listens && !script.notifies {
+            return Enlisted::Yes;
+        }
         if self.before_notify(upstream, script) {
             return Enlisted::Wait;
         }
@@ -235,13 +241,20 @@ impl Session {
         if listening.asked.is_some() {
             return Enlisted::Wait;
         }
-        if listening.registered.len() + wanted.len() > MAX_CHANNELS || listening.channels.pending() > MAX_PENDING {
-            return Enlisted::No(Refusal::Listen(ListenRefusal::TooManyChannels { limit: MAX_CHANNELS }).into());
+        if listening.registered.len() + wanted.len() > MAX_CHANNELS {
+            return Enlisted::No(too_many_channels());
         }
         let wanted: Vec<Channel> = wanted.into_iter().collect();
         let number = listening.subscription.enter(wanted.clone(), &self.pool.shared);
         listening.ask(wanted, number);
         Enlisted::Wait
+    }
+
+    /// Whether a text changes channels in a transaction that has changed them too often.
+    fn changes_too_much(&self, script: &Script) -> bool {
+        let full = self.listening.as_deref().is_some_and(|listening| listening.channels.pending() > MAX_PENDING);
+        let changes = |act: &Act| matches!(act, Act::Listen(_) | Act::Unlisten(_) | Act::UnlistenAll);
+        full && script.parts.iter().flatten().any(changes)
     }
 
     /// A client that listens is about to begin a transaction on this upstream; `true`: the listener must catch up first,
@@ -418,6 +431,10 @@ impl Session {
         self.send_client(cx, &out)?;
         Ok(!out.is_empty())
     }
+}
+
+fn too_many_channels() -> Trouble {
+    Refusal::Listen(ListenRefusal::TooManyChannels { limit: MAX_CHANNELS }).into()
 }
 
 /// What a client is told that stays although notifications may have been lost.

@@ -154,10 +154,7 @@ mod tests {
         locals.with_known(|known| known.savepoint(b"s"));
         locals.set("role", Some(&text("bob")));
         assert_eq!(role(&mut locals), Some(Some(text("bob"))));
-        locals.with_known(|known| {
-            known.rollback_to(b"s");
-            true
-        });
+        locals.with_known(|known| known.rollback_to(b"s"));
         assert_eq!(role(&mut locals), Some(Some(text("anna"))));
         locals.clear();
         assert_eq!(role(&mut locals), Some(Some(text("r"))));

@@ -2,23 +2,25 @@
 
 use wire::params::Value;
 
+use crate::upstream::savepoints::Savepoints;
+
 /// What SET LOCAL and its kin have set in this transaction, in order; the last one counts. `None`: back at the server's
 /// default.
 #[derive(Debug, Default)]
 pub(super) struct Locals {
     values: Vec<(Box<str>, Option<Value>)>,
     /// Savepoints, and how many values there were.
-    marks: Vec<(Box<[u8]>, usize)>,
+    marks: Savepoints<usize>,
 }
 
-/// Values kept in one transaction, and savepoints.
+/// Values kept in one transaction.
 const MAX: usize = 1024;
 
 impl Locals {
     /// A setting was made for the transaction, or for the session over one of the transaction. `false`: there are too many
     /// to keep it.
     pub(super) fn set(&mut self, name: &str, value: Option<Value>) -> bool {
-        let marked = self.marks.last().map_or(0, |(_, values)| *values);
+        let marked = self.marks.last().map_or(0, |values| *values);
         let since = self.values.get_mut(marked..).unwrap_or_default();
         if let Some((_, known)) = since.iter_mut().rev().find(|(other, _)| **other == *name) {
             // Nothing can return to the one in between.
@@ -44,35 +46,23 @@ impl Locals {
         self.values.iter().any(|(known, _)| **known == *name)
     }
 
-    /// SAVEPOINT. `false`: there are too many to keep it.
+    /// SAVEPOINT. `false`: there are too many to keep all.
     pub(super) fn savepoint(&mut self, name: &[u8]) -> bool {
-        let room = self.marks.len() < MAX;
-        if room {
-            self.marks.push((name.into(), self.values.len()));
-        }
-        room
+        self.marks.set(name, self.values.len())
     }
 
-    /// ROLLBACK TO. A savepoint that is not known is older than the first value.
-    pub(super) fn rollback_to(&mut self, name: &[u8]) {
-        match self.marks.iter().rposition(|(other, _)| &**other == name) {
-            Some(at) => {
-                let values = self.marks.get(at).map_or(0, |(_, values)| *values);
-                self.values.truncate(values);
-                self.marks.truncate(at + 1);
-            }
-            None => {
-                self.values.clear();
-                self.marks.clear();
-            }
-        }
+    /// ROLLBACK TO. `false`: the server may have returned to
+    /// other values than these.
+    #[must_use]
+    pub(super) fn rollback_to(&mut self, name: &[u8]) -> bool {
+        let Some(values) = self.marks.return_to(name) else { return false };
+        self.values.truncate(values);
+        true
     }
 
     /// RELEASE.
     pub(super) fn release(&mut self, name: &[u8]) {
-        if let Some(at) = self.marks.iter().rposition(|(other, _)| &**other == name) {
-            self.marks.truncate(at);
-        }
+        self.marks.release(name);
     }
 
     /// The values, the one that counts first.
@@ -102,14 +92,26 @@ mod tests {
         locals.savepoint(b"b");
         locals.set("app.x", None);
         assert_eq!(seen(&locals), None);
-        locals.rollback_to(b"b");
+        assert!(locals.rollback_to(b"b"));
         assert_eq!(seen(&locals), value("2"));
         locals.release(b"b");
         locals.set("app.x", value("3"));
-        locals.rollback_to(b"a");
+        assert!(locals.rollback_to(b"a"));
         assert_eq!(seen(&locals), value("1"));
-        locals.rollback_to(b"older than all of them");
+        assert!(locals.rollback_to(b"older than all of them"));
         assert!(!locals.has("app.x"));
+    }
+
+    #[test]
+    fn a_rollback_to_a_savepoint_that_is_forgotten_keeps_what_was_set_before_it() {
+        let mut locals = Locals::default();
+        locals.set("app.x", value("1"));
+        (0..3000).for_each(|n| _ = locals.savepoint(format!("s{n}").as_bytes()));
+        locals.set("app.x", value("2"));
+        assert!(locals.rollback_to(b"s2999"));
+        assert_eq!(seen(&locals), value("1"));
+        assert!(!locals.rollback_to(b"s0"), "or is it one from before the first value?");
+        assert_eq!(seen(&locals), value("1"));
     }
 
     #[test]

@@ -406,7 +406,9 @@ impl Session {
     #[inline]
     fn pump_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let clogged = |upstream: &Upstream| !upstream.unsent.is_empty() || upstream.pipeline.len() > MAX_OWED;
-        let stopped = self.leaving || self.lease.as_deref().is_some_and(clogged) || !self.unsent.is_empty();
+        // Of a client that has said goodbye, nothing is left but a request that is sent again.
+        let silent = self.leaving && self.carry.is_empty();
+        let stopped = silent || self.lease.as_deref().is_some_and(clogged) || !self.unsent.is_empty();
         // A client that waits is still read, so that its going away is noticed, as long as there is room.
         let kept = self.carry.len();
         let blocked = self.is_blocked();
@@ -417,7 +419,7 @@ impl Session {
         let worker = self.worker.clone();
         let Scratch { input, output } = &mut *worker.scratch.borrow_mut();
         let mut fresh = 0;
-        if room && !self.half_closed {
+        if room && !self.half_closed && !self.leaving {
             let space = input.get_mut(kept..kept + READ).unwrap_or_default();
             match self.client.poll_read(cx, space) {
                 Poll::Pending => {}

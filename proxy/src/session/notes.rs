@@ -11,6 +11,7 @@ use wire::tag::TransactionStatus;
 use super::ctl::Delivery;
 use super::{End, Session};
 use crate::telemetry::Rare;
+use crate::upstream::Upstream;
 
 impl Session {
     /// Looks at every note.
@@ -49,9 +50,14 @@ impl Session {
             self.heed_witnesses();
             self.heed_listener()?;
         }
+        let in_danger = |upstream: &Upstream| upstream.pipeline.is_boundary() && upstream.cancels.are_astray();
+        if self.lease.as_deref().is_some_and(in_danger) {
+            // Nobody knows when a cancel strikes that was meant for what has ended.
+            return Err(End::UpstreamLost);
+        }
         if let Some(upstream) = self.lease.as_deref_mut()
             && upstream.work.held
-            && upstream.cancels.get() == 0
+            && !upstream.cancels.are_under_way()
             && upstream.pipeline.is_boundary()
         {
             // What waited for a cancel to end goes on.

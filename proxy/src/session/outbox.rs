@@ -12,6 +12,8 @@ pub(super) struct Outbox<'a> {
     output: &'a mut Vec<u8>,
     /// Everything before this position has been dealt with.
     from: usize,
+    /// Where what was taken out last ends.
+    skipped: usize,
 }
 
 impl<'a> Outbox<'a> {
@@ -19,7 +21,7 @@ impl<'a> Outbox<'a> {
     pub(super) fn new(input: &'a [u8], output: &'a mut Vec<u8>) -> Self {
         output.clear();
         output.shrink_to(KEPT);
-        Self { input, output, from: 0 }
+        Self { input, output, from: 0, skipped: 0 }
     }
 
     /// Where something can be put in before position `at`.
@@ -38,6 +40,13 @@ impl<'a> Outbox<'a> {
             self.insert(at);
             self.from = to;
         }
+        self.skipped = to;
+    }
+
+    /// Whether the message that ends at `end` was taken out, with or without another one in its place: what of it is still
+    /// on its way must not go out either.
+    pub(super) fn has_skipped(&self, end: usize) -> bool {
+        self.skipped == end
     }
 
     /// Bytes that were put together so far, because something had to be changed.
@@ -88,5 +97,17 @@ mod tests {
         outbox.insert(4).extend(b"-");
         outbox.skip(5, 6);
         assert_eq!(outbox.finish(6), b"<ad-e");
+    }
+
+    #[test]
+    fn a_message_whose_beginning_alone_is_another_is_not_taken_out() {
+        let mut output = Vec::new();
+        let mut outbox = Outbox::new(b"abcdef", &mut output);
+        outbox.skip(2, 4);
+        outbox.insert(4).extend(b"-");
+        assert!(!outbox.has_skipped(6));
+        outbox.skip(4, 6);
+        outbox.insert(6).extend(b"*");
+        assert!(outbox.has_skipped(6));
     }
 }

@@ -14,7 +14,6 @@ use wire::pipeline::{Awaited, Delivery, Fate, Owed};
 use wire::tag::{Backend, TransactionStatus};
 use wire::view;
 
-use super::ctl::State;
 use super::outbox::Outbox;
 use super::police::tell_notice;
 use super::retry::Retry;
@@ -173,6 +172,10 @@ impl Session {
             return Err(fails(broken("a reply to another client's message")));
         }
         let mut delivery = reply.delivery;
+        let refused = match delivery {
+            Delivery::Replace(number) => upstream.work.refusals.settle(number),
+            _ => None,
+        };
         if message.tag == Backend::NotificationResponse && self.ignores_notification(upstream) {
             outbox.skip(message.at, message.end());
             return Ok(Delivery::Swallow);
@@ -222,9 +225,9 @@ impl Session {
                     late.write(false, outbox.insert(message.end()));
                 }
             }
-            Delivery::Replace(note) => {
+            Delivery::Replace(_) => {
                 outbox.skip(message.at, message.end());
-                if let Some(trouble) = upstream.work.refusals.get(note as usize) {
+                if let Some(trouble) = refused {
                     trouble.write(false, outbox.insert(message.end()));
                 }
                 delivery = Delivery::Swallow;
@@ -449,49 +452,5 @@ impl Session {
             Awaited::Bind | Awaited::DescribeStatement => upstream.work.retry = Retry::None,
             _ => {}
         }
-    }
-
-    /// Replies were dealt with: at a boundary the upstream goes back, unless the client keeps it.
-    #[inline]
-    pub(super) fn after_replies(&mut self, now: Instant) -> Result<(), End> {
-        let Some(upstream) = self.lease.as_deref_mut() else {
-            return Ok(());
-        };
-        if upstream.work.retry.is_under_way() {
-            return Ok(());
-        }
-        if upstream.work.held && upstream.work.prologue.is_none() {
-            // What waited for this is looked at next: on this upstream, unless it is free to go.
-            upstream.work.held = false;
-            self.look_again = true;
-            if std::mem::take(&mut upstream.work.probe) != Probe::Answered {
-                return Ok(());
-            }
-        }
-        if !upstream.pipeline.is_boundary() || upstream.streaming.left > 0 {
-            self.await_client_within(now);
-            return Ok(());
-        }
-        if self.leaving {
-            return Err(End::Terminated);
-        }
-        if self.ctl.deadline.get().is_some() {
-            self.worker.watch(&self.ctl, None);
-        }
-        // After a failed copy, rows may still be on their way: they must not meet anybody else's server.
-        self.lingers = self.streaming > 0 || !upstream.unsent.is_empty();
-        if self.lingers {
-            return Ok(());
-        }
-        let status = upstream.pipeline.status();
-        let keeps = self.lease.as_deref().is_some_and(|upstream| self.stays_with(upstream));
-        if status != TransactionStatus::Idle {
-            self.await_client_in_transaction(now);
-        } else if !keeps {
-            self.detach(now);
-        } else if !self.asks_whether_free()? {
-            self.set_state(State::Idle, self.now_us(now));
-        }
-        Ok(())
     }
 }

@@ -57,6 +57,12 @@ fn frontend(head: Head) -> Result<Frontend, End> {
     }
 }
 
+/// Whether a message may be longer than what is held. PostgreSQL takes the others up to 10,000 bytes.
+fn may_be_long(tag: Frontend) -> bool {
+    use Frontend::{Bind, CopyData, FunctionCall, Parse, Query};
+    matches!(tag, Query | Parse | Bind | FunctionCall | CopyData)
+}
+
 /// What is left of a message of so many bytes when some have come. A message has 1 GiB at most.
 pub(super) fn left_of(total: usize, come: usize) -> u32 {
     u32::try_from(total.saturating_sub(come)).unwrap_or(u32::MAX)
@@ -75,6 +81,9 @@ fn measure(bytes: &[u8], eager: bool) -> Result<Due, End> {
         && let Some(head) = head(rest)?
     {
         let tag = frontend(head)?;
+        if head.total() > HOLD && !may_be_long(tag) {
+            return Err(malformed(view::Malformed("it is longer than any of its kind")));
+        }
         if head.total() > rest.len() {
             let long = tag == Frontend::CopyData || (head.total() > HOLD && rest.len() >= HOLD);
             if long {

@@ -33,7 +33,7 @@ impl Session {
             return false;
         }
         self.lease.as_deref().is_none_or(|held| {
-            held.pipeline.is_boundary() && held.unsent.is_empty() && !held.work.held && held.cancels.get() == 0
+            held.pipeline.is_boundary() && held.unsent.is_empty() && !held.work.held && !held.cancels.are_under_way()
         })
     }
 

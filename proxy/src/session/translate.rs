@@ -9,7 +9,7 @@ use wire::encode::frontend as ask;
 use wire::frame::{self, Head};
 use wire::pipeline::{Awaited, Fate, Owed};
 use wire::tag::{Frontend, Target};
-use wire::view::{Bind, Execute, Named, function, query};
+use wire::view::{Bind, Execute, Malformed, Named, function, query};
 
 use super::brain::Sent;
 use super::cached::{Looked, look_once};
@@ -71,7 +71,7 @@ impl Session {
     ) -> Translated {
         let free = upstream.pipeline.is_free();
         if upstream.pipeline.is_boundary() {
-            if upstream.cancels.get() > 0 {
+            if upstream.cancels.are_under_way() {
                 // A cancel of what has ended is still on its way to the server: it must not strike what comes behind.
                 upstream.work.held = true;
                 return Ok(0);
@@ -82,6 +82,7 @@ impl Session {
             }
         }
         let mut at = 0;
+        let mut said_goodbye = false;
         while let Some(rest) = bytes.get(at..whole)
             && let Some(head) = head(rest).map_err(|end| (at, end))?
             && let Some(tag) = Frontend::from_byte(head.tag)
@@ -89,9 +90,10 @@ impl Session {
             let body = rest.get(frame::HEAD..head.total()).unwrap_or_default();
             let message = Message { tag, body, at, end: at + head.total(), declared: head.body };
             match self.message(upstream, outbox, message, looked.take(), now) {
-                Ok(Next::Go) if self.leaving => {
+                Ok(Next::Go) if tag == Frontend::Terminate => {
                     outbox.skip(message.at, bytes.len());
-                    return Ok(bytes.len());
+                    said_goodbye = true;
+                    break;
                 }
                 Ok(Next::Go) => at = message.end,
                 Ok(Next::Hold) => {
@@ -107,10 +109,11 @@ impl Session {
             }
         }
         if matches!(upstream.work.retry, Retry::Answered { .. } | Retry::Used) {
-            Self::keep_request(upstream, bytes, if free && long.is_none() { at } else { 0 })
-                .map_err(|end| (at, end))?;
+            let ends = said_goodbye || long.is_none();
+            Self::keep_request(upstream, bytes, if free && ends { at } else { 0 }).map_err(|end| (at, end))?;
         }
         match long {
+            _ if said_goodbye => Ok(bytes.len()),
             Some(head) => self.long_message(upstream, outbox, bytes, at, head, now),
             None => Ok(at),
         }
@@ -138,7 +141,8 @@ impl Session {
             Err(end) => return Err((at, end)),
         }
         self.streaming = left_of(head.total(), bytes.len() - at);
-        self.streaming_forward = tag != Frontend::CopyData || upstream.pipeline.copy_data();
+        // The rest of what the server did not get the beginning of would be messages to it, of any kind.
+        self.streaming_forward = !outbox.has_skipped(bytes.len());
         Ok(bytes.len())
     }
 
@@ -299,6 +303,10 @@ impl Session {
     fn bind(&mut self, upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) -> Result<Next, End> {
         self.pool.meter.binds.increment();
         let bind = Bind::read(message.body).map_err(malformed)?;
+        if !message.is_whole() && bind.rest.is_empty() {
+            // A name in place of the client's would take the place of all that has come of it.
+            return Err(malformed(Malformed("Bind with names of more than 256 KiB")));
+        }
         let mut note = 0;
         if !upstream.pipeline.ignores() {
             if upstream.work.forgets() || self.is_uncertain(upstream, bind.statement) {

@@ -17,6 +17,7 @@ use super::cached::{Filling, Standing};
 use super::local_settings::LocalSettings;
 use super::notify::Notifying;
 use super::portals::Portal;
+use super::refuse::Refusals;
 use super::retry::Retry;
 use super::signal::StandIn;
 use super::statement::{Prepared, Running};
@@ -49,7 +50,7 @@ pub struct Work {
     /// The statement that was parsed last, to be blamed for a failed Parse.
     pub parsed: Option<Rc<Prepared>>,
     /// Errors of our own that stand for the failures of refused messages.
-    pub refusals: Vec<Trouble>,
+    pub refusals: Refusals,
     /// The settings that a prologue under way makes.
     pub prologue: Option<Rc<Settings>>,
     /// The client's messages wait for the next boundary.
@@ -379,7 +380,7 @@ mod tests {
             |work| work.running.reserve(10_000),
             |work| work.describing.reserve(10_000),
             |work| work.unnamed.reserve(10_000),
-            |work| work.refusals.reserve(10_000),
+            |work| (0..10_000).for_each(|_| _ = work.refusals.push(Trouble::StaleStatement)),
             |work| work.samples.reserve(MAX_SAMPLES),
             |work| work.texts.reserve(MAX_TEXTS),
         ];

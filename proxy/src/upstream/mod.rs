@@ -11,6 +11,7 @@ pub mod hosts;
 mod link;
 pub mod resolve;
 pub mod role;
+pub mod savepoints;
 pub mod server;
 pub mod tracked;
 
@@ -75,6 +76,48 @@ impl CancelTarget {
     }
 }
 
+/// Cancels for an upstream.
+#[derive(Debug, Default)]
+pub struct Cancels {
+    under_way: Cell<u32>,
+    astray: Cell<bool>,
+}
+
+impl Cancels {
+    /// Another one is under way.
+    pub fn begin(&self) {
+        self.under_way.set(self.under_way.get().saturating_add(1));
+    }
+
+    /// One has ended.
+    pub fn end(&self, fate: CancelFate) {
+        self.under_way.set(self.under_way.get().saturating_sub(1));
+        self.astray.set(self.astray.get() || fate == CancelFate::Astray);
+    }
+
+    /// Whether any is under way: what is sent now could be struck.
+    #[inline]
+    pub fn are_under_way(&self) -> bool {
+        self.under_way.get() > 0
+    }
+
+    /// Whether one was given up that may still strike, at any time: whatever comes behind the request that it was meant for
+    /// is not safe on this upstream.
+    #[inline]
+    pub fn are_astray(&self) -> bool {
+        self.astray.get()
+    }
+}
+
+/// What has become of a cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelFate {
+    /// It strikes nothing any more: the server is done with it, or it was never sent.
+    Over,
+    /// It was sent, and the server has not said in time that it is done with it.
+    Astray,
+}
+
 /// A message from the server of which only the beginning has come, and of which the rest is passed on unseen.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Streaming {
@@ -126,7 +169,7 @@ pub struct Upstream {
     /// When it was last given back.
     pub used: Instant,
     /// Cancels under way for it; it is not reused until there are none.
-    pub cancels: Rc<Cell<u32>>,
+    pub cancels: Rc<Cancels>,
     /// How it is cancelled.
     pub cancel: Arc<CancelTarget>,
     /// Something was left on it that cannot be followed: it is reset before anybody else gets it.
@@ -177,6 +220,7 @@ impl Upstream {
             && self.work.prologue.is_none()
             && !self.writes.is_open()
             && !self.tainted
+            && !self.cancels.are_astray()
             && self.listens == Listens::No
     }
 
@@ -203,9 +247,6 @@ impl Upstream {
     /// A request has ended, and the next one has been sent already.
     pub fn next_request(&mut self, deadline: Option<Deadline>) {
         self.cancel.next_epoch();
-        if !self.work.refusals.is_empty() && self.pipeline.owed().all(|owed| owed.fate != Fate::Refuse) {
-            self.work.refusals.clear();
-        }
         self.work.vacating = None;
         self.work.forget_excess();
         self.work.deadline = deadline;
@@ -216,7 +257,8 @@ impl Upstream {
     /// An error made the server skip this message: what was noted when it was sent is not so.
     pub fn skipped(&mut self, owed: &Owed) {
         match (owed.awaited, owed.fate) {
-            (_, Fate::Substitute | Fate::Refuse) => {}
+            (_, Fate::Substitute) => {}
+            (_, Fate::Refuse) => drop(self.work.refusals.settle(owed.note)),
             (Awaited::Parse, _) if owed.note & UNNAMED != 0 => {
                 self.unnamed = None;
                 self.prepared.remove(owed.note & !UNNAMED);

@@ -8,22 +8,22 @@ use std::rc::Rc;
 
 use wire::params::{Interner, Settings, Value};
 
+use super::savepoints::Savepoints;
+
 /// Settings with the memory that transactions need.
 #[derive(Debug)]
 pub struct Tracked {
     current: Rc<Settings>,
     /// What a ROLLBACK returns to.
     committed: Rc<Settings>,
-    savepoints: Vec<(Box<[u8]>, Rc<Settings>)>,
+    /// Of a client that has none, and most have none, they take no room.
+    savepoints: Option<Box<Savepoints<Rc<Settings>>>>,
 }
-
-/// Savepoints remembered; beyond, the oldest are forgotten and a rollback to them returns to the transaction's start.
-const MAX_SAVEPOINTS: usize = 1024;
 
 impl Tracked {
     /// Outside a transaction, with these settings.
     pub fn new(settings: Rc<Settings>) -> Self {
-        Self { committed: settings.clone(), current: settings, savepoints: Vec::new() }
+        Self { committed: settings.clone(), current: settings, savepoints: None }
     }
 
     /// The settings now.
@@ -93,29 +93,23 @@ impl Tracked {
 
     /// SAVEPOINT succeeded.
     pub fn savepoint(&mut self, name: &[u8]) {
-        if self.savepoints.len() >= MAX_SAVEPOINTS {
-            self.savepoints.remove(0);
-        }
-        self.savepoints.push((name.into(), self.current.clone()));
+        let savepoints = self.savepoints.get_or_insert_with(|| Box::new(Savepoints::all()));
+        savepoints.set(name, self.current.clone());
     }
 
-    /// ROLLBACK TO succeeded.
-    pub fn rollback_to(&mut self, name: &[u8]) {
-        match self.savepoints.iter().rposition(|(other, _)| &**other == name) {
-            Some(at) => {
-                if let Some((_, settings)) = self.savepoints.get(at) {
-                    self.current = settings.clone();
-                }
-                self.savepoints.truncate(at + 1);
-            }
-            None => self.current = self.committed.clone(),
-        }
+    /// ROLLBACK TO succeeded; `false`: the server may have returned to other settings than these.
+    #[must_use]
+    pub fn rollback_to(&mut self, name: &[u8]) -> bool {
+        let savepoints = self.savepoints.as_deref_mut();
+        let Some(settings) = savepoints.and_then(|savepoints| savepoints.return_to(name)) else { return false };
+        self.current = settings;
+        true
     }
 
     /// RELEASE succeeded.
     pub fn release(&mut self, name: &[u8]) {
-        if let Some(at) = self.savepoints.iter().rposition(|(other, _)| &**other == name) {
-            self.savepoints.truncate(at);
+        if let Some(savepoints) = &mut self.savepoints {
+            savepoints.release(name);
         }
     }
 
@@ -125,7 +119,7 @@ impl Tracked {
         if !Rc::ptr_eq(&self.committed, &self.current) {
             self.committed = self.current.clone();
         }
-        self.savepoints.clear();
+        self.savepoints = None;
     }
 
     /// The transaction was rolled back.
@@ -134,7 +128,7 @@ impl Tracked {
         if !Rc::ptr_eq(&self.committed, &self.current) {
             self.current = self.committed.clone();
         }
-        self.savepoints.clear();
+        self.savepoints = None;
     }
 }
 
@@ -163,13 +157,29 @@ mod tests {
         assert!(tracked.set("app.x", plain("3"), interner));
         tracked.savepoint(b"b");
         assert!(tracked.set("app.x", plain("4"), interner));
-        tracked.rollback_to(b"b");
+        assert!(tracked.rollback_to(b"b"));
         assert_eq!(value(&tracked).as_deref(), Some("3"));
-        tracked.rollback_to(b"a");
+        assert!(tracked.rollback_to(b"a"));
         assert_eq!(value(&tracked).as_deref(), Some("2"));
         tracked.release(b"a");
         tracked.rollback();
         assert_eq!(value(&tracked).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_rollback_to_a_savepoint_that_is_forgotten_never_returns_to_the_transactions_start() {
+        let interner = &mut Interner::default();
+        let mut tracked = Tracked::new(interner.intern(Settings::new()));
+        assert!(tracked.set("app.x", plain("b"), interner));
+        (0..3000).for_each(|n| tracked.savepoint(format!("s{n}").as_bytes()));
+        assert!(tracked.rollback_to(b"s0"));
+        assert_eq!(value(&tracked).as_deref(), Some("b"));
+        assert!(tracked.set("app.x", plain("c"), interner));
+        (0..3000).for_each(|n| tracked.savepoint(format!("t{n}").as_bytes()));
+        assert!(!tracked.rollback_to(b"s0"), "there are forgotten ones with either value");
+        assert_eq!(value(&tracked).as_deref(), Some("c"));
+        tracked.commit();
+        assert!(!tracked.rollback_to(b"s0"), "nobody has seen it made");
     }
 
     #[test]

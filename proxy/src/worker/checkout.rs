@@ -87,7 +87,7 @@ impl Worker {
     }
 
     #[cold]
-    fn queue(&self, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, claim: &Claim, now: Instant) -> Checkout {
+    fn queue(self: &Rc<Self>, pool: &Rc<LocalPool>, ctl: &Rc<Ctl>, claim: &Claim, now: Instant) -> Checkout {
         ctl.turn.set(ctl.turn.get().wrapping_add(1));
         let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
         let admission = pool.shared.ledger().wait(ticket, claim, now);
@@ -124,7 +124,7 @@ impl Worker {
     }
 
     /// Takes a client out of the queue. What is on its way already goes to the next one when it arrives.
-    pub fn give_up(&self, pool: &Rc<LocalPool>, ctl: &Ctl) {
+    pub fn give_up(self: &Rc<Self>, pool: &Rc<LocalPool>, ctl: &Ctl) {
         let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
         ctl.turn.set(ctl.turn.get().wrapping_add(1));
         let now = Instant::now();
@@ -142,12 +142,12 @@ impl Worker {
 
     /// Takes back an upstream that a client no longer needs. It must be clean, or it is closed.
     #[inline]
-    pub fn check_in(&self, pool: &Rc<LocalPool>, mut upstream: Box<Upstream>, now: Instant) {
+    pub fn check_in(self: &Rc<Self>, pool: &Rc<LocalPool>, mut upstream: Box<Upstream>, now: Instant) {
         if !upstream.is_clean() {
             return self.close(pool, upstream, CloseReason::Unclean);
         }
         upstream.used = now;
-        if upstream.cancels.get() > 0 {
+        if upstream.cancels.are_under_way() {
             self.quarantine.borrow_mut().insert(upstream.id, (pool.clone(), upstream));
             return;
         }
@@ -162,11 +162,15 @@ impl Worker {
 
     /// Gives idle upstreams of this worker to those who wait, wherever they are, and closes what the pool must not keep.
     #[cold]
-    pub fn serve(&self, pool: &Rc<LocalPool>, now: Instant) {
+    pub fn serve(self: &Rc<Self>, pool: &Rc<LocalPool>, now: Instant) {
         let any = self.brain.borrow_mut().interner.intern(Settings::new());
         while let Some(mut upstream) = pool.pop(&any) {
             if upstream.is_expired(now) {
                 self.close_expired(pool, upstream);
+                continue;
+            }
+            if pool.is_doubtful(&upstream, now) && pool.shared.ledger().is_wanted() {
+                cleaner::prove(self, pool, upstream);
                 continue;
             }
             if !upstream.is_alive() {
@@ -225,7 +229,7 @@ impl Worker {
     }
 
     /// Gives an upstream that is registered here to the client with this ticket, or to the next one.
-    pub fn deliver(&self, pool: &Rc<LocalPool>, upstream: Box<Upstream>, ticket: Ticket, now: Instant) {
+    pub fn deliver(self: &Rc<Self>, pool: &Rc<LocalPool>, upstream: Box<Upstream>, ticket: Ticket, now: Instant) {
         let ctl = self.sessions.borrow().get(&ticket.client).cloned();
         match ctl {
             Some(ctl) if ctl.waiting.get() && ctl.turn.get() == ticket.turn => {
@@ -285,7 +289,7 @@ impl Worker {
     }
 
     /// Registers an upstream that came from another thread.
-    pub(super) fn land(&self, shared: &Arc<Pool>, shipped: crate::upstream::Shipped, ticket: Option<Ticket>) {
+    pub(super) fn land(self: &Rc<Self>, shared: &Arc<Pool>, shipped: crate::upstream::Shipped, ticket: Option<Ticket>) {
         let pool = self.pool(shared);
         let settings = self.brain.borrow_mut().interner.intern(shipped.settings.clone());
         self.telemetry.load().upstreams.up();

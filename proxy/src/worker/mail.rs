@@ -17,7 +17,7 @@ use crate::pool::{LocalPool, Pool};
 use crate::replication;
 use crate::session;
 use crate::session::ctl::Ctl;
-use crate::upstream::Upstream;
+use crate::upstream::{CancelFate, Upstream};
 
 impl Worker {
     /// Opens a letter.
@@ -37,7 +37,7 @@ impl Worker {
             }
             Mail::Cancel { whose, key, done } => self.cancel_requested(whose, &key, done),
             Mail::CancelClient { client, done, found } => self.cancel_client(client, done, found),
-            Mail::Cancelled(upstream) => self.cancelled(upstream),
+            Mail::Cancelled(upstream, fate) => self.cancelled(upstream, fate),
             Mail::StandIn { client, number, state } => self.news(&[client], &News::StandIn { number, state }),
             Mail::Whose(process, answer) => drop(answer.send(self.pool_of(process))),
             Mail::Struck { process, terminate, done } => self.struck(process, terminate, done),
@@ -78,7 +78,7 @@ impl Worker {
     }
 
     /// The rules for idle upstreams of this pool have changed: they hold at once.
-    fn sweep_pool(&self, pool: &Rc<LocalPool>) {
+    fn sweep_pool(self: &Rc<Self>, pool: &Rc<LocalPool>) {
         let now = Instant::now();
         self.wake_all(pool);
         super::sweep::idle_of(self, pool, now);
@@ -147,7 +147,7 @@ impl Worker {
 
     /// Has the control thread cancel what an upstream runs. It is not reused until that has ended; then `done` is dropped.
     pub fn cancel(&self, upstream: &mut Upstream, client: u64, done: Vec<oneshot::Sender<()>>) {
-        upstream.cancels.set(upstream.cancels.get() + 1);
+        upstream.cancels.begin();
         self.cancelling.borrow_mut().insert(upstream.id, (upstream.cancels.clone(), client));
         self.order(Order::Cancel {
             target: upstream.cancel.clone(),
@@ -158,10 +158,10 @@ impl Worker {
         });
     }
 
-    fn cancelled(&self, id: u64) {
+    fn cancelled(self: &Rc<Self>, id: u64, fate: CancelFate) {
         let Some((cancels, client)) = self.cancelling.borrow().get(&id).cloned() else { return };
-        cancels.set(cancels.get().saturating_sub(1));
-        if cancels.get() > 0 {
+        cancels.end(fate);
+        if cancels.are_under_way() {
             return;
         }
         self.cancelling.borrow_mut().remove(&id);

@@ -35,7 +35,7 @@ use crate::stand_in;
 use crate::telemetry::WorkerTelemetry;
 use crate::tenancy::Rules;
 use crate::trouble::Trouble;
-use crate::upstream::{Shipped, Upstream};
+use crate::upstream::{CancelFate, Cancels, Shipped, Upstream};
 use suspended::Suspended;
 
 /// Bytes read from a socket at once.
@@ -87,8 +87,8 @@ pub enum Mail {
         /// Told what it does, by whoever has it.
         found: mpsc::UnboundedSender<&'static str>,
     },
-    /// The cancel for this upstream has been delivered, or has failed, or was not sent any more.
-    Cancelled(u64),
+    /// What has become of a cancel for this upstream.
+    Cancelled(u64, CancelFate),
     /// How it is with a stand-in that this client has asked for.
     StandIn {
         /// Who has asked.
@@ -146,7 +146,7 @@ pub struct Scratch {
 }
 
 /// How many cancels are under way, the upstream's own count, and the client that they are for.
-type Cancelling = (Rc<Cell<u32>>, u64);
+type Cancelling = (Rc<Cancels>, u64);
 
 /// A clean upstream that nobody may have yet, and its pool.
 type Quarantined = (Rc<LocalPool>, Box<Upstream>);

@@ -37,19 +37,19 @@ impl Worker {
     }
 
     /// Clients wait, and no connection is being made for one of them: those that rest are needed.
-    pub(super) fn wake_if_needed(&self, pool: &Arc<Pool>) {
+    pub(super) fn wake_if_needed(self: &Rc<Self>, pool: &Arc<Pool>) {
         if !self.resting.borrow().is_empty() && pool.ledger().lacks_dials() {
             self.wake_resting(|other, _| other.shared.id == pool.id);
         }
     }
 
     /// None of this pool's rests any longer.
-    pub(super) fn wake_all(&self, pool: &LocalPool) {
+    pub(super) fn wake_all(self: &Rc<Self>, pool: &LocalPool) {
         self.wake_resting(|other, _| other.shared.id == pool.shared.id);
     }
 
     /// The same on all workers.
-    pub(super) fn wake_everywhere(&self, pool: &Arc<Pool>) {
+    pub(super) fn wake_everywhere(self: &Rc<Self>, pool: &Arc<Pool>) {
         if !pool.ledger().lacks_dials() {
             return;
         }
@@ -59,7 +59,7 @@ impl Worker {
         }
     }
 
-    fn wake_resting(&self, meant: impl Fn(&LocalPool, &Upstream) -> bool) {
+    fn wake_resting(self: &Rc<Self>, meant: impl Fn(&LocalPool, &Upstream) -> bool) {
         let rested: Vec<_> =
             self.resting.borrow_mut().extract_if(.., |(pool, upstream)| meant(pool, upstream)).collect();
         for (pool, upstream) in rested {

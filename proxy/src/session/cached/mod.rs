@@ -117,7 +117,7 @@ impl Session {
         let free = |upstream: &crate::upstream::Upstream| {
             upstream.pipeline.is_boundary()
                 && !upstream.work.held
-                && upstream.cancels.get() == 0
+                && !upstream.cancels.are_under_way()
                 && upstream.unsent.is_empty()
         };
         self.pool.follows() && self.lease.as_deref().is_none_or(free) && self.unsent.is_empty()
