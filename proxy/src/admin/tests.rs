@@ -4,6 +4,7 @@ mod actions;
 mod cache;
 mod confined;
 mod contract;
+mod databases;
 mod findings;
 mod html;
 mod lists;
