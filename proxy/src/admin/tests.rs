@@ -17,6 +17,7 @@ mod roles;
 mod scrape;
 mod settings;
 mod statistics;
+mod twins;
 
 use port::{Answer, Port, text};
 use settings::settings_with;

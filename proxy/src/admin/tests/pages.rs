@@ -10,7 +10,7 @@ const CANARY: &str = "canary_of_beta";
 const HOSTILE: &str = "<script>alert('x')</script>\"&amp;\u{202e}\0<img src=x onerror=alert(1)>";
 
 /// Every page, with something in each of its places.
-fn pages() -> Vec<String> {
+pub(super) fn pages() -> Vec<String> {
     let source = include_str!("../pages/mod.rs");
     let routes = source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
     let pages = routes.filter(|path| !path.starts_with("/assets") && !path.starts_with("/actions"));
@@ -23,7 +23,7 @@ fn pages() -> Vec<String> {
 }
 
 /// Two tenants have done everything that shows anywhere.
-async fn port(token: Option<&str>) -> Port {
+pub(super) async fn port(token: Option<&str>) -> Port {
     let port = Port::start(token, Bounds::default()).await;
     port.traffic();
     *port.proxy.upstreams.lock().unwrap() = Some(vec![UpstreamState::default()]);
@@ -74,7 +74,7 @@ async fn visit(port: &Port, method: &str, path: &str, token: &str, lines: &str) 
     port.send(&format!("{head}Authorization: Bearer {token}\r\n{lines}")).await
 }
 
-async fn open(port: &Port, path: &str, token: &str) -> Answer {
+pub(super) async fn open(port: &Port, path: &str, token: &str) -> Answer {
     visit(port, "GET", path, token, "\r\n").await
 }
 
@@ -88,7 +88,7 @@ async fn send(port: &Port, path: &str, token: &str, body: &str) -> Answer {
 }
 
 /// Where a page leads, on this port.
-fn links(elements: &[Element]) -> Vec<String> {
+pub(super) fn links(elements: &[Element]) -> Vec<String> {
     let attribute = |element: &Element| match element.name.as_str() {
         "a" | "link" => element.attribute("href"),
         "script" => element.attribute("src"),
