@@ -179,13 +179,14 @@ class Tab {
     await this.send("Input.insertText", { text });
   }
 
-  async look(width, theme) {
-    await this.send("Emulation.setDeviceMetricsOverride", { width, height: 900, deviceScaleFactor: 1, mobile: false });
+  // `scale`: what a browser does at 200 % is half the width at twice the size. `media`: `print`, or the screen.
+  async look(width, theme, scale = 1, media = "") {
+    await this.send("Emulation.setDeviceMetricsOverride", { width, height: 900, deviceScaleFactor: scale, mobile: false });
     const features = [
       { name: "prefers-color-scheme", value: theme },
       { name: "prefers-reduced-motion", value: "reduce" },
     ];
-    await this.send("Emulation.setEmulatedMedia", { features });
+    await this.send("Emulation.setEmulatedMedia", { media, features });
   }
 
   async scripts(on) {

@@ -65,10 +65,23 @@ const SOUND = `(() => {
     if (!table.caption) wrong.push("a table without a caption");
     if ([...table.querySelectorAll("th")].some((head) => !head.scope)) wrong.push("a head without a scope");
   }
-  for (const field of document.querySelectorAll("main input:not([type=hidden]), main select")) {
-    if (!field.labels.length) wrong.push("a field without a label: " + field.name);
+  for (const field of document.querySelectorAll("input:not([type=hidden]), select, textarea")) {
+    if (!field.labels.length && !field.ariaLabel) wrong.push("a field without a label: " + field.name);
   }
-  for (const name of ["header", "main", "nav", "footer"]) if (!document.querySelector(name)) wrong.push("no " + name);
+  for (const one of document.querySelectorAll("a[href], button, summary")) {
+    if (!one.textContent.trim() && !one.ariaLabel) wrong.push("nothing to call it by: " + one.outerHTML.slice(0, 80));
+  }
+  for (const name of ["header.top", "main", "nav", "footer"]) {
+    if (document.querySelectorAll("body > " + name + ", header > " + name).length !== 1) wrong.push("not one " + name);
+  }
+  for (const part of document.querySelectorAll("nav, section, [role=region]")) {
+    if (!part.ariaLabel && !document.getElementById(part.getAttribute("aria-labelledby"))?.textContent.trim()) wrong.push("a part without a name: " + part.outerHTML.slice(0, 80));
+  }
+  for (const one of document.body.children) {
+    if (!one.matches("header, main, footer, script, .skip, [role=status]")) wrong.push("outside of every landmark: " + one.outerHTML.slice(0, 80));
+  }
+  if (!document.documentElement.lang) wrong.push("no language");
+  if (!document.title.startsWith(document.querySelector("h1")?.textContent)) wrong.push("another title than the heading's: " + document.title);
   if (document.querySelector("[style]:not(.uplot, .uplot *)")) wrong.push("a style in the markup");
   if (document.documentElement.scrollWidth > innerWidth + 1) {
     const wide = [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > innerWidth + 1);
@@ -77,11 +90,82 @@ const SOUND = `(() => {
   return wrong;
 })()`;
 
-// A canvas has something on it besides its ground.
+// Every text that is seen stands out from what is behind it, and what is behind it is what the browser has made of the
+// style sheet: grounds that shine through are laid over each other, opacities count.
+const LEGIBLE = `(() => {
+  const read = (colour) => {
+    const [r, g, b, alpha = 1] = colour.match(/[\\d.]+/g).map(Number);
+    return colour.startsWith("color(") ? [r * 255, g * 255, b * 255, alpha] : [r, g, b, alpha];
+  };
+  const over = ([r, g, b, alpha], under) => [r, g, b].map((one, at) => one * alpha + under[at] * (1 - alpha));
+  const light = (colour) => {
+    const [r, g, b] = colour.map((one) => (one /= 255) <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const grounds = new Map();
+  const ground = (one) => {
+    if (!one) return [255, 255, 255];
+    if (!grounds.has(one)) grounds.set(one, over(read(getComputedStyle(one).backgroundColor), ground(one.parentElement)));
+    return grounds.get(one);
+  };
+  const wrong = new Set();
+  let seen = 0;
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const one = walk.currentNode.parentElement;
+    if (!walk.currentNode.data.trim() || !one.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (one.closest(".unseen, caption, script, .uplot") || one.disabled) continue;
+    const style = getComputedStyle(one);
+    let [r, g, b, alpha] = read(style.color);
+    for (let up = one; up; up = up.parentElement) alpha *= Number(getComputedStyle(up).opacity);
+    const behind = ground(one);
+    const [high, low] = [light(over([r, g, b, alpha], behind)), light(behind)].sort((x, y) => y - x);
+    const contrast = (high + 0.05) / (low + 0.05);
+    seen += 1;
+    if (contrast < 4.5) wrong.add(contrast.toFixed(2) + " " + one.tagName + "." + one.className + ": " + walk.currentNode.data.trim().slice(0, 30));
+  }
+  if (seen < 20) wrong.add("only " + seen + " texts were looked at");
+  return [...wrong];
+})()`;
+
+// Whatever the Tab key reaches shows that it has the focus, and lies in the window then.
+const FOCUSED = `(() => {
+  const wrong = [];
+  const all = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex]")];
+  const reached = all.filter((one) => one.tabIndex >= 0 && one.checkVisibility({ visibilityProperty: true }));
+  for (const one of reached) {
+    one.focus({ focusVisible: true });
+    const style = getComputedStyle(one);
+    if (document.activeElement !== one) wrong.push("not to be focused: " + one.outerHTML.slice(0, 80));
+    else if (style.outlineStyle === "none" || parseFloat(style.outlineWidth) < 2) wrong.push("its focus is not seen: " + one.outerHTML.slice(0, 80));
+  }
+  document.activeElement.blur();
+  scrollTo(0, 0);
+  if (reached.length < 10) wrong.push("only " + reached.length + " were reached");
+  return wrong;
+})()`;
+
+// Paper: nothing that can be pressed, nothing that is cut off or stands in two places, a light ground whatever the theme.
+const PRINTED = `(() => {
+  const wrong = [];
+  const seen = (one) => one.checkVisibility();
+  for (const one of document.querySelectorAll("button, input, select, nav[aria-label=Pages], .skip")) if (seen(one)) wrong.push("on paper: " + one.outerHTML.slice(0, 80));
+  for (const one of document.querySelectorAll(".scroll, pre")) if (seen(one) && getComputedStyle(one).overflow !== "visible") wrong.push("cut off: " + one.ariaLabel);
+  for (const one of document.querySelectorAll("header.top, thead th")) if (getComputedStyle(one).position !== "static") wrong.push("not at its place: " + one.tagName);
+  const [red] = getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number);
+  if (red < 200) wrong.push("a dark ground");
+  return wrong;
+})()`;
+
+const DARK = `Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]) < 128`;
+
+// A canvas has something on it besides its ground, and all of it.
 const DRAWN = `[...document.querySelectorAll("[data-chart]")].every((figure) => {
   const canvas = figure.querySelector("canvas");
   if (!canvas) return !figure.querySelector("tbody tr:nth-child(2)");
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  // What touches the right edge goes on beyond it: a label that is cut off.
+  for (let at = canvas.width * 4 - 1; at < pixels.length; at += canvas.width * 4) if (pixels[at] > 0) return false;
   const colours = new Set();
   for (let at = 0; at < pixels.length; at += 4) if (pixels[at + 3] > 128) colours.add(pixels[at] << 16 | pixels[at + 1] << 8 | pixels[at + 2]);
   return colours.size > 2;
@@ -95,11 +179,33 @@ async function everyPage(tab, pages) {
         const status = await tab.open(base + path);
         assert.equal(status, 200, `${path} answers ${status}`);
         await tab.until(`${path}: charts are drawn`, DRAWN);
+        assert.equal(await tab.run(DARK), theme === "dark", `${path} is in its ${theme} theme`);
         assert.deepEqual(await tab.run(SOUND), [], `${path} at ${width}`);
+        assert.deepEqual(await tab.run(LEGIBLE), [], `${path} at ${width}, ${theme}`);
         writeFileSync(join(folder, `${name}-${width}-${theme}.png`), await tab.picture());
         assert.deepEqual(tab.complained(), [], `${path}: the browser complains`);
       }
     }
+  }
+  await tab.look(1280, "light");
+}
+
+// At twice the size, with the keyboard, and on paper. By then each page has been looked at as it is.
+async function otherwise(tab, pages) {
+  for (const [name, path] of pages) {
+    await tab.look(640, "dark", 2);
+    assert.equal(await tab.open(base + path), 200, path);
+    assert.deepEqual(await tab.run(SOUND), [], `${path} at 200 %`);
+    writeFileSync(join(folder, `${name}-200.png`), await tab.picture(900));
+    // Small charts stand in tables by now, which are as wide as they get.
+    for (const width of [1024, 1280]) {
+      await tab.look(width, "dark");
+      assert.deepEqual(await tab.run(SOUND), [], `${path} at ${width}`);
+    }
+    assert.deepEqual(await tab.run(FOCUSED), [], `${path}: focus`);
+    await tab.look(1000, "dark", 1, "print");
+    assert.deepEqual(await tab.run(PRINTED), [], `${path} on paper`);
+    tab.complained();
   }
   await tab.look(1280, "light");
 }
@@ -166,6 +272,8 @@ async function theme(tab) {
   assert.equal(await tab.run(ground), dark, "the choice is kept");
   await tab.run(`document.querySelector("#theme-switch").click()`);
   assert.equal(await tab.run(ground), light);
+  // The system's theme again: a choice would be kept on every page that follows.
+  await tab.run(`localStorage.clear()`);
 }
 
 // Figures change by themselves, stand still when they are told to, and the page says which.
@@ -220,7 +328,32 @@ async function withoutScript(tab, pages) {
   assert((await count(".plot > svg path")) > 0, "a chart is a picture without a script");
   assert((await count("table.series tbody tr")) > 2, "and a table");
   assert.equal(await count("button[hidden]"), await count("button[id], button[data-copy]"), "no button that does nothing");
+  await chooseByForm(tab);
   await tab.scripts(true);
+}
+
+// A period is chosen by the keyboard in a form that is plain HTML, and the page says which.
+async function chooseByForm(tab) {
+  const node = async (selector) => {
+    const { root } = await tab.send("DOM.getDocument");
+    return (await tab.send("DOM.querySelector", { nodeId: root.nodeId, selector })).nodeId;
+  };
+  const html = async (selector) => (await tab.send("DOM.getOuterHTML", { nodeId: await node(selector) })).outerHTML;
+  const choose = async () => {
+    await tab.send("DOM.focus", { nodeId: await node("select[name=period]") });
+    await tab.press("l", "l");
+    await tab.send("DOM.focus", { nodeId: await node(".filter button") });
+    await tab.during(() => tab.press("Enter", "\r"));
+    assert.match(await html("h1"), /in the last 15 minutes/);
+  };
+  await tab.open(`${base}/queries`);
+  const statement = /href="([^"]*)"/.exec(await html("#list a.statement"))[1].replaceAll("&amp;", "&");
+  await choose();
+  await tab.open(base + statement);
+  await choose();
+  assert.match(await html("#figures"), /Sums from /);
+  assert.match(await html("p.above a"), /period=15m/, "the way back is to the same period");
+  assert.deepEqual(tab.complained(), []);
 }
 
 async function acting(tab, finding) {
@@ -311,6 +444,7 @@ async function main() {
     await step("without script", () => withoutScript(tab, pages));
     // By now there is something to draw.
     await step("every page", () => everyPage(tab, pages));
+    await step("otherwise", () => otherwise(tab, pages));
     await step("late charts", () => lateCharts(tab));
     await step("login", () => loginPage(chromium));
     await step("roles", () => roles(chromium, pages, finding));

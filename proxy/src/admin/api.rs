@@ -103,18 +103,22 @@ fn pool(row: &PoolRow, settings: &Settings, switches: Switches) -> Value {
 }
 
 fn pool_settings(pool: &Pool) -> Value {
-    let mode = match pool.mode {
-        PoolMode::Session => "session",
-        PoolMode::Transaction => "transaction",
-        PoolMode::Statement => "statement",
-    };
     json!({
-        "mode": mode,
+        "mode": mode(pool.mode),
         "size": pool.size,
         "min_size": pool.min_size,
         "reserve_size": pool.reserve_size,
         "queue_timeout_ms": millis(pool.queue_timeout),
     })
+}
+
+/// A mode's name.
+pub(super) fn mode(mode: PoolMode) -> &'static str {
+    match mode {
+        PoolMode::Session => "session",
+        PoolMode::Transaction => "transaction",
+        PoolMode::Statement => "statement",
+    }
 }
 
 fn pool_counters(totals: &PoolTotals) -> Map<String, Value> {
@@ -167,7 +171,7 @@ fn reasons<R: Reason>(counts: &[u64]) -> Map<String, Value> {
 }
 
 /// Sum and percentiles in ms.
-fn spread(durations: &Distribution) -> Value {
+pub(super) fn spread(durations: &Distribution) -> Value {
     let percentile = |q| round(durations.percentile(q, 0, u64::MAX) / 1e3);
     json!({
         "total": durations.sum_us as f64 / 1e3,

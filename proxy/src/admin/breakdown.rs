@@ -1,4 +1,4 @@
-//! `/api/v1/applications`, `/api/v1/routes`, `/api/v1/databases`: whose work statements were.
+//! `/api/v1/applications`, `/api/v1/routes`: whose work statements were.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,11 +19,6 @@ pub(super) async fn routes(State(context): Context, asked: Asked) -> Answer {
     list(context, asked, ("routes", "route"), Telemetry::routes).await
 }
 
-/// `/api/v1/databases`.
-pub(super) async fn databases(State(context): Context, asked: Asked) -> Answer {
-    list(context, asked, ("databases", "database"), Telemetry::databases).await
-}
-
 /// The rows that took most time first; equal ones by name.
 async fn list(
     context: std::sync::Arc<super::AdminContext>,
@@ -42,7 +37,8 @@ async fn list(
     .await
 }
 
-fn row(kind: &str, name: &str, usage: &Usage) -> Value {
+/// One row, its name under `kind`.
+pub(super) fn row(kind: &str, name: &str, usage: &Usage) -> Value {
     let ms = |us: u64| us as f64 / 1e3;
     let durations = &usage.durations;
     let calls = durations.count();

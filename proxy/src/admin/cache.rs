@@ -69,7 +69,8 @@ fn counted(counts: &ByReason) -> Map<String, Value> {
     counts.iter().filter(|(_, count)| *count > 0).map(|(reason, count)| ((*reason).to_owned(), json!(count))).collect()
 }
 
-fn of_database(one: &DatabaseFigures) -> Value {
+/// How one database stands with it.
+pub(super) fn of_database(one: &DatabaseFigures) -> Value {
     json!({
         "name": one.name,
         "ready": one.ready,

@@ -13,6 +13,7 @@ mod breakdown;
 mod cache;
 mod capture;
 mod clients;
+mod databases;
 mod door;
 mod etag;
 mod events;

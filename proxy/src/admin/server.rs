@@ -28,8 +28,8 @@ use super::problem::Problem;
 use super::requests::{self, Requests};
 use super::seats::Seats;
 use super::{
-    AdminContext, Readiness, access, actions, api, audit, body, breakdown, cache, capture, clients, events, findings,
-    history, limits, log_level, pages, queries,
+    AdminContext, Readiness, access, actions, api, audit, body, breakdown, cache, capture, clients, databases, events,
+    findings, history, limits, log_level, pages, queries,
 };
 
 /// A request's head must be there within this, a silent keep-alive included.
@@ -175,7 +175,7 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/queries/{fingerprint}/history", get(history::of_query))
         .route("/api/v1/applications", get(breakdown::applications))
         .route("/api/v1/routes", get(breakdown::routes))
-        .route("/api/v1/databases", get(breakdown::databases))
+        .route("/api/v1/databases", get(databases::databases))
         .route("/api/v1/history", get(history::all))
         .route("/api/v1/queries/reset", post(queries::reset))
         .route("/api/v1/plans", get(super::plans::plans))

@@ -72,6 +72,12 @@ pub trait StateSource: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What the servers of a database have said of themselves. Cheap, no waiting.
+    fn server(&self, database: &str) -> ServerState {
+        let _ = database;
+        ServerState::default()
+    }
+
     /// Clients, at most `limit`.
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>>;
 
@@ -211,6 +217,17 @@ pub struct Switches {
     pub paused: bool,
     /// It takes no new clients.
     pub disabled: bool,
+}
+
+/// What the servers of a database have said of themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerState {
+    /// `server_version`, as clients are told it; `None`: nobody has connected yet.
+    pub version: Option<String>,
+    /// Whether they were in recovery when they were connected to last; `None`: that is not known, or they differ.
+    pub in_recovery: Option<bool>,
+    /// The names that the read cache has for it.
+    pub cached_as: Vec<String>,
 }
 
 /// Whether new clients are welcome.

@@ -4,6 +4,7 @@ mod actions;
 mod cache;
 mod confined;
 mod contract;
+mod databases;
 mod findings;
 mod html;
 mod lists;
@@ -16,6 +17,7 @@ mod roles;
 mod scrape;
 mod settings;
 mod statistics;
+mod twins;
 
 use port::{Answer, Port, text};
 use settings::settings_with;

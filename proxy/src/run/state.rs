@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::ShutdownMode;
 use super::doors::Doors;
 use super::reloads::{Outcome, Reloader};
-use crate::admin::source::{Acted, Action, Failed, PoolState, Switches, TenantState, TenantUse};
+use crate::admin::source::{Acted, Action, Failed, PoolState, ServerState, Switches, TenantState, TenantUse};
 use crate::admin::{
     ClientState, Housekeeping, ListenerState, Readiness, SocketState, StateFuture, StateSource, UpstreamState,
 };
@@ -185,6 +185,30 @@ impl StateSource for State {
 
     fn switches(&self, database: &str) -> Switches {
         Switches { paused: self.shared.pools.is_paused(database), disabled: self.shared.pools.is_disabled(database) }
+    }
+
+    fn server(&self, database: &str) -> ServerState {
+        let pools = self.shared.pools.of(Some(database));
+        let said = |pool: &Arc<Pool>| {
+            let welcome = pool.welcome()?;
+            let (_, version) = welcome.iter().find(|(name, _)| **name == *b"server_version")?;
+            Some(String::from_utf8_lossy(version).into_owned())
+        };
+        let name = |pool: &Arc<Pool>| {
+            let target = pool.target();
+            format!("{target}/{}", target.database)
+        };
+        let own = || pools.iter().filter(|pool| pool.replication.is_none());
+        let settings = self.shared.settings();
+        let hosts = settings.database(database).map(|known| known.upstream.hosts.as_slice()).unwrap_or_default();
+        let known = self.shared.hosts();
+        let mut roles = hosts.iter().filter_map(|host| known.is_standby(host));
+        let first = roles.next();
+        ServerState {
+            version: own().find_map(said),
+            in_recovery: first.filter(|first| roles.all(|other| other == *first)),
+            cached_as: own().map(name).collect(),
+        }
     }
 
     fn queue(&self, database: &str, user: &str, limit: usize) -> Vec<TenantState> {

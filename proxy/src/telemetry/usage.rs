@@ -245,7 +245,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    fn add_pool(&mut self, pool: &PoolTotals) {
+    /// Adds what a pool has counted.
+    pub fn add_pool(&mut self, pool: &PoolTotals) {
         self.errors += pool.statement_errors;
         self.rows += pool.rows;
         self.bytes_in += pool.bytes_in;

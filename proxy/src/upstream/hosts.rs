@@ -78,6 +78,11 @@ impl HostTable {
         known.role = role.map(|role| (role, now)).or(known.role);
     }
 
+    /// Whether a host was a standby when it was connected to last; `None`: it has not said.
+    pub fn is_standby(&self, host: &Host) -> Option<bool> {
+        self.known.get(host)?.role.map(|(role, _)| role.standby)
+    }
+
     fn entry(&mut self, host: &Host) -> &mut Known {
         if self.known.len() >= MAX_HOSTS && !self.known.contains_key(host) {
             self.known.clear();
@@ -133,6 +138,7 @@ mod tests {
         let mut table = HostTable::default();
         table.failed(&host("a"), BACKOFF, now, 1.0);
         table.answered(&host("b"), Some(REPLICA), now);
+        assert_eq!((table.is_standby(&host("b")), table.is_standby(&host("a"))), (Some(true), None));
         assert_eq!(order(&table, Primary, now), "cba");
         assert_eq!(order(&table, Standby, now), "bca");
         table.answered(&host("b"), None, now);

@@ -8,6 +8,7 @@ use policy::finding::{Kept, State};
 use serde_json::json;
 
 use super::Event;
+use super::samples::Samples;
 use crate::admin::source::PoolState;
 use crate::tenancy::Reached;
 
@@ -28,6 +29,8 @@ pub(super) struct Look {
     pub(super) draining: bool,
     pub(super) suspended: bool,
     pub(super) short_of_memory: bool,
+    /// SUSPEND is in force.
+    pub(super) suspended: bool,
     /// Reloads done and refused, and whether the last one was refused.
     pub(super) reloads: (u64, u64, bool),
     /// Findings that have changed since the last look.
@@ -98,6 +101,10 @@ pub(in crate::admin) struct Memory {
     pub(in crate::admin) suspended: Option<u64>,
     /// Since when memory is short.
     pub(in crate::admin) short_of_memory: Option<u64>,
+    /// Since when clients' requests wait for RESUME.
+    pub(in crate::admin) suspended: Option<u64>,
+    /// What databases had done.
+    pub(in crate::admin) samples: Samples,
     /// Limits that tenants have reached, by tenant and key.
     pub(in crate::admin) limits: BTreeMap<(String, &'static str), Episode>,
     /// What was lost.
@@ -130,6 +137,7 @@ impl Memory {
         if follow(&mut self.short_of_memory, look.short_of_memory, look.now_us) {
             events.push(Event { kind: "memory", tenant: None, data: json!({"short": look.short_of_memory}) });
         }
+        follow(&mut self.suspended, look.suspended, look.now_us);
         let (done, refused, failed) = look.reloads;
         if (done, refused) != self.reloads {
             let outcome = if failed { "refused" } else { "done" };

@@ -11,6 +11,7 @@
 
 pub(super) mod memory;
 mod places;
+pub(super) mod samples;
 mod stream;
 pub(super) mod watch;
 

@@ -8,6 +8,7 @@ use policy::finding::Timestamp;
 use serde_json::{Value, json};
 
 use super::memory::Look;
+use super::samples::{ByDatabase, Done};
 use crate::admin::api::round;
 use crate::admin::{AdminContext, Readiness, server};
 use crate::analyst::findings::Wanted;
@@ -102,6 +103,7 @@ pub(in crate::admin) fn look(context: &AdminContext, limits: bool) {
         draining: context.state.readiness() != Readiness::Ready,
         suspended: housekeeping.suspended,
         short_of_memory: housekeeping.short_of_memory,
+        suspended: housekeeping.suspended,
         reloads: (reloads.done, reloads.refused, reloads.error.is_some()),
         findings: listing.findings,
         limits: limits.then(|| {
@@ -111,12 +113,23 @@ pub(in crate::admin) fn look(context: &AdminContext, limits: bool) {
         losses: losses(context, housekeeping.log_lines_lost),
     };
     let tick = tick(context, now_us, &seen);
+    let is_due = lock(&context.events.memory).samples.is_due(now_us);
+    let done = is_due.then(|| done(context));
     let events = {
         let mut memory = lock(&context.events.memory);
         memory.sequence = listing.sequence;
+        if let Some(done) = done {
+            memory.samples.put(now_us, context.telemetry.clock.start_us(), done);
+        }
         memory.take(&seen)
     };
     context.events.publish(events, tick);
+}
+
+/// What every database has done since the start.
+fn done(context: &AdminContext) -> ByDatabase {
+    let all = context.telemetry.databases().into_iter();
+    all.map(|(name, usage)| (name.into(), Done { calls: usage.durations.count(), errors: usage.errors })).collect()
 }
 
 /// What is lost when there is too much of it.

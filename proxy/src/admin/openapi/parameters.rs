@@ -71,6 +71,9 @@ pub(crate) struct Spelling {
 /// Up to a minute.
 pub(crate) const PATIENCE: &Spelling =
     &Spelling { units: &[("s", 0, 60)], pattern: "^([0-9]|[1-5][0-9]|60)s$", example: "5s" };
+/// From a minute to an hour.
+pub(crate) const WITHIN_HOUR: &Spelling =
+    &Spelling { units: &[("m", 1, 60), ("h", 1, 1)], pattern: "^([1-9]m|[1-5][0-9]m|60m|1h)$", example: "5m" };
 /// From ten seconds to two days.
 pub(crate) const PERIOD: &Spelling = &Spelling {
     units: &[("s", 10, 99_999), ("m", 1, 999), ("h", 1, 48)],

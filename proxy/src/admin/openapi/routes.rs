@@ -5,7 +5,7 @@
 
 use policy::finding::Kind as Found;
 
-use super::parameters::{Kind, PATIENCE, PERIOD as PERIOD_OF, Parameter};
+use super::parameters::{Kind, PATIENCE, PERIOD as PERIOD_OF, Parameter, WITHIN_HOUR};
 
 /// One method of one path.
 #[derive(Debug)]
@@ -204,8 +204,16 @@ const QUERIES: &[Parameter] = &[
         "Calls and p95 of each listed row over the period; over the last hour where none is given.",
     ),
 ];
-const PERIOD: &[Parameter] =
-    &[parameter("period", Time(PERIOD_OF), "How far the series goes back; 1h if it is left out.")];
+const PERIOD: &[Parameter] = &[parameter(
+    "period",
+    Time(PERIOD_OF),
+    "The time up to now that `series` and `period` are of; 1h if it is left out.",
+)];
+const LATELY: &[Parameter] = &[parameter(
+    "period",
+    Time(WITHIN_HOUR),
+    "The time up to now that each row's `period` is of, a minute longer at most; 1h if it is left out.",
+)];
 const HISTORY: &[Parameter] = &[
     parameter("step", Word(&["10s", "1m"]), "The length of a window; 1m if it is left out."),
     parameter("from", Moment, "Windows that end after this; all that is kept if it is left out."),
@@ -267,7 +275,7 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/history", "history", "History", Tenant, "How all statements ran over time, or a tenant's").takes(&[TENANT, HISTORY]),
     get("/api/v1/applications", "applications", "Applications", Viewer, "Statements by `application_name`").takes(&[LIMIT]),
     get("/api/v1/routes", "routes", "Routes", Viewer, "Statements by the route that a comment names").takes(&[LIMIT]),
-    get("/api/v1/databases", "databases", "Databases", Viewer, "Statements by database").takes(&[LIMIT]),
+    get("/api/v1/databases", "databases", "Databases", Viewer, "One object per database: where it leads, how its pools stand, what ran").takes(&[LATELY, LIMIT]),
     get("/api/v1/findings", "findings", "Findings", Tenant, "N+1 and its kin, and what is slow").takes(&[TENANT, FINDINGS, PAGE]).fails(&[404]),
     get("/api/v1/findings/fence", "fence", "Fence", Viewer, "A moment by which workers have handed on what they had served").fails(&[503]),
     Route { answer: Answer::Other(&["application/json", "application/x-ndjson", "text/markdown", "application/xml"]), ..get("/api/v1/findings/export", "export_findings", "", Tenant, "All findings, in several formats") }.takes(&[TENANT, FINDINGS, LIMIT, FORMAT]),

@@ -1,6 +1,7 @@
 //! `/audit`: who has looked at what and done what over this port and on the console.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
@@ -11,7 +12,7 @@ use super::show::form::{self, Choice, Field};
 use super::show::table::{self, Column};
 use super::show::text::{beginning, name_or_none, visible, words};
 use super::show::{Fields as _, moment};
-use super::visit::{Pages, Visit};
+use super::visit::{Pages, Said, Visit};
 
 const KINDS: [(&str, &str); 4] = [("", "all"), ("view", "views"), ("action", "actions"), ("refused", "refusals")];
 
@@ -26,6 +27,11 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
         ], &[]))
         section #list data-live aria-label="Audit" { (audit.drawn(|audit| list(audit, holds, &visit))) }
     };
+    // Who may not see it is told so, and is not sent to what is closed to it as well.
+    if let Said::Refusal { status: StatusCode::FORBIDDEN, .. } = audit {
+        let sheet = Sheet::new("Audit", Section::Audit).status(StatusCode::FORBIDDEN);
+        return framed(&visit, &sheet, &audit.drawn(|_| html! {}));
+    }
     let sheet = Sheet::new("Audit", Section::Audit).twin(format!("/api/v1/audit{picked}")).lead(html! {
         "Views and actions over the admin port, and commands on the console, the last ones first."
     });

@@ -143,7 +143,7 @@ fn figures(cache: &Value) -> Markup {
             if cache.count("disagreed") > 0.0 { "bad" } else { "plain" },
         ),
     ];
-    parts::tiles(&tiles, "")
+    parts::tiles(&tiles, None)
 }
 
 fn databases(databases: &[Value]) -> Markup {

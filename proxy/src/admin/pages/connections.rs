@@ -60,6 +60,7 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
     };
     let sheet = Sheet::new("Connections", Section::Connections).twin(format!("/api/v1/clients{picked}")).lead(html! {
         "Those who wait come first, then those who keep a server connection."
+        @if visit.sees_all() { " Their sums are with the " a href="/pools#databases" { "databases" } " and " a href="/pools" { "pools" } "." }
     });
     framed(&visit, &sheet, &content)
 }

@@ -40,7 +40,22 @@ impl Period {
     pub(super) fn named(name: Option<&str>, uptime_us: u64) -> Self {
         let [shortest, hour, ..] = PERIODS;
         let usual = if uptime_us < YOUNG_US { shortest } else { hour };
-        PERIODS.into_iter().find(|period| Some(period.name) == name).unwrap_or(usual)
+        Self::known(name).unwrap_or(usual)
+    }
+
+    /// The one of this name, if there is one.
+    pub(super) fn known(name: Option<&str>) -> Option<Self> {
+        PERIODS.into_iter().find(|period| Some(period.name) == name)
+    }
+
+    /// What stands behind `the`: `1 hour` is the hour.
+    pub(super) fn last(&self) -> String {
+        format!("last {}", self.title.strip_prefix("1 ").unwrap_or(self.title))
+    }
+
+    /// The same as a title of its own.
+    pub(super) fn title_of_last(&self) -> String {
+        self.last().replacen('l', "L", 1)
     }
 
     /// What the API is asked for besides.
@@ -209,5 +224,7 @@ mod tests {
         }
         assert_eq!(Period::named(Some("nonsense"), u64::MAX).name, "1h");
         assert_eq!((Period::named(None, 0).name, Period::named(Some("6h"), 0).name), ("15m", "6h"));
+        assert_eq!(Period::known(Some("1h")).map(|hour| hour.last()).as_deref(), Some("last hour"));
+        assert!(Period::known(Some("7m")).is_none() && Period::known(None).is_none());
     }
 }

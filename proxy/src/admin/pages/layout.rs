@@ -6,8 +6,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::super::access::Role;
 use super::assets::{Links, links};
-use super::show::text::{encoded, name, segment};
-use super::visit::{Visit, Who};
+use super::course::Period;
+use super::show::text::{name, segment};
+use super::visit::{Visit, Who, query};
 
 /// A place in the menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,7 +266,13 @@ pub(super) fn tenant_link(tenant: &str) -> Markup {
 
 /// A link to a statement's page, kept to one tenant where one is given.
 pub(super) fn statement_link(fingerprint: &str, tenant: &str, shown: &Markup) -> Markup {
+    statement_link_of(fingerprint, tenant, None, shown)
+}
+
+/// The same, kept to the period that is looked at.
+pub(super) fn statement_link_of(fingerprint: &str, tenant: &str, period: Option<Period>, shown: &Markup) -> Markup {
     let Some(path) = segment(fingerprint) else { return shown.clone() };
-    let tenant = if tenant.is_empty() { String::new() } else { format!("?tenant={}", encoded(tenant)) };
-    html! { a.statement href={ "/queries/" (path) (tenant) } { (shown) } }
+    let period = period.as_ref().map_or("", |period| period.name);
+    let asked = query([("tenant", tenant), ("period", period)].into_iter().filter(|(_, value)| !value.is_empty()));
+    html! { a.statement href={ "/queries/" (path) (asked) } { (shown) } }
 }

@@ -13,6 +13,7 @@ mod cache;
 mod config;
 mod connections;
 mod course;
+mod databases;
 mod dress;
 mod finding;
 mod findings;

@@ -36,7 +36,7 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
             (overview.drawn(|overview| verdicts(overview, &visit)))
         }
         section #numbers data-live aria-label="Headline figures" {
-            (parts::tiles(&numbers(overview.answer(), course.as_ref(), pools, &findings), period.title))
+            (parts::tiles(&numbers(overview.answer(), course.as_ref(), pools, &findings), Some(&period)))
         }
         section #course aria-labelledby="course-title" {
             div.head { h2 #course-title { "Traffic" } (parts::periods(&visit, period.name)) }

@@ -3,8 +3,10 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::layout::{statement_link, tenant_link};
+use super::course::{PERIODS, Period};
+use super::layout::{statement_link, statement_link_of, tenant_link};
 use super::show::figure::{self, known};
+use super::show::form::{Choice, Field};
 use super::show::table::{self, Column};
 use super::show::text::{name, name_or_none, segment, visible, words};
 use super::show::{Fields as _, moment, spark, sql};
@@ -34,10 +36,9 @@ pub(super) struct Tile<'a> {
     pub(super) tone: &'a str,
 }
 
-/// Headline figures in a row; their lines are of this period.
-pub(super) fn tiles(tiles: &[Tile<'_>], period: &str) -> Markup {
-    // `1 hour` is the hour.
-    let period = period.strip_prefix("1 ").unwrap_or(period);
+/// Headline figures in a row; their lines, where they have some, are of this period.
+pub(super) fn tiles(tiles: &[Tile<'_>], period: Option<&Period>) -> Markup {
+    let over = period.map(|period| format!("over the {}", period.last())).unwrap_or_default();
     html! {
         ul.tiles {
             @for tile in tiles {
@@ -45,7 +46,7 @@ pub(super) fn tiles(tiles: &[Tile<'_>], period: &str) -> Markup {
                     p.name { (tile.title) }
                     p.figure { (tile.figure) }
                     p.beside { (tile.beside) }
-                    @if !tile.course.is_empty() { (spark::line(&tile.course, &format!("{} over the last {period}", tile.title))) }
+                    @if !tile.course.is_empty() { (spark::line(&tile.course, &format!("{} {over}", tile.title))) }
                 }
             }
         }
@@ -67,8 +68,9 @@ pub(super) const STATEMENT_ORDERS: [(&str, &str); 8] = [
 /// Where a click on a head leads, by the API's name for the order, and whether that is in force.
 type Order<'a> = &'a dyn Fn(&str) -> (String, bool);
 
-/// Heads of a table of statements; `link` says where a click on one leads, and whether it is in force.
-pub(super) fn statement_columns<'a>(link: Option<Order<'_>>) -> Vec<Column<'a>> {
+/// Heads of a table of statements; `link` says where a click on one leads, and whether it is in force; `course`, of which
+/// time the small charts are.
+pub(super) fn statement_columns<'a>(link: Option<Order<'_>>, course: &'a str) -> Vec<Column<'a>> {
     let order = |column: Column<'a>, order: &str| match link {
         Some(link) => {
             let (address, now) = link(order);
@@ -86,7 +88,7 @@ pub(super) fn statement_columns<'a>(link: Option<Order<'_>>) -> Vec<Column<'a>> 
         order(Column::figures("Max"), "max_time").minor(),
         order(Column::figures("Rows"), "rows").minor(),
         order(Column::figures("Errors"), "errors"),
-        Column::text("Last hour").minor(),
+        Column::text(course).minor(),
     ]
 }
 
@@ -97,7 +99,7 @@ pub(super) fn statement_row(row: &Value, visit: &Visit) -> Vec<Markup> {
     let errors = row.count("errors");
     vec![
         html! {
-            (statement_link(row.text("fingerprint"), tenant, &sql::line(row.text("text"))))
+            (statement_link_of(row.text("fingerprint"), tenant, visit.chosen_period(), &sql::line(row.text("text"))))
             // On a tenant's own page it is said already.
             @if visit.sees_all() && !visit.path.starts_with("/tenants/") { p.under { (tenant_link(tenant)) } }
         },
@@ -113,20 +115,49 @@ pub(super) fn statement_row(row: &Value, visit: &Visit) -> Vec<Markup> {
     ]
 }
 
-/// How often a statement was called lately, where the API was asked for it: minute by minute, since the process began.
+/// How often a statement was called lately, where the API was asked for it: step by step, since the process began.
 fn trend(row: &Value, visit: &Visit) -> Markup {
     let calls = row.numbers("series.calls");
-    let minutes = (visit.now_us.saturating_sub(visit.begun_us) / 60_000_000 + 1) as usize;
-    match calls.get(calls.len().saturating_sub(minutes)..) {
-        Some(lately) if lately.len() > 1 => spark::line(lately, "calls a minute"),
+    let step = row.text("series.step");
+    let step_us = config::units::parse_duration(step).map_or(0, |step| step.as_micros() as u64).max(1);
+    let start_us = moment::micros(row.text("series.start")).unwrap_or(0);
+    let before = (visit.begun_us.saturating_sub(start_us) / step_us) as usize;
+    match calls.get(before..) {
+        Some(lately) if lately.len() > 1 && step == "1m" => spark::line(lately, "calls a minute"),
+        Some(lately) if lately.len() > 1 => spark::line(lately, &format!("calls in steps of {step}")),
         _ => super::show::text::none(),
+    }
+}
+
+/// What a choice of the time that figures are of is made from: its values with their titles.
+pub(super) fn spans() -> Vec<(&'static str, String)> {
+    let periods = PERIODS.iter().map(|period| (period.name, period.last()));
+    std::iter::once(("", "all, since the start".to_owned())).chain(periods).collect()
+}
+
+/// The choice among these.
+pub(super) fn span_field<'a>(values: &'a [(&'a str, &'a str)]) -> Field<'a> {
+    Field::Choice(Choice { name: "period", title: "Period", values })
+}
+
+/// ` in the last hour`, behind a title; nothing where all is shown.
+pub(super) fn within(period: Option<Period>) -> String {
+    period.map(|period| format!(" in the {}", period.last())).unwrap_or_default()
+}
+
+/// From when to when sums over a period are, as the API says it; and from when on they miss nothing.
+pub(super) fn span(span: &Value) -> Markup {
+    let (from, complete) = (span.text("from"), span.text("complete_from"));
+    html! {
+        "from " (moment::minute(from)) " to " (moment::minute(span.text("until"))) " UTC"
+        @if complete > from { "; nothing is known of the time before " (moment::minute(complete)) }
     }
 }
 
 /// A table of statements that cannot be sorted.
 pub(super) fn statements(caption: &str, rows: &[Value], visit: &Visit) -> Markup {
     let rows: Vec<_> = rows.iter().map(|row| statement_row(row, visit)).collect();
-    table::draw(caption, &statement_columns(None), &rows, "No statement has been seen yet.")
+    table::draw(caption, &statement_columns(None, "Last hour"), &rows, "No statement has been seen yet.")
 }
 
 /// What a kind of finding is, in words.
@@ -256,9 +287,9 @@ mod tests {
             course: vec![Some(1.0), Some(2.0), Some(3.0)],
             tone: "one",
         };
-        for (period, said) in [("1 hour", "Calls over the last hour"), ("15 minutes", "Calls over the last 15 minutes")]
-        {
-            let drawn = tiles(std::slice::from_ref(&tile), period).into_string();
+        for (period, said) in [("1h", "Calls over the last hour"), ("15m", "Calls over the last 15 minutes")] {
+            let period = Period::named(Some(period), 0);
+            let drawn = tiles(std::slice::from_ref(&tile), Some(&period)).into_string();
             assert!(drawn.contains(said), "{drawn}");
         }
     }

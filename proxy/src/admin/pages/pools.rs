@@ -14,8 +14,9 @@ use super::show::{Fields as _, moment, spark};
 use super::visit::{Pages, Visit};
 
 pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
-    let (pools, blocking, listeners, sockets) = tokio::join!(
+    let (pools, databases, blocking, listeners, sockets) = tokio::join!(
         visit.get("/api/v1/pools"),
+        visit.get("/api/v1/databases?limit=200"),
         visit.get("/api/v1/blocking"),
         visit.get("/api/v1/listeners"),
         visit.get("/api/v1/sockets"),
@@ -24,6 +25,10 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
         section #list data-live aria-labelledby="list-title" {
             h2.unseen #list-title { "List" }
             (pools.drawn(|pools| cards(pools.list("pools"), &visit)))
+        }
+        section #databases data-live aria-labelledby="databases-title" {
+            div.head { h2 #databases-title { "Databases" } a.twin href="/api/v1/databases" aria-label="Databases as JSON" { "JSON" } }
+            (databases.drawn(|databases| super::databases::draw(databases.list("databases"), &visit)))
         }
         section #blocking data-live aria-labelledby="blocking-title" {
             h2 #blocking-title { "Who blocks whom" }

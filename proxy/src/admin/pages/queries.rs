@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use maud::html;
 
+use super::course::Period;
 use super::layout::{Section, Sheet, page as framed};
 use super::parts::{self, STATEMENT_ORDERS};
 use super::show::form::{self, Action, Choice, Field};
@@ -28,19 +29,30 @@ pub(super) async fn with_series(visit: &Visit, query: impl Into<String>) -> Said
 
 pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
     let limit = ROWS.to_string();
-    let picked = visit.asked.pick(&FILTERS, &[("limit", &limit)]);
+    let period = visit.chosen_period();
+    let mut more = vec![("limit", limit.as_str())];
+    more.extend(period.as_ref().map(|period| ("period", period.name)));
+    let picked = visit.asked.pick(&FILTERS, &more);
     let queries = with_series(&visit, picked.as_str()).await;
     let sort = visit.asked.get("sort").unwrap_or("total_time").to_owned();
     let link = |order: &str| {
         (format!("{}{}", visit.path, visit.asked.with_all(&[("sort", order), ("cursor", "")])), sort == order)
     };
     let orders: Vec<(&str, &str)> = STATEMENT_ORDERS.iter().map(|(title, order)| (*order, *title)).collect();
+    let spans = parts::spans();
+    let spans: Vec<(&str, &str)> = spans.iter().map(|(name, title)| (*name, title.as_str())).collect();
+    let course = period.as_ref().map_or_else(|| "Last hour".to_owned(), Period::title_of_last);
+    let empty = match period {
+        Some(_) => "No statement matches. The window that is under way is counted when it is over.",
+        None => "No statement matches.",
+    };
     let mut fields = vec![Field::Text { name: "text", title: "Text holds" }];
     if visit.sees_all() {
         fields.push(Field::Text { name: "tenant", title: "Tenant" });
     }
     fields.push(Field::Text { name: "application", title: "Application" });
     fields.push(Field::Text { name: "database", title: "Database" });
+    fields.push(parts::span_field(&spans));
     fields.push(Field::Choice(Choice { name: "sort", title: "Sorted by", values: &orders }));
     let content = html! {
         (form::filter(&visit, &fields, &[]))
@@ -49,8 +61,9 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
                 let rows = queries.list("queries");
                 let drawn: Vec<_> = rows.iter().map(|row| parts::statement_row(row, &visit)).collect();
                 html! {
-                    (table::draw("Statements; the share is of the time of all that are shown", &parts::statement_columns(Some(&link)), &drawn, "No statement matches."))
+                    (table::draw("Statements; the share is of the time of all that are shown", &parts::statement_columns(Some(&link), &course), &drawn, empty))
                     @if !queries.text("numbers_of").is_empty() { p.note { "Figures are of " (visible(queries.text("numbers_of"))) "." } }
+                    @if let Some(span) = queries.field("period") { p.note { "Sums " (parts::span(span)) "." } }
                     (parts::turn(&visit, queries, rows.len()))
                 }
             }))
@@ -63,7 +76,8 @@ pub(super) async fn page(State(_): State<Pages>, visit: Visit) -> Response {
             ..Action::default()
         }))
     };
-    let sheet = Sheet::new("Queries", Section::Queries)
+    let title = format!("Queries{}", parts::within(period));
+    let sheet = Sheet::new(&title, Section::Queries)
         .twin(format!("/api/v1/queries{picked}"))
         .lead(html! { "One row for each statement and tenant, its constants taken out." });
     framed(&visit, &sheet, &content)

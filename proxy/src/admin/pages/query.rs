@@ -7,7 +7,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::course::Course;
+use super::course::{Course, Period};
 use super::layout::{Section, Sheet, page as framed, tenant_link};
 use super::parts::{self, Tile};
 use super::show::chart::{self, Chart};
@@ -19,15 +19,16 @@ use super::show::{Fields as _, moment, spark, sql};
 use super::visit::{Pages, Said, Visit, query};
 
 pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>, visit: Visit) -> Response {
-    let period = visit.period();
+    let (period, chosen) = (visit.period(), visit.chosen_period());
     let lately = period.query(visit.now_us);
     let tenant = visit.asked.get("tenant").map(|tenant| ("tenant", tenant));
     let path = encoded(&fingerprint);
     let own = query(tenant.into_iter());
+    let of_period = query(tenant.into_iter().chain(chosen.as_ref().map(|chosen| ("period", chosen.name))));
     let history = query(tenant.into_iter().chain(lately.iter().map(|(name, value)| (*name, value.as_str()))));
     let more = |rest: &str| if own.is_empty() { format!("?{rest}") } else { format!("{own}&{rest}") };
     let (detail, history) = tokio::join!(
-        visit.get(format!("/api/v1/queries/{path}{own}")),
+        visit.get(format!("/api/v1/queries/{path}{of_period}")),
         visit.get(format!("/api/v1/queries/{path}/history{history}")),
     );
     let (plans, findings, rows) = tokio::join!(
@@ -35,6 +36,8 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
         visit.get(format!("/api/v1/findings{}", more(&format!("fingerprint={path}&limit=20")))),
         visit.get_if(detail.answer().is_none(), format!("/api/v1/queries{}", more("limit=1000"))),
     );
+    // What the answer has of a period, where the address names one.
+    let lately = chosen.as_ref().and_then(|_| detail.answer()).and_then(|detail| detail.field("period"));
     // What is one row for each tenant stands in the list whatever else the detail has.
     let rows: Vec<&Value> = match detail.answer().map(|detail| detail.list("tenants")) {
         Some(tenants) if !tenants.is_empty() => tenants.iter().collect(),
@@ -43,15 +46,20 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
     let whole = detail.answer().map(whole).or(rows.first().copied());
     let Some(whole) = whole else { return unknown(&visit, &detail) };
     let course = history.answer().map(|history| Course::read(history, &period, visit.now_us, visit.begun_us));
+    let since_start = if lately.is_some() { ", since the start" } else { "" };
     let content = html! {
+        (period_form(&visit))
         section #statement aria-labelledby="statement-title" {
             h2.unseen #statement-title { "Statement" }
             (sql::block(whole.text("text")))
             (identity(whole, &fingerprint))
         }
-        section #figures data-live aria-label="Figures" { (figures(whole, course.as_ref(), period.title)) }
+        section #figures data-live aria-label="Figures" {
+            (figures(lately.unwrap_or(whole), course.as_ref(), &period))
+            @if let Some(lately) = lately { p.note { "Sums " (parts::span(lately)) ". Their p95 is that of the worst window." } }
+        }
         section #course aria-labelledby="course-title" {
-            div.head { h2 #course-title { "Over time" } (parts::periods(&visit, period.name)) }
+            h2 #course-title { "Over the " (period.last()) }
             (history.drawn(|_| charts(course.as_ref())))
         }
         section #found data-live aria-labelledby="found-title" {
@@ -60,18 +68,21 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
         }
         div.halves {
             section #spread data-live aria-labelledby="spread-title" {
-                h2 #spread-title { "How long calls took" }
+                h2 #spread-title { "How long calls took" (since_start) }
                 (spread(detail.answer().unwrap_or(whole)))
             }
             section #wherefrom data-live aria-labelledby="parts-title" {
                 h2 #parts-title { "Where the time went" }
-                (shares(whole))
-                (errors(whole))
+                (shares(lately.unwrap_or(whole), lately.is_some()))
+                (errors(whole, since_start))
             }
         }
         section #tenants data-live aria-labelledby="tenants-title" {
             h2 #tenants-title { @if visit.sees_all() { "Tenants" } @else { "Yours" } }
-            (tenants(&rows, &visit))
+            @match lately {
+                Some(lately) => (tenants(&lately.list("tenants").iter().collect::<Vec<_>>(), &visit, chosen)),
+                None => (tenants(&rows, &visit, None)),
+            }
         }
         (callers(detail.answer(), &visit))
         @if visit.sees_all() && tenant.is_none() {
@@ -97,12 +108,14 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
         }))
     };
     let twin = if detail.answer().is_some() {
-        format!("/api/v1/queries/{path}{own}")
+        format!("/api/v1/queries/{path}{of_period}")
     } else {
         format!("/api/v1/queries{}", more("limit=1000"))
     };
-    let title = format!("Query {fingerprint}");
-    let mut sheet = Sheet::new(&title, Section::Queries).above("/queries", "Queries").twin(twin);
+    let title = format!("Query {fingerprint}{}", parts::within(chosen));
+    // Back to the list of the same period.
+    let above = format!("/queries{}", query(chosen.iter().map(|chosen| ("period", chosen.name))));
+    let mut sheet = Sheet::new(&title, Section::Queries).above(&above, "Queries").twin(twin);
     if let Some((_, tenant)) = tenant.filter(|_| visit.sees_all()) {
         sheet = sheet.lead(html! { "Of tenant " (name(tenant)) " alone. " a href={ (visit.path) (visit.asked.with("tenant", "")) } { "Of all tenants" } });
     }
@@ -139,22 +152,37 @@ fn identity(whole: &Value, fingerprint: &str) -> Markup {
     }
 }
 
-fn figures(whole: &Value, course: Option<&Course>, period: &str) -> Markup {
+/// The choice of the time that figures are of; a tenant in the address is kept.
+fn period_form(visit: &Visit) -> Markup {
+    let spans = parts::spans();
+    let spans: Vec<(&str, &str)> = spans.iter().map(|(name, title)| (*name, title.as_str())).collect();
+    form::filter(visit, &[parts::span_field(&spans)], &["tenant"])
+}
+
+fn figures(whole: &Value, course: Option<&Course>, period: &Period) -> Markup {
     let line = |of: fn(&Course) -> Vec<Option<f64>>| course.map(of).unwrap_or_default();
     let tile = |title, figure, beside, course, tone| Tile { title, figure, beside, course, tone };
     let number = |field: &str, show: fn(f64) -> String| known(whole.number(field), show);
+    // Of a period the API has no percentile but one.
+    let all = whole.number("p50_ms").is_some();
     let tiles = [
         tile(
             "Calls",
             number("calls", figure::count),
-            html! { (number("calls_last_minute", figure::count)) " in the last minute" },
+            html! {
+                @if all { (number("calls_last_minute", figure::count)) " in the last minute" }
+                @else { (number("calls_per_minute", figure::rate)) " a minute" }
+            },
             line(Course::calls),
             "one",
         ),
         tile(
             "p95",
             number("p95_ms", figure::ms),
-            html! { "p50 " (number("p50_ms", figure::ms)) ", p99 " (number("p99_ms", figure::ms)) },
+            html! {
+                @if all { "p50 " (number("p50_ms", figure::ms)) ", p99 " (number("p99_ms", figure::ms)) }
+                @else { "in the worst window" }
+            },
             line(Course::p95),
             "two",
         ),
@@ -187,7 +215,7 @@ fn figures(whole: &Value, course: Option<&Course>, period: &str) -> Markup {
             "bad",
         ),
     ];
-    parts::tiles(&tiles, period)
+    parts::tiles(&tiles, Some(period))
 }
 
 fn charts(course: Option<&Course>) -> Markup {
@@ -241,18 +269,18 @@ fn buckets(detail: &Value) -> Vec<(f64, f64)> {
     buckets
 }
 
-/// The three parts of the time.
-fn shares(whole: &Value) -> Markup {
+/// The parts of the time. Of a period it is not kept how much was the client's.
+fn shares(whole: &Value, of_period: bool) -> Markup {
     let total = whole.count("total_ms");
-    let known_parts = [
-        ("waiting for a server", "queue_ms", "three"),
-        ("in the server", "server_ms", "one"),
-        ("waiting for the client", "back_pressure_ms", "two"),
-    ];
+    let mut known_parts = vec![("waiting for a server", "queue_ms", "three"), ("in the server", "server_ms", "one")];
+    if !of_period {
+        known_parts.push(("waiting for the client", "back_pressure_ms", "two"));
+    }
+    let rest_of = if of_period { "for the client, and on the way" } else { "on the way" };
     let rest = (total - known_parts.iter().map(|(_, field, _)| whole.count(field)).sum::<f64>()).max(0.0);
     let mut all: Vec<(&str, f64, &str)> =
         known_parts.iter().map(|(title, field, tone)| (*title, whole.count(field), *tone)).collect();
-    all.push(("on the way", rest, "plain"));
+    all.push((rest_of, rest, "plain"));
     let bars: Vec<(f64, &str)> = all.iter().map(|(_, time, tone)| (*time, *tone)).collect();
     html! {
         (spark::parts(&bars))
@@ -264,20 +292,20 @@ fn shares(whole: &Value) -> Markup {
     }
 }
 
-fn errors(whole: &Value) -> Markup {
+fn errors(whole: &Value, since_start: &str) -> Markup {
     let codes = whole.entries("errors_by_sqlstate");
     let rows: Vec<_> = codes
         .iter()
         .map(|(code, count)| vec![html! { code { (visible(code)) } }, known(count.as_f64(), figure::count)])
         .collect();
     html! {
-        h3 { "Errors" }
+        h3 { "Errors" (since_start) }
         (table::draw("Errors by SQLSTATE", &[Column::text("SQLSTATE"), Column::figures("Calls")], &rows, "No call has failed."))
     }
 }
 
-fn tenants(rows: &[&Value], visit: &Visit) -> Markup {
-    let columns = [
+fn tenants(rows: &[&Value], visit: &Visit, period: Option<Period>) -> Markup {
+    let mut columns = vec![
         Column::text("Tenant"),
         Column::figures("Calls"),
         Column::figures("Mean"),
@@ -285,8 +313,10 @@ fn tenants(rows: &[&Value], visit: &Visit) -> Markup {
         Column::figures("Max").minor(),
         Column::figures("Errors"),
         Column::figures("Rows").minor(),
-        Column::text("Last seen").minor(),
     ];
+    if period.is_none() {
+        columns.push(Column::text("Last seen").minor());
+    }
     let drawn: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -303,7 +333,11 @@ fn tenants(rows: &[&Value], visit: &Visit) -> Markup {
             ]
         })
         .collect();
-    table::draw("This statement by tenant", &columns, &drawn, "No tenant has run it.")
+    let (caption, empty) = match period {
+        Some(_) => (format!("This statement by tenant{}", parts::within(period)), "No tenant has run it in this time."),
+        None => ("This statement by tenant".to_owned(), "No tenant has run it."),
+    };
+    table::draw(&caption, &columns, &drawn, empty)
 }
 
 /// Applications and databases that it was seen in; nothing where that is not known.

@@ -6,7 +6,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::course::Course;
+use super::course::{Course, Period};
 use super::layout::{Section, Sheet, page as framed};
 use super::parts::{self, Tile};
 use super::show::chart::{self, Chart};
@@ -43,7 +43,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(tenant): Path<String>, vis
     };
     let course = history.answer().map(|history| Course::read(history, &period, visit.now_us, visit.begun_us));
     let content = html! {
-        section #figures data-live aria-label="Figures" { (figures(one, course.as_ref(), period.title)) }
+        section #figures data-live aria-label="Figures" { (figures(one, course.as_ref(), &period)) }
         section #course aria-labelledby="course-title" {
             div.head { h2 #course-title { "Over time" } (parts::periods(&visit, period.name)) }
             (history.drawn(|_| charts(course.as_ref())))
@@ -72,7 +72,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(tenant): Path<String>, vis
     framed(&visit, &sheet, &content)
 }
 
-fn figures(one: &Value, course: Option<&Course>, period: &str) -> Markup {
+fn figures(one: &Value, course: Option<&Course>, period: &Period) -> Markup {
     let line = |of: fn(&Course) -> Vec<Option<f64>>| course.map(of).unwrap_or_default();
     let tile = |title, figure, beside, course, tone| Tile { title, figure, beside, course, tone };
     let number = |field: &str, show: fn(f64) -> String| known(one.number(field), show);
@@ -109,7 +109,7 @@ fn figures(one: &Value, course: Option<&Course>, period: &str) -> Markup {
             "plain",
         ));
     }
-    parts::tiles(&tiles, period)
+    parts::tiles(&tiles, Some(period))
 }
 
 fn charts(course: Option<&Course>) -> Markup {

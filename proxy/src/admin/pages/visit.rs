@@ -235,6 +235,11 @@ impl Visit {
         Period::named(self.asked.get("period"), self.now_us.saturating_sub(self.begun_us))
     }
 
+    /// The same where the page has figures since the start unless a period is asked for.
+    pub(super) fn chosen_period(&self) -> Option<Period> {
+        Period::known(self.asked.get("period"))
+    }
+
     /// Whether this viewer sees more than one tenant.
     pub(super) fn sees_all(&self) -> bool {
         self.who.tenant.is_none()

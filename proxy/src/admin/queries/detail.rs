@@ -64,7 +64,9 @@ fn shown(context: &AdminContext, strict: u64, asked: &Asked) -> Result<Value, Pr
         fields.insert(name.to_owned(), seen.collect::<Vec<_>>().into());
     }
     let length = asked.time("period").unwrap_or(HOUR);
-    fields.insert("series".to_owned(), period::series_of(telemetry, strict, tenant, length));
+    let (series, lately) = period::of_one(context, &view.names, strict, tenant, length, MAX_SHOWN);
+    fields.insert("series".to_owned(), series);
+    fields.insert("period".to_owned(), lately);
     let own = |row: &Row| row.key.strict == strict && asked.wants("tenant", &row.key.tenant);
     let plans: Vec<Value> =
         telemetry.plans.rows(own).iter().take(MAX_SHOWN).map(|row| plans::shown(row, true)).collect();

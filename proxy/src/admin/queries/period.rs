@@ -16,7 +16,7 @@ use crate::admin::problem::Problem;
 use crate::telemetry::clock::rfc3339_us;
 use crate::telemetry::history::Point;
 use crate::telemetry::history::span::Span;
-
+use crate::telemetry::snapshot::TenantNames;
 use crate::telemetry::{Telemetry, TenantId};
 
 type Id = (u64, TenantId);
@@ -178,18 +178,27 @@ fn p95_ms(point: &Point) -> Option<f64> {
     (point.p95_us > 0).then(|| round(point.p95_us as f64 / 1e3))
 }
 
-/// How one statement ran, by all tenants or one.
-pub(super) fn series_of(telemetry: &Telemetry, strict: u64, tenant: Option<TenantId>, length: Duration) -> Value {
-    let span = telemetry.span(micros(length));
+/// How one statement ran, by all tenants or one: step by step, and its sums, those of at most `most` tenants among them.
+pub(super) fn of_one(
+    context: &AdminContext,
+    names: &TenantNames,
+    strict: u64,
+    tenant: Option<TenantId>,
+    length: Duration,
+    most: usize,
+) -> (Value, Value) {
+    let span = context.telemetry.span(micros(length));
     let (steps, step_us) = span.buckets();
     let mut row = vec![Point::default(); steps];
+    let mut sums: HashMap<TenantId, Point, FxBuildHasher> = HashMap::default();
     span.each(|(known, owner), start_us, point| {
         if known == strict && tenant.is_none_or(|tenant| tenant == owner) {
             row.get_mut(span.bucket(start_us)).into_iter().for_each(|sum| add(sum, point));
+            add(sums.entry(owner).or_default(), point);
         }
     });
     let mean = |point: &Point| (point.calls > 0).then(|| round(point.total_us as f64 / point.calls as f64 / 1e3));
-    json!({
+    let series = json!({
         "step": show_duration(Duration::from_micros(step_us)),
         "start": rfc3339_us(span.from_us),
         "complete_from": rfc3339_us(span.complete_from_us),
@@ -197,5 +206,36 @@ pub(super) fn series_of(telemetry: &Telemetry, strict: u64, tenant: Option<Tenan
         "errors": row.iter().map(|point| point.errors).collect::<Vec<_>>(),
         "mean_ms": row.iter().map(mean).collect::<Vec<_>>(),
         "p95_ms": row.iter().map(p95_ms).collect::<Vec<_>>(),
-    })
+    });
+    (series, whole(&span, names, sums, minutes(context, &span), most))
+}
+
+/// The sums over a span, of all tenants together and of each.
+fn whole(
+    span: &Span,
+    names: &TenantNames,
+    sums: HashMap<TenantId, Point, FxBuildHasher>,
+    minutes: f64,
+    most: usize,
+) -> Value {
+    let mut all = Point::default();
+    sums.values().for_each(|point| add(&mut all, point));
+    let mut sums: Vec<(TenantId, Point)> = sums.into_iter().collect();
+    sums.sort_by_key(|(tenant, point)| (u64::MAX - point.total_us, *tenant));
+    let of_tenant = |(tenant, point): &(TenantId, Point)| {
+        let mut shown = figures(point, all.total_us, minutes);
+        if let Some(shown) = shown.as_object_mut() {
+            shown.insert("tenant".to_owned(), names.name(*tenant).into());
+        }
+        shown
+    };
+    let tenants: Vec<Value> = sums.iter().take(most).map(of_tenant).collect();
+    let mut shown = shown_span(span);
+    if let (Some(shown), Value::Object(mut figures)) = (shown.as_object_mut(), figures(&all, all.total_us, minutes)) {
+        // It is all of itself.
+        figures.remove("time_share");
+        shown.append(&mut figures);
+        shown.insert("tenants".to_owned(), tenants.into());
+    }
+    shown
 }

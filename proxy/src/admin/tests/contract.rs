@@ -75,7 +75,12 @@ async fn what_a_route_answers_is_what_its_schema_says() {
             answer.body
         );
     }
-    for (path, name) in [("/api/v1/overview?tenant=acme", "Overview"), ("/api/v1/blocking?tenant=acme", "Blocking")] {
+    for (path, name) in [
+        ("/api/v1/overview?tenant=acme", "Overview"),
+        ("/api/v1/blocking?tenant=acme", "Blocking"),
+        ("/api/v1/databases?period=5m", "Databases"),
+        ("/api/v1/queries/0000000000000001?period=10m", "QueryDetail"),
+    ] {
         let answer = ask(&port, "GET", path, "t0ken").await;
         assert_eq!(objections(name, &answer.json()), [""; 0], "{path}: {}", answer.body);
     }

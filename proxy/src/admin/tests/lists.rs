@@ -108,6 +108,13 @@ async fn one_statement_is_told_in_one_answer() {
     );
     let calls: u64 = one["series"]["calls"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
     assert_eq!(calls, 40);
+    let lately = &one["period"];
+    assert_eq!((&lately["calls"], &lately["errors"], &lately["total_ms"]), (&40.into(), &4.into(), &80.0.into()));
+    assert_eq!((&lately["tenants"][0]["tenant"], &lately["tenants"][0]["time_share"]), (&"beta".into(), &0.75.into()));
+    assert_eq!((&lately["tenants"][1]["calls"], &lately["step"]), (&20.into(), &"1m".into()));
+    let short = port.get("/api/v1/queries/0000000000000001?tenant=acme&period=10m").await.json();
+    assert_eq!((&short["period"]["calls"], &short["period"]["step"]), (&20.into(), &"10s".into()));
+    assert_eq!(short["period"]["tenants"].as_array().map(Vec::len), Some(1), "nothing of others");
     let beta = port.get("/api/v1/queries/0000000000000001?tenant=beta").await.json();
     assert_eq!(
         (&beta["calls"], beta["findings"].as_array().unwrap().len(), beta["plans"].as_array().unwrap().len()),

@@ -10,7 +10,7 @@ const CANARY: &str = "canary_of_beta";
 const HOSTILE: &str = "<script>alert('x')</script>\"&amp;\u{202e}\0<img src=x onerror=alert(1)>";
 
 /// Every page, with something in each of its places.
-fn pages() -> Vec<String> {
+pub(super) fn pages() -> Vec<String> {
     let source = include_str!("../pages/mod.rs");
     let routes = source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
     let pages = routes.filter(|path| !path.starts_with("/assets") && !path.starts_with("/actions"));
@@ -23,7 +23,7 @@ fn pages() -> Vec<String> {
 }
 
 /// Two tenants have done everything that shows anywhere.
-async fn port(token: Option<&str>) -> Port {
+pub(super) async fn port(token: Option<&str>) -> Port {
     let port = Port::start(token, Bounds::default()).await;
     port.traffic();
     *port.proxy.upstreams.lock().unwrap() = Some(vec![UpstreamState::default()]);
@@ -74,7 +74,7 @@ async fn visit(port: &Port, method: &str, path: &str, token: &str, lines: &str) 
     port.send(&format!("{head}Authorization: Bearer {token}\r\n{lines}")).await
 }
 
-async fn open(port: &Port, path: &str, token: &str) -> Answer {
+pub(super) async fn open(port: &Port, path: &str, token: &str) -> Answer {
     visit(port, "GET", path, token, "\r\n").await
 }
 
@@ -88,7 +88,7 @@ async fn send(port: &Port, path: &str, token: &str, body: &str) -> Answer {
 }
 
 /// Where a page leads, on this port.
-fn links(elements: &[Element]) -> Vec<String> {
+pub(super) fn links(elements: &[Element]) -> Vec<String> {
     let attribute = |element: &Element| match element.name.as_str() {
         "a" | "link" => element.attribute("href"),
         "script" => element.attribute("src"),
@@ -272,6 +272,49 @@ async fn who_may_not_act_has_no_buttons_and_cannot_act() {
         let answer = send(&port, path, "t0ken", body).await;
         assert_eq!(answer.status, status, "{path} {}", answer.body);
         assert!(answer.head.contains("content-type: text/html"), "{path}: {}", answer.head);
+    }
+}
+
+#[tokio::test]
+async fn a_period_is_told_by_the_heading_and_kept_by_every_link_of_the_list() {
+    let port = Port::start(None, Bounds::default()).await;
+    let tenant = TenantId::from(port.telemetry.tenants.id("acme"));
+    let worker = port.telemetry.worker("0");
+    let start_us = port.telemetry.clock.start_us();
+    for strict in 1..=60_u64 {
+        let finished = Finished { start_us, end_us: start_us + strict * 1_000, ..Finished::default() };
+        worker.statement(strict, tenant, || text(strict)).record(&finished);
+    }
+    port.telemetry.look_at_history(start_us + 60_000_000);
+    let heading = |page: &str, title: &str| {
+        page.contains(&format!("<h1><bdi>{title}</bdi></h1>")) && page.contains(&format!("<title>{title} · "))
+    };
+    let first = open(&port, "/queries?tenant=acme&period=1h", "").await.body;
+    assert!(heading(&first, "Queries in the last hour"), "{first}");
+    assert!(first.contains("<option value=\"1h\" selected>last hour</option>"), "{first}");
+    assert!(first.contains("Sums from 2025-12-31 23:01 to 2026-01-01 00:01 UTC; nothing is known"), "{first}");
+    let leads: Vec<String> = links(&read(&first)).into_iter().filter(|link| link.starts_with("/queries")).collect();
+    let kept: Vec<&String> = leads.iter().filter(|link| link.contains("period=1h")).collect();
+    // The menu's entry and the way back to everything begin anew.
+    assert_eq!(leads.len() - kept.len(), 2, "{leads:?}");
+    assert!(kept.iter().any(|link| link.contains("sort=calls")), "{leads:?}");
+    let next = kept.iter().find(|link| link.contains("cursor=")).unwrap();
+    let second = open(&port, next, "").await;
+    assert!(second.status == 200 && heading(&second.body, "Queries in the last hour"), "{}", second.body);
+    let rows = links(&read(&second.body));
+    let has = |strict: &str| rows.iter().any(|link| link.starts_with(&format!("/queries/{strict}")));
+    assert!(has("000000000000000a") && !has("000000000000000b"), "{rows:?}");
+    let detail = kept.iter().find(|link| link.starts_with("/queries/000000000000003c")).unwrap();
+    let detail = open(&port, detail, "").await.body;
+    assert!(heading(&detail, "Query 000000000000003c in the last hour") && detail.contains("Sums from "), "{detail}");
+    let leads = links(&read(&detail));
+    for kept in ["/queries?period=1h", "/api/v1/queries/000000000000003c?tenant=acme&amp;period=1h"] {
+        let kept = kept.replace("&amp;", "&");
+        assert!(leads.contains(&kept), "{kept} in {leads:?}");
+    }
+    for all in ["/queries", "/queries?period=7m", "/queries/000000000000003c"] {
+        let page = open(&port, all, "").await.body;
+        assert!(!page.contains(" in the last hour") && !page.contains("Sums from "), "{all}: {page}");
     }
 }
 

@@ -86,8 +86,15 @@ impl StateSource for Proxy {
         vec![own(""), own("worker")]
     }
 
-    fn switches(&self, _: &str) -> source::Switches {
-        source::Switches::default()
+    fn switches(&self, database: &str) -> source::Switches {
+        let pools = self.pools.lock().unwrap();
+        let own = || pools.iter().filter(|pool| pool.database == database);
+        source::Switches { paused: own().any(|pool| pool.paused), disabled: own().any(|pool| pool.disabled) }
+    }
+
+    fn server(&self, database: &str) -> source::ServerState {
+        let cached_as = vec![format!("db.internal:5432/{database}")];
+        source::ServerState { version: Some("15.8".into()), in_recovery: Some(false), cached_as }
     }
 
     fn clients(&self, limit: usize) -> StateFuture<Vec<ClientState>> {

@@ -10,7 +10,7 @@ use ratatui::widgets::{Block, Cell as Place, Clear, Paragraph, Row, Table, Table
 
 use super::app::App;
 use super::model::{Tab, View};
-use super::sheet::Sheet;
+use super::sheet::{Column, Sheet};
 use crate::cli::ask::{figure, printable, span};
 
 /// How words look. Without colours everything is told by weight and place alone.
@@ -58,13 +58,18 @@ impl Theme {
     }
 }
 
+/// Width of a column that takes what the others leave, at least.
+const LEAST: u16 = 10;
+/// Below this width the lists that are not shown are named by their numbers alone.
+const NARROW: u16 = 57;
+
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App, theme: Theme) {
     let [head, tabs, body, foot] =
         Layout::vertical([Constraint::Length(2), Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)])
             .areas(frame.area());
     frame.render_widget(Paragraph::new(headline(app, theme)), head);
-    frame.render_widget(Paragraph::new(tab_line(app, theme)), tabs);
+    frame.render_widget(Paragraph::new(tab_line(app, theme, tabs.width < NARROW)), tabs);
     match app.detail.clone() {
         Some(shown) => detail::draw(frame, body, app, &shown, theme),
         None => list(frame, body, app, theme),
@@ -128,7 +133,7 @@ fn totals(view: &View, theme: Theme) -> Line<'static> {
     Line::from(words)
 }
 
-fn tab_line(app: &App, theme: Theme) -> Line<'static> {
+fn tab_line(app: &App, theme: Theme, narrow: bool) -> Line<'static> {
     let mut words = Vec::new();
     for (number, tab) in (1..).zip(Tab::ALL) {
         let style = if tab == app.tab {
@@ -136,7 +141,8 @@ fn tab_line(app: &App, theme: Theme) -> Line<'static> {
         } else {
             theme.label()
         };
-        words.push(Span::styled(format!("{number} {}", tab.title()), style));
+        let title = if narrow && tab != app.tab { number.to_string() } else { format!("{number} {}", tab.title()) };
+        words.push(Span::styled(title, style));
         words.push(Span::from("  "));
     }
     if let Some((rows, of)) = app.view().and_then(|view| view.now.cut) {
@@ -170,7 +176,9 @@ fn foot_line(app: &App, theme: Theme) -> Line<'static> {
 fn list(frame: &mut Frame<'_>, area: Rect, app: &mut App, theme: Theme) {
     let sheet = app.sheet();
     let (order, reversed) = app.order();
-    let header = sheet.columns.iter().enumerate().map(|(at, column)| {
+    let fitting = fitting(sheet.columns, order, area.width);
+    let header = fitting.iter().map(|(at, column, _)| {
+        let at = *at;
         let mark = if reversed { "▴" } else { "▾" };
         let title = if at == order { format!("{}{mark}", column.title) } else { column.title.to_owned() };
         let style = if at == order { theme.accent() } else { theme.label() };
@@ -179,17 +187,17 @@ fn list(frame: &mut Frame<'_>, area: Rect, app: &mut App, theme: Theme) {
     });
     let rows = sheet.rows.iter().map(|row| {
         let style = if row.alarming { theme.alarm() } else { Style::new() };
-        Row::new(row.cells.iter().enumerate().map(|(at, cell)| {
+        let cells = fitting.iter().filter_map(|(at, ..)| Some((*at, row.cells.get(*at)?)));
+        Row::new(cells.map(|(at, cell)| {
             let side = if cell.is_number() { Alignment::Right } else { Alignment::Left };
             // The first column says which rows somebody should look at; the rest stays readable.
             let style = if at == 0 { style } else { Style::new() };
             Place::from(Line::styled(cell.shown(), style).alignment(side))
         }))
     });
-    let widths = sheet.columns.iter().map(|column| match column.width {
-        0 => Constraint::Min(10),
-        // The mark of the order stands behind the title.
-        width => Constraint::Length(width.max(column.title.chars().count() as u16 + 1)),
+    let widths = fitting.iter().map(|(_, column, width)| match column.width {
+        0 => Constraint::Min(*width),
+        _ => Constraint::Length(*width),
     });
     let table = Table::new(rows, widths).header(Row::new(header)).row_highlight_style(theme.selected());
     let mut state = TableState::new().with_offset(app.offset).with_selected(Some(app.selection(&sheet)));
@@ -198,6 +206,24 @@ fn list(frame: &mut Frame<'_>, area: Rect, app: &mut App, theme: Theme) {
     if sheet.rows.is_empty() {
         nothing(frame, area, app, &sheet, theme);
     }
+}
+
+/// The columns that there is room for, with their places and widths: a figure that is cut is another figure. The last ones go
+/// first; those that say what a row is, and by what it is sorted, stay.
+fn fitting(columns: &[Column], order: usize, room: u16) -> Vec<(usize, Column, u16)> {
+    let width = |at: usize, column: &Column| match column.width {
+        0 => LEAST,
+        // The mark of the order stands behind the title.
+        width => width.max(column.title.chars().count() as u16 + u16::from(at == order)),
+    };
+    let mut fitting: Vec<_> = columns.iter().enumerate().map(|(at, column)| (at, *column, width(at, column))).collect();
+    let taken = |all: &[(usize, Column, u16)]| all.iter().map(|(.., width)| width + 1).sum::<u16>().saturating_sub(1);
+    while taken(&fitting) > room {
+        let last = fitting.iter().rposition(|(at, column, _)| *at > 0 && *at != order && column.width > 0);
+        let Some(last) = last else { break };
+        fitting.remove(last);
+    }
+    fitting
 }
 
 fn nothing(frame: &mut Frame<'_>, area: Rect, app: &App, sheet: &Sheet, theme: Theme) {
@@ -216,7 +242,8 @@ fn nothing(frame: &mut Frame<'_>, area: Rect, app: &App, sheet: &Sheet, theme: T
 const HELP: &[(&str, &str)] = &[
     ("1 … 5, Tab", "another list"),
     ("↑ ↓ PgUp PgDn g G", "another row"),
-    ("Enter", "a statement or finding closely; a tenant's statements; a pool's clients"),
+    ("Enter", "a statement or finding closely; a tenant's statements;"),
+    ("", "a pool's clients"),
     ("Esc", "back, and the filter away"),
     ("/", "filter as you type: rows that hold all these words"),
     ("s S", "sort by the next column, by the one before"),
@@ -225,7 +252,7 @@ const HELP: &[(&str, &str)] = &[
     ("q, Ctrl-C", "the end"),
     ("", ""),
     ("busy", "how many ran at once, on average since the last look"),
-    ("calls/s", "since the last look; at the first one, of the last minute"),
+    ("calls/s", "since the last look; at first, of the last minute"),
     ("mean, p95", "since the proxy started, or its statistics were reset"),
 ];
 

@@ -299,3 +299,30 @@ fn text_of_a_client_does_not_reach_the_terminal_as_it_is() {
     }
     assert!(matches!(app.detail, Some(Detail::Statement { .. })));
 }
+
+#[test]
+fn columns_that_there_is_no_room_for_are_left_out_and_not_cut() {
+    let heads = |app: &mut App, size: (u16, u16)| {
+        let text = screenful(app, size);
+        text.lines().nth(3).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let mut app = app();
+    assert_eq!(heads(&mut app, (80, 24)), "busy▾ calls/s mean ms p95 ms errors tenant statement");
+    assert_eq!(heads(&mut app, (40, 10)), "busy▾ calls/s mean ms statement");
+    for _ in 0..4 {
+        press(&mut app, KeyCode::Char('s'));
+    }
+    assert_eq!(heads(&mut app, (40, 10)), "busy calls/s errors▾ statement", "by what it is sorted stays");
+    press(&mut app, KeyCode::Char('3'));
+    let text = screenful(&mut app, (80, 24));
+    assert!(text.contains(" waiting▾ ") && text.contains(" wait p95"), "{text}");
+    let text = screenful(&mut app, (40, 10));
+    assert!(text.contains("1  2  3 Pools  4  5") && text.contains(" waiting▾"), "{text}");
+    press(&mut app, KeyCode::Char('?'));
+    let text = screenful(&mut app, (80, 24));
+    assert!(text.contains("a pool's clients") && text.contains("of the last minute "), "{text}");
+    // However small it is, it is drawn.
+    for size in [(1, 1), (2, 3), (20, 3), (40, 4), (3, 40)] {
+        screenful(&mut app, size);
+    }
+}

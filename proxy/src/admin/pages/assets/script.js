@@ -125,6 +125,8 @@ function drawChart(figure) {
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       cursor: { sync: { key: "all" }, y: false, drag: { x: false, y: false } },
       legend: { live: true },
+      // Half of the last hour's label stands beyond the last point.
+      padding: [null, 34, null, null],
       scales: { y: { range: (_, low, high) => [Math.min(low, 0), high > 0 ? high * 1.08 : 1] } },
       axes: [
         { ...axis, size: 26, gap: 4, values: (_, times) => hours(times) },

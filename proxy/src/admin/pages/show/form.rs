@@ -51,7 +51,8 @@ pub(in super::super) fn filter(visit: &Visit, fields: &[Field<'_>], keep: &[&str
                 }
             }
             button type="submit" { "Apply" }
-            @if fields.iter().any(|field| visit.asked.get(field.name()).is_some_and(|value| !value.is_empty())) {
+            // One choice has its own way back.
+            @if !matches!(fields, [Field::Choice(_)]) && fields.iter().any(|field| visit.asked.get(field.name()).is_some_and(|value| !value.is_empty())) {
                 a.clear href=(visit.path) { "Clear" }
             }
         }

@@ -44,6 +44,11 @@ pub(in super::super) fn hour(text: &str) -> &str {
     text.get(11..16).unwrap_or_default()
 }
 
+/// Day, hour and minute, in UTC.
+pub(in super::super) fn minute(text: &str) -> String {
+    text.get(..16).unwrap_or_default().replace('T', " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +65,6 @@ mod tests {
         }
         assert!(lasting(at, start + 1_500_000).into_string().contains("1.50\u{202f}s"));
         assert_eq!(ago("soon", 0).into_string(), none().into_string());
-        assert_eq!(hour(at), "00:00");
+        assert_eq!((hour(at), minute(at).as_str(), minute("soon").as_str()), ("00:00", "2026-01-01 00:00", ""));
     }
 }
