@@ -19,11 +19,16 @@ use crate::upstream::Upstream;
 
 /// The script of a statement with its bound parameters put in.
 pub(super) fn bind_script(script: &Script, bind: &Bind<'_>) -> Script {
-    let parameter = |number: u16| -> Option<Option<Vec<u8>>> {
+    let parameter = |number: u16, boolean: bool| -> Option<Option<Vec<u8>>> {
         let mut parameters = bind.parameters().ok()?;
         let value = parameters.nth(usize::from(number).checked_sub(1)?)?.ok()?;
-        // Texts are the same in both formats; a boolean's binary form is told apart where it is read.
-        Some(value.value.map(<[u8]>::to_vec))
+        // Texts are the same in both formats. Of a boolean in binary format, any byte but zero is true.
+        Some(match value.value {
+            Some([byte]) if boolean && value.format != 0 => {
+                Some(if *byte == 0 { b"f".to_vec() } else { b"t".to_vec() })
+            }
+            other => other.map(<[u8]>::to_vec),
+        })
     };
     let bound = |act: &Act| match act {
         Act::SetBound(name, value, local) => resolve(name, value, local, parameter),

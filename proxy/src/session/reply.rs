@@ -352,6 +352,15 @@ impl Session {
         }
         let part = running.part;
         running.part += 1;
+        let parts = running.known.shape.parts.len().max(1);
+        // The server has told its statements apart in another way than we have: who knows what else it has seen in the text.
+        let misread = match owed.map(|owed| owed.awaited) {
+            Some(Awaited::Execute) => parts > 1,
+            _ => part >= parts,
+        };
+        if misread {
+            self.leave(upstream, policy::verdict::SessionState::HiddenSetting);
+        }
         if renews {
             self.renew_result(upstream);
         }
@@ -404,6 +413,9 @@ impl Session {
             && let Some(running) = upstream.work.running.front()
         {
             let (rows, error) = (running.total_rows, running.error);
+            if error.is_none() && running.part < running.known.shape.parts.len() {
+                self.leave(upstream, policy::verdict::SessionState::HiddenSetting);
+            }
             self.finish(upstream, rows, error, false, now);
         }
         let failed = std::mem::take(&mut upstream.work.failed);

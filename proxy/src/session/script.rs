@@ -266,32 +266,35 @@ fn set_config(name: Operand, value: Operand, local: Operand, certain: bool, anal
     let (true, (Some(name), Some(value), Some(local))) = (certain, known) else {
         // Local for sure: gone with the transaction. Else nobody can tell what was set.
         return match argument(local) {
-            Some(Argument::Literal(text)) if is_true(&text) => Some(Act::LocalUnseen),
+            Some(Argument::Literal(text)) if truth(&text) == Some(true) => Some(Act::LocalUnseen),
             _ => Some(Act::Leave(SessionState::HiddenSetting)),
         };
     };
     let bound = [&name, &value, &local].iter().any(|argument| matches!(argument, Argument::Bound(_)));
-    if bound { Some(Act::SetBound(name, value, local)) } else { resolve(&name, &value, &local, |_| None) }
+    if bound { Some(Act::SetBound(name, value, local)) } else { resolve(&name, &value, &local, |_, _| None) }
 }
 
-/// What a set_config does once its parameters are known. `parameter` gives the text of `$n`; `None`: it cannot be told.
+/// What a set_config does once its parameters are known. `parameter` gives the text of `$n`, of a boolean where that is asked
+/// for; `None`: it cannot be told.
 pub fn resolve(
     name: &Argument,
     value: &Argument,
     local: &Argument,
-    parameter: impl Fn(u16) -> Option<Option<Vec<u8>>>,
+    parameter: impl Fn(u16, bool) -> Option<Option<Vec<u8>>>,
 ) -> Option<Act> {
-    let known = |argument: &Argument| match argument {
+    let known = |argument: &Argument, boolean| match argument {
         Argument::Literal(text) => Some(Some(text.to_vec())),
         Argument::Null => Some(None),
-        Argument::Bound(number) => parameter(*number),
+        Argument::Bound(number) => parameter(*number, boolean),
     };
-    let (Some(name), Some(value), Some(local)) = (known(name), known(value), known(local)) else {
-        return Some(Act::Leave(SessionState::HiddenSetting));
+    let hidden = Some(Act::Leave(SessionState::HiddenSetting));
+    let (Some(name), Some(value), Some(local)) = (known(name, false), known(value, false), known(local, true)) else {
+        return hidden;
     };
     // With a NULL name nothing happens; a NULL value resets, a NULL third argument is false.
-    let local = local.is_some_and(|local| is_true(&local));
-    let Ok(name) = String::from_utf8(name?) else { return local.then_some(Act::LocalUnseen) };
+    let Some(local) = local.map_or(Some(false), |local| truth(&local)) else { return hidden };
+    // A name that is none in UTF-8 could not be said again.
+    let Ok(name) = String::from_utf8(name?) else { return if local { Some(Act::LocalUnseen) } else { hidden } };
     let name = name.to_ascii_lowercase();
     match value {
         Some(value) => Some(Act::Set { name: name.into(), value: Value::Plain(value.into()), local }),
@@ -300,8 +303,16 @@ pub fn resolve(
     }
 }
 
-/// The spellings of true that a boolean parameter or constant can have; `\x01` is the binary one.
-fn is_true(text: &[u8]) -> bool {
-    let lower = text.to_ascii_lowercase();
-    matches!(lower.as_slice(), b"t" | b"true" | b"on" | b"y" | b"yes" | b"1" | b"\x01")
+/// What a boolean is, in any spelling that PostgreSQL takes: blanks around it, the beginnings of its words. `None`: it takes
+/// none of that.
+fn truth(text: &[u8]) -> Option<bool> {
+    let word = text.trim_ascii().to_ascii_lowercase();
+    let begins = |whole: &[u8], least: usize| word.len() >= least && whole.starts_with(&word);
+    match word.as_slice() {
+        b"1" => Some(true),
+        b"0" => Some(false),
+        _ if begins(b"true", 1) || begins(b"yes", 1) || begins(b"on", 2) => Some(true),
+        _ if begins(b"false", 1) || begins(b"no", 1) || begins(b"off", 2) => Some(false),
+        _ => None,
+    }
 }

@@ -27,7 +27,6 @@ pub(super) struct Look {
     pub(super) now_us: u64,
     pub(super) pools: Vec<PoolState>,
     pub(super) draining: bool,
-    pub(super) suspended: bool,
     pub(super) short_of_memory: bool,
     /// SUSPEND is in force.
     pub(super) suspended: bool,
@@ -101,8 +100,6 @@ pub(in crate::admin) struct Memory {
     pub(in crate::admin) suspended: Option<u64>,
     /// Since when memory is short.
     pub(in crate::admin) short_of_memory: Option<u64>,
-    /// Since when clients' requests wait for RESUME.
-    pub(in crate::admin) suspended: Option<u64>,
     /// What databases had done.
     pub(in crate::admin) samples: Samples,
     /// Limits that tenants have reached, by tenant and key.
@@ -137,7 +134,6 @@ impl Memory {
         if follow(&mut self.short_of_memory, look.short_of_memory, look.now_us) {
             events.push(Event { kind: "memory", tenant: None, data: json!({"short": look.short_of_memory}) });
         }
-        follow(&mut self.suspended, look.suspended, look.now_us);
         let (done, refused, failed) = look.reloads;
         if (done, refused) != self.reloads {
             let outcome = if failed { "refused" } else { "done" };

@@ -103,7 +103,6 @@ pub(in crate::admin) fn look(context: &AdminContext, limits: bool) {
         draining: context.state.readiness() != Readiness::Ready,
         suspended: housekeeping.suspended,
         short_of_memory: housekeeping.short_of_memory,
-        suspended: housekeeping.suspended,
         reloads: (reloads.done, reloads.refused, reloads.error.is_some()),
         findings: listing.findings,
         limits: limits.then(|| {
