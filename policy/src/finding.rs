@@ -3,11 +3,13 @@
 pub mod export;
 mod kept;
 mod mute;
+mod source;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use kept::{Acknowledgement, Kept, State};
 pub use mute::silences;
+pub use source::Source;
 
 /// The kinds of finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -251,6 +253,10 @@ pub struct Finding {
     /// Figures of findings about time; nothing for repeated statements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
+    /// Which column of which table the parent's values are, where the server has said so: with what its catalog calls it,
+    /// proof and rewrite are written anew.
+    #[serde(skip)]
+    pub source: Option<Source>,
 }
 
 impl Finding {

@@ -6,16 +6,21 @@ mod support;
 
 use policy::finding::Finding;
 use policy::fingerprint::{Analyser, Compat};
-use policy::observe::Thresholds;
+use policy::observe::{ColumnName, Thresholds};
 use policy::statement::{Class, Flags};
 use support::{Stream, run, text};
 
 const PARENT: &str = "select id, title from posts where blog_id = $1";
 
 fn finding(child: &str, more: &[&str]) -> Finding {
+    finding_behind((PARENT, "id"), child, more)
+}
+
+/// The same behind a parent whose result calls its first column so.
+fn finding_behind((parent, column): (&str, &str), child: &str, more: &[&str]) -> Finding {
     let mut stream = Stream::default();
     let rows = (0..8).map(|row| vec![text(1_000 + 7 * row), text("t")]).collect();
-    stream.send(PARENT, vec![text(7)]).returns(&["id", "title"], rows);
+    stream.send(parent, vec![text(7)]).returns(&[column, "title"], rows);
     for row in 0..8 {
         let mut parameters: Vec<_> = vec![text(1_000 + 7 * row)];
         parameters.extend(more.iter().map(|value| text(value.replace("{}", &row.to_string()))));
@@ -37,6 +42,36 @@ fn assert_sensible(rewrite: &str) {
     assert_eq!(rewrite.matches('(').count(), rewrite.matches(')').count(), "{rewrite}");
     assert!(!rewrite.contains('?'), "a constant that nobody can fill in: {rewrite}");
     assert!(rewrite.ends_with(';'), "{rewrite}");
+}
+
+#[test]
+fn what_the_catalog_calls_a_column_stands_in_proof_and_rewrite() {
+    let child = "select line from logs where run_id = $1";
+    let name = ColumnName { table: "jobs".into(), column: "id".into() };
+    for (parent, result, before, after) in [
+        ("select id as run_id, title from runs where blog_id = $1", "run_id", None, Some("run_id = p.id)")),
+        ("select id run_id, title from runs where blog_id = $1", "run_id", Some("= p.run_id)"), Some("= p.run_id)")),
+        ("select * from runs where blog_id = $1", "run_id", Some("= p.run_id)"), Some("= p.run_id)")),
+        ("select \"id\", title from runs where blog_id = $1", "id", Some("= p.id)"), Some("= p.id)")),
+        ("select lower(id) as run_id, title from runs where blog_id = $1", "run_id", None, None),
+    ] {
+        let mut finding = finding_behind((parent, result), child, &[]);
+        let joined = |finding: &Finding, with: Option<&str>| {
+            let rewrite = finding.rewrite.as_deref().unwrap();
+            assert_sensible(rewrite);
+            assert_eq!(rewrite.contains("together with the parent"), with.is_some(), "{parent}: {rewrite}");
+            assert!(with.is_none_or(|with| rewrite.contains(with)), "{parent}: {rewrite}");
+        };
+        assert_eq!(finding.evidence, Some(format!("runs.{result} → logs.run_id = $1")));
+        joined(&finding, before);
+        let id = finding.id.clone();
+        assert!(finding.name_source(&name));
+        assert_eq!(finding.evidence.as_deref(), Some("jobs.id → logs.run_id = $1"));
+        assert_eq!(finding.parent.as_ref().unwrap().column.as_deref(), Some("jobs.id"));
+        joined(&finding, after);
+        assert!(!finding.name_source(&name), "nothing has changed");
+        assert_eq!(finding.id, id, "it is the same finding whatever its columns are called");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod batch;
 mod capturing;
 pub mod findings;
 mod lines;
+mod naming;
 mod slower;
 mod tables;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use config::{Profile, Settings};
 use policy::finding::{Finding, State, Timestamp};
 use policy::observe::{Detector, HashKey, Notices, Thresholds};
+use policy::statement::Class;
 
 pub use capturing::Allowed;
 pub use findings::FindingsStore;
@@ -41,6 +43,7 @@ use crate::telemetry::{Event, EventFlags, EventReader, Telemetry, lock};
 use batch::Batch;
 use capturing::Capturing;
 use lines::Lines;
+use naming::Untold;
 use slower::Slower;
 use tables::Tables;
 
@@ -151,6 +154,7 @@ struct Desk {
     slower: Slower,
     capturing: Capturing,
     lines: Lines,
+    untold: Untold,
     /// What the detector has left out, as far as the store has been told.
     left_out: u64,
     refreshed_us: u64,
@@ -194,6 +198,7 @@ impl Desk {
             slower,
             capturing,
             lines: Lines::default(),
+            untold: Untold::default(),
             left_out: 0,
             refreshed_us: 0,
         }
@@ -291,11 +296,13 @@ impl Desk {
         }
         self.refreshed_us = now_us;
         let now = Timestamp(now_us);
+        let names = &self.telemetry.column_names;
         if let Some(detector) = &mut self.analysis.detector {
             for finding in detector.changed() {
-                self.findings.take(finding, now);
+                self.findings.take(&naming::named(finding, names, now_us), now);
             }
         }
+        naming::take_names(names, &self.findings);
         let noticed: Vec<Finding> = self.notices.drain(if last { u64::MAX } else { now_us }).collect();
         for finding in &noticed {
             self.findings.take(finding, now);
@@ -309,8 +316,8 @@ impl Desk {
             self.findings.settle(Some(Timestamp(detector.settled_us())));
         }
         let repeated = self.analysis.detector.as_mut().map(Detector::drain).into_iter().flatten();
-        for finding in repeated.chain(noticed) {
-            if let Some(kept) = self.findings.find(&finding.id).filter(|kept| kept.state != State::Muted)
+        for id in self.untold.due(repeated.chain(noticed), names, &self.findings, now_us, last) {
+            if let Some(kept) = self.findings.find(&id).filter(|kept| kept.state != State::Muted)
                 && let Some(held_back) = self.lines.admit(now_us)
             {
                 lines::write(&kept, held_back);
@@ -351,6 +358,9 @@ impl Analysis {
         if let (Some(statement), Some(scope)) =
             (self.tables.statement(event.header.statement), self.tables.known_scope(event.header.scope))
         {
+            if statement.class == Class::Ddl {
+                self.tables.telemetry().column_names.forget(&scope.database);
+            }
             let (strict, tenant) = (statement.facts.strict, event.header.tenant);
             let callers = &self.tables.telemetry().callers;
             callers.note(strict, tenant, &scope.application, &scope.database, event.header.end_us);

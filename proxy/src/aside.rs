@@ -25,6 +25,8 @@ pub enum Kind {
     Plan,
     /// Reads `pg_stat_statements`.
     Statements,
+    /// Reads the names of columns for findings.
+    ColumnNames,
     /// Keeps what the read cache knows of a database's catalog.
     Cache,
     /// Hears of writes that pass another way, for the read cache.
@@ -37,7 +39,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Secret,
         Self::Trial,
         Self::Inspection,
@@ -45,6 +47,7 @@ impl Kind {
         Self::Listener,
         Self::Plan,
         Self::Statements,
+        Self::ColumnNames,
         Self::Cache,
         Self::Slot,
         Self::Tenants,
@@ -61,6 +64,7 @@ impl Kind {
             Self::Listener => "listener",
             Self::Plan => "plan",
             Self::Statements => "pg_stat_statements",
+            Self::ColumnNames => "column_names",
             Self::Cache => "cache",
             Self::Slot => "cache_slot",
             Self::Tenants => "tenant_table",

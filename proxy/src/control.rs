@@ -22,7 +22,6 @@ use crate::listen::{self, Asks, Listener};
 use crate::plans;
 use crate::pool::tokens::{Attempt, Want};
 use crate::pool::{DialFailure, Pool, Welcome};
-use crate::server_ids;
 use crate::shared::Shared;
 use crate::stand_in::{self, Turns, Wanted};
 use crate::telemetry::WorkerTelemetry;
@@ -31,6 +30,7 @@ use crate::upstream::dial::{Failure, is_about_credentials};
 use crate::upstream::{CancelFate, CancelTarget};
 use crate::worker::Mail;
 use crate::worker::checkout::unavailable;
+use crate::{column_names, server_ids};
 
 /// How long a cancel may take before it is given up.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
@@ -79,6 +79,7 @@ pub async fn run(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>, mut orders
         tokio::task::spawn_local(keeper::room(shared.clone(), telemetry.clone())),
         tokio::task::spawn_local(names::watch(shared.clone())),
         tokio::task::spawn_local(server_ids::watch(shared.clone())),
+        tokio::task::spawn_local(column_names::watch(shared.clone())),
         tokio::task::spawn_local(cache::keeper::watch(shared.clone())),
         tokio::task::spawn_local(cache::slot::watch(shared.clone())),
         tokio::task::spawn_local(tenant_table::keeper::watch(shared.clone())),

@@ -7,6 +7,7 @@ pub mod cache;
 pub mod cancel;
 pub mod capture;
 pub mod cli;
+pub mod column_names;
 pub mod commands;
 pub mod console;
 pub mod control;

@@ -94,3 +94,50 @@ fn workers_that_poll_a_queue_are_left_alone() {
     let findings = findings(&site);
     assert!(findings.iter().all(|finding| !finding.to_string().contains("jobs")), "{findings:#?}");
 }
+
+/// A list by this statement, and a statement for each row by the first column of it.
+fn loop_over(site: &Site, list: &str) {
+    run(site, async |clients| {
+        for parent in clients[0].query(list, &[&1i32]).await.unwrap() {
+            let id: i32 = parent.get(0);
+            clients[1].query("select line from logs where event_id = $1", &[&id]).await.unwrap();
+        }
+    });
+}
+
+fn proofs(site: &Site) -> Vec<String> {
+    let proof = |finding: &Value| finding["evidence"].as_str().unwrap_or_default().to_owned();
+    findings(site).iter().map(proof).collect()
+}
+
+#[test]
+fn a_column_that_a_statement_calls_otherwise_is_told_by_its_own_name() {
+    let site = site();
+    loop_over(&site, "select id as event_id from events where run_id = $1");
+    let own = "events.id → logs.event_id = $1";
+    eventually("the catalog has been asked", || proofs(&site) == [own]);
+    let finding = &findings(&site)[0];
+    assert_eq!(finding["parent"]["column"], "events.id");
+    let rewrite = finding["rewrite"].as_str().unwrap();
+    assert!(rewrite.contains("(select id from events where run_id = $1) as p"), "{rewrite}");
+    assert!(rewrite.contains("where event_id = p.id)"), "{rewrite}");
+
+    // The old name would be believed for a minute; the change is seen before.
+    site.client().query("alter table events rename column id to number").ok();
+    loop_over(&site, "select number as event_id from events where run_id = $1");
+    let renamed = "events.number → logs.event_id = $1";
+    eventually("the new name is told", || proofs(&site).iter().any(|proof| proof == renamed));
+    assert_eq!(proofs(&site), [renamed; 2], "it is the same column, whoever told of it before");
+    let rewrites: Vec<String> = findings(&site).iter().map(|found| found["rewrite"].to_string()).collect();
+    assert!(rewrites.iter().any(|rewrite| rewrite.contains("where event_id = p.number)")), "{rewrites:?}");
+}
+
+#[test]
+fn without_a_connection_for_it_a_finding_is_told_by_the_names_in_its_statements() {
+    let site = Site::behind(Transaction, |proxy| proxy.with(|settings| settings.max_side_connections = 0));
+    site.run_directly(SCHEMA).ok();
+    loop_over(&site, "select id as event_id from events where run_id = $1");
+    eventually("the burst is found", || !findings(&site).is_empty());
+    assert_eq!(proofs(&site), ["events.event_id → logs.event_id = $1"]);
+    assert!(!findings(&site)[0]["rewrite"].as_str().unwrap().contains("p.event_id"), "the list has no such column");
+}

@@ -55,6 +55,7 @@ pub(super) mod tests {
             last_seen: Timestamp(1_100_000),
             rewrite: Some("select * from comments where post_id = ANY($1::int4[])".into()),
             detail: None,
+            source: None,
         }
     }
 

@@ -263,7 +263,7 @@ pub struct Scope {
 /// A column by its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnName {
-    /// The table, with its schema unless that is in the search path.
+    /// The table, without its schema.
     pub table: String,
     /// The column.
     pub column: String,

@@ -186,6 +186,7 @@ fn finding(notice: Notice) -> Finding {
         last_seen: Timestamp(now_us),
         rewrite: None,
         detail: Some(detail),
+        source: None,
     }
 }
 

@@ -4,14 +4,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::burst::{Burst, Record};
 use super::causality::Cause;
-use super::event::{Directory, ScopeId, ShapeId};
+use super::event::{ColumnName, Directory, ScopeId, ShapeId};
 use super::judge::{Verdict, median_us, source_names};
 use super::names::bare;
-use super::rewrite::{Keys, rewrite};
+use super::rewrite::{Keys, exported, rewrite};
 use super::samples::Samples;
 use super::text::Text;
 use super::value::{HashKey, Kind as CellKind, oid};
-use crate::finding::{Finding, Kind, Side, Timestamp};
+use crate::finding::{Finding, Kind, Side, Source, Timestamp};
 
 /// The finding of one burst; `None` for silence, or when a text is no longer known.
 pub(super) fn report(
@@ -54,17 +54,15 @@ pub(super) fn report(
         &parameter.map(|parameter| parameter.to_string()).unwrap_or_default(),
     ]
     .join("\0");
-    let keys = Keys {
-        kind,
-        parameter,
-        count,
+    let source = Source {
+        table_oid: cause.map_or(0, |cause| cause.column.table_oid),
+        attribute: cause.map_or(0, |cause| cause.column.attribute),
+        result_name: cause.map_or_else(Box::default, |cause| (*cause.column.name).into()),
         type_name: cause.map_or("", |cause| key_type(cause, burst, key)),
         limit: limit(&text, burst, key),
-        parent: parent.as_ref().map(|side| side.text.as_str()),
-        parent_column: cause.map(|cause| &*cause.column.name),
         varying: varying(burst, key),
     };
-    Some(Finding {
+    let mut finding = Finding {
         id: format!("{:016x}", xxh3_64(identity.as_bytes())),
         kind,
         severity: kind.severity(),
@@ -75,7 +73,7 @@ pub(super) fn report(
         client: names.client,
         route: burst.route.and_then(|route| directory.route(route)).map(str::to_owned),
         traced: cause.is_some_and(|cause| cause.traced),
-        rewrite: rewrite(&text, &keys),
+        rewrite: None,
         parent,
         child,
         evidence,
@@ -89,7 +87,50 @@ pub(super) fn report(
         first_seen: Timestamp(burst.first_us),
         last_seen: Timestamp(burst.last_end_us),
         detail: None,
-    })
+        source: None,
+    };
+    finding.rewrite = source.rewrite(&finding, None);
+    finding.source = (source.table_oid != 0).then_some(source);
+    Some(finding)
+}
+
+impl Finding {
+    /// Writes proof and rewrite anew under what the catalog calls the parent's column; whether that changes anything.
+    pub fn name_source(&mut self, name: &ColumnName) -> bool {
+        let Some(source) = self.source.take() else { return false };
+        let shown = format!("{}.{}", name.table, name.column);
+        let changed = self.parent.as_mut().is_some_and(|parent| {
+            let known = parent.column.as_ref() == Some(&shown);
+            parent.column = Some(shown);
+            !known
+        });
+        if changed {
+            let text = Text::new(&self.child.text);
+            self.evidence = self.parent.as_ref().and_then(|parent| evidence(parent, &self.child, &text));
+            self.rewrite = source.rewrite(self, Some(&name.column));
+        }
+        self.source = Some(source);
+        changed
+    }
+}
+
+impl Source {
+    /// What to send in place of a finding's statements. `named`: what the catalog calls the parent's column.
+    fn rewrite(&self, finding: &Finding, named: Option<&str>) -> Option<String> {
+        let parent = finding.parent.as_ref().map(|side| side.text.as_str());
+        let names = named.into_iter().chain([&*self.result_name]);
+        let keys = Keys {
+            kind: finding.kind,
+            parameter: finding.child.parameter.and_then(|parameter| parameter.checked_sub(1)),
+            count: finding.count,
+            type_name: self.type_name,
+            limit: self.limit,
+            parent,
+            parent_column: parent.and_then(|parent| exported(&Text::new(parent), names)),
+            varying: self.varying.clone(),
+        };
+        rewrite(&Text::new(&finding.child.text), &keys)
+    }
 }
 
 fn text_of(directory: &dyn Directory, shape: ShapeId, strict: u64) -> Option<&str> {

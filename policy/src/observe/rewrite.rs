@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::text::{CUT, Context, Placeholder, Text, TokenKind};
+use super::text::{CUT, Context, Placeholder, Text, TokenKind, unquote};
 use crate::finding::Kind;
 
 /// From here on COPY beats INSERT with several rows.
@@ -25,7 +25,7 @@ pub(super) struct Keys<'a> {
     pub(super) type_name: &'a str,
     /// The number after LIMIT, when it is known.
     pub(super) limit: Option<i64>,
-    /// The parent's normalised text and the name of the column that holds the keys.
+    /// The parent's normalised text, and the name under which that gives the column with the keys.
     pub(super) parent: Option<&'a str>,
     pub(super) parent_column: Option<&'a str>,
     /// All parameters that differ between executions, and their types.
@@ -388,12 +388,36 @@ fn is_aggregate(text: &Text<'_>) -> bool {
 
 /// Whether a top-level select list holds `*`, or the column by any qualifier.
 fn selects(text: &Text<'_>, column: &str) -> bool {
-    let end = text.top_level("from").unwrap_or(text.tokens.len());
     let wanted = column.rsplit('.').next().unwrap_or(column).trim();
+    is_starred(text) || lists(text, wanted)
+}
+
+fn is_starred(text: &Text<'_>) -> bool {
+    let end = text.top_level("from").unwrap_or(text.tokens.len());
+    (1..end).any(|token| text.word(token) == "*" && matches!(text.word(token - 1), "select" | "," | "."))
+}
+
+/// Whether a top-level select list holds this column by its name.
+fn lists(text: &Text<'_>, column: &str) -> bool {
+    let end = text.top_level("from").unwrap_or(text.tokens.len());
     (1..end).any(|token| {
-        let starred = text.word(token) == "*" && matches!(text.word(token - 1), "select" | "," | ".");
-        starred || (text.word(token) == wanted && matches!(text.word(token + 1), "," | "from"))
+        let word = text.word(token);
+        (word == column || (word.starts_with('"') && unquote(word) == column))
+            && matches!(text.word(token + 1), "," | "from" | "")
     })
+}
+
+/// The first of these names under which a text gives a column, the last one by `*` too; `None`: none of them. A normalised
+/// text is without what stands behind AS in a select list, so that the name in a result may be nowhere in it.
+pub(super) fn exported<'a>(text: &Text<'_>, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut last = None;
+    for name in names {
+        if lists(text, name) {
+            return Some(name);
+        }
+        last = Some(name);
+    }
+    last.filter(|_| is_starred(text))
 }
 
 fn insert_after_select(draft: &mut Draft<'_, '_>, list: &str) {

@@ -197,7 +197,7 @@ impl Bench {
         let parameters: Vec<Value<'_>> = statement.parameters.iter().map(Datum::value).collect();
         let column = |(name, binary): &(String, bool)| Column {
             name: name.as_str().into(),
-            table_oid: 0,
+            table_oid: 16_384,
             attribute: 0,
             type_oid: 0,
             binary: *binary,

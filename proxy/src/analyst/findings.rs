@@ -195,6 +195,18 @@ impl FindingsStore {
         }
     }
 
+    /// Changes those findings that are meant. `change` says whether it did.
+    pub fn change_each(&self, meant: impl Fn(&Finding) -> bool, change: impl Fn(&mut Finding) -> bool) {
+        let mut inner = lock(&self.inner);
+        let Inner { by_id, sequence, .. } = &mut *inner;
+        for row in by_id.values_mut().filter(|row| meant(&row.kept.finding)) {
+            if change(&mut row.kept.finding) {
+                *sequence += 1;
+                row.kept.sequence = *sequence;
+            }
+        }
+    }
+
     /// Says that detection has left out so many more statements, or bursts of them, because too much was under way.
     pub fn leave_out(&self, more: u64) {
         if more > 0 {

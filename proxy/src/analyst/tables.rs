@@ -172,7 +172,8 @@ impl observe::Directory for Tables {
         self.routes.get(&id.0).map(|name| &***name)
     }
 
-    /// The catalog is not read here: the detector takes the names out of the statements.
+    /// Verdicts rest on what statements say, whether somebody has read the catalog or not: a finding is given its column's
+    /// name when it is told.
     fn column(&self, _scope: ScopeId, _table_oid: u32, _attribute: i16) -> Option<ColumnName> {
         None
     }

@@ -56,6 +56,7 @@ use history::History;
 use tips::Tips;
 use worker::WorkerShared;
 
+use crate::column_names::ColumnNames;
 use crate::plans::Plans;
 use crate::server_ids::ServerIds;
 
@@ -235,6 +236,8 @@ pub struct Telemetry {
     pub plans: Plans,
     /// What servers call the statements.
     pub server_ids: ServerIds,
+    /// What catalogs call the columns of findings.
+    pub column_names: ColumnNames,
     /// What the analyst is told besides events.
     pub tips: Tips,
     workers: Mutex<Vec<Arc<WorkerShared>>>,
@@ -263,6 +266,7 @@ impl Telemetry {
             history: Mutex::new(History::new(clock.start_us(), bounds.history_bytes)),
             plans: Plans::default(),
             server_ids: ServerIds::default(),
+            column_names: ColumnNames::default(),
             tips: Tips::default(),
             workers: Mutex::default(),
             new_readers: Mutex::default(),

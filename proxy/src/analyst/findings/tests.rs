@@ -39,6 +39,7 @@ pub(crate) fn finding(id: &str, tenant: &str, last_seen: u64) -> Finding {
         last_seen: Timestamp(last_seen),
         rewrite: None,
         detail: None,
+        source: None,
     }
 }
 
