@@ -42,6 +42,7 @@ mod functions;
 mod gigabyte;
 mod half_closed;
 mod harness;
+mod hidden;
 mod host_names;
 mod hostile_tenants;
 mod hosts;
