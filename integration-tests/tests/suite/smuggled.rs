@@ -67,14 +67,23 @@ fn the_rest_of_a_message_that_was_refused_reaches_no_server() {
         let mut client = site.client_with(&[("application_name", tenant)]);
         let reply = client.say(beginning(tag, body, &smuggled)).reply();
         assert_eq!(reply.shape(), "EZ", "{case}: {reply:?}");
-        // Its server is free while the rest is still to come.
-        assert_eq!(other.query("select 'next'").value(), "next", "{case}");
         client.say(&smuggled).say(frontend::query("select 'own'"));
         let reply = client.reply();
         assert!(tenant == "blocked" || reply.rows() == [["own"]], "{case}: {reply:?}");
         assert_eq!(other.query("select 'next'").value(), "next", "{case}");
         assert_eq!(canaries(&site), "0", "{case}");
     }
+}
+
+#[test]
+fn the_rest_of_a_message_that_was_refused_keeps_no_server() {
+    let site = Site::pooled(Statement, 1);
+    let (mut client, mut other) = (site.client(), site.client());
+    let rest = [b' '; 100];
+    assert_eq!(client.say(beginning(b'Q', b"begin", &rest)).reply().error().code(), "0A000");
+    assert_eq!(other.query("select 'next'").value(), "next");
+    client.say(rest).say(frontend::query("select 'own'"));
+    assert_eq!(client.reply().value(), "own");
 }
 
 /// Says savepoints of which each has another name.
