@@ -69,6 +69,8 @@ pub struct Pool {
     pub database: Box<str>,
     /// The user that clients log in as.
     pub user: Box<str>,
+    /// Both, hashed: the same on every worker.
+    pub names: u64,
     /// The startup parameter `replication`, for clients that ask for it. Such a pool knows where to dial and as whom,
     /// and holds nothing: each of its clients has a server connection of its own.
     pub replication: Option<&'static str>,
@@ -104,6 +106,11 @@ pub struct Pool {
     failure: Mutex<Option<DialFailure>>,
 }
 
+/// A database and a user, hashed: no text of the one runs into the other.
+fn names_of(database: &str, user: &str) -> u64 {
+    xxh3_64_with_seed(user.as_bytes(), xxh3_64(database.as_bytes()))
+}
+
 /// The pauses between its attempts to connect.
 pub(crate) fn backoff(settings: &config::Pool) -> Backoff {
     Backoff { first: settings.connect_backoff, longest: settings.connect_backoff_max }
@@ -136,6 +143,7 @@ impl Pool {
             id,
             database: database.into(),
             user: user.into(),
+            names: names_of(database, user),
             replication: None,
             servers: Servers::default(),
             claim: Claim { pool: id, database: database.into(), user: user.into() },
