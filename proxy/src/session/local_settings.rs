@@ -5,15 +5,16 @@ use std::rc::Rc;
 use wire::params::{Interner, Settings, Value};
 
 use super::date_style::DATE_STYLE;
-use super::effects::{ESCAPES, IDENTITY};
+use super::effects::IDENTITY;
 use super::locals::Locals;
+use super::reading::{ENCODING, ESCAPES};
 
 /// Bytes of values of one transaction that are followed: claims and headers are some thousands.
 const MAX_LOCALS: usize = 32 * 1_024;
 
 /// Settings whose value alone does not say what holds: the half of a date's style that is not said stays as it was, and the
 /// other two decide how texts are read.
-const RELATIVE: [&str; 3] = [DATE_STYLE, ESCAPES, "client_encoding"];
+const RELATIVE: [&str; 3] = [DATE_STYLE, ESCAPES, ENCODING];
 
 /// Settings of the transaction alone, whatever they are. Plans are made under them, and who somebody is to the cache depends
 /// on them.

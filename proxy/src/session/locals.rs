@@ -9,6 +9,8 @@ pub(super) struct Locals {
     values: Vec<(Box<str>, Option<Value>)>,
     /// Savepoints, and how many values there were.
     marks: Vec<(Box<[u8]>, usize)>,
+    /// There may be one that is not among them.
+    hides: bool,
 }
 
 /// Values kept in one transaction, and savepoints.
@@ -26,6 +28,7 @@ impl Locals {
         } else if self.values.len() < MAX {
             self.values.push((name.into(), value));
         } else {
+            self.hides = true;
             return false;
         }
         true
@@ -44,12 +47,28 @@ impl Locals {
         self.values.iter().any(|(known, _)| **known == *name)
     }
 
+    /// One was made that is not seen: until the end of the transaction any setting may have another value.
+    pub(super) fn hide(&mut self) {
+        self.hides = true;
+    }
+
+    /// Whether there may be one that is not known.
+    pub(super) fn hides(&self) -> bool {
+        self.hides
+    }
+
+    /// The value that counts, if there is one.
+    pub(super) fn find(&self, name: &str) -> Option<Option<&Value>> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
     /// SAVEPOINT. `false`: there are too many to keep it.
     pub(super) fn savepoint(&mut self, name: &[u8]) -> bool {
         let room = self.marks.len() < MAX;
         if room {
             self.marks.push((name.into(), self.values.len()));
         }
+        self.hides |= !room;
         room
     }
 
@@ -110,6 +129,18 @@ mod tests {
         assert_eq!(seen(&locals), value("1"));
         locals.rollback_to(b"older than all of them");
         assert!(!locals.has("app.x"));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_not_taken_for_nothing() {
+        let mut locals = Locals::default();
+        (0..MAX).for_each(|n| assert!(locals.set(&format!("app.s{n}"), None)));
+        assert!(!locals.hides());
+        assert!(!locals.set("client_encoding", value("SJIS")) && locals.hides());
+        let mut locals = Locals::default();
+        (0..MAX).for_each(|_| assert!(locals.savepoint(b"s")));
+        assert!(!locals.hides());
+        assert!(!locals.savepoint(b"s") && locals.hides());
     }
 
     #[test]

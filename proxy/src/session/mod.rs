@@ -39,6 +39,7 @@ mod parse;
 mod place;
 pub mod police;
 mod provide;
+mod reading;
 mod record;
 mod refuse;
 mod reply;
@@ -172,7 +173,7 @@ struct Session {
     path: u64,
     /// Who it is to the cache.
     caching: Option<Box<cached::Caching>>,
-    /// Its texts cannot be read: their encoding hides where strings end.
+    /// Its texts cannot be read: their encoding hides where strings end, or nobody knows how they are read.
     opaque: bool,
     tenant: TenantId,
     class: ClassId,

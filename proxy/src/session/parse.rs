@@ -43,6 +43,9 @@ impl Session {
             self.push(upstream, Awaited::Parse, Fate::Forward, 0);
             return Ok(Next::Go);
         }
+        if self.awaits_reading(upstream) {
+            return Ok(Next::Hold);
+        }
         if !message.is_whole() {
             return self.parse_long(upstream, message);
         }

@@ -220,6 +220,9 @@ impl Session {
             self.push(upstream, Awaited::Query, Fate::Forward, 0);
             return Ok(Next::Go);
         }
+        if self.awaits_reading(upstream) {
+            return Ok(Next::Hold);
+        }
         let begin = upstream.work.samples.len();
         let samples = &mut upstream.work.samples;
         let look = look_once(looked, &self.worker, (sql, self.lexing(), Sent::ToRun), samples);
