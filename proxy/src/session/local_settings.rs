@@ -61,6 +61,11 @@ impl LocalSettings {
         self.known.is_none() && !self.unknown
     }
 
+    /// Whether this setting may have a value of the transaction's own.
+    pub(super) fn may_have(&self, name: &str) -> bool {
+        self.unknown || self.known.as_deref().is_some_and(|known| known.has(name))
+    }
+
     /// The transaction has ended.
     pub fn clear(&mut self) {
         (self.known, self.unknown, self.over) = (None, false, None);
