@@ -136,6 +136,14 @@ impl Session {
         if local {
             return self.set_local(upstream, name, Some(value));
         }
+        if ends_with_transaction(name) {
+            // Nothing of it is left to be made again, or to be taken back: a server refuses that.
+            return;
+        }
+        if self.acts_as_another(upstream) {
+            // Whoever made it had a right that the login may lack, and would need to take it back.
+            upstream.tainted = true;
+        }
         let whole = (name == DATE_STYLE).then(|| self.whole_date_style(upstream, value));
         let value = whole.as_ref().unwrap_or(value);
         // Both, always: what the client wants and what this upstream has.
@@ -153,6 +161,12 @@ impl Session {
         }
         self.proven = true;
         self.override_local(upstream, name, Some(value));
+    }
+
+    /// Whether its statements may run as somebody else than who it logged in as.
+    fn acts_as_another(&self, upstream: &Upstream) -> bool {
+        let is_set = |name| self.settings.current().find(name).is_some() || upstream.work.locals.may_have(name);
+        is_set(ROLE) || is_set(IDENTITY)
     }
 
     fn apply_reset(&mut self, upstream: &mut Upstream, name: &str) {
@@ -405,6 +419,11 @@ const MAX_LOCAL_RESETS: usize = 1024;
 const SEARCH_PATH: &str = "search_path";
 pub(super) const IDENTITY: &str = "session_authorization";
 const ROLE: &str = "role";
+
+/// Whether a parameter describes the transaction and ends with it.
+pub(super) fn ends_with_transaction(name: &str) -> bool {
+    matches!(name, "transaction_isolation" | "transaction_read_only" | "transaction_deferrable")
+}
 
 /// Whether a search path may lead to the session's temporary schema.
 pub(super) fn mentions_temporary(path: &Value) -> bool {

@@ -208,6 +208,9 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
     };
     ctl.descriptor.set(client.descriptor());
     let startup = arrival.startup.iter().fold(Settings::new(), |settings, (name, value)| {
+        if effects::ends_with_transaction(name) {
+            return settings;
+        }
         settings.with(name, Value::Plain(value.clone())).unwrap_or(settings)
     });
     let startup = worker.brain.borrow_mut().interner.intern(startup);

@@ -304,6 +304,8 @@ pub fn resolve(
     let Ok(name) = String::from_utf8(name?) else { return local.then_some(Act::LocalUnseen) };
     let name = name.to_ascii_lowercase();
     match value {
+        // It is no setting of the session: random numbers follow from it, however it was made.
+        Some(_) if name == "seed" => Some(Act::Leave(SessionState::Seed)),
         Some(value) => Some(Act::Set { name: name.into(), value: Value::Plain(value.into()), local }),
         None if local => Some(Act::ResetLocal(name.into())),
         None => Some(Act::Reset(name.into())),
