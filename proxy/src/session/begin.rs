@@ -60,7 +60,13 @@ impl Session {
         if status == TransactionStatus::Idle && self.listening.is_some() && self.must_catch_up(upstream) {
             return Ok(true);
         }
-        if let Some(sql) = upstream.work.local_default.take_if(|_| status == TransactionStatus::Open) {
+        if !upstream.work.local_default.is_empty() && status == TransactionStatus::Open {
+            let mut sql = Vec::new();
+            for name in std::mem::take(&mut upstream.work.local_default) {
+                let Some(Value::Plain(value)) = self.startup.find(&name) else { continue };
+                sql.extend_from_slice(&set_local(&name, value));
+                sql.push(b';');
+            }
             ask::query(outbox.insert(0), &sql).map_err(|error| End::Trouble(error.into()))?;
             self.push(upstream, Awaited::Query, Fate::Swallow, 0);
             upstream.unnamed = None;

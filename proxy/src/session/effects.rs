@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use policy::tenant::{Facts, Lookup, NOTHING};
 use policy::verdict::SessionState;
-use wire::params::{Settings, Value, set_local};
+use wire::params::{Settings, Value};
 use wire::view::Bind;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -184,14 +184,17 @@ impl Session {
     }
 
     fn apply_reset_local(&mut self, upstream: &mut Upstream, name: &str) {
-        upstream.work.local_reset.push(name.into());
+        if upstream.work.local_reset.len() < MAX_LOCAL_RESETS {
+            upstream.work.local_reset.insert(name.into());
+        } else {
+            // More than are told from those that a RESET ALL takes back.
+            upstream.tainted = true;
+        }
         let startup = self.startup.clone();
         let default = startup.find(name);
         self.set_local(upstream, name, default);
-        if let Some(Value::Plain(value)) = default {
-            let mut sql = upstream.work.local_default.take().map_or_else(Vec::new, |sql| [&*sql, b"; "].concat());
-            sql.extend_from_slice(&set_local(name, value));
-            upstream.work.local_default = Some(sql.into());
+        if default.is_some() {
+            upstream.work.local_default.insert(name.into());
         }
     }
 
@@ -202,10 +205,10 @@ impl Session {
         let before = (self.settings.current().clone(), upstream.settings.current().clone());
         self.settings.reset_all(&self.startup, !discard, interner);
         upstream.settings.reset_all(&Settings::new(), !discard, interner);
-        for name in covered {
+        for name in covered.iter().filter(|name| before.0.find(name).or(before.1.find(name)).is_some()) {
             // RESET ALL passes over what SET LOCAL … TO DEFAULT has covered: it comes back with the transaction's end.
-            self.settings.reset(&name, before.0.find(&name), interner);
-            upstream.settings.reset(&name, before.1.find(&name), interner);
+            self.settings.reset(name, before.0.find(name), interner);
+            upstream.settings.reset(name, before.1.find(name), interner);
             upstream.tainted = true;
         }
         self.locals = None;
@@ -229,7 +232,7 @@ impl Session {
 
     fn apply_transaction(&mut self, upstream: &mut Upstream, act: &Act, tag: &[u8]) {
         if !matches!(act, Act::Savepoint(_) | Act::Release(_)) {
-            upstream.work.local_default = None;
+            upstream.work.local_default.clear();
         }
         match act {
             Act::Commit if tag != b"ROLLBACK" => {
@@ -319,7 +322,7 @@ impl Session {
         if self.listening.is_some() {
             self.end_channels(failed);
         }
-        upstream.work.local_default = None;
+        upstream.work.local_default.clear();
         upstream.work.local_reset.clear();
         upstream.work.may_be_free |= failed;
         if std::mem::take(&mut upstream.work.altered) && !failed {
