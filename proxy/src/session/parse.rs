@@ -72,7 +72,7 @@ impl Session {
         }
         let others = self.rules.reads_comments
             && !self.heed_comments(upstream, CommentTags::of(parse.query, &self.rules.clone()), Instant::now());
-        if others || self.awaits_tenant(upstream) {
+        if others || self.awaits_tenant(upstream) || self.awaits_sequences(upstream, script) {
             return Ok(Next::Hold);
         }
         self.forget_sequences(upstream, outbox, message.at, script)?;

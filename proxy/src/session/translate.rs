@@ -179,6 +179,7 @@ impl Session {
                     return Ok(Next::Go);
                 }
                 self.will_run_portal(upstream, None);
+                upstream.work.drawn = true;
                 if self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0) {
                     // Any function may be called by its oid, set_config among them.
                     upstream.tainted |= !called.is_some_and(is_of_large_objects);
@@ -258,7 +259,8 @@ impl Session {
         }
         let others =
             self.rules.reads_comments && !self.heed_comments(upstream, CommentTags::of(sql, &self.rules.clone()), now);
-        if others || self.awaits_settings(upstream) {
+        let script = look.known.script.as_deref();
+        if others || self.awaits_settings(upstream) || self.awaits_sequences(upstream, script) {
             upstream.work.samples.truncate(begin);
             return Ok(Next::Hold);
         }
@@ -276,7 +278,7 @@ impl Session {
                 return Ok(Next::Go);
             }
         };
-        self.forget_sequences(upstream, outbox, message.at, look.known.script.as_deref())?;
+        self.forget_sequences(upstream, outbox, message.at, script)?;
         let limited =
             if self.limits_rows() && message.is_whole() { self.with_row_limit(&look.known, sql) } else { None };
         if let Some(text) = limited.or_else(|| self.translate_deallocate(upstream, &look, outbox, message.at)) {
