@@ -67,7 +67,9 @@ impl Session {
             return self.refuse_parse(upstream, outbox, message, trouble);
         }
         let (script, strict) = (look.known.script.as_deref(), look.known.shape.strict);
-        if self.before_names(upstream, outbox, message.at, script, strict)? == Reach::Waits {
+        let kept = !parse.statement.is_empty();
+        if self.before_names(upstream, outbox, message.at, script.map(|script| (script, kept)), strict)? == Reach::Waits
+        {
             return Ok(Next::Hold);
         }
         let others = self.rules.reads_comments

@@ -253,6 +253,7 @@ impl Session {
         let strict = look.known.shape.strict;
         // Behind a request without its Sync a failed Parse of ours would take this query with it.
         let script = look.known.script.as_deref().filter(|_| !upstream.pipeline.is_unsynced());
+        let script = script.map(|script| (script, false));
         if self.before_names(upstream, outbox, message.at, script, strict)? == Reach::Waits {
             upstream.work.samples.truncate(begin);
             return Ok(Next::Hold);
