@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use config::LimitKey;
-use wire::encode::frontend as ask;
-use wire::params::difference;
+use wire::encode::{backend as say, frontend as ask};
+use wire::encoding::reported;
+use wire::params::{Value, difference, set_local};
 use wire::pipeline::{Awaited, Fate};
 use wire::tag::TransactionStatus;
 
 use super::outbox::Outbox;
+use super::reading::ENCODING;
 use super::{End, Session};
 use crate::upstream::Upstream;
 
@@ -47,6 +49,28 @@ impl Session {
             berth.transfer(&self.claim(now), now);
             if self.pool.shared.needs_attention() {
                 self.worker.stir(&self.pool, now);
+            }
+        }
+    }
+
+    /// Whether something goes before the ReadyForQuery that is about to be told.
+    #[inline]
+    pub(super) fn tells_before_ready(&self, upstream: &Upstream) -> bool {
+        self.listening.is_some() || upstream.work.restates
+    }
+
+    /// A RESET has brought settings to the server's own, which the server has told. The client is told of what it began
+    /// with, as at its login: that is made again before its next statement.
+    #[cold]
+    pub(super) fn restate(&self, out: &mut Vec<u8>) {
+        let welcome = self.pool.shared.welcome().unwrap_or_default();
+        for (name, _) in welcome.iter() {
+            let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+            let began = self.startup.find(&lower);
+            if let Some(Value::Plain(value)) = began.filter(|_| self.settings.current().find(&lower) == began) {
+                let value = if lower == ENCODING { reported(value) } else { value };
+                // One that is too long for a message was too long for the login.
+                drop(say::parameter_status(out, name, value));
             }
         }
     }

@@ -176,6 +176,7 @@ impl Session {
         let interner = &mut worker.brain.borrow_mut().interner;
         self.settings.reset(name, default, interner);
         upstream.settings.reset(name, None, interner);
+        upstream.work.restates |= default.is_some();
         if name == IDENTITY {
             self.settings.forget(ROLE, interner);
             upstream.settings.forget(ROLE, interner);
@@ -204,6 +205,7 @@ impl Session {
         let covered = std::mem::take(&mut upstream.work.local_reset);
         let before = (self.settings.current().clone(), upstream.settings.current().clone());
         self.settings.reset_all(&self.startup, !discard, interner);
+        upstream.work.restates |= !self.startup.is_empty();
         upstream.settings.reset_all(&Settings::new(), !discard, interner);
         for name in covered.iter().filter(|name| before.0.find(name).or(before.1.find(name)).is_some()) {
             // RESET ALL passes over what SET LOCAL … TO DEFAULT has covered: it comes back with the transaction's end.
