@@ -46,6 +46,8 @@ pub struct Place {
     pub path: u64,
     /// The state of the schema, as far as it was changed through us ([`Schemas`]).
     pub epoch: u64,
+    /// The database and the user whose it is, hashed: the same words are about other tables elsewhere.
+    pub names: u64,
 }
 
 #[cfg(test)]

@@ -322,9 +322,10 @@ impl Shared {
     /// The id of a statement: the same for the same text, parameter types and place on every worker, never reused.
     pub fn statement_id(&self, query: &[u8], types: &[u8], place: Place) -> u64 {
         // The types' number of bytes leads, so that no text can run into another's types.
-        let mut key = Vec::with_capacity(24 + types.len() + query.len());
+        let mut key = Vec::with_capacity(32 + types.len() + query.len());
         key.extend_from_slice(&place.path.to_be_bytes());
         key.extend_from_slice(&place.epoch.to_be_bytes());
+        key.extend_from_slice(&place.names.to_be_bytes());
         key.extend_from_slice(&(types.len() as u64).to_be_bytes());
         key.extend_from_slice(types);
         key.extend_from_slice(query);

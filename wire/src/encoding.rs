@@ -57,6 +57,12 @@ pub fn reported(spelled: &[u8]) -> &[u8] {
     known.map_or(spelled, |(name, _)| name.as_bytes())
 }
 
+/// Whether the second byte of a character can be a backslash, so that nobody who reads bytes can tell where an escaped
+/// string ends.
+pub fn is_opaque(spelled: &[u8]) -> bool {
+    matches!(reported(spelled), b"SJIS" | b"BIG5" | b"GBK" | b"UHC" | b"GB18030" | b"JOHAB" | b"SHIFT_JIS_2004")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

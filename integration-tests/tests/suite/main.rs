@@ -55,6 +55,7 @@ mod limits;
 mod listen;
 mod listen_faults;
 mod login;
+mod misread;
 mod monitoring;
 mod n_plus_one;
 mod names;

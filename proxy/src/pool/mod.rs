@@ -29,6 +29,8 @@ use std::time::Instant;
 use config::SessionAttrs;
 use policy::verdict::ConnectFailure;
 use tokio::sync::Notify;
+use wire::encoding::is_opaque;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::inspect::Inspection;
 use crate::shares;
@@ -69,6 +71,8 @@ pub struct Pool {
     pub database: Box<str>,
     /// The user that clients log in as.
     pub user: Box<str>,
+    /// Both, hashed: the same on every worker.
+    pub names: u64,
     /// The startup parameter `replication`, for clients that ask for it. Such a pool knows where to dial and as whom,
     /// and holds nothing: each of its clients has a server connection of its own.
     pub replication: Option<&'static str>,
@@ -101,7 +105,16 @@ pub struct Pool {
     /// Whether its servers still are what they were.
     pub doubt: doubt::Doubt,
     welcome: Mutex<Option<Arc<Welcome>>>,
+    /// By what the server said: it reads plain strings with backslash escapes unless told otherwise.
+    escapes: AtomicBool,
+    /// And texts in an encoding that hides where strings end.
+    opaque: AtomicBool,
     failure: Mutex<Option<DialFailure>>,
+}
+
+/// A database and a user, hashed: no text of the one runs into the other.
+fn names_of(database: &str, user: &str) -> u64 {
+    xxh3_64_with_seed(user.as_bytes(), xxh3_64(database.as_bytes()))
 }
 
 /// The pauses between its attempts to connect.
@@ -136,6 +149,7 @@ impl Pool {
             id,
             database: database.into(),
             user: user.into(),
+            names: names_of(database, user),
             replication: None,
             servers: Servers::default(),
             claim: Claim { pool: id, database: database.into(), user: user.into() },
@@ -155,6 +169,8 @@ impl Pool {
             removed: AtomicBool::new(false),
             idle: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             welcome: Mutex::new(None),
+            escapes: AtomicBool::new(false),
+            opaque: AtomicBool::new(false),
             failure: Mutex::new(None),
         }
     }
@@ -213,16 +229,21 @@ impl Pool {
 
     /// A server said this about itself.
     pub fn set_welcome(&self, welcome: Arc<Welcome>) {
+        let said = |name: &[u8]| welcome.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value);
+        self.escapes.store(said(b"standard_conforming_strings") == Some(b"off"), Ordering::Release);
+        self.opaque.store(said(b"client_encoding").is_some_and(is_opaque), Ordering::Release);
         *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(welcome);
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Whether the server reads plain strings with backslash escapes unless told otherwise.
     pub fn has_escapes(&self) -> bool {
-        let welcome = self.welcome();
-        let said =
-            welcome.as_ref().and_then(|said| said.iter().find(|(name, _)| **name == *b"standard_conforming_strings"));
-        said.is_some_and(|(_, value)| **value == *b"off")
+        self.escapes.load(Ordering::Acquire)
+    }
+
+    /// Whether it begins with an encoding that hides where strings end.
+    pub fn is_opaque(&self) -> bool {
+        self.opaque.load(Ordering::Acquire)
     }
 
     /// Why the last connection attempt failed; `None`: it did not.

@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use config::LimitKey;
-use wire::encode::frontend as ask;
-use wire::params::difference;
+use wire::encode::{backend as say, frontend as ask};
+use wire::encoding::reported;
+use wire::params::{Value, difference, set_local};
 use wire::pipeline::{Awaited, Fate};
 use wire::tag::TransactionStatus;
 
 use super::outbox::Outbox;
+use super::reading::ENCODING;
 use super::{End, Session};
 use crate::upstream::Upstream;
 
@@ -51,6 +53,28 @@ impl Session {
         }
     }
 
+    /// Whether something goes before the ReadyForQuery that is about to be told.
+    #[inline]
+    pub(super) fn tells_before_ready(&self, upstream: &Upstream) -> bool {
+        self.listening.is_some() || upstream.work.restates
+    }
+
+    /// A RESET has brought settings to the server's own, which the server has told. The client is told of what it began
+    /// with, as at its login: that is made again before its next statement.
+    #[cold]
+    pub(super) fn restate(&self, out: &mut Vec<u8>) {
+        let welcome = self.pool.shared.welcome().unwrap_or_default();
+        for (name, _) in welcome.iter() {
+            let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+            let began = self.startup.find(&lower);
+            if let Some(Value::Plain(value)) = began.filter(|_| self.settings.current().find(&lower) == began) {
+                let value = if lower == ENCODING { reported(value) } else { value };
+                // One that is too long for a message was too long for the login.
+                drop(say::parameter_status(out, name, value));
+            }
+        }
+    }
+
     /// Brings the upstream's settings to what this client wants; `true`: their outcome must be awaited. Inside of a
     /// transaction the two differ only behind a RESET, which brings the server back to its own default and not to what
     /// the client began with, and behind a SET that asks for more than a limit allows.
@@ -60,7 +84,13 @@ impl Session {
         if status == TransactionStatus::Idle && self.listening.is_some() && self.must_catch_up(upstream) {
             return Ok(true);
         }
-        if let Some(sql) = upstream.work.local_default.take_if(|_| status == TransactionStatus::Open) {
+        if !upstream.work.local_default.is_empty() && status == TransactionStatus::Open {
+            let mut sql = Vec::new();
+            for name in std::mem::take(&mut upstream.work.local_default) {
+                let Some(Value::Plain(value)) = self.startup.find(&name) else { continue };
+                sql.extend_from_slice(&set_local(&name, value));
+                sql.push(b';');
+            }
             ask::query(outbox.insert(0), &sql).map_err(|error| End::Trouble(error.into()))?;
             self.push(upstream, Awaited::Query, Fate::Swallow, 0);
             upstream.unnamed = None;

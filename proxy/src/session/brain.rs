@@ -126,7 +126,8 @@ pub struct Lexing {
     /// With backslash escapes in plain strings.
     pub escapes: bool,
     /// In an encoding in which the second byte of a character may be a backslash or a quote: where a string ends cannot be
-    /// told if there is any such character, and what looks like a name may be a constant.
+    /// told if there is any such character, and what looks like a name may be a constant. With escapes nor if there is any
+    /// backslash: they may be what is not known.
     pub opaque: bool,
 }
 
@@ -168,8 +169,11 @@ impl Brain {
     #[inline]
     pub fn look_at<'a>(&mut self, sql: &'a [u8], lexing: Lexing, sent: Sent, literals: &mut Vec<u8>) -> Look<'a> {
         let (body, comments) = self.stripper.strip_ends(sql);
-        if lexing.opaque && !sql.is_ascii() {
+        let blind = lexing.opaque && lexing.escapes && sql.contains(&b'\\');
+        if blind || (lexing.opaque && !sql.is_ascii()) {
             let known = self.guess(body, lexing.escapes);
+            // Not all of it is what it seems to be.
+            let known = Known { whole: known.whole && !blind, ..known };
             // What looks like a comment may be a part of a constant too.
             return Look { known, body, comments: Comments::default(), text: None, pattern: None };
         }
@@ -417,6 +421,10 @@ mod tests {
             assert_eq!(look.known.shape.text(), StatementText::UNREADABLE);
             assert!(look.text.is_none() && look.known.shape.writes && literals.is_empty());
         }
+        let blind = Lexing { opaque: true, escapes: true };
+        let look = brain.look_at(b"select 'x\\' || '; delete from t; --'", blind, Sent::ToRun, &mut literals);
+        assert_eq!(look.known.shape.text(), StatementText::UNREADABLE);
+        assert!(look.text.is_none() && !look.known.whole && literals.is_empty());
         assert!(brain.shapes.is_empty(), "it is not taken for what others have sent");
         let plain = brain.look_at(b"select 'secret', a from t", opaque, Sent::ToRun, &mut literals);
         assert_eq!(plain.known.shape.text(), "select ?, a from t");

@@ -12,7 +12,7 @@ use crate::schemas::Place;
 use crate::upstream::Upstream;
 
 /// Settings that decide what a constant means when its text is prepared, and what its characters are.
-const INPUT: [&str; 9] = [
+const INPUT: [&str; 11] = [
     "array_nulls",
     "client_encoding",
     "datestyle",
@@ -20,9 +20,14 @@ const INPUT: [&str; 9] = [
     "intervalstyle",
     "lc_monetary",
     "lc_numeric",
+    "standard_conforming_strings",
     "timezone",
+    NULL_EQUALS,
     "xmloption",
 ];
+
+/// The one that also decides what words mean: `= NULL`, or `IS NULL`.
+const NULL_EQUALS: &str = "transform_null_equals";
 
 /// What is said of them, hashed. Never 0.
 pub(super) fn input_of(settings: &Settings) -> u64 {
@@ -47,7 +52,7 @@ impl Session {
         query: &[u8],
     ) -> (Place, u64) {
         let place = self.place(upstream);
-        if !known.has_strings && query.is_ascii() {
+        if !known.has_strings && query.is_ascii() && !self.may_compare_null(upstream) {
             return (place, 0);
         }
         let input = match upstream.work.locals.over(self.settings.current(), interner) {
@@ -58,10 +63,15 @@ impl Session {
         (Place { path: place.path ^ input, ..place }, input)
     }
 
+    /// Whether `= NULL` may be read as `IS NULL`, which no word of a text shows.
+    fn may_compare_null(&self, upstream: &Upstream) -> bool {
+        upstream.work.locals.may_have(NULL_EQUALS) || self.settings.current().find(NULL_EQUALS).is_some()
+    }
+
     /// A statement is to be prepared once more, on another upstream. Under other settings than it was first it may come to
     /// something else, which nobody else must get.
     pub(super) fn guards_meaning(&self, upstream: &mut Upstream, prepared: &Prepared) {
-        if prepared.input == 0 {
+        if prepared.input == 0 && !self.may_compare_null(upstream) {
             return;
         }
         let interner = &mut self.worker.brain.borrow_mut().interner;

@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use policy::tenant::{Facts, Lookup, NOTHING};
 use policy::verdict::SessionState;
-use wire::params::{Settings, Value, set_local};
+use wire::params::{Settings, Value};
 use wire::view::Bind;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Session;
 use super::date_style::DATE_STYLE;
 use super::locals::Locals;
+use super::reading;
 use super::script::{Act, Script, resolve};
 use crate::telemetry::Scope;
 use crate::upstream::Upstream;
@@ -34,9 +35,10 @@ pub(super) fn bind_script(script: &Script, bind: &Bind<'_>) -> Script {
         Act::SetBound(name, value, local) => resolve(name, value, local, parameter),
         other => Some(other.clone()),
     };
-    let parts = script.parts.iter().map(|acts| acts.iter().filter_map(bound).collect()).collect();
+    let parts: Vec<Vec<Act>> = script.parts.iter().map(|acts| acts.iter().filter_map(bound).collect()).collect();
     // Names are seen to when it is bound.
-    Script { parts, bound: false, names: Vec::new(), ..script.clone() }
+    let rereads = parts.iter().flatten().any(reading::may_change);
+    Script { parts, bound: false, rereads, names: Vec::new(), ..script.clone() }
 }
 
 /// A setting's value as set_config would take it, as far as a clause shows it.
@@ -91,6 +93,7 @@ impl Session {
     pub(super) fn apply(&mut self, upstream: &mut Upstream, acts: &[Act], tag: &[u8]) {
         let before = self.settings.current().clone();
         let had_locals = self.locals.is_some();
+        let reading = self.reading();
         for act in acts {
             if self.listening.is_some() || matches!(act, Act::Listen(_)) {
                 self.follow_channels(upstream, act, tag);
@@ -101,6 +104,10 @@ impl Session {
                 Act::Reset(name) => self.apply_reset(upstream, name),
                 Act::ResetLocal(name) => self.apply_reset_local(upstream, name),
                 Act::LocalUnseen => upstream.work.locals.are_unseen(),
+                Act::LocalHidden => {
+                    upstream.work.locals.are_unseen();
+                    self.locals.get_or_insert_default().hide();
+                }
                 Act::ResetAll | Act::DiscardAll => self.apply_reset_all(upstream, *act == Act::DiscardAll),
                 Act::DeallocateAll => {
                     self.forget_statements(upstream);
@@ -118,13 +125,10 @@ impl Session {
         if had_locals || self.locals.is_some() || !Rc::ptr_eq(&before, self.settings.current()) {
             self.settings_changed(upstream);
         }
+        self.reading_may_have_changed(upstream, reading, acts);
     }
 
     fn apply_set(&mut self, upstream: &mut Upstream, name: &str, value: &Value, local: bool) {
-        if name == ESCAPES {
-            // What was sent behind it has been read in the old way: whatever that may have hidden goes with a reset.
-            upstream.tainted = true;
-        }
         if name == SEARCH_PATH && mentions_temporary(value) {
             // From here on a plain CREATE TABLE makes a temporary one.
             self.leave(upstream, SessionState::TemporaryObject);
@@ -136,6 +140,14 @@ impl Session {
         self.note_clamped(upstream, name, value);
         if local {
             return self.set_local(upstream, name, Some(value));
+        }
+        if ends_with_transaction(name) {
+            // Nothing of it is left to be made again, or to be taken back: a server refuses that.
+            return;
+        }
+        if self.acts_as_another(upstream) {
+            // Whoever made it had a right that the login may lack, and would need to take it back.
+            upstream.tainted = true;
         }
         let whole = (name == DATE_STYLE).then(|| self.whole_date_style(upstream, value));
         let value = whole.as_ref().unwrap_or(value);
@@ -156,6 +168,12 @@ impl Session {
         self.override_local(upstream, name, Some(value));
     }
 
+    /// Whether its statements may run as somebody else than who it logged in as.
+    fn acts_as_another(&self, upstream: &Upstream) -> bool {
+        let is_set = |name| self.settings.current().find(name).is_some() || upstream.work.locals.may_have(name);
+        is_set(ROLE) || is_set(IDENTITY)
+    }
+
     fn apply_reset(&mut self, upstream: &mut Upstream, name: &str) {
         let startup = self.startup.clone();
         let default = startup.find(name);
@@ -163,6 +181,7 @@ impl Session {
         let interner = &mut worker.brain.borrow_mut().interner;
         self.settings.reset(name, default, interner);
         upstream.settings.reset(name, None, interner);
+        upstream.work.restates |= default.is_some();
         if name == IDENTITY {
             self.settings.forget(ROLE, interner);
             upstream.settings.forget(ROLE, interner);
@@ -171,14 +190,17 @@ impl Session {
     }
 
     fn apply_reset_local(&mut self, upstream: &mut Upstream, name: &str) {
-        upstream.work.local_reset.push(name.into());
+        if upstream.work.local_reset.len() < MAX_LOCAL_RESETS {
+            upstream.work.local_reset.insert(name.into());
+        } else {
+            // More than are told from those that a RESET ALL takes back.
+            upstream.tainted = true;
+        }
         let startup = self.startup.clone();
         let default = startup.find(name);
         self.set_local(upstream, name, default);
-        if let Some(Value::Plain(value)) = default {
-            let mut sql = upstream.work.local_default.take().map_or_else(Vec::new, |sql| [&*sql, b"; "].concat());
-            sql.extend_from_slice(&set_local(name, value));
-            upstream.work.local_default = Some(sql.into());
+        if default.is_some() {
+            upstream.work.local_default.insert(name.into());
         }
     }
 
@@ -188,11 +210,12 @@ impl Session {
         let covered = std::mem::take(&mut upstream.work.local_reset);
         let before = (self.settings.current().clone(), upstream.settings.current().clone());
         self.settings.reset_all(&self.startup, !discard, interner);
+        upstream.work.restates |= !self.startup.is_empty();
         upstream.settings.reset_all(&Settings::new(), !discard, interner);
-        for name in covered {
+        for name in covered.iter().filter(|name| before.0.find(name).or(before.1.find(name)).is_some()) {
             // RESET ALL passes over what SET LOCAL … TO DEFAULT has covered: it comes back with the transaction's end.
-            self.settings.reset(&name, before.0.find(&name), interner);
-            upstream.settings.reset(&name, before.1.find(&name), interner);
+            self.settings.reset(name, before.0.find(name), interner);
+            upstream.settings.reset(name, before.1.find(name), interner);
             upstream.tainted = true;
         }
         self.locals = None;
@@ -216,7 +239,7 @@ impl Session {
 
     fn apply_transaction(&mut self, upstream: &mut Upstream, act: &Act, tag: &[u8]) {
         if !matches!(act, Act::Savepoint(_) | Act::Release(_)) {
-            upstream.work.local_default = None;
+            upstream.work.local_default.clear();
         }
         match act {
             Act::Commit if tag != b"ROLLBACK" => {
@@ -270,7 +293,7 @@ impl Session {
     fn set_local(&mut self, upstream: &mut Upstream, name: &str, value: Option<&Value>) {
         upstream.work.locals.set(name, value);
         let decides = self.rules.resolver.settings().any(|setting| setting.eq_ignore_ascii_case(name));
-        if decides || name == SEARCH_PATH {
+        if decides || name == SEARCH_PATH || reading::decides(name) {
             self.locals.get_or_insert_default().set(name, value.cloned());
         }
     }
@@ -306,7 +329,7 @@ impl Session {
         if self.listening.is_some() {
             self.end_channels(failed);
         }
-        upstream.work.local_default = None;
+        upstream.work.local_default.clear();
         upstream.work.local_reset.clear();
         upstream.work.may_be_free |= failed;
         if std::mem::take(&mut upstream.work.altered) && !failed {
@@ -331,7 +354,7 @@ impl Session {
                 self.renew_deadline(upstream, Instant::now());
             }
         }
-        if self.opaque {
+        if self.opaque && self.read_under(None).opaque {
             self.leave(upstream, SessionState::HiddenSetting);
         }
     }
@@ -391,24 +414,26 @@ impl Session {
                 tenant: (&*name).into(),
             }));
         }
-        self.escapes = match current.find(ESCAPES).and_then(plain) {
-            Some(value) => matches!(&*value.to_ascii_lowercase(), "off" | "false" | "no" | "0" | "f" | "n"),
-            None => self.pool.shared.has_escapes(),
-        };
-        let local = self.locals.as_deref().and_then(|locals| locals.iter().find(|(name, _)| *name == SEARCH_PATH));
-        let path = local.map_or_else(|| current.find(SEARCH_PATH), |(_, value)| value);
+        let reading = self.read_under(self.locals.as_deref());
+        (self.escapes, self.opaque) = (reading.escapes, reading.opaque);
+        let local = self.locals.as_deref().and_then(|locals| locals.find(SEARCH_PATH));
+        let path = local.unwrap_or_else(|| current.find(SEARCH_PATH));
         self.path = path.map_or(0, |(Value::Plain(path) | Value::Clause(path))| xxh3_64(path).max(1));
-        self.opaque = current.find("client_encoding").and_then(encoding).is_some_and(|name| is_opaque(&name));
         self.wanted = self.with_limits(&connection, &current);
     }
 }
 
-/// The setting that decides where a plain string ends.
-pub(super) const ESCAPES: &str = "standard_conforming_strings";
+/// Settings that SET LOCAL … TO DEFAULT has covered, of one transaction.
+const MAX_LOCAL_RESETS: usize = 1024;
 
 const SEARCH_PATH: &str = "search_path";
 pub(super) const IDENTITY: &str = "session_authorization";
 const ROLE: &str = "role";
+
+/// Whether a parameter describes the transaction and ends with it.
+pub(super) fn ends_with_transaction(name: &str) -> bool {
+    matches!(name, "transaction_isolation" | "transaction_read_only" | "transaction_deferrable")
+}
 
 /// Whether a search path may lead to the session's temporary schema.
 pub(super) fn mentions_temporary(path: &Value) -> bool {
@@ -416,63 +441,9 @@ pub(super) fn mentions_temporary(path: &Value) -> bool {
     bytes.windows(7).any(|window| window.eq_ignore_ascii_case(b"pg_temp"))
 }
 
-/// The encoding that a setting names; NAMES shows it differently.
-fn encoding(value: &Value) -> Option<String> {
-    if let Value::Clause(clause) = value
-        && let Ok(clause) = std::str::from_utf8(clause)
-        && let Some((_, name)) = clause.split_once(|c: char| c.is_ascii_whitespace())
-        && clause.get(..5).is_some_and(|names| names.eq_ignore_ascii_case("names"))
-    {
-        return Some(name.to_owned());
-    }
-    plain(value).map(Cow::into_owned)
-}
-
-/// Whether the second byte of a character can be a backslash, so that the lexer cannot tell where an escaped string ends.
-/// Names as PostgreSQL compares them: letters and digits alone count.
-fn is_opaque(encoding: &str) -> bool {
-    let name: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
-    matches!(
-        name.to_ascii_lowercase().as_str(),
-        "sjis"
-            | "mskanji"
-            | "shiftjis"
-            | "win932"
-            | "windows932"
-            | "shiftjis2004"
-            | "big5"
-            | "win950"
-            | "windows950"
-            | "gbk"
-            | "win936"
-            | "windows936"
-            | "uhc"
-            | "win949"
-            | "windows949"
-            | "gb18030"
-            | "johab"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn encodings_with_backslashes_inside_of_characters_are_known_by_every_name() {
-        for (clause, opaque) in [
-            ("NAMES 'SJIS'", true),
-            ("names 'utf8'", false),
-            ("client_encoding TO 'Shift_JIS_2004'", true),
-            ("client_encoding = big5", true),
-            ("client_encoding = latin1", false),
-            ("client_encoding = 'EUC_JP'", false),
-        ] {
-            let name = encoding(&Value::Clause(clause.as_bytes().into())).unwrap();
-            assert_eq!(is_opaque(&name), opaque, "{clause}");
-        }
-        assert!(is_opaque(&encoding(&Value::Plain(b"GB18030".as_slice().into())).unwrap()));
-    }
 
     #[test]
     fn clauses_show_their_values() {

@@ -308,7 +308,10 @@ impl Session {
 
     /// ReadyForQuery is about to be told: notifications go before it, outside of transactions.
     #[cold]
-    pub(super) fn before_ready(&mut self, upstream: &Upstream, out: &mut Vec<u8>) {
+    pub(super) fn before_ready(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) {
+        if std::mem::take(&mut upstream.work.restates) {
+            self.restate(out);
+        }
         let Some(listening) = &mut self.listening else { return };
         if upstream.pipeline.status() != TransactionStatus::Idle {
             return listening.forget_uncommitted();

@@ -5,15 +5,16 @@ use std::rc::Rc;
 use wire::params::{Interner, Settings, Value};
 
 use super::date_style::DATE_STYLE;
-use super::effects::{ESCAPES, IDENTITY};
+use super::effects::IDENTITY;
 use super::locals::Locals;
+use super::reading::{ENCODING, ESCAPES};
 
 /// Bytes of values of one transaction that are followed: claims and headers are some thousands.
 const MAX_LOCALS: usize = 32 * 1_024;
 
 /// Settings whose value alone does not say what holds: the half of a date's style that is not said stays as it was, and the
 /// other two decide how texts are read.
-const RELATIVE: [&str; 3] = [DATE_STYLE, ESCAPES, "client_encoding"];
+const RELATIVE: [&str; 3] = [DATE_STYLE, ESCAPES, ENCODING];
 
 /// Settings of the transaction alone, whatever they are. Plans are made under them, and who somebody is to the cache depends
 /// on them.
@@ -58,6 +59,11 @@ impl LocalSettings {
     /// Whether no setting was made for the transaction.
     pub fn are_none(&self) -> bool {
         self.known.is_none() && !self.unknown
+    }
+
+    /// Whether this setting may have a value of the transaction's own.
+    pub(super) fn may_have(&self, name: &str) -> bool {
+        self.unknown || self.known.as_deref().is_some_and(|known| known.has(name))
     }
 
     /// The transaction has ended.

@@ -11,6 +11,8 @@ pub(super) struct Locals {
     values: Vec<(Box<str>, Option<Value>)>,
     /// Savepoints, and how many values there were.
     marks: Savepoints<usize>,
+    /// There may be one that is not among them.
+    hides: bool,
 }
 
 /// Values kept in one transaction.
@@ -28,6 +30,7 @@ impl Locals {
         } else if self.values.len() < MAX {
             self.values.push((name.into(), value));
         } else {
+            self.hides = true;
             return false;
         }
         true
@@ -46,6 +49,21 @@ impl Locals {
         self.values.iter().any(|(known, _)| **known == *name)
     }
 
+    /// One was made that is not seen: until the end of the transaction any setting may have another value.
+    pub(super) fn hide(&mut self) {
+        self.hides = true;
+    }
+
+    /// Whether there may be one that is not known.
+    pub(super) fn hides(&self) -> bool {
+        self.hides
+    }
+
+    /// The value that counts, if there is one.
+    pub(super) fn find(&self, name: &str) -> Option<Option<&Value>> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
     /// SAVEPOINT. `false`: there are too many to keep all.
     pub(super) fn savepoint(&mut self, name: &[u8]) -> bool {
         self.marks.set(name, self.values.len())
@@ -55,7 +73,10 @@ impl Locals {
     /// other values than these.
     #[must_use]
     pub(super) fn rollback_to(&mut self, name: &[u8]) -> bool {
-        let Some(values) = self.marks.return_to(name) else { return false };
+        let Some(values) = self.marks.return_to(name) else {
+            self.hides = true;
+            return false;
+        };
         self.values.truncate(values);
         true
     }
@@ -110,8 +131,18 @@ mod tests {
         locals.set("app.x", value("2"));
         assert!(locals.rollback_to(b"s2999"));
         assert_eq!(seen(&locals), value("1"));
+        assert!(!locals.hides());
         assert!(!locals.rollback_to(b"s0"), "or is it one from before the first value?");
         assert_eq!(seen(&locals), value("1"));
+        assert!(locals.hides(), "who knows which values there are");
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_not_taken_for_nothing() {
+        let mut locals = Locals::default();
+        (0..MAX).for_each(|n| assert!(locals.set(&format!("app.s{n}"), None)));
+        assert!(!locals.hides());
+        assert!(!locals.set("client_encoding", value("SJIS")) && locals.hides());
     }
 
     #[test]

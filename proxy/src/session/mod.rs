@@ -41,6 +41,7 @@ mod place;
 pub mod police;
 mod portals;
 mod provide;
+mod reading;
 mod record;
 mod refuse;
 mod reply;
@@ -174,7 +175,7 @@ struct Session {
     path: u64,
     /// Who it is to the cache.
     caching: Option<Box<cached::Caching>>,
-    /// Its texts cannot be read: their encoding hides where strings end.
+    /// Its texts cannot be read: their encoding hides where strings end, or nobody knows how they are read.
     opaque: bool,
     tenant: TenantId,
     class: ClassId,
@@ -209,6 +210,9 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
     };
     ctl.descriptor.set(client.descriptor());
     let startup = arrival.startup.iter().fold(Settings::new(), |settings, (name, value)| {
+        if effects::ends_with_transaction(name) {
+            return settings;
+        }
         settings.with(name, Value::Plain(value.clone())).unwrap_or(settings)
     });
     let startup = worker.brain.borrow_mut().interner.intern(startup);

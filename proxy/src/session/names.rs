@@ -64,18 +64,28 @@ impl Session {
         self.names == Names::Ours && (script.looks || names.any(|name| self.statements.find(name).is_some()))
     }
 
-    /// Such a text stands at `at`: the client's statements are there by its own names when the server reads it.
+    /// Whether a text takes a statement away by its name. Sent at once it can be given ours; one that is kept is read with
+    /// the name that the statement has when it runs.
+    fn takes_away(&self, script: &Script) -> bool {
+        let known = |name: &[u8]| self.statements.find(name).is_some();
+        self.names == Names::Ours && script.deallocates.as_deref().is_some_and(known)
+    }
+
+    /// Such a text stands at `at`: the client's statements are there by its own names when the server reads it. With its
+    /// script, whether it is kept under a name.
     #[inline]
     pub(super) fn before_names(
         &mut self,
         upstream: &mut Upstream,
         outbox: &mut Outbox<'_>,
         at: usize,
-        script: Option<&Script>,
+        script: Option<(&Script, bool)>,
         fingerprint: u64,
     ) -> Result<Reach, End> {
         match script {
-            Some(script) if self.reaches_for_names(script) => self.take_names(upstream, outbox, at, fingerprint),
+            Some((script, kept)) if self.reaches_for_names(script) || (kept && self.takes_away(script)) => {
+                self.take_names(upstream, outbox, at, fingerprint)
+            }
             _ => Ok(Reach::Goes),
         }
     }

@@ -43,6 +43,9 @@ impl Session {
             self.push(upstream, Awaited::Parse, Fate::Forward, 0);
             return Ok(Next::Go);
         }
+        if self.awaits_reading(upstream) {
+            return Ok(Next::Hold);
+        }
         if !message.is_whole() {
             return self.parse_long(upstream, message);
         }
@@ -64,12 +67,14 @@ impl Session {
             return self.refuse_parse(upstream, outbox, message, trouble);
         }
         let (script, strict) = (look.known.script.as_deref(), look.known.shape.strict);
-        if self.before_names(upstream, outbox, message.at, script, strict)? == Reach::Waits {
+        let kept = !parse.statement.is_empty();
+        if self.before_names(upstream, outbox, message.at, script.map(|script| (script, kept)), strict)? == Reach::Waits
+        {
             return Ok(Next::Hold);
         }
         let others = self.rules.reads_comments
             && !self.heed_comments(upstream, CommentTags::of(parse.query, &self.rules.clone()), Instant::now());
-        if others || self.awaits_tenant(upstream) {
+        if others || self.awaits_tenant(upstream) || self.awaits_sequences(upstream, script) {
             return Ok(Next::Hold);
         }
         self.forget_sequences(upstream, outbox, message.at, script)?;

@@ -112,7 +112,7 @@ impl Session {
             0 => self.worker.shared.schemas.epoch(&self.pool.shared.database),
             own => own,
         };
-        Place { path: self.path, epoch }
+        Place { path: self.path, epoch, names: self.pool.shared.names }
     }
 
     /// A Parse goes to the server under the client's own name, which it has to itself until it leaves.

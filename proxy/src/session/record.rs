@@ -42,6 +42,7 @@ impl Session {
         let queued = std::mem::take(&mut upstream.work.queued_us);
         upstream.work.vacates |= look.known.script.as_ref().is_some_and(|script| !script.vacates.is_empty());
         self.ctl.statement.set(look.known.shape.strict);
+        upstream.work.drawn |= look.known.draws();
         upstream.work.running.push_back(Running {
             known: look.known.clone(),
             tags: self.tags(&look.comments),
@@ -107,6 +108,7 @@ impl Session {
         let Some(portal) = portal else {
             // A portal that was not made by Bind (a cursor), or one that does not exist: the server knows.
             let known = self.worker.brain.borrow_mut().unknown();
+            upstream.work.drawn = true;
             upstream.work.running.push_back(Running { held, ..Running::unknown(known, now_us) });
             return;
         };
@@ -119,6 +121,7 @@ impl Session {
         let mut known = portal.prepared.known.clone();
         known.script = portal.script;
         self.ctl.statement.set(known.shape.strict);
+        upstream.work.drawn |= known.draws();
         upstream.work.running.push_back(Running {
             known,
             tags: portal.prepared.tags,

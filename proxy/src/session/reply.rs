@@ -215,7 +215,7 @@ impl Session {
             tell_notice(upstream, outbox, message);
         }
         match delivery {
-            Delivery::Forward if message.tag == Backend::ReadyForQuery && self.listening.is_some() => {
+            Delivery::Forward if message.tag == Backend::ReadyForQuery && self.tells_before_ready(upstream) => {
                 self.before_ready(upstream, outbox.insert(message.at));
             }
             Delivery::Forward => {}

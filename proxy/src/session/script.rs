@@ -6,6 +6,8 @@ use policy::statement::{Analysis, Class, DiscardWhat, Effect, Flags, Operand, Pa
 use policy::verdict::SessionState;
 use wire::params::Value;
 
+use super::reading;
+
 /// What the statements of one text do to their session, statement by statement.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Script {
@@ -21,6 +23,8 @@ pub struct Script {
     pub forgets: bool,
     /// It may change what statements name.
     pub alters: bool,
+    /// Texts behind it may be read in another way.
+    pub rereads: bool,
     /// It listens to a channel.
     pub listens: bool,
     /// It notifies one.
@@ -70,6 +74,8 @@ pub enum Act {
     ResetLocal(Box<str>),
     /// A setting was made for the transaction alone, which one is not seen.
     LocalUnseen,
+    /// The same, and it may be one that decides how texts are read.
+    LocalHidden,
     /// RESET ALL.
     ResetAll,
     /// BEGIN.
@@ -143,6 +149,7 @@ pub fn of(analysis: &Analysis, sql: &[u8]) -> Option<Script> {
     for (place, part) in analysis.parts.iter().enumerate() {
         let acts: Vec<Act> = analysis.effects_of(part).iter().flat_map(|effect| act(effect, analysis, sql)).collect();
         script.bound |= acts.iter().any(|act| matches!(act, Act::SetBound(..)));
+        script.rereads |= acts.iter().any(reading::may_change);
         script.begins |= acts.contains(&Act::Begin);
         script.listens |= acts.iter().any(|act| matches!(act, Act::Listen(_)));
         script.alters |= acts.iter().any(Act::alters);
@@ -266,7 +273,10 @@ fn set_config(name: Operand, value: Operand, local: Operand, certain: bool, anal
     let (true, (Some(name), Some(value), Some(local))) = (certain, known) else {
         // Local for sure: gone with the transaction. Else nobody can tell what was set.
         return match argument(local) {
-            Some(Argument::Literal(text)) if truth(&text) == Some(true) => Some(Act::LocalUnseen),
+            Some(Argument::Literal(text)) if truth(&text) == Some(true) => Some(match argument(name) {
+                Some(name) if !reading::is_named(&name) => Act::LocalUnseen,
+                _ => Act::LocalHidden,
+            }),
             _ => Some(Act::Leave(SessionState::HiddenSetting)),
         };
     };
@@ -297,6 +307,8 @@ pub fn resolve(
     let Ok(name) = String::from_utf8(name?) else { return if local { Some(Act::LocalUnseen) } else { hidden } };
     let name = name.to_ascii_lowercase();
     match value {
+        // It is no setting of the session: random numbers follow from it, however it was made.
+        Some(_) if name == "seed" => Some(Act::Leave(SessionState::Seed)),
         Some(value) => Some(Act::Set { name: name.into(), value: Value::Plain(value.into()), local }),
         None if local => Some(Act::ResetLocal(name.into())),
         None => Some(Act::Reset(name.into())),

@@ -97,7 +97,11 @@ impl Session {
             return Ok(true);
         }
         let strict = prepared.as_ref().map_or(0, |prepared| prepared.known.shape.strict);
-        if self.before_names(upstream, outbox, at, Some(script), strict)? == Reach::Waits {
+        let kept = !bind.statement.is_empty();
+        if self.before_names(upstream, outbox, at, Some((script, kept)), strict)? == Reach::Waits {
+            return Ok(true);
+        }
+        if self.awaits_sequences(upstream, Some(script)) {
             return Ok(true);
         }
         self.forget_sequences(upstream, outbox, at, Some(script))?;

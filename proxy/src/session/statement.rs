@@ -47,6 +47,8 @@ pub struct Shape {
     pub statements: u32,
     /// It may change rows or schema, by what it is, or asks for a transaction that may.
     pub writes: bool,
+    /// It may draw from a sequence, as far as its text shows.
+    pub draws: bool,
     /// The tables that it names; `None`: they cannot be told.
     tables: OnceCell<Option<Box<[Box<str>]>>>,
     /// Whether a rule of the cache may be about it.
@@ -69,6 +71,10 @@ impl Shape {
         let parts = several.iter().map(|part| part.strict).collect();
         let of_part = |part: &Part| part.class.may_write() || part.flags.contains(Flags::CTE_WRITES);
         let writes = analysis.parts.iter().any(of_part) || policy::clauses::lifts_read_only(&text);
+        let lasting =
+            |part: &Part| part.class.is_transaction_control() || matches!(part.class, Class::Set | Class::Reset);
+        let reads = analysis.flags.contains(Flags::READ_ONLY) && !text.contains('(');
+        let draws = analysis.flags.contains(Flags::OVERSIZE) || !(reads || analysis.parts.iter().all(lasting));
         let statements = analysis.parts.iter().filter(|part| !part.class.is_transaction_control()).count();
         let whole = text.len() <= MAX_SHOWN;
         if text.len() > MAX_SHOWN {
@@ -85,6 +91,7 @@ impl Shape {
             parts,
             statements: u32::try_from(statements).unwrap_or(u32::MAX).max(1),
             writes,
+            draws,
             tables: if whole { OnceCell::new() } else { OnceCell::from(None) },
             concerned: Inspected::default(),
             fate: Cell::new(None),
@@ -208,6 +215,11 @@ impl Known {
     /// all may be run, or just this may not. A client whose BEGIN is refused for a while would run what stands behind it without a transaction.
     pub fn is_free(&self) -> bool {
         self.whole && self.shape.class.is_transaction_control()
+    }
+
+    /// It may draw from a sequence.
+    pub fn draws(&self) -> bool {
+        self.shape.draws || !self.whole
     }
 
     /// It ends a transaction, or goes back within it, and does nothing else: never refused.

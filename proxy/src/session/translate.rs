@@ -184,6 +184,7 @@ impl Session {
                     return Ok(Next::Go);
                 }
                 self.will_run_portal(upstream, None);
+                upstream.work.drawn = true;
                 if self.push(upstream, Awaited::FunctionCall, Fate::Forward, 0) {
                     // Any function may be called by its oid, set_config among them.
                     upstream.tainted |= !called.is_some_and(is_of_large_objects);
@@ -225,6 +226,9 @@ impl Session {
             self.push(upstream, Awaited::Query, Fate::Forward, 0);
             return Ok(Next::Go);
         }
+        if self.awaits_reading(upstream) {
+            return Ok(Next::Hold);
+        }
         let begin = upstream.work.samples.len();
         let samples = &mut upstream.work.samples;
         let look = look_once(looked, &self.worker, (sql, self.lexing(), Sent::ToRun), samples);
@@ -254,13 +258,15 @@ impl Session {
         let strict = look.known.shape.strict;
         // Behind a request without its Sync a failed Parse of ours would take this query with it.
         let script = look.known.script.as_deref().filter(|_| !upstream.pipeline.is_unsynced());
+        let script = script.map(|script| (script, false));
         if self.before_names(upstream, outbox, message.at, script, strict)? == Reach::Waits {
             upstream.work.samples.truncate(begin);
             return Ok(Next::Hold);
         }
         let others =
             self.rules.reads_comments && !self.heed_comments(upstream, CommentTags::of(sql, &self.rules.clone()), now);
-        if others || self.awaits_settings(upstream) {
+        let script = look.known.script.as_deref();
+        if others || self.awaits_settings(upstream) || self.awaits_sequences(upstream, script) {
             upstream.work.samples.truncate(begin);
             return Ok(Next::Hold);
         }
@@ -278,7 +284,7 @@ impl Session {
                 return Ok(Next::Go);
             }
         };
-        self.forget_sequences(upstream, outbox, message.at, look.known.script.as_deref())?;
+        self.forget_sequences(upstream, outbox, message.at, script)?;
         let limited =
             if self.limits_rows() && message.is_whole() { self.with_row_limit(&look.known, sql) } else { None };
         if let Some(text) = limited.or_else(|| self.translate_deallocate(upstream, &look, outbox, message.at)) {

@@ -70,8 +70,7 @@ impl Session {
         if self.pool.mode() == PoolMode::Session {
             return None;
         }
-        let alone = upstream.pipeline.status() == TransactionStatus::Idle;
-        let recalled = (script.recalls && alone).then_some(SessionState::SequenceState);
+        let recalled = (script.recalls && recalls_others(upstream)).then_some(SessionState::SequenceState);
         let left = script.parts.iter().flatten().filter_map(|act| match act {
             Act::Leave(state) => Some(*state),
             Act::Listen(_) if self.pool.settings().listen.way == ListenWay::Pin => Some(SessionState::Listen),
@@ -243,8 +242,8 @@ impl Session {
         }
     }
 
-    /// `currval` and `lastval` outside of a transaction: what another client has drawn on this upstream must not be told.
-    /// To be called before anything of the statement is sent.
+    /// `currval` and `lastval` where nothing of this lease can have drawn: what another client has drawn on this upstream
+    /// must not be told. To be called before anything of the statement is sent.
     pub(super) fn forget_sequences(
         &mut self,
         upstream: &mut Upstream,
@@ -252,10 +251,9 @@ impl Session {
         at: usize,
         script: Option<&Script>,
     ) -> Result<(), End> {
-        let alone = upstream.pipeline.status() == TransactionStatus::Idle
-            && !upstream.pipeline.is_unsynced()
-            && upstream.work.running.is_empty();
-        if !script.is_some_and(|script| script.recalls) || !alone || self.stays_with(upstream) {
+        let alone = !upstream.pipeline.is_unsynced() && upstream.work.running.is_empty();
+        let recalls = script.is_some_and(|script| script.recalls) && recalls_others(upstream);
+        if !recalls || !alone || self.stays_with(upstream) {
             return Ok(());
         }
         ask::query(outbox.insert(at), b"DISCARD SEQUENCES").map_err(|error| End::Trouble(error.into()))?;
@@ -263,6 +261,14 @@ impl Session {
         upstream.unnamed = None;
         self.leave(upstream, SessionState::SequenceState);
         Ok(())
+    }
+
+    /// Whether such a statement waits for those before it, none of which can have drawn.
+    #[inline]
+    pub(super) fn awaits_sequences(&self, upstream: &Upstream, script: Option<&Script>) -> bool {
+        let recalls = script.is_some_and(|script| script.recalls);
+        let awaits = recalls && !upstream.work.drawn && !upstream.work.running.is_empty();
+        awaits && !upstream.pipeline.is_unsynced() && !self.stays_with(upstream)
     }
 
     /// A client has asked for more time than its tenant has: it is told what it gets.
@@ -279,6 +285,15 @@ impl Session {
                 .hint("An operator can change statement_timeout for this tenant.");
             upstream.work.notice = Some(Box::new(report));
         }
+    }
+}
+
+/// Whether what the server would tell of its sequences may be what another client has drawn.
+fn recalls_others(upstream: &Upstream) -> bool {
+    match upstream.pipeline.status() {
+        TransactionStatus::Idle => true,
+        TransactionStatus::Open => !upstream.work.drawn,
+        TransactionStatus::Failed => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an upstream is being used for: the part of a session's state that lives only while it holds an upstream, and
 //! stays with the upstream so that an idle client costs nothing and a busy one allocates nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use policy::limits::Deadline;
@@ -106,11 +106,16 @@ pub struct Work {
     pub last_words: Option<Box<[u8]>>,
     /// The server is being asked whether it has.
     pub probe: Probe,
-    /// A setting to be made for the transaction before its next request: SET LOCAL … TO DEFAULT has brought it to the
+    /// Settings to be made for the transaction before its next request: SET LOCAL … TO DEFAULT has brought them to the
     /// server's default and not to what the client began with.
-    pub local_default: Option<Box<[u8]>>,
+    pub local_default: BTreeSet<Box<str>>,
     /// Settings that SET LOCAL … TO DEFAULT has covered in this transaction.
-    pub local_reset: Vec<Box<str>>,
+    pub local_reset: BTreeSet<Box<str>>,
+    /// A RESET has brought settings that the client began with to the server's own, which the server tells: the client is
+    /// told that they are what it began with.
+    pub restates: bool,
+    /// Something has run on this lease that may have drawn from a sequence.
+    pub drawn: bool,
     /// All settings of the transaction alone.
     pub locals: LocalSettings,
     /// The transaction, where it is open for longer than a request.
@@ -343,9 +348,10 @@ impl Work {
         self.notifying = None;
         self.last_words = None;
         (self.notice, self.parting) = (None, None);
-        self.local_default = None;
+        self.local_default.clear();
         self.local_reset.clear();
-        self.local_reset.shrink_to(KEPT_STATEMENTS);
+        self.restates = false;
+        self.drawn = false;
         self.open = Open::default();
         self.queued_us = 0;
         self.prepares = None;
@@ -424,9 +430,9 @@ mod tests {
         let mut work = Work::default();
         work.absent.reserve(10_000);
         work.dated.reserve(10_000);
-        work.local_reset.reserve(10_000);
+        work.local_reset.extend((0..1_000).map(|n| n.to_string().into()));
         work.end_lease();
         assert_eq!((work.absent.capacity(), work.dated.capacity()), (0, 0));
-        assert!(work.local_reset.capacity() <= 2 * KEPT_STATEMENTS);
+        assert!(work.local_reset.is_empty());
     }
 }
