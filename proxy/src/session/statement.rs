@@ -59,6 +59,8 @@ pub struct Shape {
     columns: RefCell<Option<(u64, Option<Interned<Description>>)>>,
     /// No plan of it is asked for before, in µs on the telemetry clock.
     pub plan_due_us: Cell<u64>,
+    /// No sample of it is due before, unless it is slow.
+    pub sample_due_us: Cell<u64>,
 }
 
 impl Shape {
@@ -91,6 +93,7 @@ impl Shape {
             meter: RefCell::default(),
             columns: RefCell::default(),
             plan_due_us: Cell::new(0),
+            sample_due_us: Cell::new(0),
         }
     }
 
@@ -98,6 +101,11 @@ impl Shape {
     #[must_use]
     pub fn hidden(self) -> Self {
         Self { hidden: true, text: StatementText::UNREADABLE.into(), tables: OnceCell::from(None), ..self }
+    }
+
+    /// Its text cannot be read.
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
     }
 
     /// Its normalised text.

@@ -1,6 +1,6 @@
 //! What one thread writes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +20,9 @@ use super::{Interned, Sqlstate, Telemetry, TenantId, lock};
 /// Distinct (tenant, SQLSTATE) and (pool, tenant, SQLSTATE) rows kept per thread; further ones are counted together.
 const MAX_ERROR_ROWS: usize = 4_096;
 
+/// Samples that one thread may take in a second: each takes a lock that all share.
+const SAMPLES_PER_SECOND: u32 = 100;
+
 pub(super) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// One thread's telemetry. It cannot leave its thread: its counters have one writer.
@@ -34,6 +37,8 @@ pub struct WorkerTelemetry {
     /// Whose these are.
     quotas: RefCell<Quotas>,
     pools: RefCell<Map<PoolName, PoolMeter>>,
+    /// The second, and samples taken in it.
+    sampled: Cell<(u64, u32)>,
 }
 
 /// What one thread has registered for readers.
@@ -164,7 +169,19 @@ impl WorkerTelemetry {
             statements: RefCell::default(),
             quotas: RefCell::default(),
             pools: RefCell::default(),
+            sampled: Cell::default(),
         }
+    }
+
+    /// Whether another sample may be taken now.
+    pub fn admits_sample(&self, now_us: u64) -> bool {
+        let second = now_us / 1_000_000;
+        let taken = match self.sampled.get() {
+            (known, taken) if known == second => taken,
+            _ => 0,
+        };
+        self.sampled.set((second, taken.saturating_add(1)));
+        taken < SAMPLES_PER_SECOND
     }
 
     /// The process's telemetry.
