@@ -139,7 +139,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("observe.state_directory", Text, None, Restart,
         "A folder of this instance's own, in which acknowledgements and mutes that came over the admin port outlive a restart (`findings.json`). Left out: they end with the process."),
     row("observe.max_fingerprints", Count(100, 1_000_000), Some("5000"), Restart,
-        "Fingerprints kept by each worker, about a kilobyte and a half each; the rest share one row for each tenant. One tenant has at most three times as many as are left over: three quarters of all where it is alone."),
+        "Fingerprints kept by each worker, about a kilobyte and a half each; the rest share one row for each tenant. One tenant has at most three times as many as are left over: three quarters of all where it is alone. In the rows that it has, what comes again takes the place of what was not called for longest."),
     row("observe.samples", Flag, Some("false"), AtOnce,
         "Keeps the last five executions of each statement of each tenant as clients have sent them, with constants and bound values, 4 MiB in all and a quarter of that for one tenant. They are your users' data: operators see them with a statement and a finding (`/api/v1/queries/{fingerprint}/samples`), and the slow log has them as `sent`. Of SELECT, VALUES, INSERT, UPDATE, DELETE, MERGE and CALL alone; of each at most one a second from each worker, and those that are slow. Switched off, nothing with a value is kept, and what was is forgotten. Needs `observe.statements`."),
     row("observe.mute[].fingerprint", Text, None, AtOnce,

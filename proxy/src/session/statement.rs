@@ -137,20 +137,22 @@ impl Shape {
         use_it: impl FnOnce(&StatementMeter) -> R,
     ) -> R {
         let mut last = self.meter.borrow_mut();
-        if let Some((owner, meter)) = &*last
-            && *owner == tenant
+        let known = last.as_ref().filter(|(owner, _)| *owner == tenant);
+        if let Some((_, meter)) = known
+            && meter.stands(telemetry)
         {
             return use_it(meter);
         }
+        let again = known.is_some();
         let meter = if self.hidden {
             let unreadable = StatementText::unreadable();
             telemetry.statement(unreadable.facts.strict, tenant, || unreadable)
         } else {
-            telemetry.statement(self.strict, tenant, || StatementText {
-                class: self.class,
-                facts: self.facts,
-                text: self.text.clone(),
-            })
+            let describe = || StatementText { class: self.class, facts: self.facts, text: self.text.clone() };
+            match again {
+                true => telemetry.statement_again(self.strict, tenant, describe),
+                false => telemetry.statement(self.strict, tenant, describe),
+            }
         };
         let result = use_it(&meter);
         *last = Some((tenant, meter));

@@ -25,6 +25,7 @@ pub mod process;
 mod quota;
 pub mod registry;
 pub mod ring;
+mod room;
 pub mod row;
 pub mod samples;
 pub mod snapshot;
