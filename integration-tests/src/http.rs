@@ -55,6 +55,21 @@ pub fn change(address: SocketAddr, method: &str, path: &str, json: &str) -> Resp
     attempt(address, method, path, json).unwrap_or_else(|error| panic!("{method} http://{address}{path}: {error}"))
 }
 
+/// The same with more headers, as a token's.
+///
+/// # Errors
+/// Nobody listens there, or it is not HTTP.
+pub fn change_as(address: SocketAddr, token: &str, (method, path): (&str, &str), json: &str) -> io::Result<Response> {
+    let (length, token) = (json.len().to_string(), format!("Bearer {token}"));
+    let headers = [
+        ("Authorization", token.as_str()),
+        ("X-Requested-With", "a test"),
+        ("Content-Type", "application/json"),
+        ("Content-Length", length.as_str()),
+    ];
+    send(address, method, path, &headers, json)
+}
+
 /// The same, for whoever goes on where it is refused.
 ///
 /// # Errors

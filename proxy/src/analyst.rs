@@ -347,7 +347,10 @@ impl Analysis {
             let scope = self.tables.known_scope(event.header.scope);
             let plans = &self.tables.telemetry().plans;
             let plan = || scope.and_then(|scope| plans.last_hash(statement.facts.strict, &scope.tenant));
-            log.take(&event.header, statement, scope, plan);
+            let header = &event.header;
+            let samples = &self.tables.telemetry().samples;
+            let sent = || samples.find(statement.facts.strict, header.tenant, header.connection, header.end_us);
+            log.take(header, (statement, scope), plan, sent);
         }
         if sink::is_border(&event.header) {
             if let Some(capture) = &mut self.capture {

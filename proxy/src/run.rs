@@ -240,6 +240,7 @@ pub fn start_with(settings: Settings, world: World) -> Result<Handle, RunError> 
     }
     let random = rand::rng().random();
     let captures = Arc::<Captures>::default();
+    telemetry.samples.switch(settings.observe.samples);
     let analyst_settings = AnalystSettings::from(&settings);
     let analyst = Analyst::start(telemetry.clone(), findings.clone(), captures.clone(), analyst_settings, random)?;
 
@@ -387,6 +388,7 @@ impl Handle {
         }
         let now = self.shared.telemetry.clock.micros(Instant::now());
         self.findings.configure(&settings.observe.mutes, Timestamp(now));
+        self.shared.telemetry.samples.switch(settings.observe.samples);
         self.analyst.reload(AnalystSettings::from(&*settings));
         Ok(changes)
     }

@@ -1,13 +1,15 @@
 //! The slow statement log: one JSON line for a statement that took its tenant's threshold or longer.
 //!
 //! Lines go out under the tracing target `slow`. Each (fingerprint, tenant) may write so many lines a minute; what was
-//! held back is counted in its next line. Only the normalised text is written: no constant, no bound value.
+//! held back is counted in its next line. Only the normalised text is written, without constants and bound values, unless
+//! the operator wants to see them (`observe.samples`).
 
 use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
 use crate::telemetry::clock::rfc3339_us;
+use crate::telemetry::samples::Sample;
 use crate::telemetry::{EventHeader, Scope, StatementText, TenantId};
 
 /// (fingerprint, tenant) pairs told apart at one time; the quiet ones make room.
@@ -61,19 +63,20 @@ impl SlowLog {
         Some(std::mem::take(&mut window.held_back))
     }
 
-    /// Writes a slow statement if it may be written; `plan` is asked only then, for the hash of the plan that its statement
-    /// had last, if one is known.
+    /// Writes a slow statement if it may be written; only then `plan` is asked, for the hash of the plan that its statement
+    /// had last, if one is known, and `sent`, for the statement as it was sent, if that was kept.
     pub fn take(
         &mut self,
         event: &EventHeader,
-        statement: &StatementText,
-        scope: Option<&Scope>,
+        (statement, scope): (&StatementText, Option<&Scope>),
         plan: impl FnOnce() -> Option<u64>,
+        sent: impl FnOnce() -> Option<Sample>,
     ) {
         let Some(held_back) = self.admit(statement.facts.strict, event.tenant, event.end_us) else {
             return;
         };
-        let plan = plan();
+        let (plan, sent) = (plan(), sent());
+        let parameters = sent.as_ref().map(|sent| &sent.parameters).filter(|parameters| !parameters.is_empty());
         let ms = |us: u64| us as f64 / 1e3;
         let of_scope = |part: fn(&Scope) -> &str| scope.map_or("", part);
         // A warning, so that it is there whatever level other parts log at.
@@ -93,6 +96,8 @@ impl SlowLog {
             fingerprint = format!("{:016x}", statement.facts.strict),
             plan_hash = plan.map(|hash| format!("{hash:016x}")),
             text = &*statement.text,
+            sent = sent.as_ref().map(|sent| &*sent.text),
+            parameters = parameters.and_then(|parameters| serde_json::to_string(parameters).ok()),
             held_back,
             "slow statement"
         );
@@ -150,10 +155,11 @@ mod tests {
         };
         let (mut log, mut looks) = (SlowLog::new(1), 0);
         let mut take = || {
-            log.take(&event, &statement, Some(&scope), || {
+            let plan = || {
                 looks += 1;
                 Some(11)
-            });
+            };
+            log.take(&event, (&statement, Some(&scope)), plan, || None);
         };
         let line = json_line(&mut take);
         take();

@@ -70,6 +70,7 @@ mod reload;
 mod replication;
 mod restart;
 mod roles;
+mod samples;
 mod secrets;
 mod sent_again;
 mod server_ids;

@@ -1,7 +1,9 @@
 //! What statements cost, as operators read it.
 
+use std::time::Duration;
+
 use config::PoolMode::Transaction;
-use integration_tests::{Site, eventually, frontend, http, tenants};
+use integration_tests::{Site, eventually, frontend, http, tenants, within};
 use serde_json::Value;
 
 /// The row of the statement whose text contains `words`.
@@ -159,4 +161,41 @@ fn constants_that_an_encoding_hides_are_in_no_text() {
     let unreadable = row(&site, "encoding hides").unwrap();
     assert_eq!((&unreadable["calls"], &unreadable["errors"]), (&2.into(), &0.into()));
     assert!(row(&site, "from kept where word = ?").is_some(), "{body}");
+}
+
+#[test]
+fn a_tenant_that_has_sent_texts_once_sees_what_it_sends_again() {
+    let site = Site::behind(Transaction, |proxy| {
+        proxy.with(|settings| {
+            settings.workers = 1;
+            settings.observe.max_fingerprints = 100;
+        })
+    });
+    let rows = || http::fetch(site.admin(), "/api/v1/queries?limit=1000").json()["queries"].as_array().unwrap().clone();
+    let calls_of = |rows: &[Value], part: &str| {
+        let of_it = rows.iter().filter(|row| row["text"].as_str().unwrap().contains(part));
+        of_it.map(|row| row["calls"].as_u64().unwrap()).sum::<u64>()
+    };
+    let mut client = site.client();
+    for number in 0..225 {
+        client.query(format!("select count(*) from pg_am as once_{number}")).ok();
+    }
+    let mut sent = 225;
+    assert_eq!((calls_of(&rows(), "once_"), calls_of(&rows(), "(all other")), (75, 150), "as many as it may have");
+    let shown = within(Duration::from_secs(60), || {
+        client.query("select count(*) from pg_language").ok();
+        sent += 1;
+        calls_of(&rows(), "pg_language") > 0
+    });
+    assert!(shown, "{:#?}", rows());
+    for _ in 0..10 {
+        client.query("select count(*) from pg_language").ok();
+        sent += 1;
+    }
+    let rows = rows();
+    assert!(calls_of(&rows, "pg_language") >= 10, "{rows:#?}");
+    assert_eq!((rows.len(), calls_of(&rows, "once_")), (76, 74), "one of those that came once has gone");
+    assert_eq!(calls_of(&rows, ""), sent, "no call is lost, and none is there twice");
+    let metrics = http::fetch(site.admin(), "/metrics").body;
+    assert!(metrics.lines().any(|line| line == "pgweir_statements_evicted_total 1"), "{metrics}");
 }

@@ -316,6 +316,8 @@ const FAMILIES: &[Family] = &[
         S::Facts(|facts, samples| {
             facts.tables.iter().for_each(|(table, _, refused)| samples.put(&[table], *refused as f64));
         })),
+    family("pgweir_statements_evicted_total", Counter, "Rows of statements that made room for others of their tenant; what they had counted is in its row of all others.", &[],
+        S::Facts(|facts, samples| samples.put(&[], facts.evicted as f64))),
 
     family("pgweir_config_reloads_total", Counter, "Reloads of the configuration, by outcome: `done`, or `refused` because of a mistake in it.", &["outcome"],
         S::Facts(|facts, samples| {

@@ -34,6 +34,7 @@ mod redacted;
 mod reload;
 mod request_id;
 mod requests;
+mod samples;
 mod seats;
 mod server;
 pub mod source;

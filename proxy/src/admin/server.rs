@@ -173,6 +173,7 @@ fn router(context: Arc<AdminContext>) -> Router {
         .route("/api/v1/queries/snapshot", get(queries::snapshot))
         .route("/api/v1/queries/{fingerprint}", get(queries::detail::query))
         .route("/api/v1/queries/{fingerprint}/history", get(history::of_query))
+        .route("/api/v1/queries/{fingerprint}/samples", get(super::samples::samples))
         .route("/api/v1/applications", get(breakdown::applications))
         .route("/api/v1/routes", get(breakdown::routes))
         .route("/api/v1/databases", get(databases::databases))

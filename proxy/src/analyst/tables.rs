@@ -13,6 +13,8 @@ type Map<V> = HashMap<u32, V, FxBuildHasher>;
 
 /// Columns in all copies of descriptions together.
 const MAX_COLUMNS: usize = 200_000;
+/// Statements that are copied; then they are copied anew. More than there can be rows of by default.
+const MAX_STATEMENTS: usize = 65_536;
 /// Copies kept of scopes and of descriptions, each. Both come and go with clients, so a full map is emptied: what is
 /// still in use comes back with its next event.
 const MAX_COPIES: usize = 16_384;
@@ -73,6 +75,10 @@ impl Tables {
             && !self.statements.contains_key(&event.statement)
             && let Some(statement) = self.telemetry.statements.by_id(event.statement)
         {
+            // Rows make room for others, and ids never come back.
+            if self.statements.len() >= MAX_STATEMENTS {
+                self.statements.clear();
+            }
             self.statements.insert(event.statement, statement);
         }
         if event.route != 0

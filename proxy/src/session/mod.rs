@@ -48,6 +48,7 @@ mod reply;
 mod request;
 mod results;
 pub mod retry;
+mod sampled;
 pub mod script;
 mod signal;
 pub mod slow;

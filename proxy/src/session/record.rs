@@ -296,6 +296,9 @@ impl Session {
             telemetry.statement_failed(self.meter(), sqlstate);
         }
         let slow = self.slow_threshold_us().is_some_and(|slow| finished.total_us() >= slow);
+        if observe.samples {
+            self.keep_sample(upstream, running, (&finished, end_us), sqlstate, slow);
+        }
         // What nobody would look at is not put together.
         let urgent = slow || sqlstate.is_some();
         let admitted = || observe.n_plus_one && telemetry.events.admits(end_us, observe.events_per_second);

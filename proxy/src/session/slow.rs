@@ -20,11 +20,13 @@ use crate::upstream::Upstream;
 const LATER_US: u64 = 1_000_000;
 
 impl Session {
-    /// The text of a query that may turn out to be slow is kept until its end, as far as its plan could be asked for.
+    /// The text of a query that may turn out to be slow is kept until its end, as far as its plan could be asked for; and one
+    /// that may be shown as it was sent.
     #[inline]
     pub(super) fn keep_text(&self, work: &mut Work, known: &Known, sql: &[u8]) {
         let due = known.shape.plan_due_us.get() <= work.begun_us;
-        if !known.explains || !due || !self.plans_are_wanted() {
+        let explained = known.explains && due && self.plans_are_wanted();
+        if !explained && !self.is_sampled(known) {
             return;
         }
         if let Some(text) = work.keep_text(sql)
@@ -39,7 +41,8 @@ impl Session {
     pub(super) fn kept_of_bind(&self, work: &Work, known: &Known) -> usize {
         // The detector keeps half of the room for its own, shorter ones.
         let room = work.samples.len() + MAX_PARAMETERS <= MAX_SAMPLES / 2;
-        if room && known.explains && self.plans_are_wanted() { MAX_PARAMETERS } else { ring::MAX_PARAMETERS }
+        let wanted = (known.explains && self.plans_are_wanted()) || self.is_sampled(known);
+        if room && wanted { MAX_PARAMETERS } else { ring::MAX_PARAMETERS }
     }
 
     #[inline]

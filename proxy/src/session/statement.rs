@@ -61,6 +61,8 @@ pub struct Shape {
     columns: RefCell<Option<(u64, Option<Interned<Description>>)>>,
     /// No plan of it is asked for before, in µs on the telemetry clock.
     pub plan_due_us: Cell<u64>,
+    /// No sample of it is due before, unless it is slow.
+    pub sample_due_us: Cell<u64>,
 }
 
 impl Shape {
@@ -98,6 +100,7 @@ impl Shape {
             meter: RefCell::default(),
             columns: RefCell::default(),
             plan_due_us: Cell::new(0),
+            sample_due_us: Cell::new(0),
         }
     }
 
@@ -105,6 +108,11 @@ impl Shape {
     #[must_use]
     pub fn hidden(self) -> Self {
         Self { hidden: true, text: StatementText::UNREADABLE.into(), tables: OnceCell::from(None), ..self }
+    }
+
+    /// Its text cannot be read.
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
     }
 
     /// Its normalised text.
@@ -136,20 +144,22 @@ impl Shape {
         use_it: impl FnOnce(&StatementMeter) -> R,
     ) -> R {
         let mut last = self.meter.borrow_mut();
-        if let Some((owner, meter)) = &*last
-            && *owner == tenant
+        let known = last.as_ref().filter(|(owner, _)| *owner == tenant);
+        if let Some((_, meter)) = known
+            && meter.stands(telemetry)
         {
             return use_it(meter);
         }
+        let again = known.is_some();
         let meter = if self.hidden {
             let unreadable = StatementText::unreadable();
             telemetry.statement(unreadable.facts.strict, tenant, || unreadable)
         } else {
-            telemetry.statement(self.strict, tenant, || StatementText {
-                class: self.class,
-                facts: self.facts,
-                text: self.text.clone(),
-            })
+            let describe = || StatementText { class: self.class, facts: self.facts, text: self.text.clone() };
+            match again {
+                true => telemetry.statement_again(self.strict, tenant, describe),
+                false => telemetry.statement(self.strict, tenant, describe),
+            }
         };
         let result = use_it(&meter);
         *last = Some((tenant, meter));

@@ -32,6 +32,15 @@ impl Buckets {
         Self(filled.map(|(place, n)| (place as u8, *n)).collect())
     }
 
+    fn plus(&self, other: &Self, sign: i8) -> Self {
+        let mut all: std::collections::BTreeMap<u8, u64> = self.0.iter().copied().collect();
+        for (place, n) in &other.0 {
+            let sum = all.entry(*place).or_default();
+            *sum = moved(*sum, *n, sign);
+        }
+        Self(all.into_iter().filter(|(_, n)| *n > 0).collect())
+    }
+
     fn subtract_from(&self, distribution: &mut Distribution) {
         for (place, n) in &self.0 {
             if let Some(bucket) = distribution.buckets.get_mut(usize::from(*place)) {
@@ -41,7 +50,70 @@ impl Buckets {
     }
 }
 
+/// More or less by so many.
+fn moved(number: u64, by: u64, sign: i8) -> u64 {
+    if sign > 0 { number.saturating_add(by) } else { number.saturating_sub(by) }
+}
+
+impl Baseline {
+    fn of(row: &mut StatementRow, at_us: u64) -> Self {
+        Self {
+            at_us,
+            counts: row.counts().map(|n| *n),
+            codes: std::mem::take(&mut row.codes).into(),
+            durations: Buckets::of(&row.durations),
+            parts: row.parts().map(|part| (part.sum_us, part.spread.as_deref().map(Buckets::of).unwrap_or_default())),
+        }
+    }
+
+    fn change(&mut self, by: &Self, sign: i8) {
+        for (count, more) in self.counts.iter_mut().zip(by.counts) {
+            *count = moved(*count, more, sign);
+        }
+        let mut codes = std::mem::take(&mut self.codes).into_vec();
+        for (code, n) in &by.codes {
+            match codes.iter_mut().find(|(known, _)| known == code) {
+                Some((_, count)) => *count = moved(*count, *n, sign),
+                None if sign > 0 => codes.push((*code, *n)),
+                None => {}
+            }
+        }
+        self.codes = codes.into();
+        self.durations = self.durations.plus(&by.durations, sign);
+        for ((sum_us, buckets), (more_us, more)) in self.parts.iter_mut().zip(&by.parts) {
+            *sum_us = moved(*sum_us, *more_us, sign);
+            *buckets = buckets.plus(more, sign);
+        }
+    }
+}
+
+/// A call that ended so long before a reset was counted before it.
+const CERTAIN_US: u64 = 1_000_000;
+
 impl Baselines {
+    /// Whether a thread's part of a row, last called then, can be taken out of it: where the row was reset it has to be from
+    /// before that as a whole, or it would not be known how much of it counts.
+    pub(super) fn lets_go(&self, key: (u64, TenantId), last_seen_us: u64) -> bool {
+        self.rows.get(&key).is_none_or(|known| last_seen_us.saturating_add(CERTAIN_US) < known.at_us)
+    }
+
+    /// The same has gone into another row: what is subtracted here is subtracted there.
+    pub(super) fn carry(&mut self, part: &mut StatementRow, into: (u64, TenantId)) {
+        let key = part.key();
+        let Some(known) = self.rows.get_mut(&key) else { return };
+        let moved = Baseline::of(part, 0);
+        known.change(&moved, -1);
+        if known.counts.iter().all(|count| *count == 0) {
+            self.rows.remove(&key);
+        }
+        match self.rows.entry(into) {
+            std::collections::hash_map::Entry::Occupied(mut there) => there.get_mut().change(&moved, 1),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(moved);
+            }
+        }
+    }
+
     /// When everything was reset, in µs since 1970; 0: never.
     pub(super) fn since_us(&self) -> u64 {
         self.since_us
@@ -55,13 +127,7 @@ impl Baselines {
 
     /// `row`, as it was counted from the start, is counted from `now_us` on.
     pub(super) fn reset(&mut self, mut row: StatementRow, now_us: u64) {
-        let baseline = Baseline {
-            at_us: now_us,
-            counts: row.counts().map(|n| *n),
-            codes: std::mem::take(&mut row.codes).into(),
-            durations: Buckets::of(&row.durations),
-            parts: row.parts().map(|part| (part.sum_us, part.spread.as_deref().map(Buckets::of).unwrap_or_default())),
-        };
+        let baseline = Baseline::of(&mut row, now_us);
         self.rows.insert(row.key(), baseline);
     }
 

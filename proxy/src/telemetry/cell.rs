@@ -211,6 +211,13 @@ impl SmallCounter {
         self.0.load(Relaxed)
     }
 
+    /// Adds so many; `true` when the count has begun anew.
+    pub(super) fn add(&self, more: u32) -> bool {
+        let (n, anew) = self.0.load(Relaxed).overflowing_add(more);
+        self.0.store(n, Relaxed);
+        anew
+    }
+
     #[cfg(test)]
     pub(super) fn set(&self, n: u32) {
         self.0.store(n, Relaxed);

@@ -20,6 +20,16 @@ pub(super) struct CodeCounts {
 impl CodeCounts {
     /// Counts one error.
     pub(super) fn count(&self, code: Sqlstate) {
+        self.add(code, 1);
+    }
+
+    /// Adds what another one has counted.
+    pub(super) fn absorb(&self, other: &Self) {
+        other.rows().for_each(|(code, n)| self.add(code, n));
+        self.others.add(other.others());
+    }
+
+    fn add(&self, code: Sqlstate, n: u64) {
         let word = code.to_word();
         for (known, count) in &self.rows {
             match known.load(Relaxed) {
@@ -27,9 +37,9 @@ impl CodeCounts {
                 other if other != word => continue,
                 _ => {}
             }
-            return count.increment();
+            return count.add(n);
         }
-        self.others.increment();
+        self.others.add(n);
     }
 
     /// The codes seen, in the order in which they came first.

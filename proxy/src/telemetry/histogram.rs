@@ -106,6 +106,21 @@ impl CompactHistogram {
         }
     }
 
+    /// Adds what another one has counted, which does not count any more.
+    pub(super) fn absorb(&self, other: &Self) {
+        for (bucket, (own, more)) in self.buckets.iter().zip(&other.buckets).enumerate() {
+            if own.add(more.value()) {
+                self.carry(bucket);
+            }
+        }
+        if let Some(carried) = other.carried.get() {
+            let own = self.carried.get_or_init(|| Box::new(row()));
+            for (own, more) in own.iter().zip(carried.iter()) {
+                own.add(more.value());
+            }
+        }
+    }
+
     /// As if so many runs had taken this long.
     #[cfg(test)]
     pub(super) fn fill_to(&self, us: u64, n: u32) {

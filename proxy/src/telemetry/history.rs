@@ -9,20 +9,23 @@
 //! another one (their names may come from clients), and the oldest goes first; what all together did is kept whole. It costs a query nothing: counters are compared with what they
 //! were, by one thread that writes nothing that a worker reads.
 
+mod series;
 pub mod span;
 mod window;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 
 use super::cell::Counter;
 use super::histogram::{BUCKETS, lower_bound};
+use super::room::{Looked, Offer};
 use super::statement::StatementCell;
 use super::worker::Map;
 use super::{Telemetry, TenantId, lock};
 
+use series::Series;
 pub use window::Point;
 use window::{Sum, Window, Windows};
 
@@ -81,10 +84,11 @@ pub struct Course {
 pub struct History {
     budget: usize,
     /// By their numbers, which are the windows' keys.
-    series: Vec<(u64, TenantId)>,
-    numbers: Map<(u64, TenantId), u32>,
+    series: Series,
     /// What each cell showed at the last look: by thread, in the order in which the thread registered them.
     marks: Vec<Vec<Mark>>,
+    /// Rows that may make room, by thread: found in passing.
+    offers: Vec<Map<TenantId, Vec<Offer>>>,
     /// When the last look's window ended, and when the current minute began.
     looked_us: u64,
     minute_us: u64,
@@ -141,6 +145,7 @@ impl Active {
 #[derive(Debug)]
 struct Mark {
     series: u32,
+    serial: u64,
     seen: Seen,
 }
 
@@ -218,9 +223,9 @@ impl History {
     pub fn new(now_us: u64, budget: usize) -> Self {
         Self {
             budget,
-            series: Vec::new(),
-            numbers: Map::default(),
+            series: Series::default(),
             marks: Vec::new(),
+            offers: Vec::new(),
             looked_us: now_us,
             minute_us: now_us,
             minute: Active::default(),
@@ -252,6 +257,9 @@ impl History {
         self.short.expire(end_us, Step::TenSeconds);
         self.long.expire(end_us, Step::Minute);
         self.cut();
+        if self.series.is_long() {
+            self.forget_series();
+        }
     }
 
     fn differences(&mut self, threads: &[Vec<Arc<StatementCell>>]) -> Active {
@@ -259,26 +267,41 @@ impl History {
         if self.marks.len() < threads.len() {
             self.marks.resize_with(threads.len(), Vec::new);
         }
-        let (series, numbers) = (&mut self.series, &mut self.numbers);
-        for (cells, marks) in threads.iter().zip(&mut self.marks) {
+        self.offers.resize_with(threads.len(), Map::default);
+        for ((cells, marks), offers) in threads.iter().zip(&mut self.marks).zip(&mut self.offers) {
+            let mut looked = Looked::default();
             for (place, cell) in cells.iter().enumerate() {
+                let mut new = || Mark { series: self.series.number(cell), serial: cell.serial, seen: Seen::default() };
                 if place == marks.len() {
-                    let key = (cell.statement.value.facts.strict, cell.tenant);
-                    let number = *numbers.entry(key).or_insert_with(|| {
-                        series.push(key);
-                        series.len() as u32 - 1
-                    });
-                    marks.push(Mark { series: number, seen: Seen::default() });
+                    marks.push(new());
                 }
-                let Some(mark) = marks.get_mut(place) else { continue };
-                if cell.calls.value() != mark.seen.calls {
+                let Some(mark) = marks.get_mut(place).filter(|_| !cell.is_rest) else { continue };
+                // Another statement has taken the place of one that did nothing since the last look.
+                if mark.serial != cell.serial {
+                    *mark = new();
+                }
+                let calls = cell.calls.value();
+                let moved = calls != mark.seen.calls;
+                looked.note(cell, place, calls, moved);
+                if moved {
                     let seen = Seen::of(cell);
                     active.add(mark.series, cell.tenant, &seen.since(&mark.seen));
                     mark.seen = seen;
                 }
             }
+            *offers = looked.offers();
         }
         active
+    }
+
+    /// Forgets the statements that have neither a row nor a window any more.
+    fn forget_series(&mut self) {
+        let mut used: HashSet<u32> = self.marks.iter().flatten().map(|mark| mark.series).collect();
+        used.extend(self.minute.statements.keys());
+        for kept in [&self.short, &self.long] {
+            used.extend(kept.statements.windows.since(0).flat_map(Window::points).map(|(number, _)| number));
+        }
+        self.series.keep(&used);
     }
 
     /// Gives up the oldest windows of statements, and of tenants, until each of the two fits into the budget.
@@ -358,15 +381,26 @@ impl Telemetry {
         if !lock(&self.history).is_due(now_us) {
             return;
         }
-        let threads: Vec<_> = self.each_worker().iter().map(|worker| lock(&worker.statements).clone()).collect();
-        lock(&self.history).look(now_us, &threads);
+        let workers = self.each_worker();
+        let threads: Vec<_> = workers.iter().map(|worker| lock(&worker.statements).clone()).collect();
+        let mut history = lock(&self.history);
+        history.look(now_us, &threads);
+        let offers = std::mem::take(&mut history.offers);
+        drop(history);
+        workers.iter().zip(offers).for_each(|(worker, offers)| worker.room.offer(offers));
+    }
+
+    /// Statements that the history tells apart.
+    #[cfg(test)]
+    pub(super) fn series(&self) -> usize {
+        lock(&self.history).series.keys().len()
     }
 
     /// How a statement ran since `from_us`, by a tenant or by all together.
     pub fn course_of_statement(&self, strict: u64, tenant: Option<TenantId>, step: Step, from_us: u64) -> Course {
         let history = lock(&self.history);
         let keys: Vec<u32> = (0..)
-            .zip(&history.series)
+            .zip(history.series.keys())
             .filter(|(_, (known, owner))| *known == strict && tenant.is_none_or(|tenant| tenant == *owner))
             .map(|(number, _)| number)
             .collect();
@@ -410,7 +444,7 @@ impl Telemetry {
         let windows: Vec<Window> = history.short.statements.windows.since(from_us).cloned().collect();
         let mut calls = HashMap::default();
         for (key, point) in windows.iter().flat_map(Window::points) {
-            if let Some(known) = history.series.get(key as usize) {
+            if let Some(known) = history.series.keys().get(key as usize) {
                 *calls.entry(*known).or_default() += point.calls;
             }
         }

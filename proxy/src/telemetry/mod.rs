@@ -25,7 +25,9 @@ pub mod process;
 mod quota;
 pub mod registry;
 pub mod ring;
+mod room;
 pub mod row;
+pub mod samples;
 pub mod snapshot;
 pub mod statement;
 #[cfg(test)]
@@ -238,6 +240,8 @@ pub struct Telemetry {
     pub server_ids: ServerIds,
     /// What catalogs call the columns of findings.
     pub column_names: ColumnNames,
+    /// Statements with their values, where they are wanted.
+    pub samples: samples::Samples,
     /// What the analyst is told besides events.
     pub tips: Tips,
     workers: Mutex<Vec<Arc<WorkerShared>>>,
@@ -267,6 +271,7 @@ impl Telemetry {
             plans: Plans::default(),
             server_ids: ServerIds::default(),
             column_names: ColumnNames::default(),
+            samples: samples::Samples::default(),
             tips: Tips::default(),
             workers: Mutex::default(),
             new_readers: Mutex::default(),

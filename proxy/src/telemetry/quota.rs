@@ -28,6 +28,17 @@ impl Quotas {
         self.taken += 1;
     }
 
+    /// One of its has gone.
+    pub(super) fn remove(&mut self, tenant: TenantId) {
+        if let Some(own) = self.by_tenant.get_mut(&tenant) {
+            *own = own.saturating_sub(1);
+            self.taken = self.taken.saturating_sub(1);
+            if *own == 0 {
+                self.by_tenant.remove(&tenant);
+            }
+        }
+    }
+
     /// How many all have together.
     pub(super) fn taken(&self) -> usize {
         self.taken

@@ -43,7 +43,7 @@ pub struct Registry<K, V> {
 
 #[derive(Debug)]
 struct Inner<K, V> {
-    by_key: HashMap<K, Interned<V>, FxBuildHasher>,
+    by_key: HashMap<K, Entry<V>, FxBuildHasher>,
     by_id: HashMap<u32, Arc<V>, FxBuildHasher>,
     last_id: u32,
     weight: usize,
@@ -52,6 +52,16 @@ struct Inner<K, V> {
     quotas: Quotas,
     /// Misses left until a full table is searched for unused entries again.
     patience: usize,
+}
+
+/// A thing that is kept.
+#[derive(Debug)]
+struct Entry<V> {
+    known: Interned<V>,
+    /// Who has named it first, if somebody was named for it.
+    owner: Option<TenantId>,
+    /// How often it was asked for, less how often it was given back.
+    users: u64,
 }
 
 impl<K: Eq + Hash + Clone, V> Registry<K, V> {
@@ -89,14 +99,14 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
     }
 
     fn intern_for(&self, tenant: Option<TenantId>, key: K, describe: impl FnOnce() -> V) -> Interned<V> {
-        if let Some(known) = self.lock().by_key.get(&key) {
-            return known.clone();
+        if let Some(known) = self.lock().find(&key) {
+            return known;
         }
         // Described outside the lock: describing may copy a whole statement.
         let value = Arc::new(describe());
         let mut inner = self.lock();
-        if let Some(known) = inner.by_key.get(&key) {
-            return known.clone();
+        if let Some(known) = inner.find(&key) {
+            return known;
         }
         let weight = (self.weigh)(&value);
         let fits = |inner: &Inner<K, V>| {
@@ -110,18 +120,25 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
             inner.turned_away += 1;
             return Interned { id: 0, value };
         }
-        let Some(id) = inner.last_id.checked_add(1) else {
-            return Interned { id: 0, value };
-        };
-        if let Some(tenant) = tenant {
-            inner.quotas.add(tenant);
-        }
-        inner.last_id = id;
         inner.weight += weight;
-        inner.by_id.insert(id, Arc::clone(&value));
-        let interned = Interned { id, value };
-        inner.by_key.insert(key, interned.clone());
-        interned
+        inner.insert(key, tenant, value)
+    }
+
+    /// The entry for `key` in a tenant's name, while one user of `old` gives that back; `None`: there is no room although it
+    /// does, and nothing has changed. An entry that nobody uses any more goes.
+    pub fn replace(&self, old: &K, tenant: TenantId, key: K, describe: impl FnOnce() -> V) -> Option<Interned<V>> {
+        let value = Arc::new(describe());
+        let mut inner = self.lock();
+        let known = inner.find(&key);
+        let free = self.capacity.saturating_sub(inner.by_key.len());
+        let last = inner.by_key.get(old).is_some_and(|entry| entry.users <= 1);
+        let room = last || (free > 0 && inner.quotas.admits(tenant, free));
+        if known.is_none() && !room {
+            inner.turned_away += 1;
+            return None;
+        }
+        inner.give_back(old);
+        Some(known.unwrap_or_else(|| inner.insert(key, Some(tenant), value)))
     }
 
     /// The thing with this id, if it is still kept.
@@ -150,6 +167,41 @@ impl<K: Eq + Hash + Clone, V> Registry<K, V> {
 }
 
 impl<K: Eq + Hash + Clone, V> Inner<K, V> {
+    /// One more user of what is known by this key.
+    fn find(&mut self, key: &K) -> Option<Interned<V>> {
+        let entry = self.by_key.get_mut(key)?;
+        entry.users += 1;
+        Some(entry.known.clone())
+    }
+
+    fn insert(&mut self, key: K, owner: Option<TenantId>, value: Arc<V>) -> Interned<V> {
+        let Some(id) = self.last_id.checked_add(1) else {
+            return Interned { id: 0, value };
+        };
+        if let Some(owner) = owner {
+            self.quotas.add(owner);
+        }
+        self.last_id = id;
+        self.by_id.insert(id, Arc::clone(&value));
+        let known = Interned { id, value };
+        self.by_key.insert(key, Entry { known: known.clone(), owner, users: 1 });
+        known
+    }
+
+    fn give_back(&mut self, key: &K) {
+        let Some(entry) = self.by_key.get_mut(key) else { return };
+        entry.users = entry.users.saturating_sub(1);
+        if entry.users > 0 {
+            return;
+        }
+        let (id, owner) = (entry.known.id, entry.owner);
+        self.by_key.remove(key);
+        self.by_id.remove(&id);
+        if let Some(owner) = owner {
+            self.quotas.remove(owner);
+        }
+    }
+
     /// Drops what nobody outside holds; `false`: not now. A sweep that freed little is not repeated at once:
     /// it looks at every entry, and a stream of new keys must not make that the usual case.
     fn sweep(&mut self, capacity: usize, weigh: fn(&V) -> usize) -> bool {
@@ -160,10 +212,11 @@ impl<K: Eq + Hash + Clone, V> Inner<K, V> {
         self.patience = capacity / 8;
         let (by_id, weight) = (&mut self.by_id, &mut self.weight);
         self.by_key.retain(|_, entry| {
-            let held = Arc::strong_count(&entry.value) > 2;
+            let Interned { id, value } = &entry.known;
+            let held = Arc::strong_count(value) > 2;
             if !held {
-                by_id.remove(&entry.id);
-                *weight = weight.saturating_sub(weigh(&entry.value));
+                by_id.remove(id);
+                *weight = weight.saturating_sub(weigh(value));
             }
             held
         });
@@ -202,6 +255,21 @@ mod tests {
         assert_eq!(ids(2, 0..6), 6, "what is there is everybody's");
         assert_eq!((ids(2, 200..201), ids(1, 100..110), ids(3, 300..301)), (1, 0, 1));
         assert_eq!(table.len(), 8);
+    }
+
+    #[test]
+    fn what_its_last_user_gives_back_makes_room() {
+        let table = Registry::lasting(4);
+        let (one, other) = (TenantId(1), TenantId(2));
+        assert_eq!((0..9).filter(|key| table.intern_of(one, *key, || *key).id != 0).count(), 3);
+        assert_ne!(table.intern_of(other, 0, || 0).id, 0, "a second user of it");
+        assert!(table.replace(&0, one, 7, || 7).is_none(), "it is used still, and the tenant has all that it may have");
+        let known = table.replace(&1, one, 2, || 2).unwrap();
+        assert_eq!((known.id, table.len()), (3, 2), "what is there is everybody's");
+        let fresh = table.replace(&0, one, 7, || 7).unwrap();
+        assert!(fresh.id > 3 && table.len() == 3);
+        assert_eq!((table.by_id(2), table.by_id(fresh.id).as_deref()), (None, Some(&7)));
+        assert_ne!(table.replace(&0, other, 8, || 8).unwrap().id, 0, "of another tenant, who had named it first");
     }
 
     #[test]

@@ -287,8 +287,15 @@ impl Telemetry {
         ]
     }
 
+    /// Rows of statements that have made room for others.
+    pub fn evicted(&self) -> u64 {
+        self.each_worker().iter().map(|worker| worker.room.gone.value()).sum()
+    }
+
     pub(super) fn each_cell(&self, mut each: impl FnMut(&StatementCell)) {
         for worker in self.each_worker() {
+            // No count moves from one cell to another meanwhile; a worker does not wait for that.
+            let _still = lock(&worker.room.still);
             // Only the list is copied under the lock: a worker that meets a new statement must not wait for a reader.
             let cells = lock(&worker.statements).clone();
             cells.iter().for_each(|cell| each(cell));

@@ -11,7 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::cell::{Counter, Maximum, Minimum, Sequence, Wish};
 use super::codes::CodeCounts;
 use super::histogram::CompactHistogram;
-use super::{Interned, Sqlstate, TenantId};
+use super::room::Gone;
+use super::{Interned, Sqlstate, TenantId, WorkerTelemetry};
 
 /// What a strict fingerprint stands for. Described once, when the fingerprint is first met.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,12 +102,26 @@ impl Part {
             self.spread.get_or_init(Box::default).record(us);
         }
     }
+
+    fn absorb(&self, other: &Self) {
+        self.sum_us.add(other.sum_us.value());
+        self.max_us.raise(other.max_us.value());
+        if let Some(spread) = other.spread.get() {
+            self.spread.get_or_init(Box::default).absorb(spread);
+        }
+    }
 }
 
 /// Counters of one statement of one tenant on one worker.
 #[derive(Debug)]
 pub struct StatementCell {
     pub(super) sequence: Sequence,
+    /// No other cell of its worker has the same.
+    pub(super) serial: u64,
+    /// It holds what was counted of rows that have made room.
+    pub(super) is_rest: bool,
+    /// Its own counts are in such a one.
+    pub(super) gone: Gone,
     /// A reset wants the extremes of what comes after it.
     pub(super) anew: Wish,
     pub(super) statement: Interned<StatementText>,
@@ -131,9 +146,12 @@ pub struct StatementCell {
 }
 
 impl StatementCell {
-    pub(super) fn new(statement: Interned<StatementText>, tenant: TenantId) -> Self {
+    pub(super) fn new(statement: Interned<StatementText>, tenant: TenantId, serial: u64) -> Self {
         Self {
             sequence: Sequence::default(),
+            serial,
+            is_rest: false,
+            gone: Gone::default(),
             anew: Wish::default(),
             statement,
             tenant,
@@ -181,6 +199,43 @@ impl StatementCell {
         }
     }
 
+    /// Where the counts of a tenant's rows go that make room. `statement` stands for all others.
+    pub(super) fn rest(statement: Interned<StatementText>, tenant: TenantId, serial: u64) -> Self {
+        Self { is_rest: true, ..Self::new(statement, tenant, serial) }
+    }
+
+    /// Adds what another cell has counted, which does not count any more.
+    pub(super) fn absorb(&self, other: &Self) {
+        // Extremes of before a reset are nobody's any more.
+        for cell in [self, other] {
+            if cell.anew.take() {
+                cell.forget_extremes();
+            }
+        }
+        for (own, more) in [
+            (&self.calls, &other.calls),
+            (&self.prepared_calls, &other.prepared_calls),
+            (&self.errors, &other.errors),
+            (&self.rows, &other.rows),
+            (&self.bytes_in, &other.bytes_in),
+            (&self.bytes_out, &other.bytes_out),
+            (&self.total_us, &other.total_us),
+        ] {
+            own.add(more.value());
+        }
+        self.queue.absorb(&other.queue);
+        self.server.absorb(&other.server);
+        self.back_pressure.absorb(&other.back_pressure);
+        self.min_us.lower(other.min_us.value().unwrap_or(u64::MAX));
+        self.max_us.raise(other.max_us.value());
+        self.first_seen_us.lower(other.first_seen_us.value().unwrap_or(u64::MAX));
+        self.last_seen_us.raise(other.last_seen_us.value());
+        self.durations.absorb(&other.durations);
+        if let Some(codes) = other.codes.get() {
+            self.codes.get_or_init(Box::default).absorb(codes);
+        }
+    }
+
     #[cold]
     fn record_error(&self, code: Sqlstate) {
         self.errors.increment();
@@ -200,12 +255,26 @@ impl StatementCell {
 #[derive(Debug, Clone)]
 pub struct StatementMeter {
     cell: Arc<StatementCell>,
+    /// Which room there was when it was asked for.
+    room: u64,
     one_thread: PhantomData<Rc<()>>,
 }
 
 impl StatementMeter {
     pub(super) fn new(cell: Arc<StatementCell>) -> Self {
-        Self { cell, one_thread: PhantomData }
+        Self { cell, room: 0, one_thread: PhantomData }
+    }
+
+    /// The same, asked for while there was this room.
+    pub(super) fn asked(&self, room: u64) -> Self {
+        Self { room, ..self.clone() }
+    }
+
+    /// Whether it is the one to count by still. One whose row has made room is not, and one of all others has to be asked for
+    /// anew when there may be room for a row of its own.
+    #[inline]
+    pub fn stands(&self, telemetry: &WorkerTelemetry) -> bool {
+        !self.cell.gone.is_gone() && (self.cell.statement.id != 0 || self.room == telemetry.room_epoch())
     }
 
     /// Counts one finished statement. No lock, no clock; an allocation at the first error, and at the first time that is

@@ -1,6 +1,6 @@
 //! What one thread writes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -13,12 +13,16 @@ use super::listen::ListenLoad;
 use super::pool::{PoolEntry, PoolMeter, PoolName};
 use super::quota::Quotas;
 use super::ring::{Dropped, EventWriter};
+use super::room::Room;
 use super::statement::{NO_FACTS, StatementCell, StatementMeter, StatementText};
 use super::usage::{Registered, RegisteredClasses, Usages};
 use super::{Interned, Sqlstate, Telemetry, TenantId, lock};
 
 /// Distinct (tenant, SQLSTATE) and (pool, tenant, SQLSTATE) rows kept per thread; further ones are counted together.
 const MAX_ERROR_ROWS: usize = 4_096;
+
+/// Samples that one thread may take in a second: each takes a lock that all share.
+const SAMPLES_PER_SECOND: u32 = 100;
 
 pub(super) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
@@ -30,10 +34,15 @@ pub struct WorkerTelemetry {
     pub(super) usages: Usages,
     /// The way to the analyst.
     pub events: EventWriter,
-    statements: RefCell<Map<(u64, TenantId), StatementMeter>>,
+    pub(super) statements: RefCell<Map<(u64, TenantId), StatementMeter>>,
+    /// Where the counts of rows are that have made room.
+    pub(super) rests: RefCell<Map<TenantId, Arc<StatementCell>>>,
+    serial: Cell<u64>,
     /// Whose these are.
     quotas: RefCell<Quotas>,
     pools: RefCell<Map<PoolName, PoolMeter>>,
+    /// The second, and samples taken in it.
+    sampled: Cell<(u64, u32)>,
 }
 
 /// What one thread has registered for readers.
@@ -44,6 +53,7 @@ pub(crate) struct WorkerShared {
     pub(super) dropped: Dropped,
     pub(super) skipped: Dropped,
     pub(super) statements: Mutex<Vec<Arc<StatementCell>>>,
+    pub(super) room: Room,
     pub(super) pools: Mutex<Vec<Arc<PoolEntry>>>,
     pub(super) applications: Registered,
     pub(super) routes: Registered,
@@ -142,6 +152,7 @@ impl WorkerShared {
             dropped,
             skipped,
             statements: Mutex::default(),
+            room: Room::default(),
             pools: Mutex::default(),
             applications: Mutex::default(),
             routes: Mutex::default(),
@@ -162,9 +173,23 @@ impl WorkerTelemetry {
             usages: Usages::default(),
             events,
             statements: RefCell::default(),
+            rests: RefCell::default(),
+            serial: Cell::default(),
             quotas: RefCell::default(),
             pools: RefCell::default(),
+            sampled: Cell::default(),
         }
+    }
+
+    /// Whether another sample may be taken now.
+    pub fn admits_sample(&self, now_us: u64) -> bool {
+        let second = now_us / 1_000_000;
+        let taken = match self.sampled.get() {
+            (known, taken) if known == second => taken,
+            _ => 0,
+        };
+        self.sampled.set((second, taken.saturating_add(1)));
+        taken < SAMPLES_PER_SECOND
     }
 
     /// The process's telemetry.
@@ -184,28 +209,65 @@ impl WorkerTelemetry {
         if let Some(meter) = self.statements.borrow().get(&(strict, tenant)) {
             return meter.clone();
         }
-        self.new_statement(strict, tenant, describe)
+        self.new_statement(strict, tenant, false, describe)
+    }
+
+    /// The same of a statement that has come before: where its tenant has all that it may have, one that was not called for
+    /// long makes room for it.
+    pub fn statement_again(
+        &self,
+        strict: u64,
+        tenant: TenantId,
+        describe: impl FnOnce() -> StatementText,
+    ) -> StatementMeter {
+        if let Some(meter) = self.statements.borrow().get(&(strict, tenant)) {
+            return meter.clone();
+        }
+        self.new_statement(strict, tenant, true, describe)
+    }
+
+    /// The next number of a cell.
+    pub(super) fn next_serial(&self) -> u64 {
+        self.serial.set(self.serial.get() + 1);
+        self.serial.get()
     }
 
     #[cold]
-    fn new_statement(&self, strict: u64, tenant: TenantId, describe: impl FnOnce() -> StatementText) -> StatementMeter {
-        let mut statements = self.statements.borrow_mut();
-        let mut quotas = self.quotas.borrow_mut();
-        let free = self.telemetry.bounds.fingerprints.saturating_sub(quotas.taken());
-        let full = !quotas.admits(tenant, free);
-        let statement = if full { others() } else { self.telemetry.statements.intern_of(tenant, strict, describe) };
+    fn new_statement(
+        &self,
+        strict: u64,
+        tenant: TenantId,
+        again: bool,
+        describe: impl FnOnce() -> StatementText,
+    ) -> StatementMeter {
+        let room = self.room_epoch();
+        let free = self.telemetry.bounds.fingerprints.saturating_sub(self.quotas.borrow().taken());
+        let admitted = self.quotas.borrow().admits(tenant, free);
+        // One that is not admitted is described only where it may take another one's place.
+        let statement = match (admitted, again) {
+            (true, _) => self.telemetry.statements.intern_of(tenant, strict, describe),
+            (false, true) if room > 0 => Interned { id: 0, value: Arc::new(describe()) },
+            (false, _) => others(),
+        };
+        if again
+            && room > 0
+            && statement.id == 0
+            && let Some(meter) = self.make_room(strict, tenant, &statement.value)
+        {
+            return meter;
+        }
         // A statement that the shared table turned away has no text to show: it belongs to the others too.
         let (statement, key) = if statement.id == 0 { (others(), (0, tenant)) } else { (statement, (strict, tenant)) };
-        if let Some(meter) = statements.get(&key) {
-            return meter.clone();
+        if let Some(meter) = self.statements.borrow().get(&key) {
+            return meter.asked(room);
         }
         if statement.id != 0 {
-            quotas.add(tenant);
+            self.quotas.borrow_mut().add(tenant);
         }
-        let cell = Arc::new(StatementCell::new(statement, tenant));
+        let cell = Arc::new(StatementCell::new(statement, tenant, self.next_serial()));
         lock(&self.shared.statements).push(Arc::clone(&cell));
-        let meter = StatementMeter::new(cell);
-        statements.insert(key, meter.clone());
+        let meter = StatementMeter::new(cell).asked(room);
+        self.statements.borrow_mut().insert(key, meter.clone());
         meter
     }
 
@@ -250,7 +312,7 @@ impl WorkerTelemetry {
 }
 
 /// The statement that stands for all beyond the bound.
-fn others() -> Interned<StatementText> {
+pub(super) fn others() -> Interned<StatementText> {
     let text = StatementText { class: Class::Other, facts: NO_FACTS, text: "(all other statements)".into() };
     Interned { id: 0, value: Arc::new(text) }
 }

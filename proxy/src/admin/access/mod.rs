@@ -299,6 +299,13 @@ pub(super) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
     }
 }
 
+/// What a viewer is told who asks for what only operators see.
+pub(super) fn for_operators(detail: &str) -> Response {
+    let mut response = Problem::new(StatusCode::FORBIDDEN, detail).into_response();
+    response.extensions_mut().insert(Refused(NOT_FOR_THIS_ROLE));
+    response
+}
+
 /// Leaves word for the audit log of whom this answers.
 fn note(response: &mut Response, viewer: Option<Viewer>) {
     if let Some(viewer) = viewer {

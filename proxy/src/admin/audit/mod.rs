@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
-use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
@@ -171,10 +170,7 @@ pub(super) async fn list(
     asked: Asked,
 ) -> Response {
     if !viewer.may_act() {
-        let problem = Problem::new(StatusCode::FORBIDDEN, "the audit log is shown to operators alone");
-        let mut response = problem.into_response();
-        response.extensions_mut().insert(Refused(access::NOT_FOR_THIS_ROLE));
-        return response;
+        return access::for_operators("the audit log is shown to operators alone");
     }
     listed(&gate.context.audit.noted(), &asked).into_response()
 }

@@ -272,6 +272,7 @@ pub(crate) const ROUTES: &[Route] = &[
     post("/api/v1/queries/reset", "reset_queries", "Reset", "Counts statements anew").takes(&[RESET]),
     get("/api/v1/queries/{fingerprint}", "query", "QueryDetail", Tenant, "All that is known of one statement").takes(&[STATEMENT, TENANT, PERIOD]).fails(&[404]),
     get("/api/v1/queries/{fingerprint}/history", "query_history", "History", Tenant, "How a statement ran over time").takes(&[STATEMENT, TENANT, HISTORY]),
+    get("/api/v1/queries/{fingerprint}/samples", "query_samples", "Samples", Operator, "A statement as clients have sent it, with its values").takes(&[STATEMENT, TENANT]),
     get("/api/v1/history", "history", "History", Tenant, "How all statements ran over time, or a tenant's").takes(&[TENANT, HISTORY]),
     get("/api/v1/applications", "applications", "Applications", Viewer, "Statements by `application_name`").takes(&[LIMIT]),
     get("/api/v1/routes", "routes", "Routes", Viewer, "Statements by the route that a comment names").takes(&[LIMIT]),

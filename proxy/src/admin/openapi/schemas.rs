@@ -106,6 +106,8 @@ const SCHEMAS: &[Schema] = &[
     ("Reset", &[f("reset", Count), f("since", Moment)]),
     ("History", &[f("step", Text), f("complete_from", Moment), f("windows", List(&Is("Window"))), o("query_id", List(&Text))]),
     ("Window", &[f("start", Moment), f("seconds", Number), f("calls", Count), f("errors", Count), f("rows", Count), f("total_ms", Number), f("queue_ms", Number), f("server_ms", Number), f("max_ms", Number), f("p95_ms", Null(&Number))]),
+    ("Samples", &[f("fingerprint", Hex), f("kept", Flag), f("samples", List(&Is("Sample")))]),
+    ("Sample", &[f("tenant", Text), f("database", Text), f("user", Text), f("application", Text), f("started", Moment), f("duration_ms", Number), f("sqlstate", Null(&Text)), f("text", Text), f("parameters", List(&Null(&Text)))]),
     ("Applications", &[f("total", Count), f("applications", List(&Is("Usage")))]),
     ("Routes", &[f("total", Count), f("routes", List(&Is("Usage")))]),
     ("Databases", &[f("total", Count), f("databases", List(&Is("Database")))]),

@@ -34,6 +34,9 @@ pub(super) async fn page(State(_): State<Pages>, Path(id): Path<String>, visit: 
             Sheet::new("Finding", Section::Findings).above("/findings", "Findings").status(StatusCode::NOT_FOUND);
         return framed(&visit, &sheet, &html! { p.missing { (visible(words)) } });
     };
+    let of_child = super::visit::query([("tenant", finding.text("tenant"))].into_iter());
+    let of_child = format!("/api/v1/queries/{}/samples{of_child}", encoded(finding.text("child.fingerprint")));
+    let samples = visit.get_if(visit.who.may_act, of_child).await;
     let content = html! {
         p.tags {
             (severity(finding.text("severity")))
@@ -45,6 +48,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(id): Path<String>, visit: 
             (proof(finding))
         }
         (instead(finding))
+        (super::samples::section(samples.as_ref(), &visit))
         div.halves {
             section #owner data-live aria-labelledby="owner-title" { h2 #owner-title { "Whose it is" } (owner(finding, &visit)) }
             section #extent data-live aria-labelledby="extent-title" { h2 #extent-title { "How much" } (extent(finding)) }

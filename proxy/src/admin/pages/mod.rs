@@ -26,6 +26,7 @@ mod plan;
 mod pools;
 mod queries;
 mod query;
+mod samples;
 mod show;
 mod tenant;
 mod tenants;

@@ -31,10 +31,11 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
         visit.get(format!("/api/v1/queries/{path}{of_period}")),
         visit.get(format!("/api/v1/queries/{path}/history{history}")),
     );
-    let (plans, findings, rows) = tokio::join!(
+    let (plans, findings, rows, samples) = tokio::join!(
         visit.get(format!("/api/v1/plans/{path}{own}")),
         visit.get(format!("/api/v1/findings{}", more(&format!("fingerprint={path}&limit=20")))),
         visit.get_if(detail.answer().is_none(), format!("/api/v1/queries{}", more("limit=1000"))),
+        visit.get_if(visit.who.may_act, format!("/api/v1/queries/{path}/samples{own}")),
     );
     // What the answer has of a period, where the address names one.
     let lately = chosen.as_ref().and_then(|_| detail.answer()).and_then(|detail| detail.field("period"));
@@ -91,6 +92,7 @@ pub(super) async fn page(State(_): State<Pages>, Path(fingerprint): Path<String>
                 (super::cache::fate(detail.answer().and_then(|detail| detail.field("cache"))))
             }
         }
+        (super::samples::section(samples.as_ref(), &visit))
         section #plans aria-labelledby="plans-title" {
             h2 #plans-title { "Plans" }
             @match &plans {

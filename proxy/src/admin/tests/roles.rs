@@ -23,6 +23,7 @@ const ROUTES: &[(&str, &str, [May; 3])] = &[
     ("GET", "/api/v1/queries", [Enter, Enter, Enter]),
     ("GET", "/api/v1/queries/snapshot", [Enter, Enter, Not]),
     ("GET", "/api/v1/queries/{fingerprint}/history", [Enter, Enter, Enter]),
+    ("GET", "/api/v1/queries/{fingerprint}/samples", [Enter, Not, Not]),
     ("GET", "/api/v1/applications", [Enter, Enter, Not]),
     ("GET", "/api/v1/routes", [Enter, Enter, Not]),
     ("GET", "/api/v1/databases", [Enter, Enter, Not]),

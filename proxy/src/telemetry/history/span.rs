@@ -65,7 +65,7 @@ impl Telemetry {
             from_us,
             until_us: end_us,
             complete_from_us: history.complete_from_us(step, from_us).max(kept.cut_us).max(self.clock.start_us()),
-            keys: history.series.clone(),
+            keys: history.series.keys().to_vec(),
             // Only pointers are copied.
             windows: kept.windows.since(from_us).cloned().collect(),
         }
