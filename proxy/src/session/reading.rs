@@ -75,7 +75,11 @@ fn has_escapes(value: &Value) -> Option<bool> {
 
 /// Whether an encoding hides where strings end, or may do so.
 fn hides_ends(value: &Value) -> bool {
-    word(value).is_none_or(|name| is_opaque(name.as_bytes()))
+    match value {
+        // As a driver says it: asyncpg puts quotes around it, and the server looks at letters and digits alone.
+        Value::Plain(bytes) => is_opaque(bytes),
+        Value::Clause(_) => word(value).is_none_or(|name| is_opaque(name.as_bytes())),
+    }
 }
 
 /// Whether texts behind this may be read in another way than those of a usual session before it.
@@ -220,6 +224,14 @@ mod tests {
             assert_eq!(may_change(&act), escapes != Some(false), "{text}");
         }
         assert_eq!(has_escapes(&Value::Plain(b"of".as_slice().into())), Some(true));
+    }
+
+    #[test]
+    fn an_encoding_is_its_letters_and_digits() {
+        for (said, hides) in [("'utf-8'", false), ("UTF8", false), ("'S-JIS'", true), ("gb 18030", true)] {
+            assert_eq!(hides_ends(&Value::Plain(said.as_bytes().into())), hides, "{said}");
+        }
+        assert!(hides_ends(&clause("client_encoding = E'UTF8'")), "who reads that");
     }
 
     #[test]
