@@ -114,6 +114,7 @@ fn lengths_are_read_in_one_place() {
         ("wire/src/view", "fields inside a body that the framer has cut out, by bounded reads"),
         ("wire/src/login/", "fields inside a body that the framer has cut out, by bounded reads"),
         ("wire/src/startup.rs", "the process id of a cancel request that the framer has cut out"),
+        ("proxy/src/session/sampled.rs", "values of parameters, for operators to read: no lengths"),
         ("wire/src/pgoutput.rs", "fields inside a CopyData that the framer has cut out, by bounded reads"),
     ];
     let reads = |line: &str| line.contains("from_be_bytes") || line.contains("read_u32") || line.contains("get_u32");
