@@ -200,6 +200,8 @@ async function otherwise(tab, pages) {
     // Small charts stand in tables by now, which are as wide as they get.
     for (const width of [1024, 1280]) {
       await tab.look(width, "dark");
+      // Charts are drawn anew when the window has kept its size for a moment.
+      await tab.until(`${path} fits at ${width}`, "document.documentElement.scrollWidth <= innerWidth + 1");
       assert.deepEqual(await tab.run(SOUND), [], `${path} at ${width}`);
     }
     assert.deepEqual(await tab.run(FOCUSED), [], `${path}: focus`);

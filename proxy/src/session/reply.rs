@@ -358,7 +358,8 @@ impl Session {
             Some(Awaited::Execute) => parts > 1,
             _ => part >= parts,
         };
-        if misread {
+        // Of one that was not read to its end this is known, and its server is reset.
+        if misread && running.known.whole {
             self.leave(upstream, policy::verdict::SessionState::HiddenSetting);
         }
         if renews {
@@ -413,7 +414,7 @@ impl Session {
             && let Some(running) = upstream.work.running.front()
         {
             let (rows, error) = (running.total_rows, running.error);
-            if error.is_none() && running.part < running.known.shape.parts.len() {
+            if error.is_none() && running.known.whole && running.part < running.known.shape.parts.len() {
                 self.leave(upstream, policy::verdict::SessionState::HiddenSetting);
             }
             self.finish(upstream, rows, error, false, now);
