@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// newest counts.
 const MAX: usize = 1024;
 
-/// Savepoints, each with what held when it was made. Beyond [`MAX`] the oldest are forgotten, but not what held at them as
+/// Savepoints, each with what held when it was made. Beyond `MAX` the oldest are forgotten, but not what held at them as
 /// long as that was the same at all of them.
 #[derive(Debug)]
 pub struct Savepoints<T> {
