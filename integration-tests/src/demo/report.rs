@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cached::{Look, TIME};
+use super::cached::{BEFORE, Look, TIME};
 use super::crew::CLIENTS;
 use super::facts::{Evidence, Run, about_the_queue};
 use super::style::{Style, WIDTH, cut, grouped, wrapped};
@@ -222,8 +222,9 @@ fn cache(page: &mut String, evidence: &Evidence, style: Style) {
         row(&format!("a page's own query, {percent:.0} % within"), of(without), of(with));
     }
     let how = format!(
-        "  preset = \"workflow-engine\", min_cost = 0, sole_writer; {} s each. Database time: pg_stat_database.active_time.",
-        TIME.as_secs()
+        "  preset = \"workflow-engine\", min_cost = 0, sole_writer; {} s each, behind {} s that do not count. Database time: pg_stat_database.active_time.",
+        TIME.as_secs(),
+        BEFORE.as_secs()
     );
     line!(page, "{}", style.dim(&how));
 }
