@@ -80,6 +80,20 @@ struct Shared {
 }
 
 impl FakeUpstream {
+    /// One whose first connection answers `select 1` once, then no more, and never closes: as behind a firewall that has
+    /// forgotten it. Later ones serve.
+    pub fn forgetful() -> Self {
+        Self::start(|connection| {
+            connection.login()?;
+            if connection.index == 0 {
+                connection.serve_until("select 1")?;
+                connection.send(&backend::one_value("1"))?;
+                return connection.listen();
+            }
+            connection.serve()
+        })
+    }
+
     /// Listens on a free port and runs `script` for each connection. The connection is closed when the script returns;
     /// an error in it (the peer has gone) ends that connection only.
     pub fn start(script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Self {

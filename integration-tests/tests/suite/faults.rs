@@ -297,16 +297,7 @@ fn a_server_that_stops_reading_holds_nobody_else_up() {
 
 #[test]
 fn a_server_that_was_idle_for_long_gives_a_sign_of_life_before_it_is_used() {
-    let upstream = FakeUpstream::start(|connection| {
-        connection.login()?;
-        if connection.index == 0 {
-            // Answers once, then no more, and never closes: as behind a firewall that has forgotten the connection.
-            connection.serve_until("select 1")?;
-            connection.send(&backend::one_value("1"))?;
-            return connection.listen();
-        }
-        connection.serve()
-    });
+    let upstream = FakeUpstream::forgetful();
     let idle = Duration::from_millis(50);
     let proxy = before_with(&upstream, |pool| {
         pool.health_check_after = idle;

@@ -259,16 +259,7 @@ fn a_cancel_that_its_server_never_confirms_ends_the_transaction_that_it_may_stri
 
 #[test]
 fn a_server_that_was_idle_for_long_gives_a_sign_of_life_before_somebody_elsewhere_gets_it() {
-    let server = FakeUpstream::start(|connection| {
-        connection.login()?;
-        if connection.index == 0 {
-            // As behind a firewall that has forgotten the connection.
-            connection.serve_until("select 1")?;
-            connection.send(&backend::one_value("1"))?;
-            return connection.listen();
-        }
-        connection.serve()
-    });
+    let server = FakeUpstream::forgetful();
     let idle = Duration::from_millis(50);
     let proxy = Proxy::before(server.address()).size(1).pool(|pool| pool.health_check_after = idle).start();
     // New clients go to the worker with the fewest.
