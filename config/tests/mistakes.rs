@@ -223,7 +223,7 @@ fn one_mistake_one_sentence() {
         ),
         (
             "[[observe.mute]]\nkind = 'n_plus_two'",
-            "f:2: observe.mute[1].kind: \"n_plus_two\" is not one of n_plus_one, n_plus_one_write, insert_loop, recursive_walk, duplicate, loop_unsourced, plan_changed, regression, slow_transaction, idle_in_transaction; did you mean n_plus_one?",
+            "f:2: observe.mute[1].kind: \"n_plus_two\" is not one of n_plus_one, n_plus_one_write, insert_loop, recursive_walk, duplicate, loop_unsourced, plan_changed, regression, slowdown, slow_transaction, idle_in_transaction; did you mean n_plus_one?",
         ),
         (
             "[[tenant.rule]]",

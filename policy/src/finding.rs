@@ -31,6 +31,8 @@ pub enum Kind {
     PlanChanged,
     /// A statement takes much longer than it used to.
     Regression,
+    /// Most statements of a database take much longer than they used to.
+    Slowdown,
     /// A transaction that was open for long.
     SlowTransaction,
     /// A client that held a transaction open and said nothing for long.
@@ -39,7 +41,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of [`Kind::index`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NPlusOne,
         Self::NPlusOneWrite,
         Self::InsertLoop,
@@ -48,6 +50,7 @@ impl Kind {
         Self::LoopUnsourced,
         Self::PlanChanged,
         Self::Regression,
+        Self::Slowdown,
         Self::SlowTransaction,
         Self::IdleInTransaction,
     ];
@@ -63,6 +66,7 @@ impl Kind {
             Self::LoopUnsourced => "loop_unsourced",
             Self::PlanChanged => "plan_changed",
             Self::Regression => "regression",
+            Self::Slowdown => "slowdown",
             Self::SlowTransaction => "slow_transaction",
             Self::IdleInTransaction => "idle_in_transaction",
         }
@@ -76,7 +80,7 @@ impl Kind {
     /// How much an operator should care.
     pub const fn severity(self) -> Severity {
         match self {
-            Self::NPlusOne | Self::NPlusOneWrite | Self::Regression => Severity::High,
+            Self::NPlusOne | Self::NPlusOneWrite | Self::Regression | Self::Slowdown => Severity::High,
             Self::InsertLoop
             | Self::RecursiveWalk
             | Self::PlanChanged
@@ -188,6 +192,15 @@ pub enum Detail {
         /// Calls behind the second.
         calls: u64,
     },
+    /// Of a database that has become slower.
+    Slowdown {
+        /// How many times longer than usual the statement in the middle takes.
+        factor: f64,
+        /// Statements that are over 3 times slower.
+        slower: u64,
+        /// Statements that were compared.
+        compared: u64,
+    },
     /// Of a transaction.
     Transaction {
         /// How long it has been open.
@@ -261,11 +274,11 @@ pub struct Finding {
 
 impl Finding {
     /// How bad a finding about time is, in milliseconds: how long the transaction was open or its client silent, the slow
-    /// execution, or the 95th percentile. `None`: it is about repeated statements.
+    /// execution, the 95th percentile, or what all statements have lost. `None`: it is about repeated statements.
     pub fn worst_ms(&self) -> Option<f64> {
         match self.detail.as_ref()? {
             Detail::Regression { p95_ms, .. } => Some(*p95_ms),
-            Detail::Plan { .. } | Detail::Transaction { .. } => Some(self.wasted_ms),
+            Detail::Plan { .. } | Detail::Slowdown { .. } | Detail::Transaction { .. } => Some(self.wasted_ms),
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct Mute {
 
 impl Mute {
     /// The kinds of finding, by name.
-    pub const KINDS: [&str; 10] = [
+    pub const KINDS: [&str; 11] = [
         "n_plus_one",
         "n_plus_one_write",
         "insert_loop",
@@ -37,6 +37,7 @@ impl Mute {
         "loop_unsourced",
         "plan_changed",
         "regression",
+        "slowdown",
         "slow_transaction",
         "idle_in_transaction",
     ];

@@ -131,7 +131,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("observe.compat", Count(15, 18), Some("15"), Restart,
         "The release of `pg_stat_statements` whose grouping fingerprints follow. From 18 on, lists of two or more constants (`IN (1, 2)`) are one statement, whatever their length; up to 17 every length is one of its own. Set it to your servers' major version to compare with their statistics; of another age, the nearest."),
     row("observe.regressions", Flag, Some("true"), AtOnce,
-        "A finding for each statement whose 95th percentile is over three times that of its own history, with 100 calls at least on both sides. Needs `observe.statements`."),
+        "A finding for each statement whose 95th percentile is over three times that of its own history, by 5 ms or more, with 100 calls at least on both sides and when its neighbours are not as much slower; one for a database whose statements have become so much slower together. Needs `observe.statements`."),
     row("observe.regression_interval", Time { zero: false }, Some("1m"), AtOnce,
         "How often statements are compared with their history; less than a second is taken for one. Calls are gathered until there are 100, however many looks that takes."),
     row("observe.pg_stat_statements", Flag, Some("false"), AtOnce,

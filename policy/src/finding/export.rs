@@ -116,6 +116,9 @@ fn timed(detail: &Detail) -> String {
         Detail::Regression { usual_p95_ms, p95_ms, .. } => {
             format!("95th percentile {p95_ms:.1} ms, usually {usual_p95_ms:.1} ms")
         }
+        Detail::Slowdown { factor, slower, compared } => {
+            format!("statements {factor:.1} times slower, {slower} of {compared} over 3 times")
+        }
         Detail::Transaction { open_ms, idle_ms, .. } => {
             format!("open for {open_ms:.0} ms, its client silent for {idle_ms:.0} ms")
         }

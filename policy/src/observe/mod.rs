@@ -10,8 +10,8 @@
 //!                  drain ◄────── └─ ledger        one row per cause, counters, cool-down
 //! ```
 //!
-//! [`plans`], [`regression`] and [`Notices`] are about time: which slow statements get a plan and whether it has changed,
-//! what has become slower than it was, and transactions that stay open.
+//! [`plans`], [`regression`], [`slowdown`] and [`Notices`] are about time: which slow statements get a plan and whether it
+//! has changed, what has become slower than it was, alone or with everything else, and transactions that stay open.
 //!
 //! The unit is the client's identity and not its connection: an application's own pool spreads the children of one
 //! request over all of its connections. What is kept of a value is a number behind a key that no one else has.
@@ -31,6 +31,7 @@ mod report;
 mod rewrite;
 mod samples;
 mod scope;
+pub mod slowdown;
 mod text;
 mod value;
 

@@ -6,6 +6,7 @@ use super::event::Scope;
 use super::ledger::Ledger;
 use super::plans::Changed;
 use super::regression::Regression;
+use super::slowdown::Slowdown;
 use crate::finding::{Detail, Finding, Kind, Side, Timestamp};
 
 /// What was noticed, and about which statement of whom. Times in µs.
@@ -13,9 +14,9 @@ use crate::finding::{Detail, Finding, Kind, Side, Timestamp};
 pub struct Notice {
     /// Who sent it; all empty where it is about a statement and not about a client.
     pub scope: Scope,
-    /// Its tenant's name.
+    /// Its tenant's name; empty where it is about several tenants' statements.
     pub tenant: String,
-    /// Strict fingerprint of the statement: the slow one, or the last one of a transaction.
+    /// Strict fingerprint of the statement: the slow one, the last one of a transaction, or of many the one that lost most.
     pub strict: u64,
     /// Its normalised text.
     pub text: String,
@@ -39,6 +40,8 @@ pub enum What {
     },
     /// A statement is slower than it used to be.
     Regression(Regression),
+    /// Most statements of a database are slower than they used to be.
+    Slowdown(Slowdown),
     /// A transaction has been open for long.
     Open {
         /// How long.
@@ -124,7 +127,7 @@ fn finding(notice: Notice) -> Finding {
         ),
         What::Regression(found) => (
             Kind::Regression,
-            ms(found.p95_us.saturating_sub(found.usual_p95_us) * found.calls / 20),
+            ms(found.lost_us()),
             format!("p95 {:.1} ms → {:.1} ms", ms(found.usual_p95_us), ms(found.p95_us)),
             Detail::Regression {
                 usual_p95_ms: ms(found.usual_p95_us),
@@ -132,6 +135,14 @@ fn finding(notice: Notice) -> Finding {
                 usual_calls: found.usual_calls,
                 calls: found.calls,
             },
+        ),
+        What::Slowdown(Slowdown { factor, compared, slower, lost_us, .. }) => (
+            Kind::Slowdown,
+            ms(lost_us),
+            format!(
+                "statements take {factor:.1} times as long as usual; {slower} of {compared} are over 3 times slower"
+            ),
+            Detail::Slowdown { factor: (factor * 10.0).round() / 10.0, slower, compared },
         ),
         What::Open { open_us, idle_us, threshold_us, ended, .. } => {
             let end = if ended { "was open for" } else { "is open for" };
@@ -160,7 +171,10 @@ fn finding(notice: Notice) -> Finding {
     // A plan is the statement's, whoever happened to run it when it was captured.
     let of_statement = kind == Kind::PlanChanged;
     let (application, client) = if of_statement { ("", "") } else { (&*scope.application, &*scope.client) };
-    let identity = [kind.name(), &scope.database, &scope.user, application, client, &tenant, &fingerprint].join("\0");
+    // What all of a database's statements share is one cause, whichever of them has lost most, and whose they were.
+    let of_whom = if kind == Kind::Slowdown { ["", ""] } else { [&*tenant, &*fingerprint] };
+    let [whose, which] = of_whom;
+    let identity = [kind.name(), &scope.database, &scope.user, application, client, whose, which].join("\0");
     Finding {
         id: format!("{:016x}", xxh3_64(identity.as_bytes())),
         kind,
@@ -243,6 +257,26 @@ mod tests {
         other.tenant = "other".into();
         notices.record(other);
         assert_eq!(notices.drain(200 * SECOND).filter(|finding| finding.child.fingerprint.ends_with('4')).count(), 2);
+    }
+
+    #[test]
+    fn a_database_that_has_become_slower_is_one_cause_whichever_statement_shows_it() {
+        let mut notices = Notices::new(3);
+        for (strict, tenant, lost_us) in [(1, "acme", 5_000), (2, "", 9_000)] {
+            let slowdown = Slowdown { factor: 9.53, compared: 13, slower: 12, lost_us, since_us: 1 };
+            let scope = Scope { database: "app".into(), ..Scope::default() };
+            let notice = Notice { scope, tenant: tenant.into(), ..open(strict, 1, true, false, 100 * SECOND) };
+            notices.record(Notice { what: What::Slowdown(slowdown), ..notice });
+        }
+        let found: Vec<_> = notices.drain(100 * SECOND).collect();
+        let [finding] = found.as_slice() else { panic!("{found:#?}") };
+        assert_eq!((finding.kind, &*finding.database, finding.occurrences), (Kind::Slowdown, "app", 2));
+        assert_eq!((&*finding.child.fingerprint, finding.wasted_ms), ("0000000000000002", 9.0));
+        let evidence = "statements take 9.5 times as long as usual; 12 of 13 are over 3 times slower";
+        assert_eq!(finding.evidence.as_deref(), Some(evidence));
+        let detail = serde_json::to_value(finding.detail.as_ref().unwrap()).unwrap();
+        assert_eq!(detail, serde_json::json!({"factor": 9.5, "slower": 12, "compared": 13}));
+        assert_eq!(serde_json::from_value::<Detail>(detail).unwrap(), finding.detail.clone().unwrap());
     }
 
     #[test]

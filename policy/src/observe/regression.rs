@@ -6,8 +6,10 @@
 //!
 //! ```text
 //! cumulative counts ─ difference ─► gathered ─ 100 calls ─► p95 > 3 × history's? ─┬─ no ──► history
-//!                                                                                 └─ yes ─► finding
+//!                                                                                 └─ yes ─► suspect
 //! ```
+//!
+//! Whether a suspect is told of is a matter of its neighbours: [`slowdown`](super::slowdown) says what of it is everybody's.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -15,8 +17,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub const MIN_CALLS: u64 = 100;
 /// How many times its history's 95th percentile is a regression.
 pub const FACTOR: f64 = 3.0;
-/// Slower by less than this is none: at a few microseconds a busy machine is three times slower than an idle one.
-pub const MIN_EXCESS_US: u64 = 1_000;
+/// Slower by less than this is none: below a millisecond a busy machine is many times slower than an idle one, and nobody
+/// who waits for an answer feels it.
+pub const MIN_EXCESS_US: u64 = 5_000;
+/// Calls that say something about everybody's pace, where many statements have as many.
+pub const MIN_SAMPLE: u64 = 20;
 /// Calls that are gathered for so long become history unjudged.
 const PATIENCE_US: u64 = 3_600_000_000;
 /// For so long is what is slower not taken for usual.
@@ -43,6 +48,34 @@ pub struct Regression {
     pub usual_calls: u64,
     /// Calls that were looked at.
     pub calls: u64,
+}
+
+impl Regression {
+    /// How many times slower than usual.
+    pub fn factor(&self) -> f64 {
+        self.p95_us as f64 / self.usual_p95_us.max(1) as f64
+    }
+
+    /// What was lost: the slowest twentieth of the calls, each with what it took more.
+    pub fn lost_us(&self) -> u64 {
+        self.p95_us.saturating_sub(self.usual_p95_us).saturating_mul(self.calls) / 20
+    }
+
+    /// Whether it is one still when all its neighbours have become so many times slower too.
+    pub fn stands(&self, everybody: f64) -> bool {
+        let (own, usual) = (self.p95_us as f64 / everybody.max(1.0), self.usual_p95_us as f64);
+        own > FACTOR * usual && own - usual >= MIN_EXCESS_US as f64
+    }
+}
+
+/// What a statement's latest calls say against its history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// The latest of its calls, at least [`MIN_SAMPLE`].
+    pub latest: Regression,
+    /// Slower than it used to be, with enough calls to say so, unless everybody is: these calls, and since when they were
+    /// gathered.
+    pub suspect: Option<(Regression, u64)>,
 }
 
 /// A statement of a tenant: its strict fingerprint, and the tenant's id.
@@ -111,8 +144,8 @@ impl Baselines {
         });
     }
 
-    /// A statement's counts in all buckets since it was first seen.
-    pub fn tell(&mut self, key: Key, buckets: &[u64], now_us: u64) -> Option<Regression> {
+    /// A statement's counts in all buckets since it was first seen. `None`: too few calls, or no history to compare with.
+    pub fn tell(&mut self, key: Key, buckets: &[u64], now_us: u64) -> Option<Measured> {
         let total: u64 = buckets.iter().sum();
         if !self.rows.contains_key(&key) {
             // Only who tells what was not chosen comes so far.
@@ -128,40 +161,53 @@ impl Baselines {
             return None;
         }
         let told = std::mem::replace(&mut row.told, sparse(buckets));
-        match difference(&row.told, &told) {
-            Some(came) => add(&mut row.gathered, &came),
-            // They have been reset.
-            None => return None,
-        }
-        row.judge(self.middle, now_us)
+        // `None`: they have been reset.
+        let came = difference(&row.told, &told)?;
+        add(&mut row.gathered, &came);
+        let latest = row.latest(&came, self.middle);
+        let suspect = row.judge(self.middle, now_us);
+        latest.map(|latest| Measured { latest, suspect })
     }
 }
 
 impl Row {
-    fn judge(&mut self, middle: fn(usize) -> u64, now_us: u64) -> Option<Regression> {
+    /// What came in this round; what has been gathered, if that was too little.
+    fn latest(&self, came: &Sparse, middle: fn(usize) -> u64) -> Option<Regression> {
+        let latest = [came, &self.gathered].into_iter().find(|counts| calls(counts) >= MIN_SAMPLE)?;
+        let usual_calls = calls(&self.history);
+        (usual_calls >= MIN_CALLS).then(|| Regression {
+            usual_p95_us: p95(&self.history, middle),
+            p95_us: p95(latest, middle),
+            usual_calls,
+            calls: calls(latest),
+        })
+    }
+
+    fn judge(&mut self, middle: fn(usize) -> u64, now_us: u64) -> Option<(Regression, u64)> {
         let (calls_now, usual_calls) = (calls(&self.gathered), calls(&self.history));
         let late = now_us.saturating_sub(self.gathered_since_us) >= PATIENCE_US;
         if calls_now < MIN_CALLS && !late {
             return None;
         }
         let gathered = std::mem::take(&mut self.gathered);
-        self.gathered_since_us = now_us;
+        let since_us = std::mem::replace(&mut self.gathered_since_us, now_us);
         let (p95_us, usual_p95_us) = (p95(&gathered, middle), p95(&self.history, middle));
         let enough = calls_now >= MIN_CALLS && usual_calls >= MIN_CALLS;
-        let slower = p95_us as f64 > FACTOR * usual_p95_us as f64 && p95_us - usual_p95_us >= MIN_EXCESS_US;
-        if !(enough && slower) {
+        let found = Regression { usual_p95_us, p95_us, usual_calls, calls: calls_now };
+        // Whoever is slow with everybody is not as usual either: its history stays what it was.
+        if !(enough && found.stands(1.0)) {
             self.slower_since_us = None;
             self.accept(&gathered);
             return None;
         }
-        let since = *self.slower_since_us.get_or_insert(now_us);
-        if now_us.saturating_sub(since) >= ACCEPTED_AFTER_US {
+        let slower_since_us = *self.slower_since_us.get_or_insert(now_us);
+        if now_us.saturating_sub(slower_since_us) >= ACCEPTED_AFTER_US {
             self.history.clear();
             self.slower_since_us = None;
             self.accept(&gathered);
             return None;
         }
-        Some(Regression { usual_p95_us, p95_us, usual_calls, calls: calls_now })
+        Some((found, since_us))
     }
 
     fn accept(&mut self, gathered: &Sparse) {
@@ -245,7 +291,7 @@ mod tests {
         fn minute(&mut self, calls: u64, ms: usize) -> Option<Regression> {
             self.buckets[ms] += calls;
             self.now_us += MINUTE;
-            self.baselines.tell((1, 1), &self.buckets, self.now_us)
+            self.baselines.tell((1, 1), &self.buckets, self.now_us)?.suspect.map(|(found, _)| found)
         }
     }
 
@@ -293,13 +339,45 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_of_a_millisecond_more_is_none() {
-        let mut baselines = Baselines::new(|bucket| bucket as u64 * 100);
-        assert_eq!(baselines.tell((1, 1), &[0, 100], 1), None);
-        assert_eq!(baselines.tell((1, 1), &[0, 100, 0, 0, 0, 100], 2), None);
-        assert!(
-            baselines.tell((1, 1), &[0, 100, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100], 3).is_some()
-        );
+    fn a_few_milliseconds_more_are_none() {
+        for (ms, told) in [(1, false), (5, false), (6, true)] {
+            let mut statement = Statement::new();
+            assert_eq!(statement.minute(100, 1), None);
+            assert_eq!(statement.minute(100, ms).is_some(), told, "1 → {ms} ms");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_it_beside_everybody_must_still_be_one() {
+        let found = |usual_p95_us, p95_us| Regression { usual_p95_us, p95_us, usual_calls: 100, calls: 100 };
+        for (usual_us, us, everybody, stands) in [
+            (10_000, 40_000, 1.0, true),
+            (10_000, 40_000, 0.1, true),
+            (10_000, 29_000, 0.1, false),
+            (10_000, 40_000, 1.5, false),
+            (10_000, 400_000, 10.0, true),
+            // 1 → 20 ms, and everybody four times slower: 5 ms are left, and 4 more than usual.
+            (1_000, 20_000, 4.0, false),
+        ] {
+            assert_eq!(found(usual_us, us).stands(everybody), stands, "{usual_us} → {us} µs, everybody × {everybody}");
+        }
+    }
+
+    #[test]
+    fn the_latest_calls_are_those_of_the_round_or_with_few_of_them_all_that_were_gathered() {
+        let mut statement = Statement::new();
+        let mut minute = |calls: u64, ms: usize| {
+            statement.buckets[ms] += calls;
+            statement.now_us += MINUTE;
+            let measured = statement.baselines.tell((1, 1), &statement.buckets, statement.now_us)?;
+            Some((measured.latest.calls, measured.latest.p95_us / 1_000))
+        };
+        assert_eq!(minute(100, 2), None, "there is no history yet");
+        assert_eq!(minute(MIN_SAMPLE, 2), Some((20, 2)));
+        assert_eq!(minute(MIN_SAMPLE, 8), Some((20, 8)));
+        assert_eq!(minute(1, 9), Some((41, 8)));
+        assert_eq!(minute(59, 2), Some((59, 2)));
+        assert_eq!(minute(1, 2), None, "a hundred were judged, and one is too few");
     }
 
     #[test]

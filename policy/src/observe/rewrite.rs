@@ -39,9 +39,12 @@ pub(super) fn rewrite(text: &Text<'_>, keys: &Keys<'_>) -> Option<String> {
     }
     match keys.kind {
         Kind::InsertLoop => insert(text, keys),
-        Kind::Duplicate | Kind::PlanChanged | Kind::Regression | Kind::SlowTransaction | Kind::IdleInTransaction => {
-            None
-        }
+        Kind::Duplicate
+        | Kind::PlanChanged
+        | Kind::Regression
+        | Kind::Slowdown
+        | Kind::SlowTransaction
+        | Kind::IdleInTransaction => None,
         Kind::RecursiveWalk => recursive(text, keys),
         Kind::NPlusOneWrite => write(text, keys, keys.parameter?),
         Kind::NPlusOne => read(text, keys, keys.parameter?),

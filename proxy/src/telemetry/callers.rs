@@ -72,6 +72,24 @@ impl Callers {
         rows.map(|((strict, tenant, ..), seen)| ((*strict, *tenant), *seen)).collect()
     }
 
+    /// In which database each statement was seen most often, by a number that [`Callers::name`] knows.
+    pub fn databases(&self) -> super::worker::Map<(u64, TenantId), u32> {
+        let inner = lock(&self.0);
+        let mut most = super::worker::Map::<(u64, TenantId), (u64, u32)>::default();
+        for ((strict, tenant, caller, name), seen) in &inner.rows {
+            if *caller == Caller::Database {
+                let known = most.entry((*strict, *tenant)).or_default();
+                *known = (*known).max((seen.count, *name));
+            }
+        }
+        most.into_iter().map(|(key, (_, name))| (key, name)).collect()
+    }
+
+    /// The name behind a number; empty if there is none.
+    pub fn name(&self, number: u32) -> String {
+        lock(&self.0).list.get(number as usize).map_or_else(String::new, |name| name.to_string())
+    }
+
     /// Who was seen to run a statement, a tenant's or all tenants'; the most often seen first.
     pub fn of_statement(&self, strict: u64, tenant: Option<TenantId>, caller: Caller) -> Vec<(String, Seen)> {
         let inner = lock(&self.0);
@@ -141,6 +159,18 @@ mod tests {
         let all = callers.of_statement(7, None, Caller::Application);
         assert_eq!(all, [("web".to_owned(), seen(2)), ("batch".to_owned(), seen(1))]);
         assert_eq!(callers.of_statement(7, Some(beta), Caller::Application), [("batch".to_owned(), seen(1))]);
+    }
+
+    #[test]
+    fn a_statement_is_of_the_database_that_it_is_seen_in_most() {
+        let callers = Callers::default();
+        for (strict, database, times) in [(7, "app", 3), (7, "copy", 2), (8, "copy", 1)] {
+            (0..times).for_each(|_| callers.note(strict, TenantId(1), "web", database, 5));
+        }
+        let databases = callers.databases();
+        let of = |strict| databases.get(&(strict, TenantId(1))).map(|number| callers.name(*number));
+        assert_eq!((of(7).as_deref(), of(8).as_deref(), of(9)), (Some("app"), Some("copy"), None));
+        assert_eq!(callers.name(u32::MAX), "");
     }
 
     #[test]

@@ -26,14 +26,17 @@ impl Followed {
         Some(Self { cells: cells.into(), key, calls, last_seen_us })
     }
 
-    /// How its runs are distributed by now.
-    pub fn durations(&self) -> Distribution {
+    /// How the server's part of its runs is distributed by now: without what they have waited for a server and for their
+    /// clients, and without those that were answered by the cache.
+    pub fn served(&self) -> Distribution {
         let mut all = Distribution::default();
         for cell in &self.cells {
             let of_thread = cell.sequence.read(|| {
-                let mut durations = Distribution::default();
-                cell.durations.merge_into(&mut durations);
-                durations
+                let mut served = Distribution::default();
+                if let Some(spread) = cell.server.spread.get() {
+                    spread.merge_into(&mut served);
+                }
+                served
             });
             all.merge(&of_thread);
         }
@@ -86,6 +89,8 @@ mod tests {
                 worker.statement(strict, TenantId(1), text).record(&Finished {
                     start_us: us,
                     end_us: us + us,
+                    // The one on the second thread was answered by the cache.
+                    server_us: if us == 100 { 60 } else { 0 },
                     ..Finished::default()
                 });
             }
@@ -94,7 +99,8 @@ mod tests {
         let followed = telemetry.followed();
         let [one] = followed.as_slice() else { panic!("{followed:?}") };
         assert_eq!((one.key, one.calls, one.last_seen_us), ((7, TenantId(1)), 2, 18_000));
-        assert_eq!((one.durations().count(), one.first_seen_us()), (2, 100));
+        assert_eq!((one.served().count(), one.first_seen_us()), (1, 100));
+        assert_eq!(one.served().filled().map(|(from_us, _)| from_us <= 60).collect::<Vec<_>>(), [true]);
         assert_eq!(one.statement().map(|statement| &*statement.text), Some("select"));
     }
 }

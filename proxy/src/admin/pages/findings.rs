@@ -13,7 +13,7 @@ use super::show::text::{name, none, visible, words};
 use super::show::{Fields as _, moment};
 use super::visit::{Pages, Said, Visit};
 
-const KINDS: [(&str, &str); 11] = [
+const KINDS: [(&str, &str); 12] = [
     ("", "all"),
     ("n_plus_one", "N+1"),
     ("n_plus_one_write", "N+1 of writes"),
@@ -23,6 +23,7 @@ const KINDS: [(&str, &str); 11] = [
     ("loop_unsourced", "loop"),
     ("plan_changed", "plan changed"),
     ("regression", "regression"),
+    ("slowdown", "everything slower"),
     ("slow_transaction", "slow transaction"),
     ("idle_in_transaction", "idle in transaction"),
 ];

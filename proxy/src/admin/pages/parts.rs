@@ -171,6 +171,7 @@ pub(super) fn kind(word: &str) -> &str {
         "loop_unsourced" => "One query in a loop",
         "plan_changed" => "Its plan has changed and it is slow",
         "regression" => "Slower than it used to be",
+        "slowdown" => "Most queries are slower than they used to be",
         "slow_transaction" => "A transaction stays open long",
         "idle_in_transaction" => "A transaction is open and silent",
         other => other,

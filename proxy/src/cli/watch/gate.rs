@@ -38,7 +38,7 @@ impl Budget<'_> {
 /// Whether findings of this kind come when a server or a minute is over, and not when what they tell of has been judged: no
 /// fence covers them, and a gate would pass or fail by chance.
 pub(super) fn comes_later(kind: Kind) -> bool {
-    matches!(kind, Kind::PlanChanged | Kind::Regression)
+    matches!(kind, Kind::PlanChanged | Kind::Regression | Kind::Slowdown)
 }
 
 /// An open gate: it knows what was there when it opened.
