@@ -75,6 +75,28 @@ fn a_slow_query_has_its_plan_and_no_constant_is_in_it() {
 }
 
 #[test]
+fn whoever_has_only_waited_for_a_connection_has_no_plan_asked_for() {
+    let site = Site::behind(Transaction, |builder| {
+        builder.size(1).with(|settings| settings.slow_log.threshold = Some(Duration::from_millis(400)))
+    });
+    site.run_directly(SCHEMA).ok();
+    let (mut holder, mut waiting) = (site.client(), site.client());
+    holder.query("begin").ok();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| waiting.query("select email from orders where id = 7").ok());
+        std::thread::sleep(Duration::from_millis(900));
+        holder.query("commit").ok();
+        waiter.join().unwrap();
+    });
+    // Asked for behind it, if it had been.
+    waiting.query("select count(*) from orders, pg_sleep(0.5)").ok();
+    plan(&site, "pg_sleep");
+    assert_eq!(plans(&site, "email"), [Value::Null; 0]);
+    let query = http::fetch(site.admin(), "/api/v1/queries?text=email").json();
+    assert!(query["queries"][0]["queue_ms"].as_f64().unwrap() > 400.0, "{query:#}");
+}
+
+#[test]
 fn the_server_is_asked_once_a_minute_whatever_the_constants_are() {
     let site = site();
     let mut client = site.client();

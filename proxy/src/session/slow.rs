@@ -65,6 +65,8 @@ impl Session {
         if !slow_log.plans
             || !running.known.explains
             || running.resumed
+            // A plan says nothing about the wait for a connection, and asking for it takes one more.
+            || self.slow_threshold_us().is_none_or(|slow| finished.own_us() < slow)
             || shape.plan_due_us.get() > finished.end_us
             || !sqlstate.is_none_or(cancelled)
         {

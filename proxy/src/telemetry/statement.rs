@@ -82,6 +82,12 @@ impl Finished {
     pub fn total_us(&self) -> u64 {
         self.end_us.saturating_sub(self.start_us)
     }
+
+    /// Of that, what it has not waited for an upstream or a turn, in µs.
+    #[inline]
+    pub fn own_us(&self) -> u64 {
+        self.total_us().saturating_sub(self.queue_us)
+    }
 }
 
 /// A part of statements' time. Of most statements some part is never anything but zero: its histogram is made when it is
