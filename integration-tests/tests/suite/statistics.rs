@@ -60,6 +60,19 @@ fn a_statement_says_how_it_failed_where_its_time_went_and_is_counted_anew_on_req
 }
 
 #[test]
+fn while_a_client_does_not_take_its_rows_the_server_is_not_at_work() {
+    let site = Site::pooled(Transaction, 1);
+    let mut client = site.client();
+    client.start_query("select repeat('x', 1000000), n from generate_series(1, 60) n");
+    std::thread::sleep(Duration::from_millis(1_500));
+    client.reply().ok();
+    let row = row(&site, "repeat").unwrap();
+    let part = |name: &str| row[name].as_f64().unwrap();
+    assert!(part("back_pressure_ms") > 1_000.0, "{row:#}");
+    assert!(part("queue_ms") + part("server_ms") + part("back_pressure_ms") <= part("total_ms") + 1.0, "{row:#}");
+}
+
+#[test]
 fn ten_seconds_later_the_history_has_a_window() {
     let site = Site::pooled(Transaction, 1);
     let mut client = site.client();

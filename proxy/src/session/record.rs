@@ -277,12 +277,14 @@ impl Session {
         let work = &upstream.work;
         let (begun_us, served_us) = served;
         let queue_us = running.sent_us.saturating_sub(running.start_us);
+        let back_pressure_us: u64 = std::mem::take(&mut self.clogged_us).into();
         let finished = Finished {
             start_us: begun_us.saturating_sub(queue_us),
             end_us: served_us,
             queue_us,
-            server_us: served_us.saturating_sub(begun_us),
-            back_pressure_us: std::mem::take(&mut self.clogged_us).into(),
+            // While the client took its rows the server was not read.
+            server_us: served_us.saturating_sub(begun_us).saturating_sub(back_pressure_us),
+            back_pressure_us,
             rows,
             bytes_in: running.bytes_in,
             bytes_out: running.bytes_out,

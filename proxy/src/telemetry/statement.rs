@@ -60,7 +60,8 @@ pub struct Finished {
     pub end_us: u64,
     /// Of that, waiting for an upstream or for its tenant's turn.
     pub queue_us: u64,
-    /// Of that, from the send to the server, or the end of the statement in front of it, to the server's last reply.
+    /// Of that, from the send to the server, or the end of the statement in front of it, to the server's last reply, less
+    /// what the client took to take its rows.
     pub server_us: u64,
     /// Of that, waiting for the client to take its rows.
     pub back_pressure_us: u64,
