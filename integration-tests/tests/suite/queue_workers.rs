@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
 use config::Profile;
-use integration_tests::{Site, http};
+use integration_tests::{Site, eventually, http};
 use rand::RngExt as _;
 use tokio_postgres::{Client, NoTls};
 
@@ -100,6 +100,15 @@ async fn producer(client: Client, until: Instant) -> u64 {
     made
 }
 
+/// What must be found: for each job of a list, a statement of its own.
+async fn one_for_each(client: Client) {
+    let list = "select id from jobs order by id limit 20";
+    for job in client.query(list, &[]).await.unwrap() {
+        let id: i32 = job.get(0);
+        client.query("select what from events where job_id = $1", &[&id]).await.unwrap();
+    }
+}
+
 async fn pause(from: u64, to: u64) {
     let milliseconds = rand::rng().random_range(from..=to);
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
@@ -139,4 +148,18 @@ fn what_queue_workers_do_is_no_finding() {
     println!("{done} jobs, beats and requests in {seconds} s");
     assert!(done > seconds * 20, "hardly any traffic: {done}");
     assert_eq!(body["total"], 0, "{body:#}");
+    // Nothing was passed over, and who looks is awake.
+    for left_out in ["events_skipped", "events_dropped", "detection_dropped"] {
+        assert_eq!(body[left_out], 0, "{left_out}: {body:#}");
+    }
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(&site.url(), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("insert into jobs (queue) select 'web' from generate_series(1, 20)").await.unwrap();
+        one_for_each(client).await;
+    });
+    let found = || http::fetch(site.admin(), "/api/v1/findings").json()["findings"].as_array().unwrap().clone();
+    eventually("the loop is found", || !found().is_empty());
+    let kinds: Vec<_> = found().iter().map(|finding| finding["kind"].clone()).collect();
+    assert_eq!(kinds, ["n_plus_one"]);
 }
