@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::process::{Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_tests::child::Signal;
 use integration_tests::process::{ProxyProcess, pgweir};
@@ -341,51 +341,6 @@ fn a_statement_that_becomes_slower_than_it_was_is_a_finding() {
     assert!(detail("calls") >= 100.0 && detail("usual_calls") >= 100.0, "{finding:#}");
     let logged = |line: &str| ["\"finding\"", "\"regression\"", sql].iter().all(|words| line.contains(words));
     eventually("it is logged", || stage.proxy.log().lines().any(logged));
-}
-
-#[test]
-fn what_becomes_slower_with_everything_else_is_told_once_and_what_does_alone_by_itself() {
-    let stage = Stage::new("[log]\nformat = 'json'\n[observe]\nregression_interval = '1s'\n");
-    let pace = |sql: &str| Cluster::shared().run(&stage.database, sql).ok();
-    pace("create table pace as select n, 0.01::float8 as seconds from generate_series(0, 5) n");
-    let texts: Vec<String> =
-        (0..6).map(|n| format!("select pg_sleep(seconds){} from pace where n = {n}", ", n".repeat(n))).collect();
-    let (address, database) = (stage.proxy.address(), stage.database.as_str());
-    // Each over two connections, for as long as it says so.
-    let run = |go_on: &(dyn Fn(usize) -> bool + Sync)| {
-        std::thread::scope(|scope| {
-            for sql in texts.iter().chain(&texts) {
-                scope.spawn(move || {
-                    let mut client = RawClient::login(address, "postgres", database);
-                    for _ in (0..).take_while(|calls| go_on(*calls)) {
-                        client.query(sql).ok();
-                    }
-                });
-            }
-        });
-    };
-    let of = |kind: &str| stage.findings(&format!("?kind={kind}"));
-    let normal = |n: usize| format!("select pg_sleep(seconds){} from pace where n = ?", ", n".repeat(n));
-    run(&|calls| calls < 100);
-    std::thread::sleep(Duration::from_secs(3));
-    pace("update pace set seconds = 0.1 where n = 3");
-    let until = |kind: &str| {
-        let deadline = Instant::now() + Duration::from_secs(40);
-        move |calls: usize| calls % 20 != 0 || (Instant::now() < deadline && of(kind).is_empty())
-    };
-    run(&until("regression"));
-    let found = of("regression");
-    let [finding] = found.as_slice() else { panic!("one statement has become slower: {found:#?}") };
-    assert_eq!(finding["child"]["text"], normal(3));
-    assert_eq!(of("slowdown").len(), 0);
-    pace("update pace set seconds = 0.1");
-    run(&until("slowdown"));
-    let found = of("slowdown");
-    let [finding] = found.as_slice() else { panic!("all have become slower: {found:#?}") };
-    assert_eq!((&finding["database"], &finding["severity"]), (&database.into(), &"high".into()), "{finding:#}");
-    let detail = |name: &str| finding["detail"][name].as_f64().unwrap();
-    assert!(detail("factor") > 3.0 && detail("slower") >= 3.0 && detail("compared") >= 5.0, "{finding:#}");
-    assert_eq!(of("regression").len(), 1, "{:#?}", of("regression"));
 }
 
 #[test]
