@@ -132,6 +132,32 @@ fn lists_count_in_the_strict_form_until_18() {
 }
 
 #[test]
+fn a_list_of_any_length_is_the_same_however_it_is_read() {
+    let mut analyser = Analyser::new(Compat::V15);
+    let mut known = std::collections::HashSet::new();
+    for length in 1..=300 {
+        // A sign is a part of its number, but its list is not read as one of plain constants.
+        let [plain, signed] = ["7", "-7"].map(|first| {
+            let rest: String = (1..length).map(|n| format!(", {n}")).collect();
+            let sql = format!("select * from t where a in ({first}{rest}) and b = 'x'");
+            let analysis = analyser.analyse(sql.as_bytes());
+            let literals: Vec<_> =
+                analysis.literals.iter().map(|literal| literal.span.of(sql.as_bytes()).len()).collect();
+            (
+                analysis.strict,
+                analysis.family,
+                analysis.flags,
+                literals[1..].to_vec(),
+                normalise(sql.as_bytes(), Compat::V15),
+            )
+        });
+        assert_eq!(plain, signed, "{length}");
+        assert_eq!(plain.4.matches('?').count(), length + 1, "{}", plain.4);
+        assert!(known.insert(plain.0), "{length}");
+    }
+}
+
+#[test]
 fn positions_in_order_by_and_group_by_are_no_constants() {
     let rows = [
         ("select a, b from t order by 1", "select a, b from t order by 2", DIFFERENT),

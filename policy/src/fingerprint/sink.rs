@@ -28,6 +28,8 @@ pub(crate) trait Sink {
     fn typed(&mut self, kind: u8);
     /// A list, whatever its length.
     fn list(&mut self, form: Form);
+    /// So many constants with commas between them, which the family has squashed.
+    fn members(&mut self, count: u32);
 }
 
 /// What stands for a constant: a byte that no token is made of.
@@ -53,7 +55,26 @@ const fn term(item: u64) -> u64 {
 /// An id with one more term: a polynomial, so that the order counts, and a term serves both ids.
 #[inline(always)]
 const fn with(id: u64, term: u64) -> u64 {
-    id.wrapping_add(term).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    id.wrapping_add(term).wrapping_mul(FACTOR)
+}
+
+/// An odd number without a pattern: the golden ratio's.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What `count` constants, each behind a comma, make of an id. One of them multiplies it and adds to it, and so do any number
+/// of them: by squaring, a long list takes no more steps than its length has bits.
+fn with_members(mut id: u64, mut count: u32) -> u64 {
+    let mut factor = FACTOR.wrapping_mul(FACTOR);
+    let mut more = with(with(0, const { term(swar::key(b",")) }), const { term(CONSTANT) });
+    while count > 0 {
+        if count & 1 == 1 {
+            id = id.wrapping_mul(factor).wrapping_add(more);
+        }
+        more = more.wrapping_mul(factor).wrapping_add(more);
+        factor = factor.wrapping_mul(factor);
+        count >>= 1;
+    }
+    id
 }
 
 /// Spreads an id over all bits, the last steps as XXH3 does.
@@ -174,6 +195,11 @@ impl Sink for Ids {
 
     fn list(&mut self, form: Form) {
         self.item(LIST, form);
+    }
+
+    fn members(&mut self, count: u32) {
+        self.item(CONSTANT, Form::Strict);
+        self.strict = with_members(self.strict, count.saturating_sub(1));
     }
 }
 
@@ -298,6 +324,15 @@ impl Sink for Text {
     fn list(&mut self, form: Form) {
         if self.shown(form) {
             self.put(b"...", Last::Other);
+        }
+    }
+
+    fn members(&mut self, count: u32) {
+        for index in 0..count {
+            if index > 0 && self.shown(Form::Strict) {
+                self.symbol(swar::key(b","));
+            }
+            self.constant(Form::Strict);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::fingerprint::Compat;
 use crate::fingerprint::sink::{Form, Sink};
-use crate::lexer::{Kind, Token};
+use crate::lexer::{Kind, Step, Token};
 use crate::statement::{Flags, Literal, Span};
 
 impl<S: Sink> Walk<'_, S> {
@@ -33,6 +33,9 @@ impl<S: Sink> Walk<'_, S> {
     /// Takes a list of nothing but constants and parameters at once, if it is one; the family, and the strict form of
     /// 18 from two members on, do not count them.
     pub(super) fn squash(&mut self, open: Token) -> bool {
+        if self.compat != Compat::V18 && self.constants(open) {
+            return true;
+        }
         let Some((close, members)) = self.plain_list() else { return false };
         if members >= 3 && open.is(OPEN) {
             self.note(Flags::BATCHED);
@@ -48,6 +51,42 @@ impl<S: Sink> Walk<'_, S> {
         self.at = close;
         if let Some(token) = self.tokens.get(close).copied() {
             self.keep(token);
+        }
+        true
+    }
+
+    /// The same for a list of constants alone, as most long ones are: each is recorded while it is made sure of.
+    fn constants(&mut self, open: Token) -> bool {
+        let known = self.literals.len();
+        let (pairs, _) = self.tokens.get(self.at + 1..).unwrap_or_default().as_chunks();
+        let mut members = 0;
+        let mut closed = false;
+        for [value, mark] in pairs {
+            if value.step != Step::Constant {
+                break;
+            }
+            members += 1;
+            self.literals.push(Literal { span: Span { start: value.start, end: value.end }, kind: kind_of(*value) });
+            if mark.step != Step::Comma {
+                closed = mark.step == Step::Close;
+                break;
+            }
+        }
+        if !closed {
+            self.literals.truncate(known);
+            return false;
+        }
+        if members >= 3 && open.is(OPEN) {
+            self.note(Flags::BATCHED);
+        }
+        self.keep(open);
+        if !self.muted {
+            self.sink.list(Form::Family);
+        }
+        self.sink.members(members);
+        self.at += 2 * members as usize;
+        if let Some(close) = self.tokens.get(self.at).copied() {
+            self.keep(close);
         }
         true
     }
