@@ -85,6 +85,10 @@ pub struct Plan {
     /// What is equal for plans that do the same: kinds of nodes, relations, indexes, and the order in which they are
     /// joined; not costs, rows or conditions.
     pub hash: u64,
+    /// The same without numbers in names.
+    family: u64,
+    /// What is read.
+    relations: u64,
     /// The topmost node, with its children under `Plans`, each with the server's own keys.
     pub nodes: Value,
     /// Planner settings that are not at their defaults, by name.
@@ -119,9 +123,14 @@ impl Plan {
         let mut hash = Xxh3::new();
         let mut steps = Vec::new();
         digest(top, false, &mut hash);
+        let (mut family, mut relations) = (Xxh3::new(), Xxh3::new());
+        digest(top, true, &mut family);
+        name_relations(top, &mut relations);
         walk(top, &mut steps);
         Ok(Self {
             hash: hash.digest(),
+            family: family.digest(),
+            relations: relations.digest(),
             nodes: cleaned(top),
             settings: first.get("Settings").map_or(Value::Null, settings),
             total_cost: top.get("Total Cost").and_then(Value::as_f64).unwrap_or(0.0),
@@ -132,6 +141,12 @@ impl Plan {
     /// Its steps in one line.
     pub fn short(&self) -> String {
         joined(self.steps.iter())
+    }
+
+    /// Whether both read parts of one table alike, each another one: where a single part is left of a partitioned table, the
+    /// plan says nothing of the table. One text reads another relation by the same path for no other reason.
+    pub fn reads_another_part(&self, other: &Self) -> bool {
+        self.family == other.family && self.relations != other.relations
     }
 
     /// Bytes that it takes, roughly.
@@ -158,6 +173,13 @@ impl Plan {
         let (gone, come) = (without(self, after), without(after, self));
         if gone.is_empty() || come.is_empty() { (self.short(), after.short()) } else { (gone, come) }
     }
+}
+
+/// Hashes what is read, in order.
+fn name_relations(node: &Map<String, Value>, hash: &mut Xxh3) {
+    hash.update(text(node, "Relation Name").as_bytes());
+    hash.update(&[0]);
+    children(node).for_each(|child| name_relations(child, hash));
 }
 
 fn joined<'a>(steps: impl ExactSizeIterator<Item = &'a Box<str>>) -> String {
@@ -386,6 +408,25 @@ mod tests {
         };
         assert_eq!(of_days(1..3).hash, of_days(7..29).hash);
         assert_eq!(of_days(1..9).short(), "Append, Seq Scan on events_2026_11_1");
+    }
+
+    /// Of a table with parts one of which alone is read, the server plans as of that part.
+    #[test]
+    fn a_single_partition_of_another_day_is_told_from_another_plan() {
+        let day = |day: u32, index: &str| {
+            let mut node = scan(&format!("events_2026_11_{day}"));
+            let more = json!({"Node Type": "Index Scan", "Index Name": format!("events_2026_11_{day}_{index}")});
+            node.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            plan(json!({"Node Type": "Limit", "Plans": [node]}))
+        };
+        assert_ne!(day(28, "at_idx").hash, day(29, "at_idx").hash);
+        assert!(day(28, "at_idx").reads_another_part(&day(29, "at_idx")));
+        assert!(!day(28, "at_idx").reads_another_part(&day(29, "kind_idx")), "by another index");
+        assert!(!day(28, "at_idx").reads_another_part(&day(28, "at_idx")), "the same");
+        let by = |index: &str| {
+            plan(json!({"Node Type": "Index Scan", "Relation Name": "orders", "Index Name": index}))
+        };
+        assert!(!by("orders_idx1").reads_another_part(&by("orders_idx2")), "another index of one table is another plan");
     }
 
     #[test]

@@ -64,6 +64,14 @@ impl Bench {
         &self.database
     }
 
+    /// Another database with the same in it. Nobody may be connected to the first one.
+    pub(super) fn copy(&self) -> String {
+        let name = self.cluster.fresh_database();
+        self.cluster.run("postgres", &format!("DROP DATABASE {name}"));
+        self.cluster.run("postgres", &format!("CREATE DATABASE {name} TEMPLATE {}", self.database));
+        name
+    }
+
     fn server(&self, port: u16) -> Server {
         Server { port, database: self.database.clone(), user: USER, password: PASSWORD }
     }
@@ -102,11 +110,13 @@ pub struct Setup {
     pub auth: &'static str,
     /// More of its settings, as they stand in its file.
     pub settings: String,
+    /// Another database than that of the others.
+    pub database: Option<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { workers: 1, auth: "trust", settings: String::new() }
+        Self { workers: 1, auth: "trust", settings: String::new(), database: None }
     }
 }
 
@@ -161,7 +171,8 @@ impl Way {
     pub fn pgweir(binary: &Path, bench: &Bench, setup: &Setup) -> Outcome<Self> {
         let folder = Scratch::new();
         let (port, admin) = (free_port(), free_port());
-        let upstream = format!("postgres://{USER}@127.0.0.1:{}/{}", bench.port(), bench.database);
+        let database = setup.database.clone().unwrap_or_else(|| bench.database.clone());
+        let upstream = format!("postgres://{USER}@127.0.0.1:{}/{database}", bench.port());
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--admin"]);
         command.args([&format!("127.0.0.1:{admin}"), "--upstream", &upstream]);
@@ -171,7 +182,7 @@ impl Way {
         command.arg("--config").arg(settings);
         let pooler = start(&mut command, &folder, port)?;
         let way = Self::through("pgweir", Serves::Everything, bench, port, pooler, folder);
-        Ok(Self { admin: Some(admin), ..way })
+        Ok(Self { admin: Some(admin), server: Server { database, ..bench.server(port) }, ..way })
     }
 
     /// Whatever stands in the folder `$PEERS`: each executable there is a pooler of its name, called with the port to

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use config::PoolMode::Transaction;
 use integration_tests::proxy::Builder;
-use integration_tests::{Cluster, Proxy, ProxyProcess, RawClient, Site, eventually, frontend, http};
+use integration_tests::{Cluster, Proxy, ProxyProcess, RawClient, Site, eventually, frontend, http, tenants};
 use serde_json::Value;
 
 const SCHEMA: &str = "
@@ -72,6 +72,17 @@ fn a_slow_query_has_its_plan_and_no_constant_is_in_it() {
     assert!(plan["total_cost"].as_f64().unwrap() > 1.0 && plan["captures"] == 1, "{plan:#}");
     let told = told(&site);
     assert!(!told.contains("geheim") && !told.contains("4711"), "{told}");
+}
+
+/// The server runs it with a LIMIT, and plans it so.
+#[test]
+fn the_plan_is_that_of_the_text_with_its_row_limit() {
+    let tenants = tenants("[tenant.default]\nrow_limit = 7\n");
+    let site = Site::behind(Transaction, |builder| slow(builder).with(|settings| settings.tenants = tenants));
+    site.run_directly(SCHEMA).ok();
+    assert_eq!(site.client().query("select id from orders where total > 5").rows().len(), 7);
+    let plan = plan(&site, "total");
+    assert_eq!(plan["plan"]["Node Type"], "Limit", "{plan:#}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Transactions that stay open are told of, while they do and when they end, with the statement that was last.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::PoolMode::{self, Session, Transaction};
 use integration_tests::{Site, eventually, http};
@@ -50,6 +50,24 @@ fn a_silent_client_in_a_transaction_is_told_of_while_it_is_silent() {
         assert_eq!((&slow[0]["occurrences"], &idle[0]["occurrences"]), (&1.into(), &1.into()));
         assert!(slow[0]["detail"]["idle_ms"].as_f64().unwrap() >= 300.0, "{slow:#?}");
     }
+}
+
+/// A silence is told again when it has lasted twice as long as when it was told last, whatever there was before it.
+#[test]
+fn a_second_silence_is_told_as_the_first_one_was() {
+    let site = site(Transaction);
+    let mut client = site.client();
+    client.query("begin").ok();
+    client.query("select 1").ok();
+    std::thread::sleep(Duration::from_secs(3));
+    client.query("select 1").ok();
+    let began = Instant::now();
+    let idle = || findings(&site, "idle_in_transaction").first().cloned().unwrap_or_default();
+    eventually("the second one is found", || idle()["occurrences"] == 2);
+    let first = idle()["last_seen"].clone();
+    eventually("it is told again", || idle()["last_seen"] != first);
+    assert!(began.elapsed() < Duration::from_secs(5), "not before it has lasted twice as long as the first one");
+    client.query("commit").ok();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! minute in all, of which tenants have even shares, and with so many waiting at most. [`History`] keeps what came of it, and says when a plan is another one
 //! than before.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -19,6 +20,8 @@ pub const MAX_WAITING: usize = 16;
 const LATER_US: u64 = 1_000_000;
 /// Plans kept of one [`Key`].
 pub const MAX_PLANS: usize = 4;
+/// Hashes kept of those that made room: a statement whose values lead to more plans in turn has none that is new.
+const MAX_GONE: usize = 32;
 /// Keys kept; the one not captured for longest makes room.
 const MAX_KEYS: usize = 2_000;
 /// Bytes that all plans, texts and names may take; the same.
@@ -151,13 +154,15 @@ pub struct Row {
     pub text: Box<str>,
     /// The plans, the last captured first.
     pub plans: Vec<Seen>,
+    /// Hashes of plans that it has had and that made room, the oldest first.
+    gone: VecDeque<u64>,
 }
 
 impl Row {
     /// Bytes that it takes without its plans, roughly.
     fn size(key: &Key, text: &str) -> usize {
         // The key stands in the table too.
-        text.len() + 2 * (key.database.len() + key.user.len() + key.tenant.len()) + size_of::<(Key, Self)>()
+        MAX_GONE * size_of::<u64>() + text.len() + 2 * (key.database.len() + key.user.len() + key.tenant.len()) + size_of::<(Key, Self)>()
     }
 
     fn whole_size(&self) -> usize {
@@ -202,22 +207,30 @@ impl History {
             key: key.clone(),
             text: text.into(),
             plans: Vec::new(),
+            gone: VecDeque::new(),
         });
         self.bytes += plan.size();
-        if let Some(at) = row.plans.iter().position(|seen| seen.plan.hash == plan.hash) {
+        let same = |seen: &Seen| seen.plan.hash == plan.hash || seen.plan.reads_another_part(&plan);
+        if let Some(at) = row.plans.iter().position(same) {
             let mut seen = row.plans.remove(at);
             self.bytes = self.bytes.saturating_sub(seen.plan.size());
             seen = Seen { plan: Arc::new(plan), last_seen: now, captures: seen.captures + 1, duration_us, ..seen };
             row.plans.insert(0, seen);
             return None;
         }
-        let changed = row.plans.first().map(|last| {
+        let had = row.gone.contains(&plan.hash);
+        let changed = row.plans.first().filter(|_| !had).map(|last| {
             let (before, after) = last.plan.difference(&plan);
             Changed { before_hash: last.plan.hash, after_hash: plan.hash, before, after }
         });
         row.plans.insert(0, Seen { plan: Arc::new(plan), first_seen: now, last_seen: now, captures: 1, duration_us });
         for old in row.plans.drain(row.plans.len().min(MAX_PLANS)..) {
             self.bytes = self.bytes.saturating_sub(old.plan.size());
+            row.gone.retain(|gone| *gone != old.plan.hash);
+            if row.gone.len() >= MAX_GONE {
+                row.gone.pop_front();
+            }
+            row.gone.push_back(old.plan.hash);
         }
         changed
     }
@@ -358,8 +371,10 @@ mod tests {
     fn four_plans_of_a_key_are_kept_and_keys_have_an_end() {
         let mut history = History::default();
         for n in 0..9u64 {
-            history.keep(key(1, "acme"), "select", plan(&format!("t{n}")), 7, n);
+            let name = ["a", "b", "c", "d", "e", "f", "g", "h", "i"][n as usize];
+            assert_eq!(history.keep(key(1, "acme"), "select", plan(name), 7, n).is_some(), n > 0);
         }
+        assert_eq!(history.keep(key(1, "acme"), "select", plan("a"), 7, 9), None, "it had this one");
         assert_eq!(history.rows(|_| true)[0].plans.len(), MAX_PLANS);
         for strict in 0..MAX_KEYS as u64 + 10 {
             history.keep(key(strict, "acme"), "select", plan("t"), 7, 100 + strict);
@@ -367,6 +382,18 @@ mod tests {
         assert_eq!(history.len(), MAX_KEYS);
         assert_eq!(history.rows(|_| true).iter().map(Row::whole_size).sum::<usize>(), history.bytes);
         assert_eq!(history.last_hash(0, "acme"), None, "the oldest has made room");
+    }
+
+    #[test]
+    fn a_new_day_of_a_table_with_parts_is_no_change_and_takes_no_room() {
+        let mut history = History::default();
+        for day in 1..30 {
+            let day = plan(&format!("events_2026_11_{day}"));
+            assert_eq!(history.keep(key(1, "acme"), "select", day, 7, 1), None);
+        }
+        let rows = history.rows(|_| true);
+        assert_eq!((rows[0].plans.len(), rows[0].plans[0].captures), (1, 29));
+        assert_eq!(rows.iter().map(Row::whole_size).sum::<usize>(), history.bytes);
     }
 
     #[test]

@@ -23,6 +23,8 @@ use saved::{Acknowledged, Place, Saved};
 
 /// Pairs of kind and tenant that are counted on their own; the tenants of the rest share one name.
 const MAX_TOTALS: usize = 10_000;
+/// Bytes of texts that all findings may have.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Findings by their stable id. Written by the analyst, read and commented on by the admin port.
 ///
@@ -38,6 +40,10 @@ pub struct FindingsStore {
 #[derive(Debug, Default)]
 struct Inner {
     by_id: HashMap<String, Row>,
+    /// How many of each tenant are kept.
+    by_tenant: HashMap<String, usize>,
+    /// Bytes of all their texts.
+    bytes: usize,
     mutes: Mutes,
     /// Of findings that are here, and of those that are not any more, or not yet since the start.
     acknowledged: Acknowledged,
@@ -52,6 +58,8 @@ struct Inner {
 #[derive(Debug)]
 struct Row {
     kept: Kept,
+    /// Of its texts.
+    bytes: usize,
     /// Counters as the detector told them last. It may have forgotten the finding since and begun anew.
     told_occurrences: u64,
     told_statements: u64,
@@ -172,8 +180,9 @@ impl FindingsStore {
         inner.judge_all(now);
     }
 
-    /// Takes a finding in, or the news of one. When there is no room the one that was not seen for longest goes, of
-    /// those that nobody has acknowledged if there are any.
+    /// Takes a finding in, or the news of one. When there is no room the one that was not seen for longest goes, of the tenant
+    /// that has most of them, and of those that nobody has acknowledged if there are any: whoever makes ever new ones loses his
+    /// own.
     pub fn take(&self, finding: &Finding, now: Timestamp) {
         let mut inner = lock(&self.inner);
         inner.expire(now);
@@ -181,10 +190,17 @@ impl FindingsStore {
             inner.dropped += 1;
             return;
         }
-        if inner.by_id.len() >= self.capacity && !inner.by_id.contains_key(&finding.id) {
-            inner.make_room();
+        if !inner.by_id.contains_key(&finding.id) {
+            let size = size_of_texts(finding);
+            while !inner.by_id.is_empty() && (inner.by_id.len() >= self.capacity || inner.bytes + size > MAX_BYTES) {
+                inner.make_room();
+            }
         }
-        inner.take(finding, now);
+        let came_back = inner.take(finding, now);
+        drop(inner);
+        if came_back {
+            self.save();
+        }
     }
 
     /// Takes the news of a finding in, if it is one that is kept.
@@ -330,6 +346,16 @@ impl FindingsStore {
     }
 }
 
+/// Bytes of what a client can make long.
+fn size_of_texts(finding: &Finding) -> usize {
+    let side = |side: &policy::finding::Side| side.text.len() + side.column.as_ref().map_or(0, String::len);
+    let own = [&finding.tenant, &finding.database, &finding.user, &finding.application, &finding.client];
+    let more = [&finding.route, &finding.evidence, &finding.rewrite];
+    let own: usize = own.iter().map(|text| text.len()).sum();
+    let more: usize = more.iter().filter_map(|text| text.as_ref()).map(String::len).sum();
+    own + more + side(&finding.child) + finding.parent.as_ref().map_or(0, side)
+}
+
 impl Inner {
     /// What somebody says about a finding.
     fn change(&mut self, id: &str, now: Timestamp, change: impl FnOnce(&mut Kept)) -> Option<Kept> {
@@ -349,16 +375,26 @@ impl Inner {
     }
 
     fn make_room(&mut self) {
-        let rank = |row: &&Row| (row.kept.acknowledged.is_some(), row.kept.finding.last_seen);
+        let most = self.by_tenant.iter().max_by(|a, b| (a.1, b.0).cmp(&(b.1, a.0))).map(|(tenant, _)| tenant.clone());
+        let rank = |row: &&Row| {
+            let of_most = most.as_ref() == Some(&row.kept.finding.tenant);
+            (!of_most, row.kept.acknowledged.is_some(), row.kept.finding.last_seen)
+        };
         let oldest = self.by_id.values().min_by_key(rank).map(|row| row.kept.finding.id.clone());
-        if let Some(id) = oldest {
-            self.by_id.remove(&id);
-            self.dropped += 1;
+        let Some(row) = oldest.and_then(|id| self.by_id.remove(&id)) else { return };
+        self.dropped += 1;
+        self.bytes = self.bytes.saturating_sub(row.bytes);
+        if let Some(count) = self.by_tenant.get_mut(&row.kept.finding.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_tenant.remove(&row.kept.finding.tenant);
+            }
         }
     }
 
-    fn take(&mut self, finding: &Finding, now: Timestamp) {
-        let Self { by_id, mutes, totals, sequence, acknowledged, .. } = self;
+    /// Whether it has come back although it had been acknowledged: from then on that does not hold, and has to be kept.
+    fn take(&mut self, finding: &Finding, now: Timestamp) -> bool {
+        let Self { by_id, by_tenant, bytes, mutes, totals, sequence, acknowledged, .. } = self;
         let (row, news) = match by_id.entry(finding.id.clone()) {
             std::collections::hash_map::Entry::Occupied(known) => {
                 let row = known.into_mut();
@@ -371,18 +407,20 @@ impl Inner {
                 };
                 // What goes on, as an open transaction does, is news without a further burst.
                 if news.bursts == 0 && finding.last_seen <= row.kept.finding.last_seen {
-                    return;
+                    return false;
                 }
                 row.kept.merge(finding, news.bursts, news.statements);
                 (row, news)
             }
             std::collections::hash_map::Entry::Vacant(place) => {
+                *by_tenant.entry(finding.tenant.clone()).or_default() += 1;
                 let mut kept = Kept::new(finding.clone());
                 kept.acknowledged = acknowledged.get(&finding.id).cloned();
                 let news = Total { bursts: finding.occurrences, statements: finding.statements };
                 (
                     place.insert(Row {
                         kept,
+                        bytes: 0,
                         told_occurrences: 0,
                         told_statements: 0,
                         told_first_seen: finding.first_seen,
@@ -393,11 +431,20 @@ impl Inner {
         };
         (row.told_occurrences, row.told_statements) = (finding.occurrences, finding.statements);
         row.told_first_seen = finding.first_seen;
+        let size = size_of_texts(&row.kept.finding);
+        *bytes = (*bytes + size).saturating_sub(std::mem::replace(&mut row.bytes, size));
+        let came_back = match (&row.kept.acknowledged, acknowledged.get_mut(&finding.id)) {
+            (Some(now), Some(known)) if now.came_back != known.came_back => {
+                known.clone_from(now);
+                true
+            }
+            _ => false,
+        };
         row.kept.judge(mutes.each(), now);
         *sequence += 1;
         row.kept.sequence = *sequence;
         if row.kept.state == State::Muted {
-            return;
+            return came_back;
         }
         let mut key = (finding.kind, finding.tenant.clone());
         if totals.len() >= MAX_TOTALS && !totals.contains_key(&key) {
@@ -406,6 +453,7 @@ impl Inner {
         let total = totals.entry(key).or_default();
         total.bursts += news.bursts;
         total.statements += news.statements;
+        came_back
     }
 
     /// Drops mutes that have ended.

@@ -19,6 +19,7 @@ use policy::cache::catalog::Catalog;
 use policy::cache::{Bypass, Cause};
 use tokio::task::JoinSet;
 
+use super::alone::Alone;
 use super::facts::{self, Fingerprint};
 use super::writes::ANY_PREPARED;
 use super::{Cached, Serial, View};
@@ -54,8 +55,8 @@ pub async fn watch(shared: Arc<Shared>) {
         for cached in shared.caches.all() {
             if known.insert(cached.name.clone()) {
                 let said = UNREAD.to_owned();
-                let keeper =
-                    Keeper { shared: shared.clone(), cached, said, seen: BTreeMap::new(), defaults: (None, None) };
+                let (shared, seen, defaults) = (shared.clone(), BTreeMap::new(), (None, None));
+                let keeper = Keeper { shared, cached, said, seen, defaults, settled: false };
                 keepers.spawn_local(keeper.keep());
             }
         }
@@ -73,6 +74,8 @@ struct Keeper {
     defaults: (Option<Vec<Row>>, Option<Instant>),
     /// Processes that are asked after, and when they were started, as far as we may see that.
     seen: BTreeMap<i32, Option<i64>>,
+    /// With `sole_writer`: what began before this process followed writes is over.
+    settled: bool,
 }
 
 /// Why a connection is not used any more.
@@ -99,6 +102,7 @@ struct Seen {
     read: Option<Instant>,
     /// No other reading begins so soon behind it.
     pause: Duration,
+    alone: Alone,
 }
 
 /// Readings take at most one part in so many of the time: an application that changes the catalog all the time, as with
@@ -243,8 +247,16 @@ impl Keeper {
         }
         let cached = Arc::clone(&self.cached);
         let generations = &cached.generations;
+        let every = self.shared.settings().cache.catalog_poll;
+        if !generations.slot().is_needed() {
+            let asked = seen.alone.ask(session, every, &mut self.settled);
+            if let Some(why) = within(SHORT, asked).await? {
+                self.forget();
+                self.complain(why);
+                return Ok(());
+            }
+        }
         if self.is_current() {
-            let every = self.shared.settings().cache.catalog_poll;
             let Some((known, at)) = seen.fingerprint.as_mut().filter(|(_, at)| at.elapsed() >= every) else {
                 return Ok(());
             };

@@ -11,6 +11,7 @@
 //!                                                   └──► slot: commits of others ──► Database::heard, ends
 //! ```
 
+mod alone;
 pub mod by_hand;
 pub mod ends;
 pub mod facts;

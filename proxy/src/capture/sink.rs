@@ -14,6 +14,8 @@ use crate::telemetry::{EventFlags, EventHeader, Scope};
 
 /// Bytes kept free for the last line.
 const LAST_LINE: u64 = 512;
+/// Statements of which it is remembered that the file has described them.
+const MAX_DESCRIBED: usize = 65_536;
 /// The version of the file's form.
 const FORM: u64 = 1;
 
@@ -103,6 +105,10 @@ impl Sink {
         if self.put() {
             self.counts.events += 1;
             if let Some(positions) = new {
+                if self.described.len() >= MAX_DESCRIBED {
+                    // They are described again where they come again.
+                    self.described.clear();
+                }
                 self.described.insert(header.statement, positions);
             }
         }
@@ -170,7 +176,9 @@ impl Sink {
         let fits = !self.full && self.counts.bytes + length + LAST_LINE <= self.max_bytes;
         let written = fits && self.file.push(&self.line);
         if !fits {
+            // What is left of this look is not in the file either.
             self.full = true;
+            self.counts.dropped += 1;
         } else if written {
             self.counts.bytes += length;
         } else {

@@ -64,14 +64,14 @@ impl Stream {
             return Ok(());
         }
         let strict = id(line, "statement")?;
-        if self.tables.is_full(MAX_NAMES) {
+        if line.get("class").is_some() {
+            // One more than there is room for has its events left out, and nothing else.
+            return if self.tables.knows_or_takes(strict) { self.learn(strict, line) } else { Ok(()) };
+        }
+        let Some(event) = self.read(strict, line)? else {
             self.left_out += 1;
             return Ok(());
-        }
-        if line.get("class").is_some() {
-            return self.learn(strict, line);
-        }
-        let event = self.read(strict, line)?;
+        };
         // Lines come in the order in which the analyst saw their events: what began earlier and ended later comes late.
         self.now_us = self.now_us.max(event.start_us);
         self.detector.tick(self.now_us, &self.tables);
@@ -107,32 +107,40 @@ impl Stream {
         Ok(())
     }
 
-    fn read(&mut self, strict: u64, line: &Json) -> Result<Recorded, String> {
+    /// `None`: there is no room for one more of what it names.
+    fn read(&mut self, strict: u64, line: &Json) -> Result<Option<Recorded>, String> {
         let text = |key: &str| line.get(key).and_then(Json::as_str).unwrap_or_default();
         let tables = &mut self.tables;
-        let (shape, facts) = tables.intern(strict, || (ShapeFacts::UNKNOWN, String::new()));
-        if facts.strict != strict {
-            return Err("an event of a statement that no line has described".to_owned());
-        }
-        let scope = tables.scope(Scope {
+        let scope = Scope {
             database: text("db").to_owned(),
             user: text("user").to_owned(),
             application: text("app").to_owned(),
             client: text("client").to_owned(),
-        });
+        };
+        let new = [text("tenant"), text("route")].iter().filter(|name| !tables.name_ids.contains_key(**name)).count();
+        let fits = tables.scope_ids.contains_key(&scope) || tables.scopes.len() < MAX_NAMES;
+        if !tables.knows_or_takes(strict) || !fits || tables.names.len() + new > MAX_NAMES {
+            return Ok(None);
+        }
+        let (shape, facts) = tables.intern(strict, || (ShapeFacts::UNKNOWN, String::new()));
+        if facts.strict != strict {
+            return Err("an event of a statement that no line has described".to_owned());
+        }
+        let scope = tables.scope(scope);
         let trace = line.get("trace").map(|_| id(line, "trace")).transpose()?;
         let route = line.get("route").and_then(Json::as_str).map(|route| RouteId(tables.name(route)));
         let tenant = TenantId(tables.name(text("tenant")));
         let trace = trace.and_then(|trace| TraceId::from_bytes(&trace.to_le_bytes()));
         let event = Recorded::values(line)?;
         let literals = super::data(line.get("literals"))?;
-        Ok(Recorded { scope, tenant, trace, route, shape, facts, literals, ..event })
+        Ok(Some(Recorded { scope, tenant, trace, route, shape, facts, literals, ..event }))
     }
 }
 
 impl Tables {
-    fn is_full(&self, bound: usize) -> bool {
-        [self.shapes.len(), self.scopes.len(), self.names.len()].iter().any(|length| *length >= bound)
+    /// Whether a statement is known, or there is room for it.
+    fn knows_or_takes(&self, strict: u64) -> bool {
+        self.shape_ids.contains_key(&strict) || self.shapes.len() < MAX_NAMES
     }
 }
 

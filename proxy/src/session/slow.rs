@@ -72,6 +72,10 @@ impl Session {
         {
             return;
         }
+        if running.prepared.is_none() && shape.plan_due_us.get() > upstream.work.begun_us {
+            // It began before a plan was due, so that its text was not kept. One that began since has it.
+            return;
+        }
         let plans = &self.worker.shared.telemetry.plans;
         let later = match self.gather(upstream, running, finished) {
             Ok(wanted) => match plans.ask(shape.strict, self.meter(), slow_log.plans_per_minute, finished.end_us) {

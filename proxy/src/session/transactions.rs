@@ -27,6 +27,8 @@ pub struct Open {
     told: Option<Rc<Shape>>,
     /// It was told that its client is silent, in the present silence.
     told_idle: bool,
+    /// How long that had lasted when it was told last, in µs.
+    told_idle_us: u64,
     /// The longest silence that was told, in µs.
     idle_us: u64,
 }
@@ -96,7 +98,7 @@ impl Session {
         // While something runs its client is not silent; when that has ended it is looked at anew.
         if let Some(idle) = idle.filter(|_| upstream.pipeline.is_boundary()) {
             // Told again when it has lasted twice as long.
-            let due = if upstream.work.open.told_idle { 2 * upstream.work.open.idle_us } else { idle };
+            let due = if upstream.work.open.told_idle { 2 * upstream.work.open.told_idle_us } else { idle };
             if now_us.saturating_sub(since) >= due {
                 self.tell_silence(&mut upstream, now_us, false);
                 next = next.min(since + 2 * now_us.saturating_sub(since));
@@ -171,6 +173,7 @@ impl Session {
         let (_, since) = self.ctl.state.get();
         let idle_us = now_us.saturating_sub(since);
         let again = std::mem::replace(&mut open.told_idle, !ended);
+        open.told_idle_us = idle_us;
         open.idle_us = open.idle_us.max(idle_us);
         let what = What::Idle {
             open_us: now_us.saturating_sub(self.ctl.transaction_us.get()),

@@ -287,9 +287,13 @@ impl Session {
         self.forget_sequences(upstream, outbox, message.at, script)?;
         let limited =
             if self.limits_rows() && message.is_whole() { self.with_row_limit(&look.known, sql) } else { None };
-        if let Some(text) = limited.or_else(|| self.translate_deallocate(upstream, &look, outbox, message.at)) {
+        let other = match &limited {
+            Some(_) => None,
+            None => self.translate_deallocate(upstream, &look, outbox, message.at),
+        };
+        if let Some(text) = limited.as_ref().or(other.as_ref()) {
             outbox.skip(message.at, message.end);
-            ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;
+            ask::query(outbox.insert(message.end), text).map_err(|error| End::Trouble(error.into()))?;
         }
         self.aim_text(upstream, outbox, message.at, &look);
         self.will_run_text(upstream, &look, sql, message.is_whole());
@@ -297,7 +301,8 @@ impl Session {
         self.drop_unnamed(upstream);
         self.start(upstream, &look, None, sample, message.end - message.at, held, now);
         if message.is_whole() {
-            self.keep_text(&mut upstream.work, &look.known, sql);
+            // What the server runs: the plan of a text without its LIMIT would be another one's.
+            self.keep_text(&mut upstream.work, &look.known, limited.as_deref().unwrap_or(sql));
         }
         if suspect {
             self.distrust(upstream, strict);

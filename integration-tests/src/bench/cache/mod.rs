@@ -53,12 +53,21 @@ const FEW: &str = "\\set aid random(1, 100)\nSELECT abalance FROM pgbench_accoun
 pub struct Ground {
     /// What the slow statement takes on the server alone.
     pub slow: Duration,
+    /// Databases of the rows that are told to be the only ones who write: copies, for each believes it of one process alone.
+    own: Vec<(Row, String)>,
 }
 
 impl Ground {
     /// Makes what is missing. Before any proxy is there: they take themselves for the only ones who write.
     pub fn make(bench: &Bench) -> Outcome<Self> {
-        Ok(Self { slow: slow::make(bench)? })
+        let slow = slow::make(bench)?;
+        let rows = Row::ALL.into_iter().filter(|row| row.settings().is_some_and(|settings| !settings.is_empty()));
+        Ok(Self { slow, own: rows.map(|row| (row, bench.copy())).collect() })
+    }
+
+    /// Where a row is measured.
+    fn database(&self, row: Row) -> Option<String> {
+        self.own.iter().find_map(|(other, name)| (*other == row).then(|| name.clone()))
     }
 }
 
@@ -186,7 +195,7 @@ fn cache_of(admin: SocketAddr) -> Outcome<Value> {
 /// Measures one round of everything.
 pub fn measure(binary: &Path, bench: &Bench, ground: &Ground, seconds: u64, results: &mut Results) -> Outcome<()> {
     results.slow = ground.slow;
-    let ways = ways(binary, bench)?;
+    let ways = ways(binary, bench, ground)?;
     for mode in figures::MODES {
         let mut rows: Vec<&(Row, Way)> = ways.iter().collect();
         for turn in 0..TURNS {
@@ -214,11 +223,14 @@ pub fn measure(binary: &Path, bench: &Bench, ground: &Ground, seconds: u64, resu
 }
 
 /// Each row with its way, ready to be measured.
-fn ways(binary: &Path, bench: &Bench) -> Outcome<Vec<(Row, Way)>> {
+fn ways(binary: &Path, bench: &Bench, ground: &Ground) -> Outcome<Vec<(Row, Way)>> {
     let mut ways = Vec::new();
     for row in Row::ALL {
         let way = match (row, row.settings()) {
-            (_, Some(settings)) => Way::pgweir(binary, bench, &Setup { settings, ..Setup::default() })?,
+            (_, Some(settings)) => {
+                let database = ground.database(row);
+                Way::pgweir(binary, bench, &Setup { settings, database, ..Setup::default() })?
+            }
             (Row::PgBouncer, None) => {
                 // Figures are promised beside a direct connection: it is left out where there is none.
                 if peers::pgbouncer_name().is_ok() {

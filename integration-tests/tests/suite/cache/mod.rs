@@ -5,6 +5,7 @@
 //! unless `PGWEIR_CACHE_SECONDS` or `PGWEIR_CACHE_READS` says otherwise.
 
 mod aged;
+mod alone;
 mod apart;
 mod canaries;
 mod catalog;

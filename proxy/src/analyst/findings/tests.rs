@@ -76,6 +76,35 @@ fn the_one_unseen_for_longest_makes_room_but_not_before_one_that_was_acknowledge
 }
 
 #[test]
+fn whoever_makes_ever_new_ones_loses_his_own() {
+    let store = FindingsStore::new(10);
+    for n in 0..3 {
+        store.take(&finding(&format!("quiet {n}"), "quiet", n), EARLY);
+    }
+    for n in 0..100 {
+        store.take(&finding(&format!("loud {n}"), "loud", 10 + n), EARLY);
+    }
+    let kept = store.list(&all(), EARLY);
+    let of = |tenant: &str| kept.findings.iter().filter(|kept| kept.finding.tenant == tenant).count();
+    assert_eq!((of("quiet"), of("loud"), store.dropped()), (3, 7, 93));
+}
+
+#[test]
+fn texts_have_a_bound_of_their_own() {
+    let store = FindingsStore::new(10_000);
+    for n in 0..100 {
+        let mut long = finding(&n.to_string(), "acme", n);
+        long.child.text = "x".repeat(MAX_BYTES / 50);
+        store.take(&long, EARLY);
+    }
+    let kept = store.list(&all(), EARLY).findings;
+    let bytes: usize = kept.iter().map(|kept| size_of_texts(&kept.finding)).sum();
+    assert!(bytes <= MAX_BYTES && kept.len() > 40, "{bytes} bytes of {} findings", kept.len());
+    assert_eq!(lock(&store.inner).bytes, bytes);
+    assert_eq!(lock(&store.inner).by_tenant["acme"], kept.len());
+}
+
+#[test]
 fn a_follower_is_told_each_change_once_in_order_and_in_pages() {
     let store = FindingsStore::new(10);
     for id in ["a", "b", "c"] {
@@ -282,6 +311,25 @@ fn what_is_said_is_there_again_after_a_restart() {
     assert_eq!((known.state, known.acknowledged.unwrap().note.as_deref()), (State::Acknowledged, Some("soon")));
     assert_eq!(store.list(&all(), Timestamp(100)).findings.iter().filter(|kept| kept.state == State::Open).count(), 2);
     assert_eq!(store.mute(of_tenant("acme"), Timestamp(100)).unwrap().id, "4", "an id is not given twice");
+}
+
+/// An acknowledgement ends when what it was about comes back after a long quiet, and a restart does not revive it.
+#[test]
+fn what_has_come_back_stays_open_over_a_restart() {
+    let folder = Folder::new("back");
+    let store = folder.store(EARLY);
+    let open = |seen: u64, occurrences| Finding {
+        detail: Some(policy::finding::Detail::Transaction { open_ms: 9.0, idle_ms: 0.0, threshold_ms: 1.0, ended: true }),
+        occurrences,
+        ..finding("a", "acme", seen)
+    };
+    store.take(&open(1, 1), EARLY);
+    store.acknowledge("a", "anna".into(), None, Timestamp(7)).unwrap();
+    store.take(&open(100 * 3_600_000_000, 2), Timestamp(8));
+    assert_eq!(store.find("a").unwrap().state, State::Open);
+    let store = folder.store(Timestamp(100));
+    store.take(&open(101 * 3_600_000_000, 1), Timestamp(100));
+    assert_eq!(store.find("a").unwrap().state, State::Open);
 }
 
 #[test]
