@@ -196,6 +196,26 @@ impl<T: Copy + Eq + Hash> Queue<T> {
         true
     }
 
+    /// A client in the queue has another claim from now on: it waits by that, since when it has. One that is not in the queue
+    /// has none.
+    pub fn claim_anew(&mut self, ticket: T, claim: &Claim, now: Instant) {
+        let Some((key, rank, arrival)) = self.spots.get(&ticket).copied() else { return };
+        let mut since = now;
+        self.change(key.tenant, now, |_, flow| {
+            since = flow.since(arrival).unwrap_or(now);
+            flow.remove(key.class, rank, arrival);
+        });
+        let rank = Rank::new(claim.deadline, arrival);
+        self.spots.insert(ticket, (claim.key, rank, arrival));
+        self.change(claim.key.tenant, now, |queue, flow| {
+            flow.reshape(claim.share, queue.level);
+            if flow.waiting() == 0 {
+                flow.account.raise(queue.level, queue.credit());
+            }
+            flow.push(claim, rank, (ticket, since), now);
+        });
+    }
+
     /// An upstream is free: who gets it? It counts as that tenant's from now on.
     pub fn next(&mut self, now: Instant) -> Option<Grant<T>> {
         let tenant = self.first(now)?;

@@ -289,6 +289,11 @@ impl Ledger {
 
     /// A lease that was counted has ended.
     pub fn release(&mut self, key: Key, since_us: u64, now: Instant) {
+    /// A client in the queue has another claim from now on.
+    pub fn claim_anew(&mut self, ticket: Ticket, claim: &Claim, now: Instant) {
+        self.let_go(now, |queue| queue.claim_anew(ticket, claim, now));
+    }
+
         let since = time(self.born, since_us);
         self.let_go(now, |queue| queue.release(key, since, now));
     }

@@ -99,10 +99,10 @@ impl Session {
         if !upstream.work.running.is_empty() {
             return false;
         }
-        let before = self.tenant;
+        let before = (self.tenant, self.class);
         self.comment = tags;
         self.resolve_tenant();
-        if self.tenant != before {
+        if (self.tenant, self.class) != before {
             self.is_charged_to_another(upstream);
         }
         self.renew_deadline(upstream, now);

@@ -123,6 +123,13 @@ impl Worker {
         self.dial_again(pool, now);
     }
 
+    /// A client that waits may have more than before, or less, or is another tenant's. It keeps its place among its own.
+    pub fn claim_anew(&self, pool: &Rc<LocalPool>, ctl: &Ctl, claim: &Claim, now: Instant) {
+        let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
+        pool.shared.ledger().claim_anew(ticket, claim, now);
+        self.stir(pool, now);
+    }
+
     /// Takes a client out of the queue. What is on its way already goes to the next one when it arrives.
     pub fn give_up(self: &Rc<Self>, pool: &Rc<LocalPool>, ctl: &Ctl) {
         let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
