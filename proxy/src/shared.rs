@@ -20,7 +20,7 @@ use crate::pool::Pool;
 use crate::pool::quota::Counts;
 use crate::pool::room::Room;
 use crate::pool::tokens::Member;
-use crate::pools::{Full, Pools};
+use crate::pools::{Entered, Full, Pools};
 use crate::run::reloads::Reloads;
 use crate::schemas::{Place, Schemas};
 use crate::telemetry::Telemetry;
@@ -285,9 +285,18 @@ impl Shared {
         };
         let max_pools = self.settings().max_pools;
         match self.pools.enter((database, user, replication), max_pools, make) {
-            Ok(Some(member)) => Ok(member),
-            Ok(None) => Err(Refusal::UnknownDatabase { database: database.into() }),
+            Ok(Entered { member, gone }) => {
+                gone.into_iter().for_each(|gone| self.forget(gone));
+                member.ok_or_else(|| Refusal::UnknownDatabase { database: database.into() })
+            }
             Err(Full) => Err(Refusal::TooManyPools { limit: max_pools }),
+        }
+    }
+
+    /// Has every worker forget a pool that there is no longer: what it keeps of it would never be asked for again.
+    pub fn forget(&self, pool: usize) {
+        for worker in 0..self.workers.len() {
+            self.send(worker, Mail::Forget(pool));
         }
     }
 

@@ -58,3 +58,21 @@ fn who_gets_nothing_of_the_worker_that_was_asked_is_served_by_the_next_that_has_
     worker.open(Mail::Share(pool.clone()));
     assert!(boxes.iter_mut().all(|mailbox| letters(mailbox).is_empty()));
 }
+
+#[test]
+fn a_pool_that_gives_way_is_forgotten_by_every_worker() {
+    let (shared, mut boxes) = three("");
+    let anna = enter(&shared, "anna");
+    let worker = Rc::new(Worker::new(0, shared.clone()));
+    worker.pool(&anna);
+    let gone = anna.id;
+    drop(anna);
+    let bob = enter(&shared, "bob");
+    for mailbox in &mut boxes {
+        for letter in letters(mailbox) {
+            assert!(matches!(letter, Mail::Forget(pool) if pool == gone), "{letter:?}");
+            worker.open(letter);
+        }
+    }
+    assert!(worker.pools.borrow().is_empty() && bob.id != gone);
+}
