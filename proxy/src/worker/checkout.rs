@@ -272,12 +272,26 @@ impl Worker {
         self.close(pool, upstream, reason);
     }
 
-    fn count_closed(&self, pool: &Rc<LocalPool>, reason: CloseReason) {
+    pub(super) fn count_closed(&self, pool: &Rc<LocalPool>, reason: CloseReason) {
         pool.meter.closes.increment(reason);
         if matches!(reason, CloseReason::ServerClosed | CloseReason::HealthCheck) {
             self.doubt(pool);
         }
-        self.stir(pool, Instant::now());
+        let now = Instant::now();
+        self.give_hope_up(pool, now);
+        self.stir(pool, now);
+    }
+
+    /// With the last upstream the server may be lost: as long as no connection is tried, those who wait are told what
+    /// whoever comes next is told.
+    fn give_hope_up(&self, pool: &LocalPool, now: Instant) {
+        let (lost, retry) = {
+            let mut ledger = pool.shared.ledger();
+            (ledger.lost(now), ledger.retry_at())
+        };
+        for ticket in lost {
+            self.shared.send(ticket.worker, Mail::Failed(ticket, unavailable(&pool.shared, now, retry)));
+        }
     }
 
     /// Something hints that a server of this pool has become something else.

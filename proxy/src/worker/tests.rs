@@ -6,9 +6,11 @@ use policy::tenant::TenantId;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
+use crate::pool::DialFailure;
 use crate::pool::ledger::Admission;
 use crate::pool::tokens::Member;
 use crate::shared::{WorkerSeat, testing};
+use crate::telemetry::CloseReason;
 
 /// Three workers, of which nobody opens the letters.
 fn three(more: &str) -> (Arc<Shared>, Vec<UnboundedReceiver<Mail>>) {
@@ -75,4 +77,27 @@ fn a_pool_that_gives_way_is_forgotten_by_every_worker() {
         }
     }
     assert!(worker.pools.borrow().is_empty() && bob.id != gone);
+}
+
+#[test]
+fn those_who_wait_are_told_when_the_last_upstream_closes_and_none_is_made() {
+    let (shared, mut boxes) = three("connect_backoff = '60s'\nconnect_backoff_max = '60s'\n");
+    let (pool, now) = (enter(&shared, "anna"), Instant::now());
+    pool.ledger().begin_dial();
+    assert_eq!(pool.ledger().dialled(now), None);
+    wait(&pool, 1, 7);
+    pool.ledger().begin_dial();
+    pool.set_failure(DialFailure::Unreachable(policy::verdict::ConnectFailure::Broken));
+    assert_eq!(pool.ledger().dial_failed(now, 1.0), []);
+    let worker = Rc::new(Worker::new(0, shared.clone()));
+    pool.ledger().closed();
+    worker.count_closed(&worker.pool(&pool), CloseReason::ServerClosed);
+    let sent = letters(&mut boxes[1]);
+    let told = |letter: &Mail| match letter {
+        Mail::Failed(ticket, trouble) => (ticket.client, format!("{:?}", trouble)),
+        other => panic!("{other:?}"),
+    };
+    let told: Vec<_> = sent.iter().map(told).collect();
+    assert!(matches!(&told[..], [(7, trouble)] if trouble.contains("Unavailable")), "{told:?}");
+    assert_eq!(pool.ledger().waiting(), 0);
 }
