@@ -398,6 +398,7 @@ impl Gate {
     fn forget(&self, pool: &Arc<Pool>) {
         if self.shared.pools.forget_unknown(pool) {
             self.first_contacts.borrow_mut().remove(&pool.id);
+            self.shared.forget(pool.id);
         }
     }
 

@@ -26,6 +26,15 @@ struct Table {
     disabled: HashSet<Box<str>>,
 }
 
+/// Somebody has come into a pool.
+#[derive(Debug)]
+pub struct Entered {
+    /// The pool's new client; `None`: there is no such database.
+    pub member: Option<Member>,
+    /// The number of the pool that gave way to this one: to be forgotten by whoever knows it.
+    pub gone: Option<usize>,
+}
+
 /// There are as many pools as there may be, and each of them is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
@@ -47,16 +56,18 @@ impl Pools {
         (database, user, replication): (&str, &str, Option<&'static str>),
         most: usize,
         make: impl FnOnce(usize) -> Option<Pool>,
-    ) -> Result<Option<Member>, Full> {
+    ) -> Result<Entered, Full> {
         let mut table = self.lock();
         let name = (Box::from(database), Box::from(user), replication);
         if let Some(pool) = table.by_name.get(&name) {
-            return Ok((!pool.removed.load(Ordering::Relaxed)).then(|| Member::new(pool)));
+            let member = (!pool.removed.load(Ordering::Relaxed)).then(|| Member::new(pool));
+            return Ok(Entered { member, gone: None });
         }
-        let Some(pool) = make(table.made) else { return Ok(None) };
-        if table.by_name.len() >= most && !table.give_way() {
-            return Err(Full);
-        }
+        let Some(pool) = make(table.made) else { return Ok(Entered { member: None, gone: None }) };
+        let gone = match table.by_name.len() >= most {
+            true => Some(table.give_way().ok_or(Full)?),
+            false => None,
+        };
         let mut pooled = table.by_name.values().filter(|other| other.replication.is_none());
         if let Some(sibling) = pooled.find(|other| other.is_of_same_database(&pool)) {
             pool.inspection.inherit(&sibling.inspection);
@@ -67,7 +78,7 @@ impl Pools {
         }
         table.made += 1;
         table.by_name.insert(name, pool.clone());
-        Ok(Some(Member::new(&pool)))
+        Ok(Entered { member: Some(Member::new(&pool)), gone })
     }
 
     /// Forgets a pool that no server has let anybody into, unless somebody else is trying: whoever can connect chooses the
@@ -175,13 +186,13 @@ impl Table {
         self.by_name.remove(&(pool.database.clone(), pool.user.clone(), pool.replication)).is_some()
     }
 
-    /// Makes room by forgetting the pool that has been empty for longest.
-    fn give_way(&mut self) -> bool {
+    /// Makes room by forgetting the pool that has been empty for longest. Returns its number.
+    fn give_way(&mut self) -> Option<usize> {
         let empty = self.by_name.values().filter(|pool| is_empty(pool));
         let seen = |pool: &Pool| *pool.empty_since.lock().unwrap_or_else(PoisonError::into_inner);
         // One whose emptiness nobody has seen yet is the last to go.
         let oldest = empty.min_by_key(|pool| (seen(pool).is_none(), seen(pool))).cloned();
-        oldest.is_some_and(|pool| self.remove(&pool))
+        oldest.filter(|pool| self.remove(pool)).map(|pool| pool.id)
     }
 }
 
@@ -215,7 +226,7 @@ mod tests {
     }
 
     fn enter(pools: &Pools, user: &str, most: usize) -> Result<Member, Full> {
-        pools.enter(("shop", user, None), most, |id| Some(make(id, user))).map(Option::unwrap)
+        pools.enter(("shop", user, None), most, |id| Some(make(id, user))).map(|entered| entered.member.unwrap())
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::pool::Pool;
 use crate::pool::quota::Counts;
 use crate::pool::room::Room;
 use crate::pool::tokens::Member;
-use crate::pools::{Full, Pools};
+use crate::pools::{Entered, Full, Pools};
 use crate::run::reloads::Reloads;
 use crate::schemas::{Place, Schemas};
 use crate::telemetry::Telemetry;
@@ -285,9 +285,18 @@ impl Shared {
         };
         let max_pools = self.settings().max_pools;
         match self.pools.enter((database, user, replication), max_pools, make) {
-            Ok(Some(member)) => Ok(member),
-            Ok(None) => Err(Refusal::UnknownDatabase { database: database.into() }),
+            Ok(Entered { member, gone }) => {
+                gone.into_iter().for_each(|gone| self.forget(gone));
+                member.ok_or_else(|| Refusal::UnknownDatabase { database: database.into() })
+            }
             Err(Full) => Err(Refusal::TooManyPools { limit: max_pools }),
+        }
+    }
+
+    /// Has every worker forget a pool that there is no longer: what it keeps of it would never be asked for again.
+    pub fn forget(&self, pool: usize) {
+        for worker in 0..self.workers.len() {
+            self.send(worker, Mail::Forget(pool));
         }
     }
 
@@ -376,11 +385,8 @@ impl Counted {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use std::time::{Instant, SystemTime};
-
-    use config::CacheMode;
-    use policy::cache::Mode;
 
     use super::*;
     use crate::cancel::key::Layout;
@@ -388,20 +394,28 @@ mod tests {
     use crate::upstream::resolve;
 
     /// Without threads around it.
-    fn of(settings: Settings) -> Shared {
+    pub(crate) fn shared(settings: Settings, workers: Box<[WorkerSeat]>) -> Shared {
         let directory = Arc::new(Directory::new(&settings.tenants));
         let telemetry =
             Telemetry::new(Clock::new(Instant::now(), SystemTime::now()), Bounds::default(), directory.clone());
-        let processes = ProcessIds::new(Layout::new(0, 0, 1), "test");
+        let processes = ProcessIds::new(Layout::new(0, 0, workers.len().max(1)), "test");
         let (orders, _) = tokio::sync::mpsc::unbounded_channel();
-        Shared::new(settings, Arc::new(resolve::System), processes, directory, telemetry, Box::default(), orders)
+        Shared::new(settings, Arc::new(resolve::System), processes, directory, telemetry, workers, orders)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::CacheMode;
+    use policy::cache::Mode;
+
+    use super::*;
 
     #[test]
     fn caches_hear_of_other_settings_by_a_reload_and_by_a_command() {
         let rule = "[databases.a]\nupstream = 'postgres://h'\n[[cache.rule]]\ntables = ['t']\nttl = '1m'\n";
         let read = |text: &str| Settings::from_toml(text, &config::Overrides::default(), &config::NoSources).unwrap();
-        let shared = of(read(rule));
+        let shared = testing::shared(read(rule), Box::default());
         let mode = || shared.caches.mode();
         assert_eq!((mode(), shared.caches.follows()), (Mode::Off, true));
         shared.change_setting("cache.mode", "observe").unwrap();

@@ -334,3 +334,70 @@ fn a_class_has_a_maximum_of_its_own_within_its_tenant() {
     first.query("commit").ok();
     assert_eq!(second.reply().value(), "2");
 }
+
+#[test]
+fn a_session_that_says_another_class_is_charged_to_that_one() {
+    let site = site(Session, 4, "[tenant.class.job]\nmax_upstreams = 1");
+    let job = || site.client_with(&[("application_name", "job-acme")]);
+    let mut first = job();
+    first.query("select 1").ok();
+    first.query("set application_name = 'web-acme'").ok();
+    let mut second = job();
+    assert_eq!(second.query("select 2").value(), "2", "the first one is no job any longer");
+    // Nor does it give back what is the other's now.
+    first.terminate();
+    let (address, parameters) = (site.address(), site.parameters(&[("application_name", "job-acme")]));
+    std::thread::scope(|scope| {
+        let third = scope.spawn(|| RawClient::login_with(address, &parameters, "").query("select 3").value());
+        eventually("the class has its maximum", || waiting(&site, "acme") == 1);
+        second.terminate();
+        assert_eq!(third.join().unwrap(), "3");
+    });
+}
+
+/// A site whose limits can be changed, and what changes them.
+fn reloading(mode: PoolMode, size: usize, toml: &str) -> (Site, impl Fn(&Site, &str)) {
+    let mut settings = None;
+    let site = site_with(mode, size, toml, |proxy| {
+        settings = Some(proxy.settings());
+        proxy
+    });
+    let settings = settings.unwrap();
+    let reload = move |site: &Site, toml: &str| {
+        site.reload(config::Settings { tenants: tenants(toml), ..settings.clone() });
+    };
+    (site, reload)
+}
+
+#[test]
+fn a_reload_that_says_whose_a_session_is_charges_what_it_holds_to_that_one() {
+    let limits = "[tenant.class.job]\nmax_upstreams = 1";
+    let (site, reload) = reloading(Transaction, 4, limits);
+    let mut first = site.client_with(&[("application_name", "job-acme")]);
+    first.query("begin").ok();
+    let mut second = site.client_with(&[("application_name", "job2-acme")]);
+    second.start_query("select 2");
+    assert!(second.hears_nothing_for(Duration::from_millis(100)), "the class has its maximum");
+    // What is named so is no job any longer: the class has nothing.
+    reload(&site, &format!("{}{limits}", RULES.replace("'^job'", "'^job2'")));
+    assert_eq!(second.reply().value(), "2");
+    first.query("commit").ok();
+    eventually("nothing is held any more", || row_is_empty(&site));
+}
+
+#[test]
+fn a_reload_that_takes_a_maximum_away_helps_those_who_wait_for_it() {
+    let (site, reload) = reloading(Transaction, 4, "[tenant.limits.acme]\nmax_upstreams = 1");
+    let mut first = holder(&site, "acme");
+    let mut second = client_of(&site, "acme");
+    second.start_query("select 2");
+    eventually("it waits", || waiting(&site, "acme") == 1);
+    reload(&site, &format!("{RULES}[tenant.limits.acme]\nmax_upstreams = 2"));
+    assert_eq!(second.reply().value(), "2");
+    let mut others = [holder(&site, "acme"), client_of(&site, "acme")];
+    others[1].start_query("select 3");
+    eventually("it waits", || waiting(&site, "acme") == 1);
+    reload(&site, RULES);
+    assert_eq!(others[1].reply().value(), "3");
+    first.query("commit").ok();
+}

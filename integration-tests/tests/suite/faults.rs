@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use config::Pool;
 use integration_tests::fake::Connection;
-use integration_tests::{FakeUpstream, Proxy, RawClient, backend, eventually, frontend};
+use integration_tests::{FakeUpstream, Proxy, RawClient, backend, eventually, frontend, http};
 
 /// A proxy with a single upstream in front of the fake.
 fn before(upstream: &FakeUpstream) -> Proxy {
@@ -310,4 +310,31 @@ fn a_server_that_was_idle_for_long_gives_a_sign_of_life_before_it_is_used() {
     assert_eq!(client.query("select 2").value(), "1");
     assert_eq!(upstream.logins(), 2, "the silent one was given up: {:?}", upstream.queries());
     assert!(upstream.queries().contains(&String::new()), "{:?}", upstream.queries());
+}
+
+#[test]
+fn when_the_last_connection_is_lost_and_none_is_made_those_who_wait_are_told_when_to_come_again() {
+    let upstream = FakeUpstream::start(|connection| {
+        if connection.index > 0 {
+            return Ok(());
+        }
+        connection.login()?;
+        connection.serve_until("select boom")
+    });
+    let proxy = before_with(&upstream, |pool| {
+        pool.size = 2;
+        pool.queue_timeout = Duration::from_secs(20);
+        pool.connect_backoff = Duration::from_secs(60);
+        pool.connect_backoff_max = Duration::from_secs(60);
+    });
+    let (mut first, mut second) = (login(proxy.address()), login(proxy.address()));
+    assert_eq!(first.query("select 1").value(), "1");
+    first.query("begin").ok();
+    second.start_query("select 2");
+    let overview = || http::fetch(proxy.admin(), "/api/v1/overview").json().to_string();
+    eventually("another connection has failed", || overview().contains("server_down"));
+    assert!(second.hears_nothing_for(Duration::from_millis(100)), "one is open: it may yet be given back");
+    assert_eq!(first.start_query("select boom").read_until('E').error().code(), "08006");
+    let error = second.reply().error().clone();
+    assert_eq!((error.code(), error.is_whole()), ("57P03", true), "{error:?}");
 }

@@ -292,3 +292,17 @@ fn functions_of_large_objects_are_judged_and_so_is_a_blocked_tenants_begin() {
         blocked.query(sql).ok();
     }
 }
+
+#[test]
+fn a_tenant_whose_silence_has_no_limit_is_not_ended_by_its_pools() {
+    let limits = tenants(&format!("{RULES}[tenant.limits.free]\nidle_in_transaction_timeout = 0\n"));
+    let site = Site::behind(Transaction, |proxy| {
+        let proxy = proxy.size(4).with(|settings| settings.tenants = limits);
+        proxy.pool(|pool| pool.idle_in_transaction_timeout = Duration::from_millis(300))
+    });
+    let (mut free, mut other) = (client_of(&site, "free"), client_of(&site, "other"));
+    free.query("begin").ok();
+    other.query("begin").ok();
+    assert_eq!(other.read_to_end().error().code(), "25P03");
+    assert_eq!(free.query("select 1").value(), "1", "it was silent for longer");
+}

@@ -91,6 +91,11 @@ impl<T: Copy> Flow<T> {
         self.arrivals.first_key_value().map(|(_, since)| *since)
     }
 
+    /// Since when this one of its clients waits.
+    pub(super) fn since(&self, arrival: u64) -> Option<Instant> {
+        self.arrivals.get(&arrival).copied()
+    }
+
     /// Waiters that would be served if there were upstreams enough.
     pub(super) fn servable(&self) -> usize {
         let of_classes = self.classes.iter().map(|class| class.waiters.len().min(class.room())).sum::<usize>();

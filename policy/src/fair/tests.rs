@@ -441,3 +441,31 @@ fn random_operations_keep_the_invariants() {
         }
     }
 }
+
+#[test]
+fn who_waits_by_another_claim_keeps_his_place_among_his_own() {
+    let mut pool = Pool::new();
+    let (full, free) = (claim(1, 0, Share { max: 1, ..share() }), claim(1, 0, share()));
+    pool.flood(&full, 3);
+    let since = pool.now;
+    assert_eq!((pool.serve(), pool.serve(), pool.queue.servable()), (Some(key(1, 0)), None, 0));
+    pool.now += MS;
+    pool.queue.claim_anew(2, &free, pool.now);
+    assert_eq!((pool.queue.servable(), pool.queue.waiting_since()), (2, Some(since)));
+    pool.queue.claim_anew(3, &claim(2, 1, share()), pool.now);
+    assert_eq!(pool.queue.load(key(2, 1), true), (0, 1));
+    pool.wait(&free);
+    pool.queue.claim_anew(2, &free, pool.now);
+    pool.queue.claim_anew(9, &free, pool.now);
+    assert_eq!(pool.queue.waiting(), 3, "one that does not wait has no place");
+    pool.serve();
+    pool.serve();
+    pool.serve();
+    let of = |tenant: u32| {
+        let leases = pool.leases.iter().map(|(grant, _)| (grant.key.tenant.index() as u32, grant.ticket));
+        leases.filter(|(of, _)| *of == tenant).map(|(_, ticket)| ticket).collect::<Vec<_>>()
+    };
+    assert_eq!((of(1), of(2)), (vec![1, 2, 4], vec![3]));
+    pool.queue.claim_anew(1, &full, pool.now);
+    assert_eq!(pool.queue.waiting(), 0, "served is served");
+}

@@ -71,6 +71,8 @@ pub struct Effective {
     pub transaction_timeout: Option<Bound<Duration>>,
     /// Longest silence in a transaction; `None`: what the pool says.
     pub idle_in_transaction_timeout: Option<Bound<Duration>>,
+    /// Silence in a transaction has no limit, whatever the pool says.
+    pub idles_in_transaction: bool,
     /// Longest silence outside of one.
     pub idle_timeout: Option<Bound<Duration>>,
     /// Longest wait for a server connection; `None`: what the pool says.
@@ -165,6 +167,9 @@ impl Effective {
             request_timeout: time(LimitKey::RequestTimeout),
             transaction_timeout: time(LimitKey::TransactionTimeout),
             idle_in_transaction_timeout: time(LimitKey::IdleInTransactionTimeout),
+            idles_in_transaction: value(LimitKey::IdleInTransactionTimeout)
+                .is_some_and(|said| is_none(LimitKey::IdleInTransactionTimeout, said))
+                && mode(LimitKey::IdleInTransactionTimeout) == Mode::Enforce,
             idle_timeout: time(LimitKey::IdleTimeout),
             queue_timeout: time(LimitKey::QueueTimeout),
             max_clients: small(LimitKey::MaxClients),

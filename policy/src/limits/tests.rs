@@ -278,3 +278,19 @@ fn times_read_as_the_server_does() {
         assert_eq!(parse_guc_time(text), Err(BadTime), "{text:?}");
     }
 }
+
+#[test]
+fn a_table_that_says_0_lifts_what_the_pool_says_of_silence_and_one_that_says_nothing_does_not() {
+    let said = |time: Duration| Limits::default().with(LimitKey::IdleInTransactionTimeout, LimitValue::Time(time));
+    let (none, some) = (said(Duration::ZERO), said(SECOND));
+    let lifted = |layers: &[&Limits]| {
+        let limits = Effective::of(layers);
+        (limits.idles_in_transaction, limits.idle_in_transaction_timeout.map(|limit| limit.at))
+    };
+    assert_eq!(lifted(&[]), (false, None));
+    assert_eq!(lifted(&[&none]), (true, None));
+    assert_eq!(lifted(&[&some, &none]), (true, None));
+    assert_eq!(lifted(&[&none, &some]), (false, Some(SECOND)));
+    let observed = none.with_mode(LimitKey::IdleInTransactionTimeout, Mode::Observe);
+    assert_eq!(lifted(&[&observed]), (false, None), "what is only looked at lifts nothing");
+}

@@ -38,9 +38,7 @@ pub(super) async fn pools(shared: Arc<Shared>, telemetry: Rc<WorkerTelemetry>) {
             }
         }
         for gone in shared.pools.forget_empty(now) {
-            for worker in 0..shared.workers.len() {
-                shared.send(worker, Mail::Forget(gone));
-            }
+            shared.forget(gone);
         }
         tokio::time::sleep(POOLS_EVERY).await;
     }

@@ -36,6 +36,12 @@ fn has_any(pool: &Pool) -> bool {
     ledger.open() > ledger.dialling()
 }
 
+/// None is open, and none is made for now: as those are told who have logged in.
+fn unreachable(pool: &Pool, now: Instant) -> Denied {
+    let retry = pool.ledger().retry_at();
+    unavailable(pool, now, retry).into()
+}
+
 impl Gate {
     /// What the server says about itself, once an upstream of the pool is open.
     pub(super) async fn first_contact(&self, pool: &Arc<Pool>) -> Result<Arc<Welcome>, Denied> {
@@ -48,7 +54,7 @@ impl Gate {
         pool.until(|pool| !pool.ledger().is_paused()).await;
         let Some(attempt) = self.first_attempt(pool).await? else {
             // Somebody else's attempt came first.
-            return pool.welcome().ok_or_else(|| unavailable(pool, Instant::now(), None).into());
+            return pool.welcome().ok_or_else(|| unreachable(pool, Instant::now()));
         };
         let worker = self.shared.least_loaded();
         // A task of its own: the pool has counted the attempt, and this client may run out of time before it ends.
@@ -81,7 +87,7 @@ impl Gate {
                 return Ok(None);
             }
             if !pool.ledger().wants_dial(now) {
-                return Err(unavailable(pool, now, None).into());
+                return Err(unreachable(pool, now));
             }
             let waited = now.saturating_duration_since(began);
             if waited >= pool.settings().queue_timeout {
@@ -91,5 +97,31 @@ impl Gate {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::verdict::ConnectFailure;
+
+    use super::*;
+    use crate::pool::{DialFailure, testing};
+
+    #[test]
+    fn a_login_is_told_when_to_come_again_while_no_connection_is_tried() {
+        let minute = Duration::from_secs(60);
+        let settings = config::Pool { connect_backoff: minute, connect_backoff_max: minute, ..testing::settings() };
+        let (pool, now) = (testing::pool(0, "anna", settings), Instant::now());
+        pool.set_failure(DialFailure::Unreachable(ConnectFailure::Broken));
+        let told = |now| match unreachable(&pool, now) {
+            Denied::Told(trouble) => format!("{trouble:?}"),
+            Denied::Gone => String::new(),
+        };
+        assert!(told(now).contains("CannotConnect"), "{}", told(now));
+        pool.ledger().begin_dial();
+        pool.ledger().dial_failed(now, 1.0);
+        let retry = pool.ledger().retry_at().unwrap();
+        assert!(retry > now && told(now).contains("Unavailable"), "{}", told(now));
+        assert!(told(retry).contains("CannotConnect"), "{}", told(retry));
     }
 }

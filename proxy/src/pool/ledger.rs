@@ -252,10 +252,7 @@ impl Ledger {
 
     /// Puts a client in the queue, unless there is nothing to be waited for, or no room.
     pub fn wait(&mut self, ticket: Ticket, claim: &Claim, now: Instant) -> Admission {
-        if self.open == 0
-            && !self.paused
-            && let Some(at) = self.retry_at.filter(|at| *at > now)
-        {
+        if let Some(at) = self.down_until(now) {
             return Admission::Down(at);
         }
         // Those who wait for their own tenant's leases to end keep nobody from an upstream: while there are no others,
@@ -271,9 +268,30 @@ impl Ledger {
         Admission::Queued
     }
 
+    /// There is no upstream, and until this time none is made.
+    fn down_until(&self, now: Instant) -> Option<Instant> {
+        self.retry_at.filter(|at| *at > now && self.open == 0 && !self.paused)
+    }
+
+    /// When connecting is tried again after an attempt that has failed.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// An upstream was closed. Returns the tickets that have nothing left to wait for: all of them if it was the last one,
+    /// and none is made for now.
+    pub fn lost(&mut self, now: Instant) -> Vec<Ticket> {
+        if self.down_until(now).is_some() { self.queue.drain(now) } else { Vec::new() }
+    }
+
     /// Takes a client out of the queue; `false`: it is not in it (any more): an upstream may be on its way.
     pub fn withdraw(&mut self, ticket: Ticket, now: Instant) -> bool {
         self.queue.withdraw(ticket, now)
+    }
+
+    /// A client in the queue has another claim from now on.
+    pub fn claim_anew(&mut self, ticket: Ticket, claim: &Claim, now: Instant) {
+        self.let_go(now, |queue| queue.claim_anew(ticket, claim, now));
     }
 
     /// A client is about to take a free upstream without waiting; `false`: its tenant has as many as it may have. It is

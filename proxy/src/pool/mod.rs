@@ -323,7 +323,7 @@ impl Pool {
 
     /// Tells waiters how many upstreams idle on a worker.
     #[inline]
-    fn publish_idle(&self, worker: usize, count: usize) {
+    pub(crate) fn publish_idle(&self, worker: usize, count: usize) {
         if let Some(idle) = self.idle.get(worker) {
             idle.store(count, Ordering::SeqCst);
         }

@@ -156,7 +156,7 @@ impl Berth {
         self.mark.grant(key, self.pool.micros(now));
     }
 
-    /// The lease goes on as another's. Its maximum does not stop what runs already.
+    /// The lease goes on as another's, or as one that has to be counted now. Its maximum does not stop what runs already.
     pub fn transfer(&self, claim: &Claim, now: Instant) {
         let from = self.mark.change(claim.key);
         let counts = from.is_some() || claim.is_counted();
@@ -165,6 +165,7 @@ impl Berth {
         }
         let mut ledger = self.pool.ledger();
         match from {
+            Some(from) if from == claim.key => {}
             Some(from) => ledger.transfer(from, claim.key, now),
             None => ledger.count_leases(now),
         }

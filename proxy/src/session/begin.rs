@@ -41,7 +41,8 @@ impl Session {
         self.end_silence(upstream, now_us);
     }
 
-    /// The session has said whose it is: what it holds is that tenant's from now on.
+    /// The session has said whose it is, or other rules say so: what it holds is that tenant's, and that class's, from now
+    /// on.
     #[cold]
     pub(super) fn is_charged_to_another(&self, upstream: &Upstream) {
         let now = Instant::now();

@@ -144,7 +144,7 @@ impl Session {
         let pool = self.pool.settings().idle_in_transaction_timeout;
         let idle = match self.limits.idle_in_transaction_timeout.and_then(Bound::enforced) {
             Some(limit) => Some(Silence::Limit(LimitKey::IdleInTransactionTimeout, limit)),
-            None => (!pool.is_zero()).then_some(Silence::Pool(pool)),
+            None => (!pool.is_zero() && !self.limits.idles_in_transaction).then_some(Silence::Pool(pool)),
         };
         idle.and_then(|silence| {
             let (_, since_us) = self.ctl.state.get();

@@ -346,9 +346,9 @@ impl Session {
 
     /// Settings, rules or both have changed: whose the session is and what it wants follow.
     pub(super) fn settings_changed(&mut self, upstream: &mut Upstream) {
-        let before = self.tenant;
+        let before = (self.tenant, self.class);
         self.resolve_tenant();
-        if self.tenant != before {
+        if (self.tenant, self.class) != before {
             self.is_charged_to_another(upstream);
             if !upstream.pipeline.is_boundary() && !upstream.work.timed_out {
                 self.renew_deadline(upstream, Instant::now());

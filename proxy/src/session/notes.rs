@@ -43,6 +43,7 @@ impl Session {
             }
             self.ctl.removed.set(self.pool.shared.removed.load(Ordering::Relaxed));
             self.resolve_tenant();
+            self.follows_shares(now);
             self.look_where_it_listens();
         }
         if !self.ctl.news.borrow().is_empty() {
@@ -76,6 +77,17 @@ impl Session {
             self.on_deadline(now)?;
         }
         Ok(())
+    }
+
+    /// Other rules are in force: what the client holds, or waits for, is charged and limited by them.
+    fn follows_shares(&mut self, now: Instant) {
+        if let Some(upstream) = self.lease.as_deref() {
+            self.is_charged_to_another(upstream);
+        } else if let Some(since) = self.waiting_since {
+            let claim = self.claim(since);
+            self.worker.claim_anew(&self.pool, &self.ctl, &claim, now);
+            self.worker.watch(&self.ctl, claim.deadline);
+        }
     }
 
     /// The client asks for whatever it runs to be cancelled.

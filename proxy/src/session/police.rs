@@ -99,10 +99,10 @@ impl Session {
         if !upstream.work.running.is_empty() {
             return false;
         }
-        let before = self.tenant;
+        let before = (self.tenant, self.class);
         self.comment = tags;
         self.resolve_tenant();
-        if self.tenant != before {
+        if (self.tenant, self.class) != before {
             self.is_charged_to_another(upstream);
         }
         self.renew_deadline(upstream, now);
@@ -203,21 +203,14 @@ impl Session {
             let wait = (statements <= rate.at.burst.max(1)).then_some(wait);
             self.hit(upstream, rate.mode, None, LimitKey::StatementRate, |limited| too_fast(limited, rate, wait))?;
         }
-        let (rows, bytes) = (limits.max_rows.map(|most| most.at), limits.max_bytes.map(|most| most.at));
-        let (rows, bytes) = self.judge_by_name(upstream, known, (rows, bytes), now)?;
-        Ok(Held::to(rows, bytes))
+        self.judge_by_name(upstream, known, now)?;
+        Ok(self.held_to(known, 0))
     }
 
     /// What the configuration says of just these statements, besides what holds for all of the tenant's.
-    fn judge_by_name(
-        &mut self,
-        upstream: &mut Upstream,
-        known: &Known,
-        mut most: (Option<u64>, Option<u64>),
-        now: Instant,
-    ) -> Result<(Option<u64>, Option<u64>), Trouble> {
+    fn judge_by_name(&mut self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<(), Trouble> {
         if !self.rules.limits.has_statements() {
-            return Ok(most);
+            return Ok(());
         }
         let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
         for strict in all.copied().filter(|strict| self.rules.limits.limits_statement(*strict)).collect::<Vec<u64>>() {
@@ -248,10 +241,8 @@ impl Session {
                     too_fast(limited, rate, Some(wait))
                 })?;
             }
-            most.0 = own.max_rows.map(|limit| limit.at).or(most.0);
-            most.1 = own.max_bytes.map(|limit| limit.at).or(most.1);
         }
-        Ok(most)
+        Ok(())
     }
 
     /// Time limits that are only looked at: counted where what they hold for has ended, or goes on.
@@ -283,11 +274,17 @@ impl Session {
     /// All that it says of them, one by one.
     pub(super) fn all_said_by_name(&self, known: &Known) -> impl Iterator<Item = (u64, Effective)> {
         let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
-        all.filter(|strict| self.rules.limits.limits_statement(**strict)).filter_map(|strict| {
-            let tenant = self.worker.shared.directory.name(self.tenant);
-            let class = self.rules.resolver.class_name(self.class);
-            Some((*strict, self.rules.limits.of_statement(&tenant, class, *strict)?))
-        })
+        all.filter_map(|strict| self.said_of(*strict))
+    }
+
+    /// What it says of the statement with this fingerprint.
+    pub(super) fn said_of(&self, strict: u64) -> Option<(u64, Effective)> {
+        if !self.rules.limits.limits_statement(strict) {
+            return None;
+        }
+        let tenant = self.worker.shared.directory.name(self.tenant);
+        let class = self.rules.resolver.class_name(self.class);
+        Some((strict, self.rules.limits.of_statement(&tenant, class, strict)?))
     }
 
     /// Whether this must wait for the end of what may bring settings back to the server's own, which the proxy then makes

@@ -346,7 +346,7 @@ impl Session {
         let suspended = message.tag == Backend::PortalSuspended;
         let Some(running) = upstream.work.running.front_mut() else { return Ok(()) };
         running.bytes_out += message.bytes.len() as u64;
-        let renews = running.held.is_limited() && !running.known.shape.parts.is_empty();
+        let divided = !running.known.shape.parts.is_empty();
         if upstream.work.exceeds.is_some() {
             upstream.work.late_reads = Some(running.known.reads);
         }
@@ -362,7 +362,7 @@ impl Session {
         if misread && running.known.whole {
             self.leave(upstream, policy::verdict::SessionState::HiddenSetting);
         }
-        if renews {
+        if divided && self.limits_results() {
             self.renew_result(upstream);
         }
         upstream.work.vacating = None;

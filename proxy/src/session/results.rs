@@ -1,14 +1,24 @@
 //! Results that a tenant's limits cut short: by a LIMIT in their text, or by a cancel when they are too large.
 
-use config::LimitKey;
-use policy::limits::Effective;
+use config::{LimitKey, Mode};
+use policy::limits::{Bound, Effective};
 use policy::verdict::Refusal;
 use wire::pipeline::{Awaited, Owed};
 use wire::tag::TransactionStatus;
 
+use super::held::Held;
 use super::statement::Known;
 use super::{End, Session};
+use crate::trouble::Trouble;
 use crate::upstream::Upstream;
+
+/// Limits on one result, the lowest first, each with the fingerprint that it is said of.
+type Bounds = Vec<(Option<u64>, Bound<u64>)>;
+
+/// The first that so much has not reached.
+fn beyond(bounds: &Bounds, come: u64) -> Option<u64> {
+    bounds.iter().map(|(_, limit)| limit.at).find(|at| *at > come)
+}
 
 impl Session {
     /// A result has more rows or bytes than it may. `true`: it goes no further.
@@ -17,24 +27,26 @@ impl Session {
         if upstream.work.exceeds.is_some() {
             return true;
         }
-        let Some(running) = upstream.work.running.front_mut() else { return false };
-        let known = running.known.clone();
-        let by_rows = running.held.lacks_rows();
-        let key = if by_rows { LimitKey::MaxRows } else { LimitKey::MaxBytes };
-        let of = |limits: &Effective| if by_rows { limits.max_rows } else { limits.max_bytes };
-        let named = self.said_by_name(&known, of);
-        let strict = named.map(|(strict, _)| strict);
-        let Some(limit) = named.map(|(_, limit)| limit).or_else(|| of(&self.limits)) else {
-            // A reload has lifted it.
-            running.held.renew(None, None);
-            return false;
-        };
-        let refusal = |limited| Refusal::TooMany { limited, limit: limit.at, retry_in: None };
-        let refused = self.hit(upstream, limit.mode, strict, key, refusal);
-        let Some(running) = upstream.work.running.front_mut() else { return false };
+        let Some(running) = upstream.work.running.front() else { return false };
+        let (known, part, held) = (running.known.clone(), running.part, running.held);
+        let mut next = held;
+        let mut refused = Ok(());
+        if let Some(over) = held.rows_over() {
+            let bounds = self.bounds(&known, part, |limits| limits.max_rows);
+            next.let_rows(beyond(&bounds, over.0));
+            refused = self.hit_bounds(upstream, LimitKey::MaxRows, bounds, over);
+        }
+        if let Some(over) = held.bytes_over()
+            && refused.is_ok()
+        {
+            let bounds = self.bounds(&known, part, |limits| limits.max_bytes);
+            next.let_bytes(beyond(&bounds, over.0));
+            refused = self.hit_bounds(upstream, LimitKey::MaxBytes, bounds, over);
+        }
         let Err(trouble) = refused else {
-            // Once for each result.
-            running.held.renew(None, None);
+            if let Some(running) = upstream.work.running.front_mut() {
+                running.held = next;
+            }
             return false;
         };
         upstream.work.exceeds = Some(Box::new(trouble));
@@ -42,14 +54,63 @@ impl Session {
         true
     }
 
+    /// The limits on the result of a statement of a text, the lowest first, each with the fingerprint that it is said of.
+    /// One of a fingerprint takes the place of its tenant's; while it does not refuse anything it stands beside it.
+    fn bounds(&self, known: &Known, part: usize, of: impl Fn(&Effective) -> Option<Bound<u64>>) -> Bounds {
+        let mut bounds = Vec::new();
+        if self.rules.limits.has_statements() {
+            let all = [Some(&known.shape.strict), known.shape.parts.get(part)];
+            let said = all.into_iter().flatten().filter_map(|strict| self.said_of(*strict));
+            bounds.extend(said.filter_map(|(strict, own)| Some((Some(strict), of(&own)?))));
+        }
+        if bounds.iter().all(|(_, own)| own.mode != Mode::Enforce) {
+            bounds.extend(of(&self.limits).map(|limit| (None, limit)));
+        }
+        bounds.sort_by_key(|(_, limit)| limit.at);
+        bounds
+    }
+
+    /// So much has `come`. What only counts or warns does so once for each result: not where it was passed before `told`.
+    fn hit_bounds(
+        &self,
+        upstream: &mut Upstream,
+        key: LimitKey,
+        bounds: Bounds,
+        (come, told): (u64, u64),
+    ) -> Result<(), Trouble> {
+        let holds = |limit: &Bound<u64>| limit.at <= come && (limit.at >= told || limit.mode == Mode::Enforce);
+        for (strict, limit) in bounds.into_iter().filter(|(_, limit)| holds(limit)) {
+            let refusal = |limited| Refusal::TooMany { limited, limit: limit.at, retry_in: None };
+            self.hit(upstream, limit.mode, strict, key, refusal)?;
+        }
+        Ok(())
+    }
+
+    /// What the result of a statement of a text is held to.
+    #[inline]
+    pub(super) fn held_to(&self, known: &Known, part: usize) -> Held {
+        if !self.rules.limits.has_statements() {
+            let most = |limit: Option<Bound<u64>>| limit.map(|limit| limit.at);
+            return Held::to(most(self.limits.max_rows), most(self.limits.max_bytes));
+        }
+        let least = |bounds: Bounds| bounds.first().map(|(_, limit)| limit.at);
+        let rows = least(self.bounds(known, part, |limits| limits.max_rows));
+        Held::to(rows, least(self.bounds(known, part, |limits| limits.max_bytes)))
+    }
+
+    /// Whether any result may have to be cut short.
+    #[inline]
+    pub(super) fn limits_results(&self) -> bool {
+        self.limits.judges_rows() || self.rules.limits.has_statements()
+    }
+
     /// One of several statements in a text has ended: the next one has rows of its own.
     #[cold]
     pub(super) fn renew_result(&self, upstream: &mut Upstream) {
-        let Some(known) = upstream.work.running.front().map(|running| running.known.clone()) else { return };
-        let rows = self.said_by_name(&known, |own| own.max_rows).map(|(_, most)| most).or(self.limits.max_rows);
-        let bytes = self.said_by_name(&known, |own| own.max_bytes).map(|(_, most)| most).or(self.limits.max_bytes);
+        let Some(running) = upstream.work.running.front() else { return };
+        let held = self.held_to(&running.known, running.part);
         if let Some(running) = upstream.work.running.front_mut() {
-            running.held.renew(rows.map(|most| most.at), bytes.map(|most| most.at));
+            running.held.go_on(held);
         }
     }
 

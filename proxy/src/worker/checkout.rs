@@ -123,6 +123,13 @@ impl Worker {
         self.dial_again(pool, now);
     }
 
+    /// A client that waits may have more than before, or less, or is another tenant's. It keeps its place among its own.
+    pub fn claim_anew(&self, pool: &Rc<LocalPool>, ctl: &Ctl, claim: &Claim, now: Instant) {
+        let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
+        pool.shared.ledger().claim_anew(ticket, claim, now);
+        self.stir(pool, now);
+    }
+
     /// Takes a client out of the queue. What is on its way already goes to the next one when it arrives.
     pub fn give_up(self: &Rc<Self>, pool: &Rc<LocalPool>, ctl: &Ctl) {
         let ticket = Ticket { worker: self.index, client: ctl.client, turn: ctl.turn.get() };
@@ -265,12 +272,26 @@ impl Worker {
         self.close(pool, upstream, reason);
     }
 
-    fn count_closed(&self, pool: &Rc<LocalPool>, reason: CloseReason) {
+    pub(super) fn count_closed(&self, pool: &Rc<LocalPool>, reason: CloseReason) {
         pool.meter.closes.increment(reason);
         if matches!(reason, CloseReason::ServerClosed | CloseReason::HealthCheck) {
             self.doubt(pool);
         }
-        self.stir(pool, Instant::now());
+        let now = Instant::now();
+        self.give_hope_up(pool, now);
+        self.stir(pool, now);
+    }
+
+    /// With the last upstream the server may be lost: as long as no connection is tried, those who wait are told what
+    /// whoever comes next is told.
+    fn give_hope_up(&self, pool: &LocalPool, now: Instant) {
+        let (lost, retry) = {
+            let mut ledger = pool.shared.ledger();
+            (ledger.lost(now), ledger.retry_at())
+        };
+        for ticket in lost {
+            self.shared.send(ticket.worker, Mail::Failed(ticket, unavailable(&pool.shared, now, retry)));
+        }
     }
 
     /// Something hints that a server of this pool has become something else.

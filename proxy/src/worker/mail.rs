@@ -31,10 +31,7 @@ impl Worker {
             Mail::Sweep(pool) => self.sweep_pool(&self.pool(&pool)),
             Mail::MakeRoom(pool) => self.yield_oldest(&self.pool(&pool)),
             Mail::Forget(pool) => self.forget_pool(pool),
-            Mail::Share(pool) => {
-                self.wake_if_needed(&pool);
-                self.serve(&self.pool(&pool), Instant::now());
-            }
+            Mail::Share(pool) => self.share(&pool),
             Mail::Cancel { whose, key, done } => self.cancel_requested(whose, &key, done),
             Mail::CancelClient { client, done, found } => self.cancel_client(client, done, found),
             Mail::Cancelled(upstream, fate) => self.cancelled(upstream, fate),
@@ -65,6 +62,18 @@ impl Worker {
             }
             *ctl.kill.borrow_mut() = Some(Refusal::Killed.into());
             ctl.wake();
+        }
+    }
+
+    /// A client waits, of another worker as a rule. Several may have asked this worker for the same upstream: who gets none
+    /// of it is served by the next worker that has some. A letter goes on only to where something idles.
+    fn share(self: &Rc<Self>, pool: &Arc<Pool>) {
+        self.wake_if_needed(pool);
+        self.serve(&self.pool(pool), Instant::now());
+        if pool.ledger().is_wanted()
+            && let Some(other) = pool.idle_elsewhere(self.index)
+        {
+            self.shared.send(other, Mail::Share(pool.clone()));
         }
     }
 

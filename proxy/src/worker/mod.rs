@@ -7,6 +7,8 @@ mod mail;
 mod rest;
 mod suspended;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -193,31 +195,7 @@ pub struct Worker {
 
 /// Runs a worker until its mailbox is closed or it is told to stop and its last client has left.
 pub async fn run(index: usize, shared: Arc<Shared>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
-    let telemetry = shared.telemetry.worker(&index.to_string());
-    // A reload keeps it: what is known of texts, and their rows of statistics, depend on it.
-    let compat = Compat::of_major(shared.settings().observe.compat).unwrap_or_default();
-    let worker = Rc::new(Worker {
-        index,
-        telemetry,
-        rules: RefCell::new(shared.rules()),
-        shared,
-        brain: RefCell::new(Brain::new(compat)),
-        plans: RefCell::default(),
-        rooms: Rooms::default(),
-        scratch: RefCell::new(Scratch { input: vec![0; HOLD + READ].into(), output: Vec::new() }),
-        pools: RefCell::default(),
-        clients: RefCell::default(),
-        sessions: RefCell::default(),
-        active: RefCell::default(),
-        sweep: Notify::new(),
-        tell_us: Cell::new(u64::MAX),
-        quarantine: RefCell::default(),
-        resting: RefCell::default(),
-        cancelling: RefCell::default(),
-        draining: Cell::new(false),
-        suspended: Suspended::default(),
-        gone: Notify::new(),
-    });
+    let worker = Rc::new(Worker::new(index, shared));
     let sweeper = tokio::task::spawn_local(sweep::deadlines(worker.clone()));
     let keeper = tokio::task::spawn_local(sweep::idle_upstreams(worker.clone()));
     while let Some(letter) = mailbox.recv().await {
@@ -251,6 +229,34 @@ fn drain_when_settled(ctl: &Rc<Ctl>, pause: Duration) {
 }
 
 impl Worker {
+    fn new(index: usize, shared: Arc<Shared>) -> Self {
+        let telemetry = shared.telemetry.worker(&index.to_string());
+        // A reload keeps it: what is known of texts, and their rows of statistics, depend on it.
+        let compat = Compat::of_major(shared.settings().observe.compat).unwrap_or_default();
+        Self {
+            index,
+            telemetry,
+            rules: RefCell::new(shared.rules()),
+            shared,
+            brain: RefCell::new(Brain::new(compat)),
+            plans: RefCell::default(),
+            rooms: Rooms::default(),
+            scratch: RefCell::new(Scratch { input: vec![0; HOLD + READ].into(), output: Vec::new() }),
+            pools: RefCell::default(),
+            clients: RefCell::default(),
+            sessions: RefCell::default(),
+            active: RefCell::default(),
+            sweep: Notify::new(),
+            tell_us: Cell::new(u64::MAX),
+            quarantine: RefCell::default(),
+            resting: RefCell::default(),
+            cancelling: RefCell::default(),
+            draining: Cell::new(false),
+            suspended: Suspended::default(),
+            gone: Notify::new(),
+        }
+    }
+
     /// The rules in force.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.borrow().clone()

@@ -27,7 +27,7 @@ pub(crate) const LIMITS: &[Row] = &[
     row("tenant.default.transaction_timeout", Time { zero: true }, Some("0"), AtOnce,
         "Longest time of a transaction. A statement that runs then is cancelled (57014), so that the transaction has failed; a client that is silent then is ended (25P04)."),
     row("tenant.default.idle_in_transaction_timeout", Time { zero: true }, None, AtOnce,
-        "A client that says nothing within a transaction for so long is ended (25P03). Left out: `pool.idle_in_transaction_timeout`."),
+        "A client that says nothing within a transaction for so long is ended (25P03). 0: never, whatever the pool says. Left out: `pool.idle_in_transaction_timeout`."),
     row("tenant.default.idle_timeout", Time { zero: true }, Some("0"), AtOnce,
         "A client that says nothing outside of a transaction for so long is ended (57P05)."),
     row("tenant.default.queue_timeout", Time { zero: true }, None, AtOnce,

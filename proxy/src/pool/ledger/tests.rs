@@ -154,6 +154,25 @@ fn while_paused_clients_wait_and_upstreams_are_closed() {
 }
 
 #[test]
+fn those_who_wait_have_nothing_to_wait_for_when_the_last_upstream_closes_and_none_is_made() {
+    let now = Instant::now();
+    let mut ledger = ledger(2, 0);
+    ledger.begin_dial();
+    assert_eq!(ledger.dialled(now), None);
+    assert!(queue(&mut ledger, 1, now));
+    assert_eq!(ledger.dial_failed(now, 1.0), []);
+    assert_eq!(ledger.lost(now), [], "one is open");
+    ledger.closed();
+    let retry = ledger.retry_at().unwrap();
+    assert_eq!(ledger.lost(retry), [], "the next attempt is due");
+    ledger.pause();
+    assert_eq!(ledger.lost(now), [], "a pause is waited for");
+    ledger.resume(now);
+    assert_eq!((ledger.lost(now), ledger.waiting()), (vec![ticket(1)], 0));
+    assert_eq!(ledger.wait(ticket(2), &claim(), now), Admission::Down(retry), "as whoever comes next is told");
+}
+
+#[test]
 fn a_login_that_waits_for_the_first_upstream_has_one_dialled() {
     let now = Instant::now();
     let mut ledger = ledger(1, 0);
