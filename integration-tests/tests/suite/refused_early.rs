@@ -138,6 +138,33 @@ fn whatever_an_operator_has_named_is_refused_but_for_the_ways_out() {
 }
 
 #[test]
+fn what_is_blocked_is_refused_wherever_it_stands_in_a_text() {
+    let named = |sql: &str| format!("[tenant.fingerprint.{}]\nblocked = true\n", fingerprint(sql));
+    let site = site(&format!("[tenant.limits.blocked]\nblocked = true\n{}{}", named("begin"), named("commit")));
+    let mut client = client_of(&site, "acme");
+    for sql in ["commit; begin", "rollback; begin", "begin; commit", "select 1; begin", "commit; begin; select 1"] {
+        client.query("start transaction").ok();
+        // Nothing of the text is run, and the transaction has failed, as by a mistake in any of its statements.
+        let reply = client.query(sql);
+        assert_eq!((reply.error().code(), reply.shape().as_str(), reply.status()), ("42501", "EZ", 'E'), "{sql}");
+        assert_eq!(client.query("commit").commands(), ["ROLLBACK"]);
+    }
+    // What ends a transaction is refused nowhere, though an operator has named it.
+    client.query("start transaction; select 1; commit").ok();
+    client.query("start transaction").ok();
+    assert_eq!(client.query("rollback; commit").ok().status(), 'I');
+
+    let mut holder = client_of(&site, "holder");
+    holder.query("start transaction").ok();
+    let mut blocked = client_of(&site, "blocked");
+    for sql in ["commit; begin", "rollback; savepoint a", "commit; select 1"] {
+        assert_eq!(codes(&mut blocked, sql), ["42501"], "{sql}");
+    }
+    holder.query("commit").ok();
+    blocked.query("commit; rollback").ok();
+}
+
+#[test]
 fn what_begins_ends_or_divides_a_transaction_takes_no_token_and_what_sets_something_does() {
     let site = site("[tenant.limits.slow]\nstatement_rate = 1\nstatement_burst = 5\n");
     let mut client = client_of(&site, "slow");

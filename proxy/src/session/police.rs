@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
 use policy::limits::{Bound, Effective, Rate};
+use policy::statement::Class;
 use policy::tenant::{ClassId, Lookup, TenantId};
 use policy::verdict::{Limited, Refusal, SessionState};
 use wire::encode::{Report, Severity, backend as say};
@@ -21,7 +22,7 @@ use wire::tag::Backend;
 
 use super::Session;
 use super::held::Held;
-use super::large_objects::{is_of_large_objects, only_reads_large_objects};
+use super::large_objects::concerns_call;
 use super::outbox::Outbox;
 use super::reply::Message;
 use super::script::{Act, Script};
@@ -131,14 +132,10 @@ impl Session {
         if !self.polices() {
             return Ok(());
         }
-        let Some(function) = function.filter(|function| is_of_large_objects(*function)) else {
-            return self.judge_unseen(upstream, now).map(drop);
-        };
         let known = self.worker.brain.borrow_mut().unknown();
         let limits = self.limits.clone();
-        let reads = only_reads_large_objects(function);
-        let holds = |key| key != LimitKey::Tables && !(key == LimitKey::ReadOnly && reads);
-        for (key, mode, what) in against(&limits, &known, None, true).filter(|(key, ..)| holds(*key)) {
+        for (key, mode, what) in against(&limits, &known, None, true).filter(|(key, ..)| concerns_call(function, *key))
+        {
             self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
         }
         self.admit(upstream, &known, now).map(drop)
@@ -169,7 +166,7 @@ impl Session {
 
     /// What is not counted is refused all the same where an operator has blocked just this statement.
     fn judge_blocked(&self, upstream: &mut Upstream, known: &Known) -> Result<(), Trouble> {
-        if known.is_way_out() || !self.rules.limits.has_statements() {
+        if !self.rules.limits.has_statements() {
             return Ok(());
         }
         for (strict, own) in self.all_said_by_name(known) {
@@ -210,7 +207,7 @@ impl Session {
 
     /// What the configuration says of just these statements, besides what holds for all of the tenant's.
     fn judge_by_name(
-        &mut self,
+        &self,
         upstream: &mut Upstream,
         known: &Known,
         mut most: (Option<u64>, Option<u64>),
@@ -219,11 +216,7 @@ impl Session {
         if !self.rules.limits.has_statements() {
             return Ok(most);
         }
-        let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
-        for strict in all.copied().filter(|strict| self.rules.limits.limits_statement(*strict)).collect::<Vec<u64>>() {
-            let tenant = self.worker.shared.directory.name(self.tenant);
-            let class = self.rules.resolver.class_name(self.class);
-            let Some(own) = self.rules.limits.of_statement(&tenant, class, strict) else { continue };
+        for (strict, own) in self.all_said_by_name(known) {
             let named = Some(strict);
             if let Some(mode) = own.blocked {
                 self.hit(upstream, mode, named, LimitKey::Blocked, |limited| not_allowed(limited, ""))?;
@@ -282,12 +275,13 @@ impl Session {
 
     /// All that it says of them, one by one.
     pub(super) fn all_said_by_name(&self, known: &Known) -> impl Iterator<Item = (u64, Effective)> {
-        let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
-        all.filter(|strict| self.rules.limits.limits_statement(**strict)).filter_map(|strict| {
-            let tenant = self.worker.shared.directory.name(self.tenant);
-            let class = self.rules.resolver.class_name(self.class);
-            Some((*strict, self.rules.limits.of_statement(&tenant, class, *strict)?))
-        })
+        known.shape.named().filter(|(strict, _)| self.rules.limits.limits_statement(*strict)).filter_map(
+            |(strict, what)| {
+                let tenant = self.worker.shared.directory.name(self.tenant);
+                let class = self.rules.resolver.class_name(self.class);
+                Some((strict, said_of(what, self.rules.limits.of_statement(&tenant, class, strict)?)))
+            },
+        )
     }
 
     /// Whether this must wait for the end of what may bring settings back to the server's own, which the proxy then makes
@@ -390,6 +384,16 @@ pub(super) fn tell_notice(upstream: &mut Upstream, outbox: &mut Outbox<'_>, mess
     if let Some(notice) = notice {
         say::notice_response(outbox.insert(at), &notice);
     }
+}
+
+/// What is said of one statement by name, as far as it holds for what it is: what begins, ends or divides a transaction is
+/// not counted, and what ends one is not refused, whatever else stands in its text.
+pub fn said_of(class: Class, own: Effective) -> Effective {
+    if !class.is_transaction_control() {
+        return own;
+    }
+    let blocked = own.blocked.filter(|_| !class.is_way_out());
+    Effective { blocked, max_statements: None, rate: None, ..own }
 }
 
 pub(super) fn not_allowed(limited: Limited, what: &str) -> Refusal {

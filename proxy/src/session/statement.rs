@@ -41,8 +41,8 @@ pub struct Shape {
     text: Box<str>,
     /// Its text cannot be read: it is counted with all others of the kind.
     hidden: bool,
-    /// Strict fingerprints of its statements, where there are several.
-    pub parts: Box<[u64]>,
+    /// Strict fingerprints of its statements and what they are, where there are several.
+    pub parts: Box<[(u64, Class)]>,
     /// How many it has, but for those that begin, end or divide transactions: at least 1.
     pub statements: u32,
     /// It may change rows or schema, by what it is, or asks for a transaction that may.
@@ -70,7 +70,7 @@ impl Shape {
     pub fn new(analysis: &Analysis, mut text: String) -> Self {
         let facts = ShapeFacts::new(analysis, &text);
         let several = if analysis.parts.len() > 1 { analysis.parts.as_slice() } else { &[] };
-        let parts = several.iter().map(|part| part.strict).collect();
+        let parts = several.iter().map(|part| (part.strict, part.class)).collect();
         let of_part = |part: &Part| part.class.may_write() || part.flags.contains(Flags::CTE_WRITES);
         let writes = analysis.parts.iter().any(of_part) || policy::clauses::lifts_read_only(&text);
         let lasting =
@@ -108,6 +108,11 @@ impl Shape {
     #[must_use]
     pub fn hidden(self) -> Self {
         Self { hidden: true, text: StatementText::UNREADABLE.into(), tables: OnceCell::from(None), ..self }
+    }
+
+    /// What limits may be said of by name: all of it, then each of its statements.
+    pub fn named(&self) -> impl Iterator<Item = (u64, Class)> {
+        std::iter::once((self.strict, self.class)).chain(self.parts.iter().copied())
     }
 
     /// Its text cannot be read.
@@ -234,7 +239,7 @@ impl Known {
 
     /// It ends a transaction, or goes back within it, and does nothing else: never refused.
     pub fn is_way_out(&self) -> bool {
-        self.whole && matches!(self.shape.class, Class::Commit | Class::Rollback | Class::RollbackTo)
+        self.whole && self.shape.class.is_way_out()
     }
 
     /// A LIMIT may be put behind it: it has none, and where it would stand is certain.
