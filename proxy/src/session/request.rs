@@ -423,21 +423,6 @@ impl Session {
         Ok(at)
     }
 
-    /// A request fails with its first message. A server forgets the unnamed statement before it looks at what takes its
-    /// place: a client that binds it all the same must not run the one from before.
-    fn forget_replaced(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let Some(head) = head(bytes)? else { return Ok(()) };
-        let replaces = match frontend(head)? {
-            Frontend::Query => true,
-            Frontend::Parse => bytes.get(frame::HEAD) == Some(&0),
-            _ => false,
-        };
-        if replaces {
-            (self.unnamed, self.unnamed_parsed) = (None, None);
-        }
-        Ok(())
-    }
-
     fn drop_long(&mut self, bytes: &[u8], output: &mut Vec<u8>) -> Result<usize, End> {
         let Some(head) = head(bytes)? else { return Ok(0) };
         self.streaming = left_of(head.total(), bytes.len());
