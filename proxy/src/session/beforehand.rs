@@ -163,9 +163,10 @@ impl Session {
         script: Option<&Script>,
         concerns: impl Fn(LimitKey) -> bool,
     ) -> Option<Trouble> {
-        let readable = !self.opaque && !self.escapes;
-        let all = || against(&self.limits, known, script, readable).filter(|(key, ..)| concerns(*key));
-        if let Some((key, _, what)) = all().find(|(_, mode, _)| *mode == Mode::Enforce) {
+        let all = || against(&self.limits, known, script, self.is_readable()).filter(|(key, ..)| concerns(*key));
+        if !self.is_cleared(known, script)
+            && let Some((key, _, what)) = all().find(|(_, mode, _)| *mode == Mode::Enforce)
+        {
             all().take_while(|(other, ..)| *other != key).for_each(|(key, mode, _)| self.reached(key, mode));
             return Some(self.enforced(key, not_allowed(self.limited(key, None), what)));
         }

@@ -26,7 +26,7 @@ use super::large_objects::concerns_call;
 use super::outbox::Outbox;
 use super::reply::Message;
 use super::script::{Act, Script};
-use super::statement::{Known, Running};
+use super::statement::{Known, Running, Whose};
 use crate::tenancy::{Membership, Permit, Rules, Usage};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -117,14 +117,14 @@ impl Session {
     }
 
     /// The same of something whose text is not seen: a portal that is not followed, a function that is called by its number.
-    pub(super) fn judge_unseen(&mut self, upstream: &mut Upstream, now: Instant) -> Result<Held, Trouble> {
+    pub(super) fn judge_unseen(&self, upstream: &mut Upstream, now: Instant) -> Result<Held, Trouble> {
         let known = self.worker.brain.borrow_mut().unknown();
         self.judge(upstream, &known, None, now)
     }
 
     /// A function is called by its number. One that works on large objects names no table, and whether it writes is known.
     pub(super) fn judge_call(
-        &mut self,
+        &self,
         upstream: &mut Upstream,
         function: Option<u32>,
         now: Instant,
@@ -133,8 +133,8 @@ impl Session {
             return Ok(());
         }
         let known = self.worker.brain.borrow_mut().unknown();
-        let limits = self.limits.clone();
-        for (key, mode, what) in against(&limits, &known, None, true).filter(|(key, ..)| concerns_call(function, *key))
+        for (key, mode, what) in
+            against(&self.limits, &known, None, true).filter(|(key, ..)| concerns_call(function, *key))
         {
             self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
         }
@@ -146,22 +146,39 @@ impl Session {
     /// # Errors
     /// Why it may not.
     pub(super) fn judge(
-        &mut self,
+        &self,
         upstream: &mut Upstream,
         known: &Known,
         script: Option<&Script>,
         now: Instant,
     ) -> Result<Held, Trouble> {
-        let limits = self.limits.clone();
-        let readable = !self.opaque && !self.escapes;
-        for (key, mode, what) in against(&limits, known, script, readable) {
-            self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
+        if !self.is_cleared(known, script) {
+            for (key, mode, what) in against(&self.limits, known, script, self.is_readable()) {
+                self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
+            }
         }
         if known.is_free() {
             self.judge_blocked(upstream, known)?;
             return Ok(Held::default());
         }
         self.admit(upstream, known, now)
+    }
+
+    /// Whether nothing speaks against a statement by what it is, as was found when this tenant ran it last. One that does
+    /// more than its shape shows is looked at each time.
+    #[inline]
+    pub(super) fn is_cleared(&self, known: &Known, script: Option<&Script>) -> bool {
+        if !known.whole || script.is_some() || !self.is_readable() {
+            return false;
+        }
+        let whose = Whose { rules: self.rules.version, tenant: self.tenant, class: self.class };
+        known.shape.cleared.or_look(whose, || against(&self.limits, known, None, true).next().is_none())
+    }
+
+    /// Whether its strings are read as we read them.
+    #[inline]
+    pub(super) fn is_readable(&self) -> bool {
+        !self.opaque && !self.escapes
     }
 
     /// What is not counted is refused all the same where an operator has blocked just this statement.
@@ -178,8 +195,8 @@ impl Session {
     }
 
     /// Whether there is room for one more, and what it is held to.
-    fn admit(&mut self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<Held, Trouble> {
-        let limits = self.limits.clone();
+    fn admit(&self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<Held, Trouble> {
+        let limits = &*self.limits;
         // Statements that one client sends at once run one after the other: they count as one.
         if let Some(most) = limits.max_statements
             && upstream.work.permit.is_none()

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use policy::observe::{CUT, ShapeFacts};
 use policy::statement::{Analysis, Class, Flags, Part};
+use policy::tenant::ClassId;
 use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -53,6 +54,8 @@ pub struct Shape {
     tables: OnceCell<Option<Box<[Box<str>]>>>,
     /// Whether a rule of the cache may be about it.
     pub concerned: Inspected,
+    /// Whether the limits of the tenant that ran it last have nothing against it, by what it is.
+    pub cleared: Inspected<Whose>,
     /// What came of it there the last time, as it was told.
     pub fate: Cell<Option<Fate>>,
     /// The counters of the tenant that ran it last.
@@ -96,6 +99,7 @@ impl Shape {
             draws,
             tables: if whole { OnceCell::new() } else { OnceCell::from(None) },
             concerned: Inspected::default(),
+            cleared: Inspected::default(),
             fate: Cell::new(None),
             meter: RefCell::default(),
             columns: RefCell::default(),
@@ -206,15 +210,26 @@ pub struct Known {
     pub whole: bool,
 }
 
-/// Whether a text may run a function that changes its session: the answer of the last look, and the version of the set
-/// that it was looked up in.
+/// Whether a text may run a function that changes its session, or something else that is yes or no: the answer of the last
+/// look, and the version of what it was looked up in.
 #[derive(Debug, Default)]
-pub struct Inspected(Cell<(u64, bool)>);
+pub struct Inspected<V: Copy = u64>(Cell<(V, bool)>);
 
-impl Inspected {
+/// Whose limits a statement was held against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Whose {
+    /// [`Rules::version`]; 0: nobody's yet.
+    pub rules: u64,
+    /// The tenant.
+    pub tenant: policy::tenant::TenantId,
+    /// The class of work.
+    pub class: ClassId,
+}
+
+impl<V: Copy + PartialEq> Inspected<V> {
     /// The answer for this version, from `look` if it is not known.
     #[inline]
-    pub fn or_look(&self, version: u64, look: impl FnOnce() -> bool) -> bool {
+    pub fn or_look(&self, version: V, look: impl FnOnce() -> bool) -> bool {
         let (known, answer) = self.0.get();
         if known == version {
             return answer;
