@@ -14,7 +14,7 @@ COMPAT ?=
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test check docs demo demo-stop bench bench-check bench-micro compat soak regress agreement fuzz image-check clean
+.PHONY: help setup build test check docs demo demo-stop bench bench-check bench-count bench-micro compat soak regress agreement fuzz image-check clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,11 @@ bench-check: ## The same, and fails if a promised figure is missed by more than 
 	$(CARGO) build --release --package pgweir
 	$(CARGO) build --package integration-tests --bin bench
 	@target/debug/bench --pgweir target/release/pgweir --rounds $(ROUNDS) --check $(if $(PARTS),--parts $(PARTS))
+
+bench-count: ## Instructions per query that rules and limits add, counted by valgrind
+	@.ci/setup count
+	$(CARGO) build --release --package pgweir
+	@.ci/instructions target/release/pgweir
 
 bench-micro: ## Cost of the parts by themselves: framer, pipeline, lexer, memo, detector, ledger
 	$(CARGO) bench --package wire --bench framer --bench pipeline

@@ -211,7 +211,9 @@ impl Analyser {
         any.set(all, false);
         analysis.flags = any | common;
         (analysis.strict, analysis.family) = self.ids.finish();
+        // What ends a transaction is refused to nobody: a text has that class only if it does nothing else.
         let main = analysis.parts.iter().find(|part| !part.class.is_transaction_control());
+        let main = main.or_else(|| analysis.parts.iter().find(|part| !part.class.is_way_out()));
         analysis.class = main.unwrap_or(&first).class;
     }
 }

@@ -78,6 +78,19 @@ impl Deadline {
         Some(Self { limit, key, cancel_at, close_at: cancel_at.max(now).checked_add(CLOSE_AFTER)? })
     }
 
+    /// The first of those of a request that begins `now`, and its transaction with it: `server` is a limit that the server
+    /// knows too, of `own` the proxy alone knows. The same as of each by itself, for less: they begin together, so that the
+    /// shortest is the first.
+    pub fn first(server: Option<Duration>, own: [(LimitKey, Option<Duration>); 3], now: Instant) -> Option<Self> {
+        let is_set = |limit: &Duration| !limit.is_zero();
+        let lead = server.filter(is_set).map(|limit| limit.saturating_add(CANCEL_AFTER));
+        let own = own.into_iter().filter_map(|(key, limit)| Some((key, limit.filter(is_set)?)));
+        match own.min_by_key(|(_, limit)| *limit) {
+            Some((key, limit)) if lead.is_none_or(|lead| limit < lead) => Self::own(key, Some(limit), now, now),
+            _ => Self::new(server, now),
+        }
+    }
+
     /// The one of two that comes first.
     pub fn sooner(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {

@@ -25,7 +25,7 @@ const MAX_CONFIGURED: usize = if cfg!(test) { 100 } else { 1_000_000 };
 const MAX_NUMBERS: usize = u8::MAX as usize;
 
 /// A tenant's number: small, dense, valid as long as the process lives (reloads included).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TenantId(u32);
 
 impl TenantId {

@@ -351,6 +351,9 @@ fn classes_are_told_by_the_main_verb() {
         ("selec 1", Class::Other),
         ("begin; update t set a = 1; commit", Class::Update),
         ("begin; commit", Class::Begin),
+        ("commit; begin", Class::Begin),
+        ("commit; rollback", Class::Commit),
+        ("commit; begin; select 1", Class::Select),
     ] {
         assert_eq!(analyse(sql, |analysis| analysis.class), class, "{sql}");
     }

@@ -21,12 +21,7 @@ const UNDETECTED: &str = "[observe]\nn_plus_one = false\n";
 
 /// A tenant and a class by rules, and every limit that is looked at for each statement, none of which pgbench reaches.
 /// Besides, what the server connections are shared by is left out: it is asked for with each lease.
-const POLICED: &str = "[[tenant.rule]]\nfrom = 'setting'\nname = 'app.tenant'\n\
-    [[tenant.rule]]\nfrom = 'application_name'\n\
-    [[tenant.classify]]\nclass = 'load'\nfrom = 'application_name'\npattern = '^pgbench'\n\
-    [tenant.default]\nstatement_timeout = '1m'\nrequest_timeout = '2m'\ntransaction_timeout = '5m'\n\
-    [tenant.class.load]\nmax_rows = 1000000\nmax_bytes = '1GiB'\n\
-    [tenant.limits.pgbench]\nmax_statements = 1000\nstatement_rate = 1000000\ntables = ['pgbench_*']\nread_only = true\n";
+const POLICED: &str = include_str!("policed.toml");
 
 /// How often the sides take turns in each round: they differ by a few per cent, which only many pairs tell from noise.
 pub const TURNS: usize = 3;

@@ -160,6 +160,25 @@ fn pure_crates_do_no_io() {
     is_absent("I/O in a pure crate", &PURE, &[], |line| doors.iter().any(|door| line.contains(door)));
 }
 
+/// A time of day may be set, backwards too: no deadline and no rate follows it.
+#[test]
+fn no_limit_follows_the_time_of_day() {
+    let places =
+        ["session", "worker", "pool", "tenancy", "shares", "upstream"].map(|place| format!("proxy/src/{place}"));
+    let decides: Vec<_> = sources(&["proxy"])
+        .into_iter()
+        .filter(|source| places.iter().any(|place| source.path.starts_with(place.as_str())))
+        .collect();
+    for place in &places {
+        assert!(decides.iter().any(|source| source.path.starts_with(place.as_str())), "there is no {place} any more");
+    }
+    for source in decides {
+        let told = |line: &str| line.contains("SystemTime") || line.contains("UNIX_EPOCH");
+        let line = source.lines.iter().find(|(_, line)| told(line));
+        assert!(line.is_none(), "{}: {line:?}", source.path);
+    }
+}
+
 #[test]
 fn nothing_that_is_shipped_can_panic_on_purpose() {
     let panics = [".unwrap()", "panic!(", "unreachable!(", "todo!(", "unimplemented!(", "assert!(", "assert_eq!("];

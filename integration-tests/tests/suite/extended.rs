@@ -92,6 +92,34 @@ fn the_unnamed_statement_lives_until_its_client_replaces_it() {
 }
 
 #[test]
+fn an_unnamed_statement_that_was_to_be_replaced_is_not_run_in_place_of_the_new_one() {
+    let site = Site::behind(Transaction, |proxy| {
+        proxy.size(1).pool(|pool| pool.queue_timeout = std::time::Duration::from_millis(200))
+    });
+    let (mut client, mut holder) = (site.client(), site.client());
+    let replaces: [fn(&mut RawClient); 3] = [
+        |client| _ = client.parse("", "select 'new'").bind("", &[]).execute().sync(),
+        |client| _ = client.start_query("select 'new'"),
+        |client| _ = client.start_query(format!("select 'new' /* {} */", "x".repeat(600 * 1024))),
+    ];
+    for replace in replaces {
+        client.parse("", "select 'old'").sync().reply().ok();
+        holder.query("begin").ok();
+        replace(&mut client);
+        assert_eq!(client.reply().error().code(), "53300");
+        holder.query("commit").ok();
+        assert_eq!(run_prepared(&mut client, "", &[]).error().code(), "26000");
+    }
+    // What fails before it comes to its Parse has replaced nothing.
+    client.parse("", "select 'old'").sync().reply().ok();
+    holder.query("begin").ok();
+    client.bind("", &[]).execute().parse("", "select 'new'").sync();
+    assert_eq!(client.reply().error().code(), "53300");
+    holder.query("commit").ok();
+    assert_eq!(run_prepared(&mut client, "", &[]).value(), "old");
+}
+
+#[test]
 fn an_error_does_not_bring_back_an_unnamed_statement_that_a_query_took_away() {
     everywhere_transactional(|site| {
         for pipelined in [false, true] {

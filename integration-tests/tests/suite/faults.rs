@@ -166,6 +166,18 @@ fn a_server_that_never_answers_a_login_costs_the_connect_timeout() {
 }
 
 #[test]
+fn a_server_that_goes_while_a_statement_is_replaced_leaves_its_client_none() {
+    let upstream = misbehaving_once(|_| Ok(()));
+    let proxy = before(&upstream);
+    let mut client = login(proxy.address());
+    client.parse("", "select 'old'").sync().reply().ok();
+    let reply = client.parse("", "select boom").bind("", &[]).execute().sync().reply();
+    assert_eq!((reply.error().code(), reply.shape().as_str()), ("08006", "EZ"));
+    client.bind("", &[]).execute().sync().reply();
+    assert_eq!(upstream.tags(1), "CBES", "nobody knows which of the two it is: it is not there");
+}
+
+#[test]
 fn a_server_that_talks_nonsense_at_login_is_refused() {
     for nonsense in [
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use config::PoolMode::Transaction;
 use integration_tests::process::pgweir;
-use integration_tests::{RawClient, Scratch, Site, http, tenants};
+use integration_tests::{RawClient, Scratch, Site, frontend, http, tenants};
 use policy::fingerprint::{Analyser, Compat};
 
 const RULES: &str = "
@@ -135,6 +135,84 @@ fn whatever_an_operator_has_named_is_refused_but_for_the_ways_out() {
     assert_eq!(client.query("commit").commands(), ["COMMIT"]);
     client.query("start transaction").ok();
     assert_eq!(client.parse("", "rollback").bind("", &[]).execute().sync().reply().commands(), ["ROLLBACK"]);
+}
+
+#[test]
+fn what_is_blocked_is_refused_wherever_it_stands_in_a_text() {
+    let named = |sql: &str| format!("[tenant.fingerprint.{}]\nblocked = true\n", fingerprint(sql));
+    let site = site(&format!("[tenant.limits.blocked]\nblocked = true\n{}{}", named("begin"), named("commit")));
+    let mut client = client_of(&site, "acme");
+    for sql in ["commit; begin", "rollback; begin", "begin; commit", "select 1; begin", "commit; begin; select 1"] {
+        client.query("start transaction").ok();
+        // Nothing of the text is run, and the transaction has failed, as by a mistake in any of its statements.
+        let reply = client.query(sql);
+        assert_eq!((reply.error().code(), reply.shape().as_str(), reply.status()), ("42501", "EZ", 'E'), "{sql}");
+        assert_eq!(client.query("commit").commands(), ["ROLLBACK"]);
+    }
+    // What ends a transaction is refused nowhere, though an operator has named it.
+    client.query("start transaction; select 1; commit").ok();
+    client.query("start transaction").ok();
+    assert_eq!(client.query("rollback; commit").ok().status(), 'I');
+
+    let mut holder = client_of(&site, "holder");
+    holder.query("start transaction").ok();
+    let mut blocked = client_of(&site, "blocked");
+    for sql in ["commit; begin", "rollback; savepoint a", "commit; select 1"] {
+        assert_eq!(codes(&mut blocked, sql), ["42501"], "{sql}");
+    }
+    holder.query("commit").ok();
+    blocked.query("commit; rollback").ok();
+}
+
+#[test]
+fn one_too_many_waits_for_no_server() {
+    let copy = "copy held from stdin";
+    let site = site(&format!(
+        "[tenant.limits.few]\nmax_statements = 1\n[tenant.fingerprint.{}]\nmax_statements = 1\n",
+        fingerprint(copy)
+    ));
+    for (tenant, sql) in [("few", "select 1"), ("other", copy)] {
+        let mut holder = client_of(&site, tenant);
+        holder.query("begin; create temp table held (n int) on commit drop").ok();
+        assert_eq!(holder.start_query(copy).read_until('G').shape(), "G");
+        let told = codes(&mut client_of(&site, tenant), sql);
+        assert_eq!(told, ["53400"; 3], "{tenant} {sql}");
+        holder.say(frontend::copy_done()).send().reply().ok();
+        holder.query("commit").ok();
+    }
+    client_of(&site, "few").query("select 1").ok();
+}
+
+#[test]
+fn a_call_by_number_and_a_message_too_long_to_be_held_wait_for_no_server() {
+    let site = site(
+        "[tenant.limits.blocked]\nblocked = true\n[tenant.limits.reader]\nread_only = true\n\
+         [tenant.limits.runs]\ntables = ['runs']\n",
+    );
+    let mut holder = client_of(&site, "holder");
+    holder.query("begin").ok();
+    let called = |function| frontend::function_call(function, &[&0i32.to_be_bytes()]);
+    let (lo_tell, lo_unlink, now) = (958, 964, 1299);
+    let long = format!("select 1 /* {} */", "x".repeat(600 * 1024));
+    for (application, bytes, code) in [
+        ("tenant:blocked", called(lo_tell), "42501"),
+        ("tenant:reader", called(lo_unlink), "25006"),
+        ("tenant:runs", called(now), "42501"),
+        ("tenant:blocked", frontend::query(&long), "42501"),
+        ("tenant:reader", frontend::query(&long), "25006"),
+        ("tenant:runs", frontend::query(&long), "42501"),
+        ("web", frontend::query(format!("/*tenant='blocked'*/ {long}")), "42501"),
+    ] {
+        let mut client = site.client_with(&[("application_name", application)]);
+        client.say(&bytes).say(&bytes);
+        // What stands behind the first is read from where it begins.
+        for reply in [client.reply(), client.reply()] {
+            assert_eq!((reply.shape().as_str(), reply.error().code()), ("EZ", code), "{application}: {reply:?}");
+        }
+    }
+    holder.query("commit").ok();
+    let told = client_of(&site, "runs").say(called(lo_tell)).reply();
+    assert_eq!(told.error().code(), "42704", "the server itself has no such object open");
 }
 
 #[test]

@@ -193,6 +193,44 @@ fn a_deadline_cancels_once_the_server_had_its_chance_and_closes_later() {
 }
 
 #[test]
+fn the_first_of_those_that_begin_together_is_the_one_that_comes_first_by_itself() {
+    let now = Instant::now();
+    let limits = [None, Some(Duration::ZERO)]
+        .into_iter()
+        .chain([1, 750, 1_000, 1_250, 60_000].map(|ms| Some(Duration::from_millis(ms))));
+    let keys = [LimitKey::StatementTimeout, LimitKey::RequestTimeout, LimitKey::TransactionTimeout];
+    for server in limits.clone() {
+        for a in limits.clone() {
+            for b in limits.clone() {
+                for c in limits.clone() {
+                    let own = [(keys[0], a), (keys[1], b), (keys[2], c)];
+                    let each = own.map(|(key, limit)| Deadline::own(key, limit, now, now));
+                    let one_by_one = each.into_iter().fold(Deadline::new(server, now), Deadline::sooner);
+                    assert_eq!(Deadline::first(server, own, now), one_by_one, "{server:?} {own:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_deadline_is_of_the_clock_that_never_jumps() {
+    // What has passed counts, and no time of day: the same distance is due wherever on that clock it begins.
+    let origin = Instant::now();
+    for begun in [origin, origin + Duration::from_secs(1), origin + Duration::from_secs(400 * 24 * 3600)] {
+        let limit = Some(Duration::from_secs(2));
+        let deadline = Deadline::own(LimitKey::RequestTimeout, limit, begun, begun).unwrap();
+        let due = |ms| deadline.due(begun + Duration::from_millis(ms));
+        assert_eq!(
+            [due(0), due(1_999), due(2_000), due(3_999), due(4_000)],
+            [Due::Nothing, Due::Nothing, Due::Cancel, Due::Cancel, Due::Close]
+        );
+        // Who looks with an older `now` than the one that it was made with finds nothing due, and nothing breaks.
+        assert_eq!(deadline.due(begun - Duration::from_millis(500)), Due::Nothing);
+    }
+}
+
+#[test]
 fn clients_may_lower_their_timeout_and_never_raise_it() {
     let limit = Some(SECOND * 5);
     for (value, limit, verdict) in [

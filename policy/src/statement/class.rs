@@ -110,6 +110,11 @@ impl Class {
             )
     }
 
+    /// Whether it ends a transaction, or goes back within it.
+    pub const fn is_way_out(self) -> bool {
+        matches!(self, Self::Commit | Self::Rollback | Self::RollbackTo)
+    }
+
     /// Whether it begins, ends or divides a transaction.
     pub const fn is_transaction_control(self) -> bool {
         matches!(

@@ -5,7 +5,7 @@ use policy::limits::{Effective, LimitTable};
 use policy::verdict::Refusal;
 
 use super::{Objection, Statement, Text};
-use crate::session::police::against;
+use crate::session::police::{against, said_of};
 use crate::session::statement::Known;
 
 /// Whose statements are judged.
@@ -25,13 +25,12 @@ impl Whose<'_> {
     /// text, each has its own.
     pub(super) fn statement(&self, of_session: &Effective, known: &Known) -> Statement {
         let shape = &known.shape;
-        let all = [shape.strict].into_iter().chain(shape.parts.iter().copied());
-        let named: Vec<(u64, Effective)> = all.filter_map(|strict| Some((strict, self.own(strict)?))).collect();
+        let named: Vec<(u64, Effective)> =
+            shape.named().filter_map(|(strict, class)| Some((strict, said_of(class, self.own(strict)?)))).collect();
         let mut objections: Vec<Objection> = against(of_session, known, known.script.as_deref(), true)
             .map(|(key, mode, what)| self.objection(None, key, mode, what))
             .collect();
-        let is_way_out = known.is_way_out();
-        for (strict, own) in named.iter().filter(|_| !is_way_out) {
+        for (strict, own) in &named {
             objections.extend(own.blocked.map(|mode| self.objection(Some(*strict), LimitKey::Blocked, mode, "")));
         }
         let row_limit = named.iter().find_map(|(_, own)| own.row_limit).or(of_session.row_limit);

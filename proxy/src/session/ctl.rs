@@ -193,8 +193,8 @@ pub struct Ctl {
     pub pinned: Cell<Option<(&'static str, u64)>>,
     /// The fingerprint of the statement that it ran last, for the admin port; 0: none yet.
     pub statement: Cell<u64>,
-    /// Its place in the sweeper's list.
-    pub active: Cell<Option<u32>>,
+    /// Whether it is in the sweeper's list.
+    pub active: Cell<bool>,
     /// Its socket's file descriptor, for the admin port; 0: not known.
     pub descriptor: Cell<i32>,
 }
@@ -232,7 +232,7 @@ impl Ctl {
             channels: Cell::new(0),
             pinned: Cell::new(None),
             statement: Cell::new(0),
-            active: Cell::new(None),
+            active: Cell::new(false),
             descriptor: Cell::new(0),
         })
     }

@@ -50,20 +50,26 @@ impl Session {
     /// When a request that began at `begun` must have ended.
     pub(super) fn deadline(&self, upstream: &Upstream, begun: Instant, now: Instant) -> Option<Deadline> {
         let limits = &*self.limits;
-        // What a comment says the server does not know: it has the connection's own limit.
-        let statement = match self.comment {
-            None => Deadline::new(limits.enforced_timeout(), now),
-            Some(_) => Deadline::own(LimitKey::StatementTimeout, limits.enforced_timeout(), now, now),
-        };
-        if limits.request_timeout.is_none() && limits.transaction_timeout.is_none() {
-            return statement;
-        }
         let enforced = |limit: Option<Bound<Duration>>| limit.and_then(Bound::enforced);
-        let request = Deadline::own(LimitKey::RequestTimeout, enforced(limits.request_timeout), begun, now);
+        // What a comment says the server does not know: it has the connection's own limit.
+        let (server, own) = match self.comment {
+            None => (limits.enforced_timeout(), None),
+            Some(_) => (None, limits.enforced_timeout()),
+        };
+        let request = enforced(limits.request_timeout);
         // One that has failed is over but for its ROLLBACK.
         let open = upstream.pipeline.status() != TransactionStatus::Failed;
-        let limit = enforced(limits.transaction_timeout).filter(|_| open);
-        let transaction = Deadline::own(LimitKey::TransactionTimeout, limit, self.transaction_since(now), now);
+        let transaction = enforced(limits.transaction_timeout).filter(|_| open);
+        let since = self.transaction_since(now);
+        if begun == now && since == now {
+            let (key, within) = (LimitKey::StatementTimeout, LimitKey::RequestTimeout);
+            let own = [(key, own), (within, request), (LimitKey::TransactionTimeout, transaction)];
+            return Deadline::first(server, own, now);
+        }
+        let own = Deadline::own(LimitKey::StatementTimeout, own, now, now);
+        let statement = Deadline::new(server, now).or(own);
+        let request = Deadline::own(LimitKey::RequestTimeout, request, begun, now);
+        let transaction = Deadline::own(LimitKey::TransactionTimeout, transaction, since, now);
         Deadline::sooner(Deadline::sooner(statement, request), transaction)
     }
 

@@ -78,6 +78,10 @@ impl Session {
         // Whatever was not answered never happened: also what the server's last error took out of the queue.
         self.statements.revert(usize::MAX);
         self.ctl.prepared.set(self.statements.len() as u32);
+        if !upstream.work.unnamed.is_empty() {
+            // It was being replaced: the client must not run the one from before by a name that it has given away.
+            self.unnamed_parsed = None;
+        }
         self.unnamed = self.unnamed_parsed.clone();
         self.settings.rollback();
         self.end_channels(true);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
 use policy::limits::{Bound, Effective, Rate};
+use policy::statement::Class;
 use policy::tenant::{ClassId, Lookup, TenantId};
 use policy::verdict::{Limited, Refusal, SessionState};
 use wire::encode::{Report, Severity, backend as say};
@@ -21,11 +22,11 @@ use wire::tag::Backend;
 
 use super::Session;
 use super::held::Held;
-use super::large_objects::{is_of_large_objects, only_reads_large_objects};
+use super::large_objects::concerns_call;
 use super::outbox::Outbox;
 use super::reply::Message;
 use super::script::{Act, Script};
-use super::statement::{Known, Running};
+use super::statement::{Known, Running, Whose};
 use crate::tenancy::{Membership, Permit, Rules, Usage};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -116,14 +117,14 @@ impl Session {
     }
 
     /// The same of something whose text is not seen: a portal that is not followed, a function that is called by its number.
-    pub(super) fn judge_unseen(&mut self, upstream: &mut Upstream, now: Instant) -> Result<Held, Trouble> {
+    pub(super) fn judge_unseen(&self, upstream: &mut Upstream, now: Instant) -> Result<Held, Trouble> {
         let known = self.worker.brain.borrow_mut().unknown();
         self.judge(upstream, &known, None, now)
     }
 
     /// A function is called by its number. One that works on large objects names no table, and whether it writes is known.
     pub(super) fn judge_call(
-        &mut self,
+        &self,
         upstream: &mut Upstream,
         function: Option<u32>,
         now: Instant,
@@ -131,14 +132,10 @@ impl Session {
         if !self.polices() {
             return Ok(());
         }
-        let Some(function) = function.filter(|function| is_of_large_objects(*function)) else {
-            return self.judge_unseen(upstream, now).map(drop);
-        };
         let known = self.worker.brain.borrow_mut().unknown();
-        let limits = self.limits.clone();
-        let reads = only_reads_large_objects(function);
-        let holds = |key| key != LimitKey::Tables && !(key == LimitKey::ReadOnly && reads);
-        for (key, mode, what) in against(&limits, &known, None, true).filter(|(key, ..)| holds(*key)) {
+        for (key, mode, what) in
+            against(&self.limits, &known, None, true).filter(|(key, ..)| concerns_call(function, *key))
+        {
             self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
         }
         self.admit(upstream, &known, now).map(drop)
@@ -149,16 +146,16 @@ impl Session {
     /// # Errors
     /// Why it may not.
     pub(super) fn judge(
-        &mut self,
+        &self,
         upstream: &mut Upstream,
         known: &Known,
         script: Option<&Script>,
         now: Instant,
     ) -> Result<Held, Trouble> {
-        let limits = self.limits.clone();
-        let readable = !self.opaque && !self.escapes;
-        for (key, mode, what) in against(&limits, known, script, readable) {
-            self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
+        if !self.is_cleared(known, script) {
+            for (key, mode, what) in against(&self.limits, known, script, self.is_readable()) {
+                self.hit(upstream, mode, None, key, |limited| not_allowed(limited, what))?;
+            }
         }
         if known.is_free() {
             self.judge_blocked(upstream, known)?;
@@ -167,9 +164,26 @@ impl Session {
         self.admit(upstream, known, now)
     }
 
+    /// Whether nothing speaks against a statement by what it is, as was found when this tenant ran it last. One that does
+    /// more than its shape shows is looked at each time.
+    #[inline]
+    pub(super) fn is_cleared(&self, known: &Known, script: Option<&Script>) -> bool {
+        if !known.whole || script.is_some() || !self.is_readable() {
+            return false;
+        }
+        let whose = Whose { rules: self.rules.version, tenant: self.tenant, class: self.class };
+        known.shape.cleared.or_look(whose, || against(&self.limits, known, None, true).next().is_none())
+    }
+
+    /// Whether its strings are read as we read them.
+    #[inline]
+    pub(super) fn is_readable(&self) -> bool {
+        !self.opaque && !self.escapes
+    }
+
     /// What is not counted is refused all the same where an operator has blocked just this statement.
     fn judge_blocked(&self, upstream: &mut Upstream, known: &Known) -> Result<(), Trouble> {
-        if known.is_way_out() || !self.rules.limits.has_statements() {
+        if !self.rules.limits.has_statements() {
             return Ok(());
         }
         for (strict, own) in self.all_said_by_name(known) {
@@ -181,8 +195,8 @@ impl Session {
     }
 
     /// Whether there is room for one more, and what it is held to.
-    fn admit(&mut self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<Held, Trouble> {
-        let limits = self.limits.clone();
+    fn admit(&self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<Held, Trouble> {
+        let limits = &*self.limits;
         // Statements that one client sends at once run one after the other: they count as one.
         if let Some(most) = limits.max_statements
             && upstream.work.permit.is_none()
@@ -208,15 +222,11 @@ impl Session {
     }
 
     /// What the configuration says of just these statements, besides what holds for all of the tenant's.
-    fn judge_by_name(&mut self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<(), Trouble> {
+    fn judge_by_name(&self, upstream: &mut Upstream, known: &Known, now: Instant) -> Result<(), Trouble> {
         if !self.rules.limits.has_statements() {
             return Ok(());
         }
-        let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
-        for strict in all.copied().filter(|strict| self.rules.limits.limits_statement(*strict)).collect::<Vec<u64>>() {
-            let tenant = self.worker.shared.directory.name(self.tenant);
-            let class = self.rules.resolver.class_name(self.class);
-            let Some(own) = self.rules.limits.of_statement(&tenant, class, strict) else { continue };
+        for (strict, own) in self.all_said_by_name(known) {
             let named = Some(strict);
             if let Some(mode) = own.blocked {
                 self.hit(upstream, mode, named, LimitKey::Blocked, |limited| not_allowed(limited, ""))?;
@@ -273,12 +283,14 @@ impl Session {
 
     /// All that it says of them, one by one.
     pub(super) fn all_said_by_name(&self, known: &Known) -> impl Iterator<Item = (u64, Effective)> {
-        let all = [&known.shape.strict].into_iter().chain(known.shape.parts.iter());
-        all.filter_map(|strict| self.said_of(*strict))
+        known.shape.named().filter_map(|(strict, what)| {
+            let (strict, own) = self.said_alone(strict)?;
+            Some((strict, said_of(what, own)))
+        })
     }
 
-    /// What it says of the statement with this fingerprint.
-    pub(super) fn said_of(&self, strict: u64) -> Option<(u64, Effective)> {
+    /// What it says of the statement with this fingerprint, whatever kind of statement it is.
+    pub(super) fn said_alone(&self, strict: u64) -> Option<(u64, Effective)> {
         if !self.rules.limits.limits_statement(strict) {
             return None;
         }
@@ -387,6 +399,16 @@ pub(super) fn tell_notice(upstream: &mut Upstream, outbox: &mut Outbox<'_>, mess
     if let Some(notice) = notice {
         say::notice_response(outbox.insert(at), &notice);
     }
+}
+
+/// What is said of one statement by name, as far as it holds for what it is: what begins, ends or divides a transaction is
+/// not counted, and what ends one is not refused, whatever else stands in its text.
+pub fn said_of(class: Class, own: Effective) -> Effective {
+    if !class.is_transaction_control() {
+        return own;
+    }
+    let blocked = own.blocked.filter(|_| !class.is_way_out());
+    Effective { blocked, max_statements: None, rate: None, ..own }
 }
 
 pub(super) fn not_allowed(limited: Limited, what: &str) -> Refusal {

@@ -172,7 +172,7 @@ impl Session {
                 return Ok(at + used);
             }
             if self.judges_beforehand() {
-                let (seen, refused) = self.judge_beforehand(whole, looked, now);
+                let (seen, refused) = self.judge_beforehand(rest, due, looked, now);
                 looked = seen;
                 if let Some(trouble) = refused {
                     let used = self.fail_request(cx, &trouble, rest, due.whole, output)?;
@@ -392,6 +392,7 @@ impl Session {
         if trouble.is_fatal() {
             return Err(End::Trouble(trouble.clone()));
         }
+        self.forget_replaced(bytes)?;
         output.clear();
         trouble.write(false, output);
         let mut at = 0;

@@ -59,8 +59,8 @@ impl Session {
     fn bounds(&self, known: &Known, part: usize, of: impl Fn(&Effective) -> Option<Bound<u64>>) -> Bounds {
         let mut bounds = Vec::new();
         if self.rules.limits.has_statements() {
-            let all = [Some(&known.shape.strict), known.shape.parts.get(part)];
-            let said = all.into_iter().flatten().filter_map(|strict| self.said_of(*strict));
+            let all = [Some(known.shape.strict), known.shape.parts.get(part).map(|(strict, _)| *strict)];
+            let said = all.into_iter().flatten().filter_map(|strict| self.said_alone(strict));
             bounds.extend(said.filter_map(|(strict, own)| Some((Some(strict), of(&own)?))));
         }
         if bounds.iter().all(|(_, own)| own.mode != Mode::Enforce) {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use policy::observe::{CUT, ShapeFacts};
 use policy::statement::{Analysis, Class, Flags, Part};
+use policy::tenant::ClassId;
 use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -41,8 +42,8 @@ pub struct Shape {
     text: Box<str>,
     /// Its text cannot be read: it is counted with all others of the kind.
     hidden: bool,
-    /// Strict fingerprints of its statements, where there are several.
-    pub parts: Box<[u64]>,
+    /// Strict fingerprints of its statements and what they are, where there are several.
+    pub parts: Box<[(u64, Class)]>,
     /// How many it has, but for those that begin, end or divide transactions: at least 1.
     pub statements: u32,
     /// It may change rows or schema, by what it is, or asks for a transaction that may.
@@ -53,6 +54,8 @@ pub struct Shape {
     tables: OnceCell<Option<Box<[Box<str>]>>>,
     /// Whether a rule of the cache may be about it.
     pub concerned: Inspected,
+    /// Whether the limits of the tenant that ran it last have nothing against it, by what it is.
+    pub cleared: Inspected<Whose>,
     /// What came of it there the last time, as it was told.
     pub fate: Cell<Option<Fate>>,
     /// The counters of the tenant that ran it last.
@@ -70,7 +73,7 @@ impl Shape {
     pub fn new(analysis: &Analysis, mut text: String) -> Self {
         let facts = ShapeFacts::new(analysis, &text);
         let several = if analysis.parts.len() > 1 { analysis.parts.as_slice() } else { &[] };
-        let parts = several.iter().map(|part| part.strict).collect();
+        let parts = several.iter().map(|part| (part.strict, part.class)).collect();
         let of_part = |part: &Part| part.class.may_write() || part.flags.contains(Flags::CTE_WRITES);
         let writes = analysis.parts.iter().any(of_part) || policy::clauses::lifts_read_only(&text);
         let lasting =
@@ -96,6 +99,7 @@ impl Shape {
             draws,
             tables: if whole { OnceCell::new() } else { OnceCell::from(None) },
             concerned: Inspected::default(),
+            cleared: Inspected::default(),
             fate: Cell::new(None),
             meter: RefCell::default(),
             columns: RefCell::default(),
@@ -108,6 +112,11 @@ impl Shape {
     #[must_use]
     pub fn hidden(self) -> Self {
         Self { hidden: true, text: StatementText::UNREADABLE.into(), tables: OnceCell::from(None), ..self }
+    }
+
+    /// What limits may be said of by name: all of it, then each of its statements.
+    pub fn named(&self) -> impl Iterator<Item = (u64, Class)> {
+        std::iter::once((self.strict, self.class)).chain(self.parts.iter().copied())
     }
 
     /// Its text cannot be read.
@@ -201,15 +210,26 @@ pub struct Known {
     pub whole: bool,
 }
 
-/// Whether a text may run a function that changes its session: the answer of the last look, and the version of the set
-/// that it was looked up in.
+/// Whether a text may run a function that changes its session, or something else that is yes or no: the answer of the last
+/// look, and the version of what it was looked up in.
 #[derive(Debug, Default)]
-pub struct Inspected(Cell<(u64, bool)>);
+pub struct Inspected<V: Copy = u64>(Cell<(V, bool)>);
 
-impl Inspected {
+/// Whose limits a statement was held against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Whose {
+    /// [`Rules::version`]; 0: nobody's yet.
+    pub rules: u64,
+    /// The tenant.
+    pub tenant: policy::tenant::TenantId,
+    /// The class of work.
+    pub class: ClassId,
+}
+
+impl<V: Copy + PartialEq> Inspected<V> {
     /// The answer for this version, from `look` if it is not known.
     #[inline]
-    pub fn or_look(&self, version: u64, look: impl FnOnce() -> bool) -> bool {
+    pub fn or_look(&self, version: V, look: impl FnOnce() -> bool) -> bool {
         let (known, answer) = self.0.get();
         if known == version {
             return answer;
@@ -234,7 +254,7 @@ impl Known {
 
     /// It ends a transaction, or goes back within it, and does nothing else: never refused.
     pub fn is_way_out(&self) -> bool {
-        self.whole && matches!(self.shape.class, Class::Commit | Class::Rollback | Class::RollbackTo)
+        self.whole && self.shape.class.is_way_out()
     }
 
     /// A LIMIT may be put behind it: it has none, and where it would stand is certain.

@@ -6,10 +6,13 @@
 
 use std::rc::Rc;
 
+use wire::frame;
 use wire::pipeline::{Awaited, Owed};
+use wire::tag::Frontend;
 
-use super::Session;
+use super::request::head;
 use super::statement::Prepared;
+use super::{End, Session};
 use crate::upstream::{NAMED, UNNAMED, Upstream};
 
 impl Session {
@@ -49,6 +52,21 @@ impl Session {
             Some(later) => later.clone(),
             None => self.unnamed_parsed.clone(),
         };
+    }
+
+    /// A request fails here with its first message, before it has an upstream. A server forgets the unnamed statement before
+    /// it looks at what takes its place: a client that binds it all the same must not run the one from before.
+    pub(super) fn forget_replaced(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let Some(head) = head(bytes)? else { return Ok(()) };
+        let replaces = match Frontend::from_byte(head.tag) {
+            Some(Frontend::Query) => true,
+            Some(Frontend::Parse) => bytes.get(frame::HEAD) == Some(&0),
+            _ => false,
+        };
+        if replaces {
+            (self.unnamed, self.unnamed_parsed) = (None, None);
+        }
+        Ok(())
     }
 
     /// Whether what this name stands for depends on an answer: a change of it is on its way, and stands before a Sync, so

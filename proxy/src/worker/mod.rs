@@ -327,22 +327,17 @@ impl Worker {
     pub fn watch(&self, ctl: &Ctl, deadline: Option<Instant>) {
         ctl.deadline.set(deadline);
         ctl.due.set(false);
-        match (deadline, ctl.active.get()) {
-            (Some(_), None) => {
-                let Some(ctl) = self.sessions.borrow().get(&ctl.client).cloned() else { return };
-                let mut active = self.active.borrow_mut();
-                if active.is_empty() {
-                    self.sweep.notify_one();
-                }
-                // One for each client, of which there are a million at most.
-                let place = active.insert(ctl.clone());
-                ctl.active.set(u32::try_from(place).ok());
-            }
-            (None, Some(place)) => {
-                self.active.borrow_mut().try_remove(place as usize);
-                ctl.active.set(None);
-            }
-            (Some(_), Some(_)) | (None, None) => {}
+        // One that is to be left alone stays until the sweeper comes: its next statement has a deadline as a rule.
+        if deadline.is_none() || ctl.active.get() {
+            return;
         }
+        let Some(ctl) = self.sessions.borrow().get(&ctl.client).cloned() else { return };
+        let mut active = self.active.borrow_mut();
+        if active.is_empty() {
+            self.sweep.notify_one();
+        }
+        // One for each client, of which there are a million at most.
+        ctl.active.set(true);
+        active.insert(ctl);
     }
 }

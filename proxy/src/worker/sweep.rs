@@ -21,12 +21,15 @@ pub(super) async fn deadlines(worker: Rc<Worker>) {
         }
         tokio::time::sleep(DEADLINES_EVERY).await;
         let now = Instant::now();
-        for (_, ctl) in worker.active.borrow().iter() {
-            if !ctl.due.get() && ctl.deadline.get().is_some_and(|deadline| deadline <= now) {
+        worker.active.borrow_mut().retain(|_, ctl| {
+            let deadline = ctl.deadline.get();
+            if !ctl.due.get() && deadline.is_some_and(|deadline| deadline <= now) {
                 ctl.due.set(true);
                 ctl.wake();
             }
-        }
+            ctl.active.set(deadline.is_some());
+            deadline.is_some()
+        });
     }
 }
 
