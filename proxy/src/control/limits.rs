@@ -26,7 +26,7 @@ pub(super) fn tell(shared: &Shared, told: &mut Told, now: Instant) {
     for line in lines {
         let tenant = shared.directory.name(line.tenant);
         let class = rules.resolver.class_name(line.class);
-        let explained = rules.limits.explain(&tenant, class, None);
+        let explained = rules.limits.explain(&tenant, class);
         let from = explained.into_iter().find(|limit| limit.key == line.key && limit.value.is_some());
         // A limit that no other table says is one of a single statement's.
         let rule = from.map_or_else(|| "[tenant.fingerprint]".to_owned(), |limit| limit.from.shown());
