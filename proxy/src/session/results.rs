@@ -82,6 +82,7 @@ impl Session {
         }
         let end = known.limit_goes(sql)?;
         self.reached(LimitKey::RowLimit, limit.mode);
+        self.names(LimitKey::RowLimit, named.map(|(strict, _)| strict));
         let number = limit.enforced()?;
         let mut text = Vec::with_capacity(sql.len() + 32);
         text.extend_from_slice(sql.get(..end)?);
