@@ -160,6 +160,19 @@ fn pure_crates_do_no_io() {
     is_absent("I/O in a pure crate", &PURE, &[], |line| doors.iter().any(|door| line.contains(door)));
 }
 
+/// A clock that is set while clients are served, forward or back, ends nobody's statement and lets nobody run for longer.
+#[test]
+fn the_clock_on_the_wall_decides_nothing() {
+    let places = ["session/", "worker/", "pool/", "upstream/", "shares.rs", "tenancy.rs", "control/"];
+    let decides = |source: &Source| places.iter().any(|place| source.path.starts_with(&format!("proxy/src/{place}")));
+    let deciding: Vec<Source> = sources(&["proxy"]).into_iter().filter(decides).collect();
+    assert!(deciding.len() > 50, "{} files", deciding.len());
+    let says = |(_, line): &&(usize, String)| line.contains("SystemTime") || line.contains("UNIX_EPOCH");
+    let told =
+        deciding.iter().flat_map(|source| source.lines.iter().filter(says).map(|(at, line)| (&source.path, at, line)));
+    assert_eq!(told.collect::<Vec<_>>(), [], "time is measured by Instant, which nobody sets");
+}
+
 #[test]
 fn nothing_that_is_shipped_can_panic_on_purpose() {
     let panics = [".unwrap()", "panic!(", "unreachable!(", "todo!(", "unimplemented!(", "assert!(", "assert_eq!("];
