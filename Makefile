@@ -83,6 +83,7 @@ soak: ## Storms, queue workers, the demo's traffic for long; every promise has t
 	PGWEIR_HUNT_SEED=$${PGWEIR_HUNT_SEED:-0x$$(od -An -N7 -tx1 /dev/urandom | tr -d " ")} PGWEIR_HUNT_SECONDS=$(SOAK_SECONDS) $(CARGO) test --package integration-tests --test suite -- --nocapture hunt::nothing
 	PGWEIR_CACHE_SEED=$${PGWEIR_CACHE_SEED:-0x$$(od -An -N7 -tx1 /dev/urandom | tr -d " ")} PGWEIR_CACHE_SECONDS=$(SOAK_SECONDS) $(CARGO) test --package integration-tests --test suite -- --nocapture cache::versions cache::canaries::no_row cache::within::random cache::instances
 	QUEUE_SECONDS=$(QUEUE_SECONDS) $(CARGO) test --package integration-tests --test suite -- --nocapture queue_workers
+	$(CARGO) test --package integration-tests --test timing -- --ignored --nocapture a_thousand_statements
 	@$(MAKE) --no-print-directory demo SECONDS=$(SOAK_SECONDS)
 
 regress: ## PostgreSQL's own regression tests, directly and through both modes: the same output, byte by byte

@@ -30,7 +30,7 @@ pub fn json_schema() -> String {
         let own = row.path.replacen("pool.", "databases.<name>.", 1);
         root.put(&segments(&own), Node::Key(key(row, false)));
     }
-    for (kind, of) in [("class", "limits"), ("limits", "limits"), ("fingerprint", "statement_limits")] {
+    for (kind, of) in [("class", "class_limits"), ("limits", "limits"), ("fingerprint", "statement_limits")] {
         root.put(&["tenant", kind, "<name>"], Node::Key(json!({"$ref": format!("#/$defs/{of}")})));
     }
     let mut page = Map::from_iter([
@@ -51,6 +51,7 @@ pub fn json_schema() -> String {
             "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|kB|KiB|MB|MiB|GB|GiB)?\s*$",
         },
         "limits": limits(|_| true),
+        "class_limits": limits(LimitKey::is_of_classes),
         "statement_limits": limits(LimitKey::is_of_statements),
     });
     page.insert("$defs".to_owned(), definitions);

@@ -270,6 +270,14 @@ fn one_mistake_one_sentence() {
             "f:2: tenant.fingerprint.00d1e8a1b2c3d4e5.max_clients: cannot be said of a single statement; say it of a tenant or a class",
         ),
         (
+            "[tenant.class.worker]\nmin_upstreams = 2",
+            "f:2: tenant.class.worker.min_upstreams: cannot be said of a class; say it of a tenant",
+        ),
+        (
+            "[tenant.class.worker]\nmodes.max_waiting = 'observe'",
+            "f:2: tenant.class.worker.modes.max_waiting: has no meaning without max_waiting of this class: a tenant's holds for all its classes, in the tenant's mode",
+        ),
+        (
             "[tenant.default.modes]\nmax_row = 'observe'",
             "f:2: tenant.default.modes.max_row: is no limit that has a mode; did you mean max_rows?",
         ),

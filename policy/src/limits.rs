@@ -9,7 +9,7 @@ mod guc_time;
 mod rate;
 mod table;
 
-pub use effective::{Bound, ByClass, Effective, Rate, Tables};
+pub use effective::{Bound, ByClass, ClassPart, Effective, Rate, Tables};
 pub use guc_time::{BadTime, parse_guc_time};
 pub use rate::Bucket;
 pub use table::{Explained, Layer, LimitTable};

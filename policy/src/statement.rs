@@ -27,6 +27,8 @@ pub use class::Class;
 pub use effect::{Access, DiscardWhat, Effect, Operand};
 
 use crate::comment::Comments;
+use crate::lexer::decode::Arena;
+use crate::lexer::{self, Kind};
 
 /// How much of one text is looked at, in bytes; the rest is relayed unseen and the analysis says so.
 pub const MAX_ANALYSED: usize = 256 * 1024;
@@ -266,6 +268,22 @@ impl BitOrAssign for Flags {
     fn bitor_assign(&mut self, other: Self) {
         self.0 |= other.0;
     }
+}
+
+/// What a value of SET comes to that is one constant or one quoted name, as the server reads it: `'x'`, `E'x'`, `$$x$$`,
+/// `"x"`. `None`: it is anything else.
+pub fn value_of(text: &[u8]) -> Option<Vec<u8>> {
+    let mut tokens = Vec::new();
+    let scan = lexer::scan(text, true, &mut tokens);
+    let [token] = tokens[..] else { return None };
+    let mut bytes = Vec::new();
+    let mut arena = Arena(&mut bytes);
+    match token.kind {
+        Kind::String => arena.string(text, token),
+        Kind::Quoted => arena.name(text, token),
+        _ => return None,
+    };
+    (!scan.unterminated).then_some(bytes)
 }
 
 impl std::fmt::Debug for Flags {

@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
-use config::{Mode, Settings};
+use config::{LimitKey, Mode, Settings};
 use policy::fingerprint::Compat;
 use policy::limits::{Explained, LimitTable};
-use policy::tenant::{Directory, Facts, Lookup, Resolver, split_user};
+use policy::tenant::{Directory, Facts, Lookup, NOTHING, Resolver, split_user};
 use policy::verdict::Report;
 
 use crate::session::brain::{Brain, Lexing, Sent};
@@ -53,15 +53,37 @@ pub(crate) struct Policy {
     /// Empty: none.
     pub(crate) class: String,
     pub(crate) class_rule: Option<(usize, String)>,
+    /// What holds for all of the tenant's sessions of the class.
     pub(crate) limits: Vec<Explained>,
+    /// Whose the connection remains, where the comments make the statement another's.
+    pub(crate) connection: Option<Connection>,
     pub(crate) statement: Option<Statement>,
+}
+
+/// Whose a connection is, whatever a statement's comments say; and what its server has been told of that.
+pub(crate) struct Connection {
+    pub(crate) tenant: String,
+    /// Empty: none.
+    pub(crate) class: String,
+    pub(crate) limits: Vec<Explained>,
+}
+
+impl Connection {
+    fn of(table: &LimitTable, tenant: String, class: String) -> Self {
+        let mut limits = table.explain(&tenant, &class);
+        limits.retain(|limit| {
+            let is_told = matches!(limit.key, LimitKey::StatementTimeout | LimitKey::ReadOnly);
+            is_told && limit.value.is_some() && limit.mode == Some(Mode::Enforce)
+        });
+        Self { tenant, class, limits }
+    }
 }
 
 /// A statement, as far as it is known.
 pub(crate) struct Statement {
     pub(crate) fingerprint: u64,
-    /// Whether a table says something of just this one.
-    pub(crate) has_limits: bool,
+    /// What a table says of just this one; `None`: none does.
+    pub(crate) limits: Option<Vec<Explained>>,
     /// `None`: its fingerprint alone is known.
     pub(crate) text: Option<Text>,
 }
@@ -121,27 +143,35 @@ impl Policy {
             settings: &current,
             comment: &comments,
         };
+        let whose = |facts: &Facts<'_>| {
+            let id = directory.id(&resolver.resolve(facts).tenant);
+            // A name that is too long counts as another one.
+            (directory.name(id).to_string(), resolver.class_name(resolver.class(facts)).to_owned())
+        };
         let resolution = resolver.resolve(&facts);
         let rule = |place: usize| Some((place + 1, tenants.rules.get(place)?.origin.shown()));
         let tenant_rule = resolution.rule.and_then(rule);
         let id = directory.id(&resolution.tenant);
-        // A name that is too long counts as another one.
-        let tenant = directory.name(id).to_string();
+        let (tenant, class) = whose(&facts);
         let class_id = resolver.class(&facts);
         let rule = |place: usize| Some((place + 1, tenants.classes.get(place)?.origin.shown()));
         let class_rule = resolver.class_rule(&facts).and_then(rule);
-        let class = resolver.class_name(class_id).to_owned();
+        let silent = whose(&Facts { comment: &NOTHING, ..facts });
+        let connection = Some(silent).filter(|(other, own)| (other, own) != (&tenant, &class));
+        let connection = connection.map(|(tenant, class)| Connection::of(&table, tenant, class));
         let whose = Whose { table: &table, tenant: &tenant, class: &class };
         let known = look.map(|look| look.known);
         let statement = match (&known, wish.fingerprint) {
-            (Some(known), _) => Some(whose.statement(table.of(id, class_id), known)),
+            (Some(known), _) => {
+                let sql = wish.sql.as_deref().unwrap_or_default();
+                Some(whose.statement(table.of(id, class_id), known, sql.as_bytes()))
+            }
             (None, Some(strict)) => Some(whose.fingerprint(strict)),
             (None, None) => None,
         };
-        let strict = statement.as_ref().filter(|statement| statement.has_limits).map(|of| of.fingerprint);
-        let mut limits = table.explain(&tenant, &class, strict);
+        let mut limits = table.explain(&tenant, &class);
         limits.retain(Explained::is_said);
-        Self { tenant, tenant_rule, class, class_rule, limits, statement }
+        Self { tenant, tenant_rule, class, class_rule, limits, connection, statement }
     }
 }
 

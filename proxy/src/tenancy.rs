@@ -59,6 +59,8 @@ pub struct Usage {
     running: AtomicU32,
     bucket: Bucket,
     hits: [Hits; LimitKey::ALL.len()],
+    /// By which statement's own limit each was reached last, where it was one of a single statement; 0: it was not.
+    named: [AtomicU64; LimitKey::ALL.len()],
     /// The sum of them, so that whoever looks at all tenants need not look at each.
     all_hits: AtomicU64,
 }
@@ -117,6 +119,18 @@ impl Usage {
         .fetch_add(1, Ordering::Relaxed);
         // Behind the other, and seen behind it: who finds this unchanged has missed nothing.
         self.all_hits.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whose limit it is that was reached: a single statement's, or not.
+    pub fn names(&self, key: LimitKey, strict: Option<u64>) {
+        if let Some(named) = self.named.get(key as usize) {
+            named.store(strict.unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    /// The statement whose own limit was reached last.
+    pub fn named(&self, key: LimitKey) -> Option<u64> {
+        self.named.get(key as usize).map(|named| named.load(Ordering::Relaxed)).filter(|strict| *strict != 0)
     }
 
     /// Limits that were reached at least once.

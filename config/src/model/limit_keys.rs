@@ -216,6 +216,16 @@ impl LimitKey {
         )
     }
 
+    /// Whether it is about what a tenant gets of a pool, of which its classes have their parts.
+    pub const fn is_of_share(self) -> bool {
+        matches!(self, Self::MaxUpstreams | Self::MinUpstreams | Self::Weight | Self::MaxWaiting)
+    }
+
+    /// Whether it can be said of a class of work: a tenant's minimum is its own, whichever class asks for it.
+    pub const fn is_of_classes(self) -> bool {
+        !matches!(self, Self::MinUpstreams)
+    }
+
     /// Whether it can be said of a single statement by its fingerprint.
     pub const fn is_of_statements(self) -> bool {
         matches!(

@@ -134,7 +134,7 @@ from = "application_name"
 pattern = "^worker"
 "#),
     section("tenant.default",
-        "Limits of all. `[tenant.class.NAME]` takes the same keys for a class of work, `[tenant.limits.NAME]` for a tenant, `[tenant.fingerprint.HEX]` some of them for one statement. Each inherits what it does not say, in this order: default, class, tenant, fingerprint. In numbers and times 0 is: no limit.",
+        "Limits of all. `[tenant.class.NAME]` takes the same keys for a class of work, `[tenant.limits.NAME]` for a tenant, `[tenant.fingerprint.HEX]` some of them for one statement. Each inherits what it does not say, in this order: default, class, tenant. What a class says of `weight`, `max_upstreams` and `max_waiting` is its part of what its tenant gets, and holds beside what the tenant or the default says of them. What a fingerprint says stands beside the tenant's limits: of the times the shorter is in force, rates and numbers are counted for both, `max_rows`, `max_bytes` and `row_limit` take the place of the tenant's; it inherits modes. In numbers and times 0 is: no limit.",
         r#"[tenant.default]
 statement_timeout = "30s"
 max_rows = 100000

@@ -27,7 +27,7 @@ impl Builder<'_> {
             directory: directory.map(Into::into),
             table: self.tenant_table(),
             default_limits: self.limits_at(&schema::LIMITS_TABLE),
-            class_limits: self.tables_of("class"),
+            class_limits: self.classes(),
             limits: self.tables_of("limits"),
             fingerprints: self.fingerprints(),
         };
@@ -97,6 +97,28 @@ impl Builder<'_> {
                 self.wrong(&path, &format!("is not a {what} name; use 1 to 128 bytes"));
             }
             tables.insert(name.clone(), self.limits_at(&path));
+        }
+        tables
+    }
+
+    /// What is said of classes. A tenant's part of a pool is shared by them, and not changed.
+    fn classes(&mut self) -> BTreeMap<String, Limits> {
+        let tables = self.tables_of("class");
+        for (name, limits) in &tables {
+            for (key, _) in limits.said().filter(|(key, _)| !key.is_of_classes()) {
+                let path = ["tenant", "class", name.as_str(), key.word()];
+                self.wrong(&path, "cannot be said of a class; say it of a tenant");
+            }
+            for key in [LimitKey::MaxUpstreams, LimitKey::MaxWaiting] {
+                if limits.mode_of(key).is_some() && limits.get(key).is_none() {
+                    let path = ["tenant", "class", name.as_str(), "modes", key.word()];
+                    let sentence = format!(
+                        "has no meaning without {} of this class: a tenant's holds for all its classes, in the tenant's mode",
+                        key.word()
+                    );
+                    self.wrong(&path, &sentence);
+                }
+            }
         }
         tables
     }

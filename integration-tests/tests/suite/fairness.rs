@@ -64,6 +64,11 @@ struct Bench {
 impl Bench {
     /// So many clients run the statement one after the other.
     fn start(site: &Site, tenant: &str, clients: usize, seconds: u32, statement: &str) -> Self {
+        Self::run(site, &format!("web-{tenant}"), clients, seconds, statement)
+    }
+
+    /// The same under an `application_name`.
+    fn run(site: &Site, name: &str, clients: usize, seconds: u32, statement: &str) -> Self {
         let folder = Scratch::new();
         let script = folder.file("script.sql", statement);
         let process = Command::new(Cluster::shared().program("pgbench"))
@@ -72,7 +77,7 @@ impl Bench {
             .arg(format!("--port={}", site.address().port()))
             .args([format!("--client={clients}"), format!("--time={seconds}"), format!("--file={}", script.display())])
             .env("PGDATABASE", &site.database)
-            .env("PGAPPNAME", format!("web-{tenant}"))
+            .env("PGAPPNAME", name)
             .env("PGSSLMODE", "disable")
             .env("LC_ALL", "C")
             .stdout(Stdio::null())
@@ -202,11 +207,16 @@ fn who_waits_for_its_tenants_maximum_is_told_so() {
     assert!(error.hint().contains("max_upstreams of this tenant"), "{error:?}");
 }
 
-/// How often a limit of a tenant would have been reached, by its modes' names.
-fn reached(site: &Site, tenant: &str, limit: &str) -> serde_json::Value {
+/// What the admin port says of a tenant; null: it has not come yet.
+fn tenant_row(site: &Site, tenant: &str) -> serde_json::Value {
     let page = http::fetch(site.proxy.as_ref().unwrap().admin(), "/api/v1/tenants").json();
     let row = page["tenants"].as_array().unwrap().iter().find(|row| row["tenant"] == tenant).cloned();
-    row.unwrap_or_default()["limits_reached"][limit].clone()
+    row.unwrap_or_default()
+}
+
+/// How often a limit of a tenant would have been reached, by its modes' names.
+fn reached(site: &Site, tenant: &str, limit: &str) -> serde_json::Value {
+    tenant_row(site, tenant)["limits_reached"][limit].clone()
 }
 
 #[test]
@@ -323,16 +333,48 @@ fn in_session_mode_a_maximum_counts_sessions() {
 
 #[test]
 fn a_class_has_a_maximum_of_its_own_within_its_tenant() {
-    let site = site(Transaction, 4, "[tenant.class.job]\nmax_upstreams = 1");
-    let job = || site.client_with(&[("application_name", "job-acme")]);
-    let (mut first, mut second) = (job(), job());
-    first.query("begin").ok();
-    second.start_query("select 2");
-    assert!(second.hears_nothing_for(Duration::from_millis(100)), "the class has its maximum");
-    client_of(&site, "acme").query("select 1").ok();
-    site.client_with(&[("application_name", "job-globex")]).query("select 1").ok();
-    first.query("commit").ok();
-    assert_eq!(second.reply().value(), "2");
+    // Whatever its tenant may have beside that.
+    for tenant in ["", "[tenant.limits.acme]\nmax_upstreams = 3"] {
+        let site = site(Transaction, 4, &format!("[tenant.class.job]\nmax_upstreams = 1\n{tenant}"));
+        let job = || site.client_with(&[("application_name", "job-acme")]);
+        let (mut first, mut second) = (job(), job());
+        first.query("begin").ok();
+        second.start_query("select 2");
+        assert!(second.hears_nothing_for(Duration::from_millis(100)), "the class has its maximum: {tenant}");
+        client_of(&site, "acme").query("select 1").ok();
+        site.client_with(&[("application_name", "job-globex")]).query("select 1").ok();
+        first.query("commit").ok();
+        assert_eq!(second.reply().value(), "2");
+    }
+}
+
+#[test]
+fn where_both_wait_one_of_three_times_the_weight_has_three_times_the_statements() {
+    // Of two tenants, and of two classes of a tenant that has a weight itself.
+    let toml = "[tenant.limits.large]\nweight = 3\n[tenant.class.job]\nweight = 3\n[tenant.limits.acme]\nweight = 2";
+    for [light, heavy] in [["web-small", "web-large"], ["web-acme", "job-acme"]] {
+        let site = site(Transaction, 2, toml);
+        let flood = |name| Bench::run(&site, name, 16, 5, "select pg_sleep(0.01);\n");
+        let floods = [light, heavy].map(flood);
+        let served_of = |name: &str| {
+            let (class, tenant) = name.split_once('-').unwrap();
+            let row = tenant_row(&site, tenant);
+            let jobs = row["classes"]["job"]["statements"].as_u64().unwrap_or(0);
+            if class == "job" { jobs } else { row["statements"].as_u64().unwrap_or(0) - jobs }
+        };
+        let waiting = || -> u64 {
+            let tenants = row(&site)["tenants"].as_array().cloned().unwrap_or_default();
+            tenants.iter().map(|state| state["waiting"].as_u64().unwrap()).sum()
+        };
+        eventually("both wait", || waiting() > 26);
+        let before = [served_of(light), served_of(heavy)];
+        eventually("many of both are served", || served_of(light) - before[0] >= 40);
+        let served = [served_of(light) - before[0], served_of(heavy) - before[1]];
+        let ratio = served[1] as f64 / served[0] as f64;
+        println!("{light} and {heavy} were served {served:?}: {ratio:.2}");
+        assert!((2.0..=4.5).contains(&ratio), "{light} and {heavy} were served {served:?}: {ratio:.2}");
+        floods.into_iter().for_each(|flood| drop(flood.times()));
+    }
 }
 
 #[test]

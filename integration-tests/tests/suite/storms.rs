@@ -167,10 +167,19 @@ fn may_open(files: u64) -> bool {
     raised.is_ok() && soft.parse().is_ok_and(|soft: u64| soft >= files)
 }
 
+/// Ten thousand clients, or as many fewer as can be here: what that shows is said, for it is not what the name says.
+fn as_many_as_may_be_open() -> usize {
+    if may_open(11_000) {
+        return 10_000;
+    }
+    println!("skipped in part: 800 clients instead of 10,000, as 11,000 files may not be open here");
+    800
+}
+
 #[test]
 fn ten_thousand_clients_in_a_burst_are_all_served_by_five_servers() {
     let _alone = TEN_THOUSAND.lock().unwrap_or_else(PoisonError::into_inner);
-    let clients = if may_open(11_000) { 10_000 } else { 800 };
+    let clients = as_many_as_may_be_open();
     let cluster = Cluster::shared();
     let proxy = ProxyProcess::with_config(&format!(
         "listen = \"{{listen}}\"\nadmin.listen = \"{{admin}}\"\nmax_clients = 20000\nauth.method = \"trust\"\n\
@@ -191,7 +200,7 @@ fn ten_thousand_clients_in_a_burst_are_all_served_by_five_servers() {
 #[test]
 fn ten_thousand_clients_of_two_hundred_tenants_each_get_an_answer_or_a_clear_error() {
     let _alone = TEN_THOUSAND.lock().unwrap_or_else(PoisonError::into_inner);
-    let clients = if may_open(11_000) { 10_000 } else { 800 };
+    let clients = as_many_as_may_be_open();
     let cluster = Cluster::shared();
     let proxy = ProxyProcess::with_config(&format!(
         "listen = \"{{listen}}\"\nadmin.listen = \"{{admin}}\"\nmax_clients = 20000\nauth.method = \"trust\"\n\

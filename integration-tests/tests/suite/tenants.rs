@@ -381,6 +381,20 @@ tenant = 'loopback'
     assert_eq!(tenant_of(&mut plain), "42", "re-resolved inside of a transaction");
     plain.query("rollback").ok();
     assert_eq!(tenant_of(&mut plain), "by-jwt");
+    // However the constant is spelt: the server has this tenant, and row security goes by it.
+    for (spelt, tenant) in [
+        (r#"E'{"app_metadata": {"tenant_id": "\x61cme"}}'"#, "acme"),
+        (r#"$$ {"app_metadata": {"tenant_id": "globex"}} $$"#, "globex"),
+        (r#"$x$ {"app_metadata": {"tenant_id": "it's"}} $x$"#, "it's"),
+    ] {
+        plain.query(format!("set request.jwt.claims = {spelt}")).ok();
+        let set = "select current_setting('request.jwt.claims')::json #>> '{app_metadata,tenant_id}'";
+        assert_eq!(plain.query(set).value(), tenant);
+        assert_eq!(tenant_of(&mut plain), tenant, "{spelt}");
+    }
+    plain.query("set request.jwt.claims = \"none\"").ok();
+    assert_eq!(plain.query("select current_setting('request.jwt.claims')").value(), "none");
+    assert_eq!(tenant_of(&mut plain), "loopback");
     let user = plain.query("select current_user").value();
     let mut suffixed = RawClient::login(site.address(), &format!("{user}.by-suffix"), site.parameters(&[])[1].1);
     assert_eq!(tenant_of(&mut suffixed), "by-suffix");

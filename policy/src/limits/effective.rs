@@ -60,6 +60,18 @@ pub struct ByClass {
     pub rate: bool,
 }
 
+/// What the table of a class says of its part of what its tenant gets of a pool. It holds within the tenant's part, and
+/// takes nothing of that away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClassPart {
+    /// Its share where several classes of the tenant wait; 0 stands for 1.
+    pub weight: u32,
+    /// Server connections at once, in each pool.
+    pub max_upstreams: Option<Bound<u32>>,
+    /// Clients that wait at once, in each pool.
+    pub max_waiting: Option<Bound<u32>>,
+}
+
 /// All limits of one tenant and class.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Effective {
@@ -81,6 +93,8 @@ pub struct Effective {
     pub max_clients: Option<Bound<u32>>,
     /// Limits on numbers that are said of a class: each tenant's sessions of that class are counted by themselves.
     pub by_class: ByClass,
+    /// What its class has of the next four, which are the tenant's whichever class it is.
+    pub class: ClassPart,
     /// Server connections at once, in each pool.
     pub max_upstreams: Option<Bound<u32>>,
     /// Server connections that it gets before others do, in each pool.
@@ -116,18 +130,35 @@ pub struct Effective {
 }
 
 impl Effective {
-    /// What holds where these tables say something, each over those before it: of all, of a class, of a tenant.
+    /// What holds where these tables say something, each over those before it: of all, of a class, of a tenant. What is said
+    /// of the tenant's part of a pool and what is said of the class's hold both.
     pub fn of_session(default: &Limits, class: Option<&Limits>, tenant: Option<&Limits>) -> Self {
         let layers: Vec<&Limits> = [Some(default), class, tenant].into_iter().flatten().collect();
         let says = |limits: Option<&Limits>, key| limits.is_some_and(|limits| limits.get(key).is_some());
         let by_class = |key| says(class, key) && !says(tenant, key);
+        let all = Self::of(&layers);
+        let (whole, part) = match class {
+            None => (None, ClassPart::default()),
+            Some(class) => {
+                let whole: Vec<&Limits> = [Some(default), tenant].into_iter().flatten().collect();
+                let own = Self::of_own(&layers, class);
+                let Self { weight, max_upstreams, max_waiting, .. } = own;
+                (Some(Self::of(&whole)), ClassPart { weight, max_upstreams, max_waiting })
+            }
+        };
+        let whole = whole.as_ref().unwrap_or(&all);
         Self {
             by_class: ByClass {
                 clients: by_class(LimitKey::MaxClients),
                 statements: by_class(LimitKey::MaxStatements),
                 rate: by_class(LimitKey::StatementRate),
             },
-            ..Self::of(&layers)
+            class: part,
+            weight: whole.weight,
+            min_upstreams: whole.min_upstreams,
+            max_upstreams: whole.max_upstreams,
+            max_waiting: whole.max_waiting,
+            ..all
         }
     }
 
@@ -174,6 +205,7 @@ impl Effective {
             queue_timeout: time(LimitKey::QueueTimeout),
             max_clients: small(LimitKey::MaxClients),
             by_class: ByClass::default(),
+            class: ClassPart::default(),
             max_upstreams: small(LimitKey::MaxUpstreams),
             min_upstreams: number(LimitKey::MinUpstreams).map_or(0, narrow),
             weight: number(LimitKey::Weight).map_or(1, narrow),
@@ -216,6 +248,16 @@ impl Effective {
             || self.rate.is_some()
             || self.max_statements.is_some()
             || self.row_limit.is_some()
+    }
+
+    /// Whether anything says how many server connections it may have, be it only to look.
+    pub fn counts_upstreams(&self) -> bool {
+        self.max_upstreams.is_some() || self.class.max_upstreams.is_some()
+    }
+
+    /// The same of its clients that wait.
+    pub fn counts_waiting(&self) -> bool {
+        self.max_waiting.is_some() || self.class.max_waiting.is_some()
     }
 
     /// Whether rows must be counted against a limit.

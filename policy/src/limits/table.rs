@@ -55,6 +55,18 @@ impl Layer {
     }
 }
 
+/// A table, and what it says.
+type Named<'a> = (Layer, &'a Limits);
+
+/// What the last of these says of a key, in the mode that follows from `modes`.
+fn explained(key: LimitKey, layers: &[Named<'_>], modes: &[Named<'_>]) -> Explained {
+    let said = layers.iter().rev().find_map(|(layer, limits)| Some((layer, limits.get(key)?)));
+    let value = said.map(|(_, value)| value).filter(|value| !is_none(key, value)).cloned();
+    let modes: Vec<&Limits> = modes.iter().map(|(_, limits)| *limits).collect();
+    let mode = (key.has_mode() && value.is_some()).then(|| mode_of(&modes, key));
+    Explained { key, value, from: said.map_or(Layer::Usual, |(layer, _)| layer.clone()), mode }
+}
+
 /// One limit of a tenant's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
@@ -69,6 +81,11 @@ pub struct Explained {
 }
 
 impl Explained {
+    /// It is the class's own part of what its tenant gets of a pool, beside the tenant's.
+    pub fn is_of_class(&self) -> bool {
+        self.key.is_of_share() && matches!(self.from, Layer::Class(_))
+    }
+
     /// Whether a table says something about it, be it that there is no limit.
     pub fn is_said(&self) -> bool {
         self.from != Layer::Usual
@@ -141,43 +158,61 @@ impl LimitTable {
     /// What the configuration says of one statement and of nothing else; modes are inherited.
     pub fn of_statement(&self, tenant: &str, class: &str, strict: u64) -> Option<Effective> {
         let own = self.statements.get(&strict)?;
-        let mut layers = self.layers_of(tenant, class);
-        layers.push(own);
+        let layers: Vec<&Limits> =
+            self.layers_of(tenant, class, Some(strict)).into_iter().map(|(_, limits)| limits).collect();
         Some(Effective::of_own(&layers, own))
     }
 
-    fn layers_of(&self, tenant: &str, class: &str) -> Vec<&Limits> {
-        let (class, tenant) = (self.layers.class_limits.get(class), self.layers.limits.get(tenant));
-        [Some(&self.layers.default_limits), class, tenant].into_iter().flatten().collect()
-    }
-
-    /// A limit of a tenant's session of a class, or of one statement in it, as its refusals tell it.
-    pub fn limited(&self, tenant: &str, class: &str, key: LimitKey, strict: Option<u64>) -> Limited {
-        let explained = self.explain(tenant, class, strict);
-        let from = explained.into_iter().find(|limit| limit.key == key).map_or(Layer::Usual, |limit| limit.from);
-        let class = if matches!(from, Layer::Class(_)) { class } else { "" };
-        Limited { tenant: tenant.into(), class: class.into(), key, rule: from.shown().into() }
-    }
-
-    /// Every limit of a tenant's session of a class, or of one statement in it, and which table says so.
-    pub fn explain(&self, tenant: &str, class: &str, strict: Option<u64>) -> Vec<Explained> {
-        let named = [
+    /// The tables that say something of a tenant's sessions of a class, or of one statement in them; each wins over those
+    /// before it.
+    fn layers_of(&self, tenant: &str, class: &str, strict: Option<u64>) -> Vec<Named<'_>> {
+        let layers = [
             Some((Layer::Default, &self.layers.default_limits)),
             self.layers.class_limits.get(class).map(|own| (Layer::Class(class.to_owned()), own)),
             self.layers.limits.get(tenant).map(|own| (Layer::Tenant(tenant.to_owned()), own)),
             strict.and_then(|strict| Some((Layer::Fingerprint(strict), self.statements.get(&strict)?))),
         ];
-        let named: Vec<(Layer, &Limits)> = named.into_iter().flatten().collect();
-        let layers: Vec<&Limits> = named.iter().map(|(_, limits)| *limits).collect();
-        LimitKey::ALL
-            .into_iter()
-            .filter(|key| *key != LimitKey::Mode)
-            .map(|key| {
-                let said = named.iter().rev().find_map(|(layer, limits)| Some((layer, limits.get(key)?)));
-                let value = said.map(|(_, value)| value).filter(|value| !is_none(key, value)).cloned();
-                let mode = (key.has_mode() && value.is_some()).then(|| mode_of(&layers, key));
-                Explained { key, value, from: said.map_or(Layer::Usual, |(layer, _)| layer.clone()), mode }
-            })
-            .collect()
+        layers.into_iter().flatten().collect()
+    }
+
+    /// A limit of a tenant's session of a class, or of one statement in it, as its refusals tell it. Of a limit on a part of a
+    /// pool, the class's own where it has one.
+    pub fn limited(&self, tenant: &str, class: &str, key: LimitKey, strict: Option<u64>) -> Limited {
+        let own = strict.map(|strict| self.explain_statement(tenant, class, strict)).unwrap_or_default();
+        let all = own.into_iter().rev().chain(self.explain(tenant, class).into_iter().rev());
+        let holds = |limit: &Explained| limit.key == key && (limit.value.is_some() || !limit.is_of_class());
+        let from = all.into_iter().find(holds).map_or(Layer::Usual, |limit| limit.from);
+        let class = if matches!(from, Layer::Class(_)) { class } else { "" };
+        Limited { tenant: tenant.into(), class: class.into(), key, rule: from.shown().into() }
+    }
+
+    /// Every limit of a tenant's session of a class, and which table says so. What a class says of its part of a pool stands
+    /// behind what holds for the whole tenant: both do.
+    pub fn explain(&self, tenant: &str, class: &str) -> Vec<Explained> {
+        let layers = self.layers_of(tenant, class, None);
+        let whole: Vec<Named<'_>> =
+            layers.iter().filter(|(layer, _)| !matches!(layer, Layer::Class(_))).cloned().collect();
+        let keys = LimitKey::ALL.into_iter().filter(|key| *key != LimitKey::Mode);
+        let each = keys.flat_map(|key| {
+            if !key.is_of_share() {
+                return [Some(explained(key, &layers, &layers)), None];
+            }
+            let of_class =
+                layers.iter().find(|(layer, own)| matches!(layer, Layer::Class(_)) && own.get(key).is_some());
+            let part = of_class.map(|own| explained(key, std::slice::from_ref(own), &layers));
+            [Some(explained(key, &whole, &whole)), part]
+        });
+        each.flatten().collect()
+    }
+
+    /// What the configuration says of one statement and of nothing else, in the modes that hold for it there. It stands beside
+    /// what holds for its tenant's sessions.
+    pub fn explain_statement(&self, tenant: &str, class: &str, strict: u64) -> Vec<Explained> {
+        let layers = self.layers_of(tenant, class, Some(strict));
+        let Some(own) = layers.last().filter(|(layer, _)| *layer == Layer::Fingerprint(strict)) else {
+            return Vec::new();
+        };
+        let said = own.1.said().map(|(key, _)| key).filter(|key| *key != LimitKey::Mode);
+        said.map(|key| explained(key, std::slice::from_ref(own), &layers)).collect()
     }
 }

@@ -73,17 +73,68 @@ fn each_table_wins_over_those_before_it_and_says_so() {
     assert!(table.limits_statement(9) && !table.limits_statement(8));
     assert_eq!(table.of_statement("acme", "worker", 8), None);
 
-    let explained = table.explain("acme", "worker", Some(9));
+    // Both are told, each in its mode: what is said of the statement stands beside what is said of its tenant.
+    let explained = table.explain("acme", "worker");
     let of = |key| explained.iter().find(|limit| limit.key == key).unwrap().clone();
     let rows = of(LimitKey::MaxRows);
     assert_eq!(
         (rows.value, rows.from, rows.mode),
-        (Some(LimitValue::Count(40)), Layer::Fingerprint(9), Some(Mode::Warn))
+        (Some(LimitValue::Count(30)), Layer::Tenant("acme".to_owned()), Some(Mode::Warn))
     );
+    let own = table.explain_statement("acme", "worker", 9);
+    let own: Vec<_> = own.into_iter().map(|limit| (limit.key, limit.value, limit.from, limit.mode)).collect();
+    let rows = (LimitKey::MaxRows, Some(LimitValue::Count(40)), Layer::Fingerprint(9), Some(Mode::Warn));
+    assert_eq!((own, table.explain_statement("acme", "worker", 8)), (vec![rows], Vec::new()));
     let clients = of(LimitKey::MaxClients);
     assert_eq!((clients.value, clients.from), (None, Layer::Tenant("acme".to_owned())));
     assert_eq!(of(LimitKey::Weight).from, Layer::Usual);
     assert_eq!(explained.len(), LimitKey::ALL.len() - 1);
+}
+
+#[test]
+fn what_a_class_has_of_a_pool_stands_beside_what_its_tenant_has() {
+    let part =
+        |weight, most| Limits::default().with_count(LimitKey::Weight, weight).with_count(LimitKey::MaxUpstreams, most);
+    let observe = |limits: Limits| limits.with(LimitKey::Mode, LimitValue::Mode(Mode::Observe));
+    let settings = Tenants {
+        default_limits: Limits::default().with_count(LimitKey::MaxUpstreams, 9).with_count(LimitKey::MaxWaiting, 50),
+        class_limits: BTreeMap::from([
+            ("batch".to_owned(), part(10, 2)),
+            ("free".to_owned(), observe(Limits::default().with_count(LimitKey::MaxUpstreams, 0))),
+        ]),
+        limits: BTreeMap::from([("acme".to_owned(), part(2, 4)), ("seen".to_owned(), observe(part(3, 5)))]),
+        ..Tenants::default()
+    };
+    let directory = Directory::new(&settings);
+    let table = LimitTable::new(&settings, &directory);
+    let bound = |at, mode| Some(Bound { at, mode });
+    let class = |name: &str| if name.is_empty() { ClassId::NONE } else { directory.class(name) };
+    for (tenant, class_name, whole, part) in [
+        ("other", "", (1, bound(9, Mode::Enforce)), (0, None)),
+        ("other", "batch", (1, bound(9, Mode::Enforce)), (10, bound(2, Mode::Enforce))),
+        ("acme", "batch", (2, bound(4, Mode::Enforce)), (10, bound(2, Mode::Enforce))),
+        // A class neither takes away nor loosens what holds for all of its tenant.
+        ("acme", "free", (2, bound(4, Mode::Enforce)), (1, None)),
+        ("seen", "batch", (3, bound(5, Mode::Observe)), (10, bound(2, Mode::Observe))),
+    ] {
+        let own = table.of(directory.known(tenant).unwrap_or(TenantId::OTHER), class(class_name));
+        assert_eq!((own.weight, own.max_upstreams), whole, "{tenant} {class_name}");
+        assert_eq!((own.class.weight, own.class.max_upstreams), part, "{tenant} {class_name}");
+    }
+    let explained = table.explain("acme", "batch");
+    let said = explained.iter().filter(|limit| limit.key == LimitKey::MaxUpstreams);
+    let said: Vec<_> = said.map(|limit| (limit.value.clone(), limit.from.shown(), limit.is_of_class())).collect();
+    assert_eq!(
+        said,
+        [
+            (Some(LimitValue::Count(4)), "[tenant.limits.acme]".to_owned(), false),
+            (Some(LimitValue::Count(2)), "[tenant.class.batch]".to_owned(), true),
+        ]
+    );
+    let rule = |class, key| table.limited("acme", class, key, None).rule;
+    assert_eq!(&*rule("batch", LimitKey::MaxUpstreams), "[tenant.class.batch]");
+    assert_eq!(&*rule("batch", LimitKey::MaxWaiting), "[tenant.default]");
+    assert_eq!(&*rule("free", LimitKey::MaxUpstreams), "[tenant.limits.acme]");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::openapi::parameters::Asked;
 use super::page::{Place, page};
 use super::problem::Problem;
 use super::source::TenantUse;
-use super::tenants::{hits, limit};
+use super::tenants::{hits, in_force};
 use crate::explain::{Policy, Wish};
 
 /// Longest name in a wish, and longest statement, in characters.
@@ -42,7 +42,8 @@ fn held(own: &TenantUse) -> Value {
         "class": Some(&own.class).filter(|class| !class.is_empty()),
         "clients": own.clients,
         "running": own.running,
-        "limits": own.limits.iter().filter_map(limit).collect::<Map<String, Value>>(),
+        "limits": in_force(&own.limits, false),
+        "class_limits": in_force(&own.limits, true),
         "limits_reached": own.reached.iter().map(hits).collect::<Map<String, Value>>(),
     })
 }

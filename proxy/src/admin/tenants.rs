@@ -107,6 +107,7 @@ fn tenant(
             let mut shown = classes.get(class).map(work).unwrap_or_default();
             let own = of_classes.iter().find(|own| own.class == *class).copied().cloned().unwrap_or_default();
             shown.extend(used(&own));
+            shown.insert("class_limits".to_owned(), in_force(&own.limits, true).into());
             (class.clone(), shown.into())
         })
         .collect();
@@ -115,15 +116,19 @@ fn tenant(
 }
 
 fn used(own: &TenantUse) -> Map<String, Value> {
-    let limits = own.limits.iter().filter_map(limit);
     let reached: Map<String, Value> = own.reached.iter().map(hits).collect();
     Map::from_iter([
         ("clients".to_owned(), own.clients.into()),
         ("connections".to_owned(), own.joined.into()),
         ("running".to_owned(), own.running.into()),
         ("limits_reached".to_owned(), reached.into()),
-        ("limits".to_owned(), limits.collect::<Map<_, _>>().into()),
+        ("limits".to_owned(), in_force(&own.limits, false).into()),
     ])
+}
+
+/// Limits by their keys: those of a class's own part of a pool, or all others.
+pub(super) fn in_force(limits: &[Explained], of_class: bool) -> Map<String, Value> {
+    limits.iter().filter(|limit| limit.is_of_class() == of_class).filter_map(limit).collect()
 }
 
 pub(super) fn hits(reached: &Reached) -> (String, Value) {

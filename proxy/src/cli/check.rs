@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::{CacheEffect, CacheFreshness, Database, Settings, TenantRows};
+use config::{CacheEffect, CacheFreshness, Database, Settings};
 use policy::tenant::Directory;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
@@ -78,17 +78,17 @@ async fn all(settings: &Settings) -> Report {
     report
 }
 
-/// The rows of the table of tenants.
+/// The rows of the table of tenants, and those that are wrong.
 ///
 /// # Errors
 /// Why they cannot be read.
-pub(super) fn read_rows(settings: &Settings) -> Result<TenantRows, String> {
-    let Some(table) = &settings.tenants.table else { return Ok(TenantRows::new()) };
+pub(super) fn read_rows(settings: &Settings) -> Result<Taken, String> {
+    let Some(table) = &settings.tenants.table else { return Ok(Taken::default()) };
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = runtime.map_err(|error| error.to_string())?;
     let read = async { tokio::time::timeout(PATIENCE, rows(&alone(settings), table)).await };
     let read = runtime.block_on(read).unwrap_or_else(|_| Err("it took too long".to_owned()))?;
-    Ok(TenantTable::default().take(read, &settings.tenants.limits).rows)
+    Ok(TenantTable::default().take(read, &settings.tenants.limits))
 }
 
 async fn rows(shared: &Arc<Shared>, table: &config::TenantTable) -> Result<Vec<Row>, String> {

@@ -12,6 +12,7 @@ use config::Mute;
 use super::Failure;
 use crate::explain::{Policy, Wish};
 use crate::source::Source;
+use crate::tenant_table::{MAX_TOLD, Taken};
 
 #[cfg(test)]
 mod tests;
@@ -81,8 +82,13 @@ pub(super) fn run(explain: &Explain) -> Result<(), Failure> {
     let mut settings = source.load()?;
     match &settings.tenants.table {
         Some(_) if explain.connect => {
-            let rows = super::check::read_rows(&settings);
-            settings = settings.with_rows(&rows.map_err(|why| format!("the table of tenants cannot be read: {why}"))?);
+            let taken = super::check::read_rows(&settings);
+            let Taken { rows, wrong } = taken.map_err(|why| format!("the table of tenants cannot be read: {why}"))?;
+            settings = settings.with_rows(&rows);
+            for (tenant, why) in wrong.iter().take(MAX_TOLD) {
+                let note = format!("note: a row of the table of tenants is wrong and left out: {tenant}: {why}\n");
+                std::io::stderr().write_all(note.as_bytes())?;
+            }
         }
         Some(table) => {
             // Beside what is printed: scripts read that.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
+use policy::limits::{Explained, LimitTable};
 use policy::tenant::{ClassId, TenantId};
 use rustc_hash::FxHashMap;
 
@@ -26,10 +27,7 @@ pub(super) fn tell(shared: &Shared, told: &mut Told, now: Instant) {
     for line in lines {
         let tenant = shared.directory.name(line.tenant);
         let class = rules.resolver.class_name(line.class);
-        let explained = rules.limits.explain(&tenant, class, None);
-        let from = explained.into_iter().find(|limit| limit.key == line.key && limit.value.is_some());
-        // A limit that no other table says is one of a single statement's.
-        let rule = from.map_or_else(|| "[tenant.fingerprint]".to_owned(), |limit| limit.from.shown());
+        let rule = rule(&rules.limits, &tenant, class, &line);
         tracing::warn!(
             target: "limit",
             tenant = &*tenant,
@@ -43,6 +41,15 @@ pub(super) fn tell(shared: &Shared, told: &mut Told, now: Instant) {
     }
 }
 
+/// The table that says it, now: of a single statement, or of the session; where both do, the one in whose mode it was.
+fn rule(limits: &LimitTable, tenant: &str, class: &str, line: &Line) -> String {
+    let own = line.strict.map(|strict| limits.explain_statement(tenant, class, strict)).unwrap_or_default();
+    let mut all: Vec<Explained> = own.into_iter().chain(limits.explain(tenant, class).into_iter().rev()).collect();
+    all.retain(|limit| limit.key == line.key && limit.value.is_some());
+    let from = all.iter().find(|limit| limit.mode == Some(line.mode)).or(all.first());
+    from.map_or_else(String::new, |limit| limit.from.shown())
+}
+
 /// What is to be written.
 #[derive(Debug, PartialEq, Eq)]
 struct Line {
@@ -52,6 +59,8 @@ struct Line {
     mode: Mode,
     /// Since the last line about the same.
     times: u64,
+    /// The statement whose own limit it was.
+    strict: Option<u64>,
 }
 
 /// What was told when. As many entries as tenants and classes have reached limits, each bounded by itself.
@@ -110,6 +119,7 @@ impl Told {
                         key: reached.key,
                         mode,
                         times: own - entry.told,
+                        strict: usage.named(reached.key),
                     });
                     *entry = Entry { told: own, at: Some(now) };
                 }
@@ -152,6 +162,33 @@ mod tests {
         assert_eq!(at(61), []);
         assert_eq!(at(62), [(worker, Mode::Enforce, 2)]);
         assert_eq!(at(200), [], "nothing new");
+    }
+
+    #[test]
+    fn the_table_is_told_that_said_what_was_reached() {
+        let count = |number| config::Limits::default().with_count(LimitKey::MaxRows, number);
+        let settings = config::Tenants {
+            max_tenants: 2,
+            class_limits: [("job".to_owned(), config::Limits::default().with_count(LimitKey::MaxUpstreams, 2))].into(),
+            default_limits: count(9).with_mode(LimitKey::MaxRows, Mode::Warn),
+            fingerprints: [(7, count(3).with_mode(LimitKey::MaxRows, Mode::Enforce))].into(),
+            ..Default::default()
+        };
+        let table = LimitTable::new(&settings, &policy::tenant::Directory::new(&settings));
+        let usage = Arc::new(Usage::default());
+        let told = |key, mode, strict| {
+            usage.reached(key, mode);
+            usage.names(key, strict);
+            let all = [(TenantId::OTHER, ClassId::NONE, usage.clone())];
+            let lines = Told::new(Instant::now()).look(&all, Instant::now());
+            let line = lines.into_iter().find(|line| (line.key, line.mode) == (key, mode)).unwrap();
+            rule(&table, "acme", "job", &line)
+        };
+        assert_eq!(told(LimitKey::MaxRows, Mode::Warn, None), "[tenant.default]");
+        assert_eq!(told(LimitKey::MaxRows, Mode::Enforce, Some(7)), "[tenant.fingerprint.0000000000000007]");
+        assert_eq!(told(LimitKey::MaxRows, Mode::Warn, Some(7)), "[tenant.default]", "in the mode of which it was");
+        assert_eq!(told(LimitKey::MaxUpstreams, Mode::Enforce, None), "[tenant.class.job]");
+        assert_eq!(told(LimitKey::MaxBytes, Mode::Enforce, Some(8)), "", "a reload took it away");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What limits say against a statement by what it is: in the order in which the proxy looks at them.
 
 use config::{LimitKey, Mode};
-use policy::limits::{Effective, LimitTable};
+use policy::limits::{Effective, Explained, LimitTable};
 use policy::verdict::Refusal;
 
 use super::{Objection, Statement, Text};
@@ -18,12 +18,12 @@ pub(super) struct Whose<'a> {
 impl Whose<'_> {
     /// One of which the fingerprint alone is known.
     pub(super) fn fingerprint(&self, strict: u64) -> Statement {
-        Statement { fingerprint: strict, has_limits: self.own(strict).is_some(), text: None }
+        Statement { fingerprint: strict, limits: self.explained(strict), text: None }
     }
 
     /// One whose text is known: what holds for all of the tenant's, then what is said of just this one. Of several in a
     /// text, each has its own.
-    pub(super) fn statement(&self, of_session: &Effective, known: &Known) -> Statement {
+    pub(super) fn statement(&self, of_session: &Effective, known: &Known, sql: &[u8]) -> Statement {
         let shape = &known.shape;
         let named: Vec<(u64, Effective)> =
             shape.named().filter_map(|(strict, class)| Some((strict, said_of(class, self.own(strict)?)))).collect();
@@ -34,14 +34,18 @@ impl Whose<'_> {
             objections.extend(own.blocked.map(|mode| self.objection(Some(*strict), LimitKey::Blocked, mode, "")));
         }
         let row_limit = named.iter().find_map(|(_, own)| own.row_limit).or(of_session.row_limit);
-        let takes_limit = known.takes_limit();
+        let takes_limit = known.limit_goes(sql).is_some();
         let text = Text {
             normalised: shape.text().to_owned(),
             objections,
             row_limit: row_limit.filter(|_| takes_limit).map(|limit| (limit.at, limit.mode)),
         };
-        let first = named.first().map(|(strict, _)| *strict);
-        Statement { fingerprint: first.unwrap_or(shape.strict), has_limits: first.is_some(), text: Some(text) }
+        let fingerprint = named.first().map_or(shape.strict, |(strict, _)| *strict);
+        Statement { fingerprint, limits: self.explained(fingerprint), text: Some(text) }
+    }
+
+    fn explained(&self, strict: u64) -> Option<Vec<Explained>> {
+        self.table.limits_statement(strict).then(|| self.table.explain_statement(self.tenant, self.class, strict))
     }
 
     fn own(&self, strict: u64) -> Option<Effective> {

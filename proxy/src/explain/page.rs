@@ -7,7 +7,7 @@ use config::{LimitKey, LimitKind, LimitValue, Mode};
 use policy::limits::{Explained, Layer};
 use serde_json::{Map, Value, json};
 
-use super::{Objection, Policy, Statement, Text};
+use super::{Connection, Objection, Policy, Statement, Text};
 use crate::admin::shown_limit;
 
 /// Longest text of a statement that is shown to people, in bytes.
@@ -24,15 +24,14 @@ impl Policy {
         if self.limits.is_empty() {
             page.push_str("limits     none\n");
         }
-        let rows = self.limits.iter().map(|limit| {
-            let mode = limit.mode.map_or("", Mode::word).to_owned();
-            [limit.key.word().to_owned(), value(limit), mode, limit.from.shown()]
-        });
-        let rows: Vec<[String; 4]> = rows.collect();
-        let [key, value, mode] =
-            [0, 1, 2].map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0));
-        for [name, shown, word, from] in &rows {
-            let _ = writeln!(page, "limit      {name:key$}  {shown:value$}  {word:mode$}  {from}");
+        write_limits(&mut page, "limit", &self.limits);
+        if let Some(Connection { tenant, class, limits }) = &self.connection {
+            let class = if class.is_empty() { "no class".to_owned() } else { format!("class {class}") };
+            let _ = writeln!(page, "connection {tenant}, {class}: its server has, for this statement too");
+            if limits.is_empty() {
+                page.push_str("server     no limit\n");
+            }
+            write_limits(&mut page, "server", limits);
         }
         if let Some(statement) = &self.statement {
             statement.write(&mut page);
@@ -50,17 +49,42 @@ impl Policy {
         let rule = |rule: &Option<(usize, String)>| {
             rule.as_ref().map(|(number, origin)| json!({"number": number, "from": origin}))
         };
-        let limits: Map<String, Value> = self.limits.iter().map(limit).collect();
+        let connection = self.connection.as_ref().map(|connection| {
+            let class = (!connection.class.is_empty()).then_some(&connection.class);
+            json!({"tenant": connection.tenant, "class": class, "limits": limits(&connection.limits, false)})
+        });
         let class = (!self.class.is_empty()).then_some(&self.class);
         json!({
             "tenant": self.tenant,
             "tenant_rule": rule(&self.tenant_rule),
             "class": class,
             "class_rule": rule(&self.class_rule),
-            "limits": limits,
+            "limits": limits(&self.limits, false),
+            "class_limits": limits(&self.limits, true),
+            "connection": connection,
             "statement": self.statement.as_ref().map(Statement::json),
         })
     }
+}
+
+/// A line for each.
+fn write_limits(page: &mut String, head: &str, limits: &[Explained]) {
+    let rows = limits.iter().map(|limit| {
+        let mode = limit.mode.map_or("", Mode::word).to_owned();
+        let part = if limit.is_of_class() { ", within the tenant's" } else { "" };
+        [limit.key.word().to_owned(), value(limit), mode, format!("{}{part}", limit.from.shown())]
+    });
+    let rows: Vec<[String; 4]> = rows.collect();
+    let [key, value, mode] =
+        [0, 1, 2].map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0));
+    for [name, shown, word, from] in &rows {
+        let _ = writeln!(page, "{head:10} {name:key$}  {shown:value$}  {word:mode$}  {from}");
+    }
+}
+
+/// By their keys; those of the class's own part of a pool, or all others.
+fn limits(limits: &[Explained], of_class: bool) -> Map<String, Value> {
+    limits.iter().filter(|limit| limit.is_of_class() == of_class).map(limit).collect()
 }
 
 /// A name, and the rule that says it.
@@ -101,9 +125,12 @@ fn effect(mode: Mode) -> &'static str {
 
 impl Statement {
     fn write(&self, page: &mut String) {
-        let own = if self.has_limits { Layer::Fingerprint(self.fingerprint).shown() } else { String::new() };
-        let own = if own.is_empty() { "no limits of its own".to_owned() } else { format!("limits of {own}") };
+        let own = match &self.limits {
+            Some(_) => format!("limits of {} beside these", Layer::Fingerprint(self.fingerprint).shown()),
+            None => "no limits of its own".to_owned(),
+        };
         let _ = writeln!(page, "statement  {:016x}, {own}", self.fingerprint);
+        write_limits(page, "its own", self.limits.as_deref().unwrap_or_default());
         let Some(text) = &self.text else { return };
         let end = (0..=MAX_SHOWN.min(text.normalised.len())).rev().find(|end| text.normalised.is_char_boundary(*end));
         let shown = text.normalised.get(..end.unwrap_or(0)).unwrap_or_default();
@@ -125,7 +152,8 @@ impl Statement {
     fn json(&self) -> Value {
         let mut shown = json!({
             "fingerprint": format!("{:016x}", self.fingerprint),
-            "has_limits": self.has_limits,
+            "has_limits": self.limits.is_some(),
+            "limits": limits(self.limits.as_deref().unwrap_or_default(), false),
         });
         if let (Some(shown), Some(text)) = (shown.as_object_mut(), &self.text) {
             shown.append(&mut text.json());

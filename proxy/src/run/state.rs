@@ -167,7 +167,7 @@ impl StateSource for State {
             .into_iter()
             .map(|(tenant, class, usage)| {
                 let class = rules.resolver.class_name(class).to_owned();
-                let explain = || rules.limits.explain(&self.shared.directory.name(tenant), &class, None);
+                let explain = || rules.limits.explain(&self.shared.directory.name(tenant), &class);
                 TenantUse {
                     clients: usage.clients(),
                     joined: usage.joined(),

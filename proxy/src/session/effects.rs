@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Instant;
 
+use policy::statement::value_of;
 use policy::tenant::{Facts, Lookup, NOTHING};
 use policy::verdict::SessionState;
 use wire::params::{Settings, Value};
@@ -47,25 +48,28 @@ pub(super) fn plain(value: &Value) -> Option<Cow<'_, str>> {
         Value::Plain(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
         Value::Clause(clause) => {
             let clause = std::str::from_utf8(clause).ok()?;
-            let value = match clause.split_once('=') {
-                Some((name, value)) if !name.contains(['\'', ' ']) || name.trim_end().split(' ').count() == 1 => value,
-                _ => clause
-                    .split_ascii_whitespace()
-                    .nth(1)
-                    .filter(|word| word.eq_ignore_ascii_case("to"))
-                    .and_then(|word| clause.split_once(word).map(|(_, value)| value))?,
-            };
-            let value = value.trim().trim_end_matches(';').trim_end();
-            match value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')) {
-                Some(quoted) => Some(Cow::Owned(quoted.replace("''", "'"))),
-                // Constants in another spelling, as E'…' and $$…$$, and what comments stand in: what the value is, is not
-                // known here, which is better than a wrong one.
-                None if value.contains(['\'', '$', '/', '"']) => None,
-                // A bare word is folded as a name is.
-                None => Some(Cow::Owned(value.to_ascii_lowercase())),
+            let value = behind_name(clause)?;
+            if value.contains(['\'', '$', '/', '"']) {
+                // What is more than one constant or name has a value that is not known here, which is better than a wrong one.
+                return String::from_utf8(value_of(value.as_bytes())?).ok().map(Cow::Owned);
             }
+            // A bare word is folded as a name is.
+            Some(Cow::Owned(value.to_ascii_lowercase()))
         }
     }
+}
+
+/// What stands behind the name in a clause of SET.
+pub(super) fn behind_name(clause: &str) -> Option<&str> {
+    let value = match clause.split_once('=') {
+        Some((name, value)) if !name.contains(['\'', ' ']) || name.trim_end().split(' ').count() == 1 => value,
+        _ => clause
+            .split_ascii_whitespace()
+            .nth(1)
+            .filter(|word| word.eq_ignore_ascii_case("to"))
+            .and_then(|word| clause.split_once(word).map(|(_, value)| value))?,
+    };
+    Some(value.trim().trim_end_matches(';').trim_end())
 }
 
 /// Settings as the tenant's rules look them up.
@@ -452,8 +456,16 @@ mod tests {
             ("app.tenant_id TO 'o''neill'", Some("o'neill")),
             ("app.tenant_id to acme", Some("acme")),
             ("app.tenant_id to ACME", Some("acme")),
-            ("app.tenant_id = E'\\x61cme'", None),
-            ("app.tenant_id = $$acme$$", None),
+            ("app.tenant_id = E'\\x61cme'", Some("acme")),
+            ("app.tenant_id = e'it\\'s'", Some("it's")),
+            ("app.tenant_id = $$acme$$", Some("acme")),
+            ("app.tenant_id TO $x$a'c$me$x$;", Some("a'c$me")),
+            ("app.tenant_id TO \"Acme\"", Some("Acme")),
+            ("app.tenant_id = U&'\\0061cme'", Some("acme")),
+            ("app.tenant_id = 'acme' -- its own", Some("acme")),
+            ("app.tenant_id = 'acme', 'globex'", None),
+            ("app.tenant_id = $1", None),
+            ("app.tenant_id = 'acme", None),
             ("app.tenant_id='a=b'", Some("a=b")),
             ("statement_timeout TO '5s'", Some("5s")),
             ("statement_timeout = 0", Some("0")),

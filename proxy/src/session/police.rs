@@ -337,6 +337,7 @@ impl Session {
         refusal: impl FnOnce(Limited) -> Refusal,
     ) -> Result<(), Trouble> {
         self.reached(key, mode);
+        self.names(key, strict);
         match mode {
             Mode::Off | Mode::Observe => Ok(()),
             Mode::Warn => {
@@ -363,8 +364,15 @@ impl Session {
         upstream.work.notice.get_or_insert_with(|| Box::new(notice));
     }
 
-    /// A limit of this session's tenant, and the table that says it.
+    /// The log has to tell which table said it.
+    pub(super) fn names(&self, key: LimitKey, strict: Option<u64>) {
+        self.membership.each(|usage: &Usage| usage.names(key, strict));
+    }
+
+    /// A limit of this session's tenant that was reached, and the table that says it.
+    #[cold]
     pub(super) fn limited(&self, key: LimitKey, strict: Option<u64>) -> Limited {
+        self.names(key, strict);
         let tenant = self.worker.shared.directory.name(self.tenant);
         let class = self.rules.resolver.class_name(self.class);
         self.rules.limits.limited(&tenant, class, key, strict)

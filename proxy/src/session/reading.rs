@@ -9,7 +9,7 @@ use wire::encoding::is_opaque;
 use wire::params::Value;
 
 use super::Session;
-use super::effects::plain;
+use super::effects::{behind_name, plain};
 use super::locals::Locals;
 use super::script::{Act, Argument};
 use crate::upstream::Upstream;
@@ -46,7 +46,14 @@ fn word(value: &Value) -> Option<String> {
                     let value = value.trim();
                     value.strip_prefix('\'')?.strip_suffix('\'')?.to_owned()
                 }
-                _ => plain(&Value::Clause(clause.as_bytes().into()))?.into_owned(),
+                _ => {
+                    let value = behind_name(clause)?;
+                    match value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')) {
+                        Some(quoted) => quoted.replace("''", "'"),
+                        None if value.contains(['\'', '$', '/', '"']) => return None,
+                        None => value.to_ascii_lowercase(),
+                    }
+                }
             }
         }
         Value::Plain(_) => plain(value)?.into_owned(),

@@ -138,17 +138,13 @@ impl Session {
     pub(super) fn with_row_limit(&self, known: &Known, sql: &[u8]) -> Option<Vec<u8>> {
         let named = self.said_by_name(known, |own| own.row_limit);
         let limit = named.map(|(_, limit)| limit).or(self.limits.row_limit)?;
-        if self.escapes || self.opaque || !known.takes_limit() {
+        if self.escapes || self.opaque {
             return None;
         }
-        let (body, comments) = policy::comment::strip_ends(sql);
-        if body.contains(&b';') {
-            // In a constant, or before a comment that could not be told from one.
-            return None;
-        }
+        let end = known.limit_goes(sql)?;
         self.reached(LimitKey::RowLimit, limit.mode);
+        self.names(LimitKey::RowLimit, named.map(|(strict, _)| strict));
         let number = limit.enforced()?;
-        let end = comments.before() + body.len();
         let mut text = Vec::with_capacity(sql.len() + 32);
         text.extend_from_slice(sql.get(..end)?);
         text.extend_from_slice(format!("\nLIMIT {number}").as_bytes());

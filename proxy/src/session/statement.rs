@@ -264,6 +264,16 @@ impl Known {
         let certain = self.explains && self.whole && self.shape.is_whole() && !text.starts_with('(');
         certain && !policy::clauses::has_limit(text)
     }
+
+    /// Where in its text, as it was sent, a LIMIT goes; `None`: it takes none.
+    pub fn limit_goes(&self, sql: &[u8]) -> Option<usize> {
+        if !self.takes_limit() {
+            return None;
+        }
+        let (body, comments) = policy::comment::strip_ends(sql);
+        // In a constant, or before a comment that could not be told from one.
+        (!body.contains(&b';')).then(|| comments.before() + body.len())
+    }
 }
 
 /// A text prepared with certain parameter types.

@@ -12,7 +12,7 @@ impl Session {
     /// The client has an upstream: has its tenant more of them than it should?
     #[inline]
     pub(super) fn look_at_share(&mut self, upstream: &mut Upstream) {
-        if self.limits.max_upstreams.is_some() || self.beyond {
+        if self.limits.counts_upstreams() || self.beyond {
             self.look_at_upstreams(upstream);
         }
     }
@@ -21,7 +21,7 @@ impl Session {
     #[inline]
     pub(super) fn look_at_queue(&mut self) {
         self.beyond = false;
-        if self.limits.max_waiting.is_none() {
+        if !self.limits.counts_waiting() {
             return;
         }
         for watched in self.beyond(LimitKey::MaxWaiting) {
@@ -33,7 +33,7 @@ impl Session {
     #[cold]
     fn look_at_upstreams(&mut self, upstream: &mut Upstream) {
         if std::mem::take(&mut self.beyond)
-            && let Some(limit) = self.limits.max_waiting
+            && let Some(limit) = self.limits.class.max_waiting.or(self.limits.max_waiting)
         {
             let limited = self.limited(LimitKey::MaxWaiting, None);
             self.warn(upstream, &Refusal::TooMany { limited, limit: limit.at.into(), retry_in: None });

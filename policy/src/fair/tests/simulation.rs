@@ -194,6 +194,41 @@ fn a_flood_at_a_hundred_times_the_rate_is_hardly_felt_by_the_others() {
     }
 }
 
+/// The same for pools and tenants of all sizes: each wants at most what it would have as its part, and one wants a hundred
+/// times as much.
+#[test]
+fn a_flood_is_hardly_felt_in_pools_of_any_size_and_load() {
+    for seed in 100..112 {
+        let mut random = Random::new(seed);
+        let (upstreams, count) = (2 + random.below(15), 4 + random.below(12));
+        let usual = Duration::from_millis(4 + random.below(16) as u64);
+        let loads: Vec<Load> = (0..count)
+            .map(|tenant| {
+                // Of its part between three tenths and nine, in requests that are up to twice as long as another's.
+                let wanted = 0.3 + random.below(60) as f64 / 100.0;
+                let mean = usual.mul_f64(1.0 + random.below(100) as f64 / 100.0);
+                let rate = wanted * upstreams as f64 / count as f64 / mean.as_secs_f64();
+                Load { tenant: tenant as u32, share: Share::default(), rate, mean }
+            })
+            .collect();
+        let mut flood = loads.clone();
+        flood[count - 1].rate *= 100.0;
+        let alone = run(&loads, &requests(seed, &loads, LASTS), upstreams, LASTS, &mut Queue::new(0));
+        let fair = run(&flood, &requests(seed, &flood, LASTS), upstreams, LASTS, &mut Queue::new(0));
+        let used: Duration = loads.iter().map(|load| load.mean.mul_f64(load.rate)).sum();
+        let used = used.as_secs_f64() / upstreams as f64;
+        let [alone, fair] = [alone, fair].map(|outcome| outcome.p99_of(0..count - 1));
+        println!(
+            "seed {seed}: {upstreams} upstreams, {count} tenants, {used:.2} used: {alone:?}, flooded {fair:?}, {usual:?}"
+        );
+        let bound = (2 * alone).max(alone + 2 * usual);
+        assert!(
+            fair <= bound,
+            "seed {seed}, {upstreams} upstreams, {count} tenants, {used:.2} used: {alone:?} became {fair:?}"
+        );
+    }
+}
+
 #[test]
 fn in_a_pool_that_is_hardly_used_a_flood_costs_the_others_a_boundary() {
     for seed in 0..4 {

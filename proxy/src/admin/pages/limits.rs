@@ -83,7 +83,17 @@ fn verdict(explained: &Value) -> Markup {
             ("Tenant", html! { (name_or_none(explained.text("tenant"))) " " span.beside { (by("tenant_rule.from")) } }),
             ("Class", html! { (name_or_none(explained.text("class"))) " " span.beside { (by("class_rule.from")) } }),
         ]))
-        @if let Some(statement) = statement { (judged(statement)) }
+        @if let Some(statement) = statement {
+            (judged(statement))
+            @if statement.get("has_limits") == Some(&Value::Bool(true)) {
+                p.lead { "The statement has limits of its own, which stand beside those of the session below." }
+                (super::tenant::limits(statement))
+            }
+        }
+        @if let Some(connection) = explained.field("connection") {
+            p.lead { "The comment is the statement's alone: the server has the limits of the connection's tenant " (name(connection.text("tenant"))) "." }
+            (super::tenant::limits(connection))
+        }
         (super::tenant::limits(explained))
     }
 }
@@ -129,7 +139,8 @@ fn policy(rows: &[Value], visit: &Visit) -> Markup {
     ];
     let drawn: Vec<_> = rows
         .iter()
-        .flat_map(|row| row.entries("limits").into_iter().map(move |(key, limit)| (row, key, limit)))
+        .flat_map(|row| ["limits", "class_limits"].map(|kind| (row, kind)))
+        .flat_map(|(row, kind)| row.entries(kind).into_iter().map(move |(key, limit)| (row, key, limit)))
         .map(|(row, key, limit)| {
             vec![
                 of_whom(row, visit),

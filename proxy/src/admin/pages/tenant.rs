@@ -124,9 +124,11 @@ fn charts(course: Option<&Course>) -> Markup {
 
 /// What it is held to, by which table, and how often that was reached.
 pub(super) fn limits(one: &Value) -> Markup {
-    let rows: Vec<_> = one
-        .entries("limits")
+    // What a class has of a pool stands beside what its tenant has.
+    let all = ["limits", "class_limits"].map(|kind| one.entries(kind));
+    let rows: Vec<_> = all
         .iter()
+        .flatten()
         .map(|(key, limit)| {
             let base = key.trim_end_matches("_ms");
             let reached =

@@ -80,7 +80,7 @@ impl StateSource for Proxy {
             clients: 7,
             joined: 9,
             reached: vec![reached],
-            limits: table.explain("acme", class, None),
+            limits: table.explain("acme", class),
             ..source::TenantUse::default()
         };
         vec![own(""), own("worker")]

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use config::{NoSources, Overrides, Settings};
+use policy::limits::Explained;
 use serde_json::{Value, json};
 
 use super::*;
@@ -150,8 +151,13 @@ fn a_text_is_judged_as_the_running_proxy_judges_it() {
     let text = policy_of("", &["--application", "tenant:narrow", "--sql", "select * from secrets"]).text();
     assert!(text.contains("told by a NOTICE: 42501 permission denied for table secrets"), "{text}");
     assert!(text.contains("verdict    may be run"), "{text}");
-    for (sql, limit) in [("select * from runs", json!(500)), ("select 1 limit 3", json!(null)), ("begin", json!(null))]
-    {
+    for (sql, limit) in [
+        ("select * from runs", json!(500)),
+        ("select 1 limit 3", json!(null)),
+        ("begin", json!(null)),
+        // Where it would go is not certain.
+        ("select ';'", json!(null)),
+    ] {
         assert_eq!(json_of(&["--sql", sql])["statement"]["row_limit"]["limit"], limit, "{sql}");
     }
 }
@@ -165,11 +171,23 @@ fn a_statement_is_found_by_its_text_and_by_its_fingerprint() {
     assert!(text.contains(&format!("statement  {strict}, limits of [tenant.fingerprint.{strict}]")), "{text}");
     assert!(text.contains("verdict    refused by blocked"), "{text}");
     let found = policy_of(&own, &["--fingerprint", &strict]);
-    let rows = found.limits.iter().find(|limit| limit.key.word() == "max_rows").unwrap();
-    assert_eq!(
-        (rows.from.shown(), rows.value.clone()),
-        (format!("[tenant.fingerprint.{strict}]"), Some(config::LimitValue::Count(3)))
-    );
+    let rows = |limits: &[Explained]| {
+        let rows = limits.iter().find(|limit| limit.key.word() == "max_rows").unwrap();
+        (rows.from.shown(), rows.value.clone())
+    };
+    let table = format!("[tenant.fingerprint.{strict}]");
+    let own_limits = found.statement.as_ref().unwrap().limits.as_deref().unwrap();
+    assert_eq!(rows(own_limits), (table.clone(), Some(config::LimitValue::Count(3))));
+    assert_eq!(rows(&found.limits), ("[tenant.default]".to_owned(), Some(config::LimitValue::Count(1000))));
+    // What holds for the session holds in the mode that its own tables say.
+    let watched = policy_of(&format!("{own}mode = \"observe\"\n"), &["--fingerprint", &strict]);
+    let text = watched.text();
+    let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(words.contains(&vec!["limit", "statement_timeout", "30s", "enforce", "[tenant.default]"]), "{text}");
+    assert!(words.contains(&vec!["its", "own", "max_rows", "3", "observe", &table]), "{text}");
+    let page = watched.json();
+    assert_eq!(page["limits"]["max_rows"]["mode"], "enforce", "{page:#}");
+    assert_eq!(page["statement"]["limits"]["max_rows"]["mode"], "observe", "{page:#}");
     // What holds for the tenant holds besides.
     let refused = policy_of(&own, &["--application", "tenant:acme", "--sql", "select * from runs where id = 1"]);
     assert!(refused.text().contains("verdict    refused by blocked"), "{}", refused.text());
@@ -179,6 +197,40 @@ fn a_statement_is_found_by_its_text_and_by_its_fingerprint() {
     // Another has what its tenant has.
     let other = policy_of(&own, &["--fingerprint", "0123456789abcdef"]);
     assert!(other.text().contains("statement  0123456789abcdef, no limits of its own"), "{}", other.text());
+}
+
+#[test]
+fn both_are_told_that_hold_for_a_class_and_its_tenant() {
+    let part = "max_upstreams = 2\nmodes.max_upstreams = \"warn\"\n[tenant.limits.acme]\nmax_upstreams = 10\n";
+    let file = FILE.replace("[tenant.limits.acme]\n", part);
+    let settings = Settings::from_toml(&file, &Overrides::default(), &NoSources).unwrap();
+    let line = ["x", "--config", "x", "--user", "app", "--application", "worker tenant:acme"];
+    let policy = Policy::of(&Line::try_parse_from(line).unwrap().explain.wish(), &settings);
+    let page = policy.json();
+    let said = |value: u64, from: &str, mode: &str| json!({"value": value, "from": from, "mode": mode});
+    assert_eq!(page["limits"]["max_upstreams"], said(10, "[tenant.limits.acme]", "enforce"), "{page:#}");
+    let own = json!({"max_upstreams": said(2, "[tenant.class.worker]", "warn")});
+    assert_eq!(page["class_limits"], own, "{page:#}");
+    let text = policy.text();
+    assert!(text.contains("[tenant.class.worker], within the tenant's"), "{text}");
+}
+
+#[test]
+fn what_the_server_has_of_the_connection_is_told_of_a_comments_tenant() {
+    let page = json_of(&["--comment", "tenant=acme", "--application", "tenant:reader"]);
+    assert_eq!((&page["tenant"], &page["connection"]["tenant"]), (&json!("acme"), &json!("reader")), "{page:#}");
+    let said = |value: Value, from: &str| json!({"value": value, "from": from, "mode": "enforce"});
+    let limits = json!({
+        "statement_timeout_ms": said(json!(30_000), "[tenant.default]"),
+        "read_only": said(json!(true), "[tenant.limits.reader]"),
+    });
+    assert_eq!(page["connection"]["limits"], limits, "{page:#}");
+    let text = policy_of("", &["--comment", "tenant=acme", "--application", "tenant:reader"]).text();
+    assert!(text.contains("connection reader, no class: its server has, for this statement too"), "{text}");
+    for own in [&["--application", "tenant:reader"][..], &["--comment", "tenant=acme", "--application", "tenant:acme"]]
+    {
+        assert_eq!(json_of(own)["connection"], json!(null), "{own:?}");
+    }
 }
 
 #[test]
