@@ -1,8 +1,8 @@
 //! Bursts: runs of one family of statements in one scope without a pause.
 
-use super::detector::Thresholds;
 use super::event::{Event, MAX_PARAMETER_BYTES, RouteId, ShapeFacts, ShapeId, TenantId, TraceId};
 use super::judge::Verdict;
+use super::thresholds::Thresholds;
 use super::value::{Cell, HashKey, Kind, Value};
 
 /// Parameters looked at of one statement.

@@ -3,11 +3,11 @@
 use super::burst::{Burst, Record};
 use super::causality::{Cause, Sources, integer, name_fit, sources, varying};
 use super::connections::Connections;
-use super::detector::Thresholds;
 use super::event::{Class, Column, ColumnName, Directory, ScopeId};
 use super::names::Fit;
 use super::samples::{Sample, Samples};
 use super::text::{Context, Text};
+use super::thresholds::Thresholds;
 use super::value::HashKey;
 use crate::finding::Kind;
 

@@ -32,13 +32,15 @@ mod rewrite;
 mod samples;
 mod scope;
 mod text;
+mod thresholds;
 mod value;
 
-pub use detector::{Counters, Detector, Thresholds};
+pub use detector::Detector;
 pub use event::{
     Class, Column, ColumnName, Directory, Event, MAX_PARAMETER_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, RouteId,
     RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId, rows,
 };
 pub use notices::{Notice, Notices, What};
 pub use text::{CUT, Positions};
+pub use thresholds::{Counters, Thresholds};
 pub use value::{Canonical, HashKey, Value};
