@@ -207,6 +207,7 @@ struct Recorded {
     row_count: u64,
     rows: RowBytes,
     last_row: RowBytes,
+    resumed: bool,
     error: Option<[u8; 5]>,
 }
 
@@ -266,6 +267,7 @@ impl Recorded {
             columns,
             rows,
             last_row,
+            resumed: event.get("resumed").and_then(Json::as_bool).unwrap_or(false),
             error: event.get("err").and_then(Json::as_str).map(sqlstate),
         })
     }
@@ -290,6 +292,7 @@ impl Recorded {
             row_count: self.row_count,
             rows: self.rows.as_bytes(),
             last_row: self.last_row.as_bytes(),
+            resumed: self.resumed,
             error: self.error,
         });
     }

@@ -92,6 +92,10 @@ impl Detector {
             return;
         }
         let scope = self.scope(event.scope, event.end_us);
+        if event.resumed {
+            // It was counted when it began, with its parameters.
+            return self.go_on(scope, event);
+        }
         let several_rows_at_once = event.facts.class == Class::Insert && event.row_count > 1;
         let mut repeated = event.facts.skip_locked;
         if !event.facts.batched && !event.facts.skip_locked && !several_rows_at_once {
@@ -102,6 +106,21 @@ impl Detector {
             && !columns.is_empty()
             && (event.row_count >= 2 || (event.row_count == 1 && repeated))
         {
+            state.samples.push(event, columns);
+        }
+    }
+
+    /// More of a result that was begun: its burst lasts as long as that, and its rows may be a parent's.
+    fn go_on(&mut self, scope: usize, event: &Event<'_>) {
+        let key = BurstKey::of(event);
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let slot = state.find(&key);
+        if let Some(Some(burst)) = slot.and_then(|slot| state.table.get_mut(slot))
+            && !is_over(burst, event.start_us)
+        {
+            burst.last_end_us = burst.last_end_us.max(event.end_us);
+        }
+        if let Some(columns) = event.columns.filter(|columns| !columns.is_empty() && event.row_count > 0) {
             state.samples.push(event, columns);
         }
     }

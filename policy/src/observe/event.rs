@@ -186,6 +186,8 @@ pub struct Event<'a> {
     pub rows: &'a [u8],
     /// The very last row in the same form, when `rows` does not reach it; may be empty.
     pub last_row: &'a [u8],
+    /// It goes on with a portal that was suspended: its rows are more of a result whose execution was told of before.
+    pub resumed: bool,
     /// The error's SQLSTATE when it failed.
     pub error: Option<[u8; 5]>,
 }

@@ -229,6 +229,7 @@ mod tests {
                 row_count: 1 + turn * 7919 % 150,
                 rows: rows.as_bytes(),
                 last_row: &[],
+                resumed: false,
                 error: None,
             };
             samples.push(&event, &columns);

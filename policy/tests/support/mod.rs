@@ -69,6 +69,7 @@ pub(crate) struct Statement {
     pub(crate) parameters: Vec<Datum>,
     pub(crate) columns: Vec<(String, bool)>,
     pub(crate) rows: Vec<Vec<Datum>>,
+    pub(crate) resumed: bool,
     pub(crate) error: Option<[u8; 5]>,
 }
 
@@ -105,6 +106,7 @@ impl Stream {
             parameters,
             columns: Vec::new(),
             rows: Vec::new(),
+            resumed: false,
             error: None,
         });
         self.statements.last_mut().unwrap()
@@ -229,6 +231,7 @@ impl Bench {
             row_count: statement.rows.len() as u64,
             rows: rows.as_bytes(),
             last_row: last.as_bytes(),
+            resumed: statement.resumed,
             error: statement.error,
         });
     }

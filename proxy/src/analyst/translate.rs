@@ -46,6 +46,7 @@ pub(super) fn translate(
         row_count: header.rows,
         rows,
         last_row: &[],
+        resumed: header.flags.contains(EventFlags::RESUMED),
         error: header.sqlstate.map(|code| code.bytes()),
     });
     rows.fill(0);

@@ -310,7 +310,8 @@ impl Session {
             .with_if(EventFlags::EXTENDED, running.extended)
             .with_if(EventFlags::ROWS_BINARY, running.binary)
             .with_if(EventFlags::SUSPENDED, suspended)
-            .with_if(EventFlags::IN_TRANSACTION, upstream.pipeline.status() != wire::tag::TransactionStatus::Idle);
+            .with_if(EventFlags::RESUMED, running.resumed)
+            .with_if(EventFlags::IN_TRANSACTION, running.within);
         let header = EventHeader {
             start_us: running.sent_us,
             end_us,
