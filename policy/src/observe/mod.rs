@@ -38,7 +38,7 @@ mod value;
 pub use detector::Detector;
 pub use event::{
     Class, Column, ColumnName, Directory, Event, MAX_PARAMETER_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, RouteId,
-    RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId, rows,
+    RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId, rows, trace_of,
 };
 pub use notices::{Notice, Notices, What};
 pub use text::{CUT, Positions};

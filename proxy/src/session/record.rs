@@ -154,8 +154,7 @@ impl Session {
             return Tags::default();
         }
         let trace = comments.tag("traceparent").and_then(|value| {
-            // 00-<32 hexadecimal digits>-<16>-<2>: the trace, not the span, is what belongs together.
-            value.split('-').nth(1).map(|trace| crate::telemetry::ring::trace_hash(trace.as_bytes()))
+            policy::observe::trace_of(&value).map(|trace| crate::telemetry::ring::trace_hash(trace.as_bytes()))
         });
         let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.raw_tag(key));
         let route = route.map(|route| self.worker.telemetry.route(self.meter(), route.value, || route.decoded()));
