@@ -25,6 +25,8 @@ pub(super) struct Record {
     pub(super) transaction: u32,
     /// `$1` … `$n` as counted by the caller, then the constants.
     pub(super) parameters: u8,
+    /// Rows that it returned or changed, as far as they can be counted here.
+    pub(super) rows: u16,
     kinds: [Kind; MAX_PARAMETERS],
     numbers: [u64; MAX_PARAMETERS],
 }
@@ -41,6 +43,7 @@ impl Record {
             shape: event.shape,
             transaction,
             parameters: 0,
+            rows: u16::try_from(event.row_count).unwrap_or(u16::MAX),
             kinds: [Kind::Null; MAX_PARAMETERS],
             numbers: [0; MAX_PARAMETERS],
         };
