@@ -58,6 +58,7 @@ mod login;
 mod misread;
 mod monitoring;
 mod n_plus_one;
+mod n_plus_one_protocol;
 mod names;
 mod newest;
 mod notify;

@@ -328,7 +328,8 @@ impl Session {
             flags,
         };
         let sample = work.samples.get(running.sample.clone()).unwrap_or_default();
-        let (parameters, literals): (&[u8], &[u8]) = if running.extended { (sample, &[]) } else { (&[], sample) };
+        let prepared = running.prepared.as_deref().map(|prepared| &*prepared.literals).unwrap_or_default();
+        let (parameters, literals) = if running.extended { (sample, prepared) } else { (&[][..], sample) };
         let seen = if running.rows > 0 { work.rows.as_slice() } else { &[] };
         self.worker.telemetry.events.push(&header, &Payload { parameters, literals, rows: seen });
         if slow {

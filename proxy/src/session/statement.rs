@@ -255,6 +255,8 @@ pub struct Prepared {
     pub known: Known,
     /// The exact text; `None`: too long to keep, it lives only where it was parsed.
     pub query: Option<Box<[u8]>>,
+    /// The constants in it, as events carry them.
+    pub literals: Box<[u8]>,
     /// Number of types, then their oids, as on the wire.
     pub types: Box<[u8]>,
     /// What the comments at its ends say.
@@ -425,7 +427,7 @@ impl Prepared {
     }
 
     /// A statement; `query` is `None` where it is too long to be parsed again elsewhere.
-    pub fn new(id: u64, look: &Look<'_>, query: Option<&[u8]>, types: &[u8], tags: Tags) -> Self {
+    pub fn new(id: u64, (look, literals): (&Look<'_>, &[u8]), query: Option<&[u8]>, types: &[u8], tags: Tags) -> Self {
         Self {
             id,
             tags,
@@ -437,6 +439,7 @@ impl Prepared {
             planned: Planned::default(),
             known: look.known.clone(),
             query: query.map(Box::from),
+            literals: literals.into(),
             types: types.into(),
             // What the client declares; a Describe tells the rest.
             parameters: RefCell::new(view::parameter_types(types).map(Iterator::collect).unwrap_or_default()),
