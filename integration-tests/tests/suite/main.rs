@@ -70,6 +70,7 @@ mod refused_early;
 mod reload;
 mod replication;
 mod restart;
+mod rewrites;
 mod roles;
 mod samples;
 mod secrets;

@@ -125,6 +125,8 @@ pub(super) struct Burst {
     /// The latest executions; a ring once full, put in order for judging.
     pub(super) records: Vec<Record>,
     connections: Vec<u64>,
+    /// The types of the parameters, 0 where unknown, of the text with this strict fingerprint.
+    types: (u64, [u32; MAX_PARAMETERS]),
     /// Count at which a window is judged first.
     first_check: u64,
     /// Count at which to judge it again.
@@ -144,7 +146,7 @@ impl Burst {
         let Storage { mut records, mut connections } = storage;
         records.push(record);
         connections.push(record.connection);
-        Self {
+        let mut burst = Self {
             key: BurstKey::of(event),
             facts: event.facts,
             route: event.route,
@@ -157,12 +159,15 @@ impl Burst {
             distinct: bit(record.digest()),
             records,
             connections,
+            types: (event.facts.strict, [0; MAX_PARAMETERS]),
             first_check,
             next_check: first_check,
             check_at_us: u64::MAX,
             queued: false,
             verdict: None,
-        }
+        };
+        burst.note_types(event);
+        burst
     }
 
     /// Counts one more execution.
@@ -181,6 +186,24 @@ impl Burst {
         if self.connections.len() < MAX_CONNECTIONS && !self.connections.contains(&record.connection) {
             self.connections.push(record.connection);
         }
+    }
+
+    /// Takes down what the parameters' types are. NULL has none.
+    pub(super) fn note_types(&mut self, event: &Event<'_>) {
+        if self.types.0 != event.facts.strict {
+            self.types = (event.facts.strict, [0; MAX_PARAMETERS]);
+        }
+        for (place, value) in self.types.1.iter_mut().zip(event.parameters) {
+            if let Value::Text { type_oid, .. } | Value::Binary { type_oid, .. } = value {
+                *place = *type_oid;
+            }
+        }
+    }
+
+    /// The type of a parameter of this text, 0 where unknown.
+    pub(super) fn type_of(&self, strict: u64, parameter: usize) -> u32 {
+        let types = (self.types.0 == strict).then_some(&self.types.1);
+        types.and_then(|types| types.get(parameter)).copied().unwrap_or(0)
     }
 
     /// Parameter sets seen, at most 64 and by hash: never more than there are. Two of three share a bit one time in twenty,

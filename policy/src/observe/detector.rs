@@ -186,6 +186,7 @@ impl Detector {
                     return burst.count;
                 }
                 burst.add(record);
+                burst.note_types(event);
                 let count = burst.count;
                 if count >= burst.next_check && burst.check_at_us == u64::MAX {
                     burst.check_at_us = event.end_us.saturating_add(SETTLE_US);

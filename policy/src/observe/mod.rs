@@ -17,6 +17,7 @@
 //! request over all of its connections. What is kept of a value is a number behind a key that no one else has.
 
 mod burst;
+mod calls;
 mod causality;
 mod connections;
 mod detector;
@@ -33,6 +34,7 @@ mod samples;
 mod scope;
 mod text;
 mod thresholds;
+mod types;
 mod value;
 
 pub use detector::Detector;

@@ -216,18 +216,25 @@ impl Session {
                 if prepared.result.get() == 0 {
                     prepared.told(result_of(body));
                 }
-                // An Execute that was sent in the same request knows only now.
-                let columns = prepared.columns.get();
-                for running in upstream.work.running.iter_mut().filter(|running| running.columns != columns) {
-                    if running.prepared.as_ref().is_some_and(|other| Rc::ptr_eq(other, &prepared)) {
-                        running.columns = columns;
-                    }
-                }
+                tell_running(upstream, &prepared);
             }
         } else if let Some(running) = upstream.work.running.front_mut() {
             let describe = || telemetry.description(description(Box::default(), body));
             running.columns = running.known.shape.columns(body, describe);
         }
+    }
+
+    /// A statement returns nothing, as most writes do: what its parameters are is known all the same.
+    pub(super) fn on_no_columns(&self, upstream: &mut Upstream, prepared: &Rc<Prepared>) {
+        let parameters = prepared.parameters.borrow();
+        if parameters.is_empty() || prepared.columns.get() != 0 {
+            return;
+        }
+        let spelled: Vec<u8> = parameters.iter().flat_map(|oid| oid.to_be_bytes()).collect();
+        let telemetry = &self.worker.shared.telemetry;
+        let described = || Description { parameters: parameters.clone(), columns: Box::default() };
+        prepared.columns.set(prepared.known.shape.columns(&spelled, || telemetry.description(described())));
+        tell_running(upstream, prepared);
     }
 
     /// The types of a statement's parameters have been described.
@@ -399,6 +406,16 @@ impl Session {
     pub(super) fn count_trouble(&self, trouble: &Trouble) {
         let sqlstate = Sqlstate::new(trouble.sqlstate().as_bytes());
         self.worker.telemetry.refused(Some(&self.pool.meter), self.meter(), sqlstate);
+    }
+}
+
+/// An Execute that was sent in the same request as the Describe knows only now.
+fn tell_running(upstream: &mut Upstream, prepared: &Rc<Prepared>) {
+    let columns = prepared.columns.get();
+    for running in upstream.work.running.iter_mut().filter(|running| running.columns != columns) {
+        if running.prepared.as_ref().is_some_and(|other| Rc::ptr_eq(other, prepared)) {
+            running.columns = columns;
+        }
     }
 }
 
