@@ -248,6 +248,13 @@ impl Burst {
         window
     }
 
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.records.capacity() * size_of::<Record>()
+            + self.connections.capacity() * size_of::<u64>()
+    }
+
     /// Takes the storage out, emptied and zeroed; what is left is to be overwritten.
     pub(super) fn take_storage(&mut self) -> Storage {
         for record in &mut self.records {
@@ -264,6 +271,15 @@ impl Burst {
 pub(super) struct Storage {
     records: Vec<Record>,
     connections: Vec<u64>,
+}
+
+impl Storage {
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.records.capacity() * size_of::<Record>()
+            + self.connections.capacity() * size_of::<u64>()
+    }
 }
 
 fn bit(digest: u64) -> u64 {

@@ -169,6 +169,14 @@ impl Detector {
         self.ledger.iter()
     }
 
+    /// Bytes that it takes for what it follows, without its findings: what [`Thresholds`] bound.
+    pub fn bytes(&self) -> usize {
+        let scopes = self.scopes.iter().map(ScopeState::bytes);
+        let finished = self.finished.iter().map(|(_, burst)| burst.bytes());
+        let candidates = self.candidates.capacity() * size_of::<Candidate>();
+        scopes.chain(finished).chain(self.spare.iter().map(Storage::bytes)).sum::<usize>() + candidates
+    }
+
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -178,7 +186,7 @@ impl Detector {
     fn count(&mut self, scope: usize, event: &Event<'_>, record: Record, retrying: bool) -> u64 {
         let key = BurstKey::of(event);
         let first_check = self.thresholds.first_check();
-        let Some(slot) = self.scopes.get(scope).map(|state| state.slot_for(&key)) else { return 0 };
+        let Some(slot) = self.scopes.get_mut(scope).map(|state| slot_of(state, &key, event.start_us)) else { return 0 };
         let Some(place) = self.scopes.get_mut(scope).and_then(|state| state.table.get_mut(slot)) else { return 0 };
         match place {
             Some(burst) if burst.key == key && !is_over(burst, event.start_us) => {
@@ -199,6 +207,7 @@ impl Detector {
             place => {
                 // A place whose burst came to nothing is reused as it is: no allocation.
                 if let Some(old) = place.as_mut().filter(|old| !old.queued) {
+                    self.counters.dropped += u64::from(may_come_to_something(old, &key, event.start_us));
                     let storage = old.take_storage();
                     **old = Burst::new(event, record, storage, first_check);
                     return 1;
@@ -435,6 +444,7 @@ impl Detector {
                     over.push(burst);
                 }
             }
+            state.narrow();
         }
         for burst in over {
             self.bursts = self.bursts.saturating_sub(1);
@@ -445,6 +455,23 @@ impl Detector {
 
 fn gap(key: &BurstKey) -> u64 {
     if key.trace.is_some() { TRACE_GAP_US } else { GAP_US }
+}
+
+/// The place of a burst. Where all that it may have hold others that go on, there are made more, as long as there may be.
+fn slot_of(state: &mut ScopeState, key: &BurstKey, start_us: u64) -> usize {
+    loop {
+        let slot = state.slot_for(key);
+        let taken = state.table.get(slot).and_then(Option::as_ref);
+        let in_the_way = taken.is_some_and(|burst| may_come_to_something(burst, key, start_us));
+        if !in_the_way || !state.widen() {
+            return slot;
+        }
+    }
+}
+
+/// Whether a burst is another's that has been repeated and goes on: nobody knows what it would come to.
+fn may_come_to_something(burst: &Burst, key: &BurstKey, start_us: u64) -> bool {
+    burst.key != *key && burst.count >= 2 && !is_over(burst, start_us)
 }
 
 /// Whether a statement that starts then begins a new burst.

@@ -103,6 +103,11 @@ impl Samples {
         }
     }
 
+    /// Bytes that they take; what columns are called is shared with the statement that returned them.
+    pub(super) fn bytes(&self) -> usize {
+        self.ring.capacity() + self.headers.capacity() * size_of::<Sample>()
+    }
+
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Sample> {
         self.headers.iter()
     }
