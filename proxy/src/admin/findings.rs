@@ -126,7 +126,7 @@ pub(super) async fn exported(State(context): Context, asked: Asked) -> Result<Re
             findings.iter().map(line).collect()
         },
         Some("markdown") => |findings| export::markdown("Findings of pgweir", findings),
-        Some("junit") => |findings| export::junit(findings, |kept| kept.state == finding::State::Open),
+        Some("junit") => |findings| export::junit(findings, |kept| kept.state == finding::State::Open, None),
         Some(_) => return Err(bad("`format` must be one of json, ndjson, markdown, junit")),
     };
     let kind = match format.as_deref() {
