@@ -126,6 +126,8 @@ pub(crate) const ROWS: &[Row] = &[
         "Detection of N+1 queries. Needs `observe.statements`."),
     row("observe.profile", Word(&["production", "development"]), Some("production"), AtOnce,
         "Thresholds of the detector. `development` speaks up from a fan-out of 3 and reports loops whose parent it has not seen; `production` from 5, and keeps quiet about those."),
+    row("observe.duplicates", Flag, Some("false"), AtOnce,
+        "A finding for each statement that is sent over and over with the same values, without a pause and not at even intervals: something that is looked up again and again within one request. Needs `observe.n_plus_one`. Off, it is not told of."),
     row("observe.events_per_second", Count(100, 10_000_000), Some("5000"), AtOnce,
         "Statements that each worker hands to the detector in a second, which bounds what detection may cost. Given out for 2 s at a time: with more traffic, the beginning of every 2 s is looked at, without a gap. Statistics count every statement, and slow and failed ones are always handed on."),
     row("observe.compat", Count(15, 18), Some("15"), Restart,

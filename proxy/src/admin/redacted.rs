@@ -147,6 +147,7 @@ fn settings(settings: &Settings) -> Value {
                 Profile::Development => "development",
                 Profile::Production => "production",
             },
+            "duplicates": settings.observe.duplicates,
             "events_per_second": settings.observe.events_per_second,
             "compat": settings.observe.compat,
             "regressions": settings.observe.regressions,
