@@ -226,7 +226,7 @@ impl Recorded {
         let analysis = analyser.analyse(sql.as_bytes());
         let comments = analysis.comments(sql.as_bytes());
         let trace = comments.tag("traceparent").and_then(|value| TraceId::from_traceparent(&value));
-        let route = ["route", "controller", "job"].into_iter().find_map(|key| comments.tag(key));
+        let route = comments.route().map(policy::comment::route_name);
         let literals = analysis.literals.iter().map(|literal| constant(sql, literal)).collect();
         let (shape, facts) = tables.intern(analysis.strict, || {
             let normalised = normalise(sql.as_bytes(), compat);

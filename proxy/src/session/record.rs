@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use policy::comment::Comments;
+use policy::comment::{Comments, Tag, route_name};
 use wire::frame;
 use wire::view::{self, Bind, Columns};
 
@@ -14,7 +14,7 @@ use super::portals::Portal;
 use super::statement::{Known, Prepared, Running, Tags};
 use super::verify::result_of;
 use super::work::MAX_SAMPLES;
-use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, Sqlstate};
+use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, RouteTag, Sqlstate};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 use std::rc::Rc;
@@ -153,12 +153,25 @@ impl Session {
         if comments.is_empty() {
             return Tags::default();
         }
+        // The trace, not the span, is what belongs together.
         let trace = comments.tag("traceparent").and_then(|value| {
             policy::observe::trace_of(&value).map(|trace| crate::telemetry::ring::trace_hash(trace.as_bytes()))
         });
-        let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.raw_tag(key));
-        let route = route.map(|route| self.worker.telemetry.route(self.meter(), route.value, || route.decoded()));
+        let route = comments.route().map(|route| self.route(route));
         Tags { trace: trace.unwrap_or(0), route: route.unwrap_or_default() }
+    }
+
+    /// The number of a route by how its comment spells it, which allocates nothing where that is known.
+    fn route(&self, route: (Tag<'_>, Option<Tag<'_>>)) -> RouteTag {
+        let (telemetry, name) = (&self.worker.telemetry, || route_name(route).into());
+        let (tag, Some(action)) = route else { return telemetry.route(self.meter(), route.0.value, name) };
+        let mut spelled = self.worker.rooms.route.take();
+        spelled.extend_from_slice(tag.value);
+        spelled.push(b'#');
+        spelled.extend_from_slice(action.value);
+        let found = telemetry.route(self.meter(), &spelled, name);
+        self.worker.rooms.route.put(spelled);
+        found
     }
 
     /// A row has come; `false`: it goes no further.
