@@ -42,6 +42,7 @@ impl Session {
         let queued = std::mem::take(&mut upstream.work.queued_us);
         upstream.work.vacates |= look.known.script.as_ref().is_some_and(|script| !script.vacates.is_empty());
         self.ctl.statement.set(look.known.shape.strict);
+        let within = upstream.work.is_within(upstream.pipeline.status());
         upstream.work.drawn |= look.known.draws();
         upstream.work.running.push_back(Running {
             known: look.known.clone(),
@@ -62,6 +63,7 @@ impl Session {
             binary: false,
             portal: 0,
             resumed: false,
+            within,
             held,
             left: None,
         });
@@ -109,7 +111,8 @@ impl Session {
             // A portal that was not made by Bind (a cursor), or one that does not exist: the server knows.
             let known = self.worker.brain.borrow_mut().unknown();
             upstream.work.drawn = true;
-            upstream.work.running.push_back(Running { held, ..Running::unknown(known, now_us) });
+            let within = upstream.work.is_within(upstream.pipeline.status());
+            upstream.work.running.push_back(Running { held, within, ..Running::unknown(known, now_us) });
             return;
         };
         let prepared = &portal.prepared;
@@ -121,6 +124,7 @@ impl Session {
         let mut known = portal.prepared.known.clone();
         known.script = portal.script;
         self.ctl.statement.set(known.shape.strict);
+        let within = upstream.work.is_within(upstream.pipeline.status());
         upstream.work.drawn |= known.draws();
         upstream.work.running.push_back(Running {
             known,
@@ -140,6 +144,7 @@ impl Session {
             binary: portal.binary,
             portal: portal.number,
             resumed: portal.suspended,
+            within,
             held,
             left: portal.left,
             prepared: Some(portal.prepared),
@@ -406,6 +411,7 @@ impl Session {
         let mut running = Running::unknown(prepared.known.clone(), upstream.work.begun_us);
         running.known.script = None;
         running.tags = prepared.tags;
+        running.within = upstream.pipeline.status() != wire::tag::TransactionStatus::Idle;
         upstream.work.running.push_front(running);
         self.finish(upstream, 0, Some(sqlstate), false, now);
     }

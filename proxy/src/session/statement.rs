@@ -335,6 +335,8 @@ pub struct Running {
     pub portal: u64,
     /// The portal was suspended before: this goes on with it.
     pub resumed: bool,
+    /// It was sent within a transaction that something before it has begun.
+    pub within: bool,
     /// What it is held to.
     pub held: Held,
     /// Where it says what is left of that when it is suspended, and finds what others have left of it.
@@ -347,6 +349,15 @@ impl Running {
     pub fn go_on(&mut self) {
         if let Some(left) = self.left.as_ref().and_then(|left| left.get()) {
             self.held.go_on(left);
+        }
+    }
+
+    /// Whether what is sent behind it is within a transaction, if it does what it says.
+    pub fn leaves_open(&self) -> bool {
+        match self.known.shape.class {
+            Class::Begin => true,
+            Class::Commit | Class::Rollback | Class::PrepareTransaction => false,
+            _ => self.within,
         }
     }
 
@@ -390,6 +401,7 @@ impl Running {
             binary: false,
             portal: 0,
             resumed: false,
+            within: false,
             held: Held::default(),
             left: None,
         }
