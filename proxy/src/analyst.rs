@@ -353,7 +353,7 @@ impl Analysis {
             let header = &event.header;
             let samples = &self.tables.telemetry().samples;
             let sent = || samples.find(statement.facts.strict, header.tenant, header.connection, header.end_us);
-            log.take(header, (statement, scope), plan, sent);
+            log.take(header, (statement, scope, self.tables.known_route(header.route)), plan, sent);
         }
         if sink::is_border(&event.header) {
             if let Some(capture) = &mut self.capture {
