@@ -154,6 +154,8 @@ pub(crate) const ROWS: &[Row] = &[
         "Their user."),
     row("observe.mute[].application", Text, None, AtOnce,
         "Their `application_name`."),
+    row("observe.mute[].client", Text, None, AtOnce,
+        "Their host, as findings show it."),
     row("observe.mute[].tenant", Text, None, AtOnce,
         "The tenant."),
     row("observe.mute[].route", Text, None, AtOnce,

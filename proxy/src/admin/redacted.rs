@@ -200,6 +200,7 @@ fn mute(mute: &config::Mute) -> Value {
         ("database", mute.database.clone()),
         ("user", mute.user.clone()),
         ("application", mute.application.clone()),
+        ("client", mute.client.clone()),
         ("tenant", mute.tenant.clone()),
         ("route", mute.route.clone()),
         ("until", mute.until_us.map(crate::telemetry::clock::rfc3339_us)),
