@@ -203,6 +203,7 @@ fn put_observed(all: &mut Flat, settings: &Settings) {
     all.put(&["observe", "statements"], observe.statements);
     all.put(&["observe", "n_plus_one"], observe.n_plus_one);
     all.put(&["observe", "profile"], word(observe.profile));
+    all.put(&["observe", "duplicates"], observe.duplicates);
     all.show(&["observe", "mute"], format!("{:?}", observe.mutes), format!("{} entries", observe.mutes.len()));
     all.put(&["observe", "events_per_second"], observe.events_per_second);
     all.put(&["observe", "compat"], observe.compat);

@@ -214,6 +214,8 @@ pub struct Observe {
     pub n_plus_one: bool,
     /// Thresholds of the detector.
     pub profile: Profile,
+    /// Tell of identical statements that are sent over and over.
+    pub duplicates: bool,
     /// Statements that each worker hands to the detector in a second; in windows of 2 s, from the beginning of each.
     pub events_per_second: u32,
     /// The major version of PostgreSQL, 15 to 18, whose `pg_stat_statements` the fingerprints group like.

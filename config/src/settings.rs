@@ -298,6 +298,7 @@ impl Builder<'_> {
             statements,
             n_plus_one: n_plus_one && statements,
             profile,
+            duplicates: self.flag(&["observe", "duplicates"]),
             events_per_second: self.count(&["observe", "events_per_second"]) as u32,
             compat: self.count(&["observe", "compat"]) as u16,
             regressions: self.flag(&["observe", "regressions"]) && statements,

@@ -211,7 +211,7 @@ fn one_mistake_one_sentence() {
         ("[observe.mute]\nuser = 'x'", "f:1: observe.mute: is a list of tables; write [[observe.mute]] for each entry"),
         (
             "[[observe.mute]]\nnote = 'all of it'",
-            "f:1: observe.mute[1]: would silence every finding; name a fingerprint, kind, database, user, application, tenant or route",
+            "f:1: observe.mute[1]: would silence every finding; name a fingerprint, kind, database, user, application, client, tenant or route",
         ),
         (
             "[[observe.mute]]\nfingerprint = '42'",

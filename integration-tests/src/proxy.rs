@@ -175,6 +175,7 @@ fn settings(upstream: SocketAddr) -> Settings {
             statements: true,
             n_plus_one: true,
             profile: Profile::Production,
+            duplicates: false,
             events_per_second: 5000,
             compat: 15,
             regressions: true,

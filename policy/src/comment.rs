@@ -136,6 +136,19 @@ impl<'a> Comments<'a> {
         self.tags().find(|tag| tag.key.eq_ignore_ascii_case(key.as_bytes()))
     }
 
+    /// What the statement is sent for: the route, else the controller with its action, else the job, else the action alone. Of
+    /// a controller and an action each is one of these.
+    pub fn route(&self) -> Option<(Tag<'a>, Option<Tag<'a>>)> {
+        let tag = |key: &str| self.raw_tag(key);
+        if let Some(route) = tag("route") {
+            return Some((route, None));
+        }
+        match (tag("controller"), tag("action")) {
+            (Some(controller), action) => Some((controller, action)),
+            (None, action) => tag("job").or(action).map(|tag| (tag, None)),
+        }
+    }
+
     /// What stands inside of each comment, those behind the statement first.
     pub fn insides(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut tags = self.tags();
@@ -146,6 +159,16 @@ impl<'a> Comments<'a> {
     pub fn tags(&self) -> Tags<'a> {
         Tags { ends: [self.head, self.tail], comment: b"" }
     }
+}
+
+/// What [`Comments::route`] has found, as it is shown: `posts#index` for an action of a controller.
+pub fn route_name((tag, action): (Tag<'_>, Option<Tag<'_>>)) -> String {
+    let mut name = tag.decoded().into_owned();
+    if let Some(action) = action {
+        name.push('#');
+        name.push_str(&action.decoded());
+    }
+    name
 }
 
 /// One `key='value'` of a comment, as it stands there.
@@ -330,6 +353,23 @@ mod tests {
         assert_eq!(comments.tag("job"), None);
         assert!(!comments.is_empty());
         assert!(strip_ends(b" select 1;").1.is_empty());
+    }
+
+    #[test]
+    fn a_route_is_told_by_the_first_that_says_most() {
+        for (comment, route) in [
+            ("route='%2Fposts',controller='posts',action='index'", Some("/posts")),
+            ("controller='posts',action='index'", Some("posts#index")),
+            ("action:show,controller:posts", Some("posts#show")),
+            ("controller='posts'", Some("posts")),
+            ("job='Mailer',action='perform'", Some("Mailer")),
+            ("action='perform'", Some("perform")),
+            ("traceparent='00-5bd6-31-01'", None),
+        ] {
+            let sql = format!("select 1 /*{comment}*/");
+            let found = strip_ends(sql.as_bytes()).1.route().map(route_name);
+            assert_eq!(found.as_deref(), route, "{comment}");
+        }
     }
 
     #[test]

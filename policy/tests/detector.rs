@@ -221,6 +221,52 @@ fn a_trace_replaces_the_clock() {
     assert!(findings[0].traced);
 }
 
+/// So many traces of one client at once, each a list and a statement for each of its rows, step by step.
+fn traces_at_once(count: u64) -> Bench {
+    let mut bench = Bench::new(production());
+    let trace = |number: u64| TraceId::from_bytes(&number.to_le_bytes());
+    let mut stream = Stream { pause_us: 10, takes_us: 40, ..Stream::default() };
+    for number in 0..count {
+        let rows = (0..9).map(|row| vec![text(10_000 * (number + 1) + 7 * row)]).collect();
+        stream.send("select id from posts where blog_id = $1", vec![text(7)]).returns(&["id"], rows).trace =
+            trace(number);
+    }
+    for row in 0..9 {
+        for number in 0..count {
+            let key = text(10_000 * (number + 1) + 7 * row);
+            stream.send("select * from comments where post_id = $1", vec![key]).trace = trace(number);
+        }
+    }
+    stream.statements.iter().for_each(|statement| bench.observe(statement));
+    bench.detector.finish(&bench.names);
+    bench
+}
+
+#[test]
+fn many_traces_at_once_are_all_seen_and_what_is_not_is_counted() {
+    let bench = traces_at_once(200);
+    let occurrences: Vec<u64> = bench.detector.findings().map(|finding| finding.occurrences).collect();
+    assert_eq!((occurrences, bench.detector.counters().dropped), (vec![200], 0));
+    let flood = traces_at_once(3_000);
+    assert!(flood.detector.counters().dropped > 0, "{:?}", flood.detector.counters());
+}
+
+#[test]
+fn what_goes_on_with_a_result_is_no_execution_and_its_rows_may_be_a_parents() {
+    let mut stream = Stream::default();
+    let rows = |from: u64| (from..from + 5).map(|row| vec![text(1_000 + 7 * row)]).collect::<Vec<_>>();
+    let list = "select id from posts where blog_id = $1";
+    stream.send(list, vec![text(7)]).returns(&["id"], rows(0));
+    stream.send(list, vec![]).returns(&["id"], rows(5)).resumed = true;
+    for row in 0..10 {
+        let child = "select body from comments where post_id = $1";
+        stream.send(child, vec![text(1_000 + 7 * row)]).returns(&["body"], vec![vec![text("a")], vec![text("b")]]);
+        stream.send(child, vec![]).returns(&["body"], vec![vec![text("c")]]).resumed = true;
+    }
+    let findings = run(&stream.statements, &production());
+    assert_eq!((kinds(&findings), findings[0].count), (vec!["n_plus_one"], 10));
+}
+
 #[test]
 fn tenants_of_one_client_are_kept_apart() {
     let mut stream = n_plus_one(&mut Random(3), 0);
@@ -339,6 +385,10 @@ fn memory_and_tables_stay_bounded_under_a_flood() {
     }
     let counters = bench.detector.counters();
     assert!(counters.events > 20_000);
+    // A client's results, their heads and its table; a burst with its records; as many storages again that wait for one.
+    let bound = 8 * (64 + 64 + 16) * 1024 + (256 + 2 * 16 + 256) * 10 * 1024;
+    assert!(bench.detector.bytes() <= bound, "{} of {bound} bytes", bench.detector.bytes());
+    assert!(bench.detector.bytes() > 8 * 1024, "it is counted what there is: {}", bench.detector.bytes());
     assert!(bench.finish().len() <= 4);
 }
 

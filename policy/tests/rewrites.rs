@@ -8,7 +8,10 @@ use policy::finding::Finding;
 use policy::fingerprint::{Analyser, Compat};
 use policy::observe::{ColumnName, Thresholds};
 use policy::statement::{Class, Flags};
-use support::{Stream, run, text};
+use support::{Datum, Stream, run, text};
+
+/// The type of what is written as a text.
+const TEXT: u32 = 25;
 
 const PARENT: &str = "select id, title from posts where blog_id = $1";
 
@@ -23,7 +26,7 @@ fn finding_behind((parent, column): (&str, &str), child: &str, more: &[&str]) ->
     stream.send(parent, vec![text(7)]).returns(&[column, "title"], rows);
     for row in 0..8 {
         let mut parameters: Vec<_> = vec![text(1_000 + 7 * row)];
-        parameters.extend(more.iter().map(|value| text(value.replace("{}", &row.to_string()))));
+        parameters.extend(more.iter().map(|value| Datum::Typed(TEXT, value.replace("{}", &row.to_string()))));
         stream.send(child, parameters).returns(&["x"], vec![vec![text(row)]]);
     }
     let findings = run(&stream.statements, &Thresholds::from(config::Profile::Production));
@@ -186,4 +189,95 @@ fn loops_have_rewrites_too() {
 fn of_a_text_that_was_cut_none_is_made() {
     assert!(finding("select body from comments where post_id = $1 order by x", &[]).rewrite.is_some());
     assert_eq!(finding("select body from comments where post_id = $1 order by …", &[]).rewrite, None);
+}
+
+/// What is told of a child whose parameters have these types, behind this parent.
+fn typed(parent: &str, child: &str, key: u32, more: &[u32]) -> Option<String> {
+    let mut stream = Stream::default();
+    let rows = (0..8).map(|row| vec![text(1_000 + 7 * row), text("t")]).collect();
+    stream.send(parent, vec![text(7)]).returns(&["id", "title"], rows);
+    for row in 0..8 {
+        let mut parameters = vec![Datum::Typed(key, (1_000 + 7 * row).to_string())];
+        parameters.extend(more.iter().map(|oid| Datum::Typed(*oid, format!("value {row}"))));
+        stream.send(child, parameters).returns(&["x"], vec![vec![text(row)]]);
+    }
+    let findings = run(&stream.statements, &Thresholds::from(config::Profile::Production));
+    assert_eq!(findings.len(), 1, "{child}");
+    let rewrite = findings.into_iter().next().unwrap().rewrite;
+    rewrite.iter().for_each(|rewrite| assert_sensible(rewrite));
+    rewrite
+}
+
+#[test]
+fn casts_name_the_types_of_the_parameters_or_none() {
+    // timestamptz, bool, numeric, jsonb, and one of the database's own.
+    const OWN: u32 = 16_999;
+    for (oid, name) in [(1184, "timestamptz"), (16, "bool"), (1700, "numeric"), (3802, "jsonb"), (TEXT, "text")] {
+        let rewrite = typed(PARENT, "update posts set seen = $2 where id = $1", 23, &[oid]).unwrap();
+        assert!(rewrite.contains(&format!("unnest($2::{name}[], $1::int4[])")), "{rewrite}");
+    }
+    for unknown in [OWN, 0] {
+        assert_eq!(typed(PARENT, "update posts set seen = $2 where id = $1", 23, &[unknown]), None);
+    }
+    let own = typed(PARENT, "select body from comments where kind = $1", OWN, &[]).unwrap();
+    assert!(own.starts_with("select kind, body from comments where kind = ANY($1);"), "{own}");
+    assert_eq!(typed(PARENT, "select body from comments where kind = $1 order by x limit 3", OWN, &[]), None);
+    let inet = typed(PARENT, "select body from comments where address = $1", 869, &[]).unwrap();
+    assert!(inet.contains("= ANY($1::inet[])"), "{inet}");
+}
+
+#[test]
+fn rows_that_become_one_are_told_by_what_is_called_anywhere_in_the_list() {
+    let of = |list: &str| typed(PARENT, &format!("select {list} from comments where post_id = $1"), 23, &[]).unwrap();
+    for list in ["coalesce(sum(size), 0)", "max(created_at) - min(created_at)", "1, count(*) filter (where seen)"] {
+        let rewrite = of(list);
+        assert!(rewrite.starts_with("select post_id, ") && rewrite.ends_with(" group by post_id;"), "{rewrite}");
+    }
+    for list in ["row_number() over (order by id)", "sum(size) over ()", "app.total(size)"] {
+        assert!(of(list).contains("cross join lateral"), "{list}: it may look at other rows than one");
+    }
+    for list in ["lower(body), coalesce(size, 0)", "(select count(*) from likes where likes.comment = comments.id), id"]
+    {
+        let rewrite = of(list);
+        assert!(rewrite.contains("= ANY($1::int4[])") && !rewrite.contains("group by"), "{rewrite}");
+    }
+}
+
+#[test]
+fn what_goes_on_behind_the_key_is_left_as_it_is() {
+    for child in [
+        "select body from comments where post_id = $1::int4",
+        "select body from comments where post_id = $1 + 1",
+        "select body from comments where post_id = $1 and other <> $1",
+    ] {
+        let rewrite = typed(PARENT, child, 23, &[]).unwrap();
+        assert!(rewrite.contains("cross join lateral") && rewrite.contains("k.key"), "{rewrite}");
+    }
+    assert_eq!(typed(PARENT, "delete from comments where post_id = $1::int4", 23, &[]), None);
+}
+
+#[test]
+fn a_parent_with_two_columns_of_a_name_is_not_joined() {
+    let child = "select body from comments where post_id = $1";
+    let joined = |parent: &str| typed(parent, child, 23, &[]).unwrap().contains("together with the parent");
+    assert!(joined("select p.id, p.title from posts p where blog_id = $1"));
+    assert!(joined("select * from posts where blog_id = $1"));
+    for parent in [
+        "select p.id, b.id from posts p join blogs b on b.id = p.blog_id where blog_id = $1",
+        "select * from posts p join blogs b on b.id = p.blog_id where blog_id = $1",
+        "select *, id from posts where blog_id = $1",
+    ] {
+        assert!(!joined(parent), "{parent}");
+    }
+}
+
+#[test]
+fn a_row_with_values_outside_it_is_not_written_several_times() {
+    let mut stream = Stream::default();
+    for row in 0..12 {
+        let insert = "insert into events (kind, payload) values ($1, $2) on conflict (kind) do update set payload = $3";
+        stream.send(insert, vec![text("k"), text(row), text(row)]);
+    }
+    let findings = run(&stream.statements, &Thresholds::from(config::Profile::Production));
+    assert_eq!((findings[0].kind.name(), &findings[0].rewrite), ("insert_loop", &None));
 }

@@ -66,6 +66,8 @@ const MAX_NOTICES: usize = 1_000;
 pub struct AnalystSettings {
     /// Look for N+1 and its kin, with these thresholds; `None`: do not.
     pub profile: Option<Profile>,
+    /// Tell of identical statements over and over.
+    pub duplicates: bool,
     /// Slow log lines per statement, tenant and minute; `None`: no slow log.
     pub slow_per_minute: Option<u32>,
     /// Look for statements that have become slower.
@@ -82,6 +84,7 @@ impl From<&Settings> for AnalystSettings {
     fn from(settings: &Settings) -> Self {
         Self {
             profile: settings.observe.n_plus_one.then_some(settings.observe.profile),
+            duplicates: settings.observe.duplicates,
             slow_per_minute: Some(settings.slow_log.per_minute),
             regressions: settings.observe.regressions,
             regression_interval: settings.observe.regression_interval.max(LEAST_INTERVAL),
@@ -229,7 +232,7 @@ impl Desk {
     }
 
     fn change(&mut self, settings: AnalystSettings) {
-        if settings.profile != self.settings.profile {
+        if (settings.profile, settings.duplicates) != (self.settings.profile, self.settings.duplicates) {
             self.analysis.detector = detector(&settings, self.key);
             self.left_out = 0;
             // Nothing is judged before the next report of the new one, if there is one.
@@ -350,7 +353,7 @@ impl Analysis {
             let header = &event.header;
             let samples = &self.tables.telemetry().samples;
             let sent = || samples.find(statement.facts.strict, header.tenant, header.connection, header.end_us);
-            log.take(header, (statement, scope), plan, sent);
+            log.take(header, (statement, scope, self.tables.known_route(header.route)), plan, sent);
         }
         if sink::is_border(&event.header) {
             if let Some(capture) = &mut self.capture {
@@ -389,5 +392,6 @@ impl Analysis {
 }
 
 fn detector(settings: &AnalystSettings, key: HashKey) -> Option<Detector> {
-    settings.profile.map(|profile| Detector::new(Thresholds::from(profile), key))
+    let thresholds = |profile| Thresholds { duplicates: settings.duplicates, ..Thresholds::from(profile) };
+    settings.profile.map(|profile| Detector::new(thresholds(profile), key))
 }

@@ -207,6 +207,7 @@ struct Recorded {
     row_count: u64,
     rows: RowBytes,
     last_row: RowBytes,
+    resumed: bool,
     error: Option<[u8; 5]>,
 }
 
@@ -225,7 +226,7 @@ impl Recorded {
         let analysis = analyser.analyse(sql.as_bytes());
         let comments = analysis.comments(sql.as_bytes());
         let trace = comments.tag("traceparent").and_then(|value| TraceId::from_traceparent(&value));
-        let route = ["route", "controller", "job"].into_iter().find_map(|key| comments.tag(key));
+        let route = comments.route().map(policy::comment::route_name);
         let literals = analysis.literals.iter().map(|literal| constant(sql, literal)).collect();
         let (shape, facts) = tables.intern(analysis.strict, || {
             let normalised = normalise(sql.as_bytes(), compat);
@@ -266,6 +267,7 @@ impl Recorded {
             columns,
             rows,
             last_row,
+            resumed: event.get("resumed").and_then(Json::as_bool).unwrap_or(false),
             error: event.get("err").and_then(Json::as_str).map(sqlstate),
         })
     }
@@ -290,6 +292,7 @@ impl Recorded {
             row_count: self.row_count,
             rows: self.rows.as_bytes(),
             last_row: self.last_row.as_bytes(),
+            resumed: self.resumed,
             error: self.error,
         });
     }

@@ -68,7 +68,7 @@ impl SlowLog {
     pub fn take(
         &mut self,
         event: &EventHeader,
-        (statement, scope): (&StatementText, Option<&Scope>),
+        (statement, scope, route): (&StatementText, Option<&Scope>, Option<&str>),
         plan: impl FnOnce() -> Option<u64>,
         sent: impl FnOnce() -> Option<Sample>,
     ) {
@@ -93,6 +93,8 @@ impl SlowLog {
             user = of_scope(|scope| &scope.user),
             application = of_scope(|scope| &scope.application),
             client = of_scope(|scope| &scope.client),
+            route,
+            trace = (event.trace != 0).then(|| format!("{:016x}", event.trace)),
             fingerprint = format!("{:016x}", statement.facts.strict),
             plan_hash = plan.map(|hash| format!("{hash:016x}")),
             text = &*statement.text,
@@ -151,6 +153,7 @@ mod tests {
             server_us: 240_000,
             rows: 3,
             sqlstate: Some(Sqlstate::new(b"57014")),
+            trace: 254,
             ..EventHeader::default()
         };
         let (mut log, mut looks) = (SlowLog::new(1), 0);
@@ -159,7 +162,7 @@ mod tests {
                 looks += 1;
                 Some(11)
             };
-            log.take(&event, (&statement, Some(&scope)), plan, || None);
+            log.take(&event, (&statement, Some(&scope), Some("GET /posts")), plan, || None);
         };
         let line = json_line(&mut take);
         take();
@@ -175,6 +178,8 @@ mod tests {
             ("sqlstate", "57014".into()),
             ("tenant", "acme".into()),
             ("application", "web".into()),
+            ("route", "GET /posts".into()),
+            ("trace", "00000000000000fe".into()),
             ("fingerprint", "00000000000000ff".into()),
             ("plan_hash", "000000000000000b".into()),
             ("text", "select a from t where b = ?".into()),

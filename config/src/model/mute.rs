@@ -16,6 +16,8 @@ pub struct Mute {
     pub user: Option<String>,
     /// Their `application_name`.
     pub application: Option<String>,
+    /// Their host, without the port.
+    pub client: Option<String>,
     /// Whose statements they are.
     pub tenant: Option<String>,
     /// The route, controller or job that a comment names.
@@ -62,6 +64,7 @@ impl Mute {
             ("database", &self.database),
             ("user", &self.user),
             ("application", &self.application),
+            ("client", &self.client),
             ("tenant", &self.tenant),
             ("route", &self.route),
             ("note", &self.note),
@@ -70,7 +73,7 @@ impl Mute {
         if !given && self.fingerprint.is_none() {
             return Err((
                 "",
-                "would silence every finding; name a fingerprint, kind, database, user, application, tenant or route",
+                "would silence every finding; name a fingerprint, kind, database, user, application, client, tenant or route",
             ));
         }
         if let Some((key, _)) = texts.iter().find(|(_, text)| text.as_ref().is_some_and(|text| text.len() > MAX_TEXT)) {

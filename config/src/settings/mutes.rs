@@ -33,6 +33,7 @@ impl Builder<'_> {
             database: self.text(&at("database")),
             user: self.text(&at("user")),
             application: self.text(&at("application")),
+            client: self.text(&at("client")),
             tenant: self.text(&at("tenant")),
             route: self.text(&at("route")),
             until_us: until.and_then(Result::ok),

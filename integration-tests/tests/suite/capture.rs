@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 
 use config::PoolMode::Transaction;
 use integration_tests::process::pgweir;
-use integration_tests::{Scratch, Site, eventually, http};
+use integration_tests::{Scratch, Site, eventually, frontend, http};
 use serde_json::Value;
 
 /// A proxy that hands hardly anything to its analyst, and may write into this folder.
@@ -104,6 +104,35 @@ fn a_capture_holds_every_statement_and_shows_the_walk_without_the_values() {
         let findings = report["findings"].as_array().unwrap();
         let kinds: Vec<&str> = findings.iter().filter_map(|finding| finding["kind"].as_str()).collect();
         assert_eq!(kinds, if values == "hash" { vec!["n_plus_one"] } else { vec![] }, "{report}");
+    }
+}
+
+#[test]
+fn a_capture_tells_what_ran_within_a_transaction_in_pieces_and_with_constants() {
+    let folder = Scratch::new();
+    let site = site(&folder);
+    let lines = capture(&site, &folder, "within.jsonl", &["--values", "hash"], || {
+        let mut client = site.client();
+        let select = "select id from posts where id > 5 and author <> 'hush'";
+        client.query("begin").ok();
+        client.query(select).ok();
+        client.query("commit").ok();
+        // The same in one request, the rows in two pieces.
+        client.parse("", "begin").bind("", &[]).execute().parse("", select).bind("", &[]);
+        client.say(frontend::execute("", 5)).say(frontend::execute("", 0));
+        client.parse("", "commit").bind("", &[]).execute().sync().reply().ok();
+        client.query(select).ok();
+        client.terminate();
+        eventually("the client's coming and going is told", || state(&site)["sessions"] == 2);
+    });
+    let events: Vec<&Value> = lines.iter().filter(|line| line["t0"].is_u64()).collect();
+    let is = |flag: &str| events.iter().map(|event| event[flag] == true).collect::<Vec<_>>();
+    assert_eq!(is("tx"), [false, true, true, false, true, true, true, false], "{events:#?}");
+    assert_eq!(is("suspended"), [false, false, false, false, true, false, false, false]);
+    assert_eq!(is("resumed"), [false, false, false, false, false, true, false, false]);
+    for select in [1, 4, 7] {
+        let literals = events[select]["literals"].as_array().map_or(0, Vec::len);
+        assert_eq!((literals, &events[select]["literals"]), (2, &events[1]["literals"]), "{}", events[select]);
     }
 }
 

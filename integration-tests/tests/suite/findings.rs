@@ -1,8 +1,10 @@
 //! What becomes of findings: watched, judged by a gate, acknowledged, muted, logged.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
+use std::net::TcpListener;
 use std::process::{Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use integration_tests::child::Signal;
@@ -232,6 +234,70 @@ fn a_gate_that_cannot_watch_says_so() {
     assert_eq!((code, said.contains("observe.n_plus_one")), (2, true), "{said}");
     let (code, _, said) = stage.watch(&["--fail-on", "any", "--", "/no/such/program"]);
     assert_eq!(code, 2, "{said}");
+    let (code, _, said) = stage.watch(&["--kind", "insert_loop", "--fail-on", "n_plus_one", "--", "true"]);
+    assert_eq!((code, said.contains("--fail-on n_plus_one")), (2, true), "it would never fail: {said}");
+}
+
+#[test]
+fn a_gate_says_nothing_by_what_was_not_looked_at() {
+    let stage = Stage::new("[observe]\nevents_per_second = 100\n");
+    let folder = Scratch::new();
+    let junit = folder.path().join("report.xml").to_str().unwrap().to_owned();
+    let psql = Cluster::shared().program("psql");
+    let url = stage.url("ci");
+    let mut command = vec![psql.to_str().unwrap(), "-qX", "-o", "/dev/null", "-d", &url];
+    // More than a worker hands on within its two seconds, in whichever of two such times they fall.
+    command.extend(std::iter::repeat_n(["-c", "select id from events"], 700).flatten());
+    let gate = |options: &[&str]| stage.watch(&[options, &["--"], &command].concat());
+    let (code, _, said) = gate(&["--fail-on", "any", "--junit", &junit]);
+    assert_eq!((code, said.contains("not sure: no findings")), (2, true), "{said}");
+    let report = fs::read_to_string(&junit).unwrap();
+    well_formed(&report);
+    assert!(report.contains("errors=\"1\"") && report.contains("statements were not looked at"), "{report}");
+    let (code, _, said) = gate(&["--fail-on", "any", "--allow-unseen"]);
+    assert_eq!((code, said.contains("statements were not looked at")), (0, true), "{said}");
+}
+
+#[test]
+fn a_gate_that_is_interrupted_while_it_opens_starts_no_command() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = listener.local_addr().unwrap().to_string();
+    let (asked, hears) = mpsc::channel();
+    let (goes, go) = mpsc::channel();
+    // What a proxy answers that has found nothing: it is on, here is a fence, that is not judged yet, and when it is told to
+    // go on it is. In between the gate waits.
+    std::thread::spawn(move || {
+        let moment = "2026-01-01T00:00:01.000000Z";
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).unwrap();
+            if number == 3 {
+                go.recv().unwrap();
+            }
+            let judged = if number == 2 { "2026-01-01T00:00:00.000000Z" } else { moment };
+            let body = serde_json::json!({
+                "total": 0, "sequence": 0, "started": moment, "judged_until": judged, "moment": moment,
+                "events_skipped": 0, "events_dropped": 0, "detection_dropped": 0, "findings": [],
+            });
+            let body = body.to_string();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length:";
+            let _ = write!(stream, "{head} {}\r\n\r\n{body}", body.len());
+            if number == 2 {
+                asked.send(()).unwrap();
+            }
+        }
+    });
+    let folder = Scratch::new();
+    let marker = folder.path().join("begun");
+    let marker = marker.to_str().unwrap();
+    let mut gate = Child::spawn(&mut pgweir(&["watch", "--admin", &admin, "--fail-on", "any", "--", "touch", marker]));
+    hears.recv().unwrap();
+    gate.signal(Signal::Interrupt);
+    goes.send(()).unwrap();
+    eventually("it ends", || !gate.is_running());
+    assert_eq!(gate.try_wait().unwrap().code(), Some(2));
+    assert!(!fs::exists(marker).unwrap(), "the command has begun");
 }
 
 #[test]

@@ -5,17 +5,22 @@ use std::fmt::Write as _;
 use super::{Detail, Kept, State};
 
 /// A JUnit report: a test case for each finding, in classes by kind. Those that `fails` picks are failures; others pass,
-/// and are marked as skipped where somebody knows of them. Without a finding there is one case, which passes.
-pub fn junit(findings: &[Kept], fails: impl Fn(&Kept) -> bool) -> String {
+/// and are marked as skipped where somebody knows of them. Without a finding there is one case, which passes. `unsure`: why
+/// nothing can be said by them, which is a case of its own that is an error.
+pub fn junit(findings: &[Kept], fails: impl Fn(&Kept) -> bool, unsure: Option<&str>) -> String {
     let failures = findings.iter().filter(|kept| fails(kept)).count();
     let is_skipped = |kept: &Kept| !fails(kept) && kept.state != State::Open;
     let skipped = findings.iter().filter(|kept| is_skipped(kept)).count();
-    let tests = findings.len().max(1);
-    let counts = format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"0\" skipped=\"{skipped}\"");
+    let errors = usize::from(unsure.is_some());
+    let tests = (findings.len() + errors).max(1);
+    let counts = format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\"");
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"pgweir\" {counts}>\n<testsuite name=\"pgweir findings\" {counts}>\n"
     );
-    if findings.is_empty() {
+    if let Some(why) = unsure {
+        let case = "<testcase classname=\"pgweir\" name=\"all was looked at\">";
+        let _ = writeln!(text, "{case}<error type=\"unseen\" message=\"{}\"/></testcase>", xml(why));
+    } else if findings.is_empty() {
         text.push_str("<testcase classname=\"pgweir\" name=\"no findings\"/>\n");
     }
     for kept in findings {
@@ -206,16 +211,26 @@ mod tests {
 
     #[test]
     fn a_report_without_findings_has_one_case_that_passes() {
-        let report = junit(&[], |_| true);
+        let report = junit(&[], |_| true, None);
         assert!(report.contains("tests=\"1\" failures=\"0\""), "{report}");
         assert!(report.contains("<testcase classname=\"pgweir\" name=\"no findings\"/>"), "{report}");
         assert_eq!(markdown("Findings", &[]), "## Findings\n\nNo findings.\n");
     }
 
     #[test]
+    fn what_nothing_can_be_said_by_is_an_error() {
+        for findings in [&[] as &[Kept], &[kept(State::Muted)]] {
+            let report = junit(findings, |_| false, Some("not sure: <5> statements"));
+            let counts = format!("tests=\"{}\" failures=\"0\" errors=\"1\"", findings.len() + 1);
+            assert!(report.contains(&counts) && !report.contains("no findings"), "{report}");
+            assert!(report.contains("<error type=\"unseen\" message=\"not sure: &lt;5&gt; statements\"/>"), "{report}");
+        }
+    }
+
+    #[test]
     fn cases_fail_pass_or_are_skipped() {
         let all = [kept(State::Open), kept(State::Acknowledged), kept(State::Muted)];
-        let report = junit(&all, |kept| kept.state == State::Open);
+        let report = junit(&all, |kept| kept.state == State::Open, None);
         assert!(report.contains("tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"2\""), "{report}");
         assert!(
             report.contains("<skipped message=\"acknowledged\"/>") && report.contains("<skipped message=\"muted\"/>")
@@ -223,7 +238,7 @@ mod tests {
         assert!(
             report.contains("<failure type=\"n_plus_one\" message=\"posts.id → comments.post_id = $1: 10 statements")
         );
-        let passing = junit(&all[..1], |_| false);
+        let passing = junit(&all[..1], |_| false, None);
         assert!(passing.contains("failures=\"0\"") && passing.contains("<system-out>"), "{passing}");
     }
 
@@ -231,7 +246,7 @@ mod tests {
     fn nothing_in_a_text_is_markup() {
         let child = Side { text: "select \"a<b>&\u{1b}[31m\" ```".into(), ..finding().child };
         let bad = Finding { child, evidence: Some("a|b\nc`<script>".into()), ..finding() };
-        let report = junit(&[Kept::new(bad.clone())], |_| true);
+        let report = junit(&[Kept::new(bad.clone())], |_| true, None);
         assert!(report.contains("&quot;a&lt;b&gt;&amp;\u{fffd}[31m&quot;"), "{report}");
         assert!(!report.contains('\u{1b}') && !report.contains("<script>"));
         let page = markdown("Findings", &[Kept::new(bad)]);

@@ -12,6 +12,7 @@ pub fn silences(mute: &Mute, finding: &Finding) -> bool {
         && is(&mute.database, &finding.database)
         && is(&mute.user, &finding.user)
         && is(&mute.application, &finding.application)
+        && is(&mute.client, &finding.client)
         && is(&mute.tenant, &finding.tenant)
         && is(&mute.route, finding.route.as_deref().unwrap_or_default())
         && mute.fingerprint.is_none_or(|wanted| Some(wanted) == fingerprint())
@@ -62,11 +63,12 @@ pub(super) mod tests {
     #[test]
     fn all_that_is_named_has_to_hold() {
         type Change = fn(&mut Mute, &str);
-        let keys: [(Change, &str, &str); 6] = [
+        let keys: [(Change, &str, &str); 7] = [
             (|mute, text| mute.kind = Some(text.into()), "n_plus_one", "insert_loop"),
             (|mute, text| mute.database = Some(text.into()), "shop", "sho"),
             (|mute, text| mute.user = Some(text.into()), "app", "App"),
             (|mute, text| mute.application = Some(text.into()), "web", "worker"),
+            (|mute, text| mute.client = Some(text.into()), "10.0.0.7", "10.0.0"),
             (|mute, text| mute.tenant = Some(text.into()), "acme", ""),
             (|mute, text| mute.route = Some(text.into()), "GET /posts", "GET /"),
         ];

@@ -10,10 +10,12 @@ pub struct Source {
     pub attribute: i16,
     /// What the result calls it.
     pub(crate) result_name: Box<str>,
-    /// The type of the keys, for a cast.
-    pub(crate) type_name: &'static str,
+    /// The type of the keys, for a cast; `None`: no cast may name it.
+    pub(crate) type_name: Option<&'static str>,
+    /// Whether the parent's column compares with the keys as the child takes them.
+    pub(crate) joins: bool,
     /// The number after the child's LIMIT, when it is always the same.
     pub(crate) limit: Option<i64>,
     /// The child's parameters that differ between executions, and their types.
-    pub(crate) varying: Vec<(usize, &'static str)>,
+    pub(crate) varying: Vec<(usize, Option<&'static str>)>,
 }

@@ -1,8 +1,8 @@
 //! Bursts: runs of one family of statements in one scope without a pause.
 
-use super::detector::Thresholds;
 use super::event::{Event, MAX_PARAMETER_BYTES, RouteId, ShapeFacts, ShapeId, TenantId, TraceId};
 use super::judge::Verdict;
+use super::thresholds::Thresholds;
 use super::value::{Cell, HashKey, Kind, Value};
 
 /// Parameters looked at of one statement.
@@ -25,6 +25,8 @@ pub(super) struct Record {
     pub(super) transaction: u32,
     /// `$1` … `$n` as counted by the caller, then the constants.
     pub(super) parameters: u8,
+    /// Rows that it returned or changed, as far as they can be counted here.
+    pub(super) rows: u16,
     kinds: [Kind; MAX_PARAMETERS],
     numbers: [u64; MAX_PARAMETERS],
 }
@@ -41,6 +43,7 @@ impl Record {
             shape: event.shape,
             transaction,
             parameters: 0,
+            rows: u16::try_from(event.row_count).unwrap_or(u16::MAX),
             kinds: [Kind::Null; MAX_PARAMETERS],
             numbers: [0; MAX_PARAMETERS],
         };
@@ -122,6 +125,8 @@ pub(super) struct Burst {
     /// The latest executions; a ring once full, put in order for judging.
     pub(super) records: Vec<Record>,
     connections: Vec<u64>,
+    /// The types of the parameters, 0 where unknown, of the text with this strict fingerprint.
+    types: (u64, [u32; MAX_PARAMETERS]),
     /// Count at which a window is judged first.
     first_check: u64,
     /// Count at which to judge it again.
@@ -141,7 +146,7 @@ impl Burst {
         let Storage { mut records, mut connections } = storage;
         records.push(record);
         connections.push(record.connection);
-        Self {
+        let mut burst = Self {
             key: BurstKey::of(event),
             facts: event.facts,
             route: event.route,
@@ -154,12 +159,15 @@ impl Burst {
             distinct: bit(record.digest()),
             records,
             connections,
+            types: (event.facts.strict, [0; MAX_PARAMETERS]),
             first_check,
             next_check: first_check,
             check_at_us: u64::MAX,
             queued: false,
             verdict: None,
-        }
+        };
+        burst.note_types(event);
+        burst
     }
 
     /// Counts one more execution.
@@ -178,6 +186,24 @@ impl Burst {
         if self.connections.len() < MAX_CONNECTIONS && !self.connections.contains(&record.connection) {
             self.connections.push(record.connection);
         }
+    }
+
+    /// Takes down what the parameters' types are. NULL has none.
+    pub(super) fn note_types(&mut self, event: &Event<'_>) {
+        if self.types.0 != event.facts.strict {
+            self.types = (event.facts.strict, [0; MAX_PARAMETERS]);
+        }
+        for (place, value) in self.types.1.iter_mut().zip(event.parameters) {
+            if let Value::Text { type_oid, .. } | Value::Binary { type_oid, .. } = value {
+                *place = *type_oid;
+            }
+        }
+    }
+
+    /// The type of a parameter of this text, 0 where unknown.
+    pub(super) fn type_of(&self, strict: u64, parameter: usize) -> u32 {
+        let types = (self.types.0 == strict).then_some(&self.types.1);
+        types.and_then(|types| types.get(parameter)).copied().unwrap_or(0)
     }
 
     /// Parameter sets seen, at most 64 and by hash: never more than there are. Two of three share a bit one time in twenty,
@@ -222,6 +248,13 @@ impl Burst {
         window
     }
 
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.records.capacity() * size_of::<Record>()
+            + self.connections.capacity() * size_of::<u64>()
+    }
+
     /// Takes the storage out, emptied and zeroed; what is left is to be overwritten.
     pub(super) fn take_storage(&mut self) -> Storage {
         for record in &mut self.records {
@@ -238,6 +271,15 @@ impl Burst {
 pub(super) struct Storage {
     records: Vec<Record>,
     connections: Vec<u64>,
+}
+
+impl Storage {
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.records.capacity() * size_of::<Record>()
+            + self.connections.capacity() * size_of::<u64>()
+    }
 }
 
 fn bit(digest: u64) -> u64 {

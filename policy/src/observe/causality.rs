@@ -7,12 +7,12 @@
 use rustc_hash::FxHashMap;
 
 use super::burst::Record;
-use super::detector::Thresholds;
 use super::event::{Column, ShapeId};
 use super::judge::Case;
 use super::names::{Fit, Named, fit};
 use super::samples::Sample;
 use super::text::{Context, Text};
+use super::thresholds::Thresholds;
 use super::value::{Cell, HashKey};
 
 /// A parent's last reply and a child's start may be stamped in either order within this: they are read in one go.

@@ -11,6 +11,7 @@ use super::judge::{Case, Verdict};
 use super::ledger::Ledger;
 use super::report::report;
 use super::scope::ScopeState;
+use super::thresholds::{Counters, Thresholds};
 use super::value::HashKey;
 use crate::finding::{Finding, Kind};
 
@@ -26,70 +27,6 @@ const WINDOW_US: u64 = 2_000_000;
 const RETENTION_US: u64 = 5_000_000;
 /// How often idle ones are looked for.
 const SWEEP_US: u64 = 500_000;
-
-/// What the detector reports, and how much memory it may use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thresholds {
-    /// Children of one execution of the parent.
-    pub fan_out: usize,
-    /// Report loops over keys that no result explains.
-    pub loops: bool,
-    /// Report identical statements over and over.
-    pub duplicates: bool,
-    /// Scopes followed at once; the one that was quiet for longest makes room.
-    pub max_scopes: usize,
-    /// Bursts followed at once over all scopes.
-    pub max_bursts: usize,
-    /// Bursts waiting to be judged; one more is dropped and counted.
-    pub max_candidates: usize,
-    /// Findings kept; the one not seen for longest makes room.
-    pub max_findings: usize,
-}
-
-impl Thresholds {
-    /// Executions from which a burst is judged, however much larger a fan-out has to be.
-    pub(super) const REPETITIONS: usize = 5;
-    /// Parameter sets from which it is not a repetition of the same.
-    pub(super) const DISTINCT: u32 = 3;
-
-    /// Executions from which a burst is judged: never below the parameter sets that it takes.
-    pub(super) fn first_check(&self) -> u64 {
-        self.fan_out.clamp(Self::DISTINCT as usize, Self::REPETITIONS) as u64
-    }
-}
-
-impl From<config::Profile> for Thresholds {
-    fn from(profile: config::Profile) -> Self {
-        let (fan_out, loops) = match profile {
-            config::Profile::Development => (3, true),
-            config::Profile::Production => (5, false),
-        };
-        Self {
-            fan_out,
-            loops,
-            duplicates: false,
-            max_scopes: 512,
-            max_bursts: 8192,
-            max_candidates: 1024,
-            max_findings: 1024,
-        }
-    }
-}
-
-/// What the detector has done so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Events observed.
-    pub events: u64,
-    /// Bursts that reached the number of repetitions.
-    pub candidates: u64,
-    /// Events and candidates left out because a bound was reached.
-    pub dropped: u64,
-    /// Bursts of identical statements.
-    pub duplicates: u64,
-    /// Bursts reported, by [`Kind::index`].
-    pub bursts: [u64; Kind::ALL.len()],
-}
 
 /// Folds finished statements into findings.
 ///
@@ -155,6 +92,10 @@ impl Detector {
             return;
         }
         let scope = self.scope(event.scope, event.end_us);
+        if event.resumed {
+            // It was counted when it began, with its parameters.
+            return self.go_on(scope, event);
+        }
         let several_rows_at_once = event.facts.class == Class::Insert && event.row_count > 1;
         let mut repeated = event.facts.skip_locked;
         if !event.facts.batched && !event.facts.skip_locked && !several_rows_at_once {
@@ -165,6 +106,21 @@ impl Detector {
             && !columns.is_empty()
             && (event.row_count >= 2 || (event.row_count == 1 && repeated))
         {
+            state.samples.push(event, columns);
+        }
+    }
+
+    /// More of a result that was begun: its burst lasts as long as that, and its rows may be a parent's.
+    fn go_on(&mut self, scope: usize, event: &Event<'_>) {
+        let key = BurstKey::of(event);
+        let Some(state) = self.scopes.get_mut(scope) else { return };
+        let slot = state.find(&key);
+        if let Some(Some(burst)) = slot.and_then(|slot| state.table.get_mut(slot))
+            && !is_over(burst, event.start_us)
+        {
+            burst.last_end_us = burst.last_end_us.max(event.end_us);
+        }
+        if let Some(columns) = event.columns.filter(|columns| !columns.is_empty() && event.row_count > 0) {
             state.samples.push(event, columns);
         }
     }
@@ -213,6 +169,14 @@ impl Detector {
         self.ledger.iter()
     }
 
+    /// Bytes that it takes for what it follows, without its findings: what [`Thresholds`] bound.
+    pub fn bytes(&self) -> usize {
+        let scopes = self.scopes.iter().map(ScopeState::bytes);
+        let finished = self.finished.iter().map(|(_, burst)| burst.bytes());
+        let candidates = self.candidates.capacity() * size_of::<Candidate>();
+        scopes.chain(finished).chain(self.spare.iter().map(Storage::bytes)).sum::<usize>() + candidates
+    }
+
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -222,7 +186,7 @@ impl Detector {
     fn count(&mut self, scope: usize, event: &Event<'_>, record: Record, retrying: bool) -> u64 {
         let key = BurstKey::of(event);
         let first_check = self.thresholds.first_check();
-        let Some(slot) = self.scopes.get(scope).map(|state| state.slot_for(&key)) else { return 0 };
+        let Some(slot) = self.scopes.get_mut(scope).map(|state| slot_of(state, &key, event.start_us)) else { return 0 };
         let Some(place) = self.scopes.get_mut(scope).and_then(|state| state.table.get_mut(slot)) else { return 0 };
         match place {
             Some(burst) if burst.key == key && !is_over(burst, event.start_us) => {
@@ -230,6 +194,7 @@ impl Detector {
                     return burst.count;
                 }
                 burst.add(record);
+                burst.note_types(event);
                 let count = burst.count;
                 if count >= burst.next_check && burst.check_at_us == u64::MAX {
                     burst.check_at_us = event.end_us.saturating_add(SETTLE_US);
@@ -242,6 +207,7 @@ impl Detector {
             place => {
                 // A place whose burst came to nothing is reused as it is: no allocation.
                 if let Some(old) = place.as_mut().filter(|old| !old.queued) {
+                    self.counters.dropped += u64::from(may_come_to_something(old, &key, event.start_us));
                     let storage = old.take_storage();
                     **old = Burst::new(event, record, storage, first_check);
                     return 1;
@@ -478,6 +444,7 @@ impl Detector {
                     over.push(burst);
                 }
             }
+            state.narrow();
         }
         for burst in over {
             self.bursts = self.bursts.saturating_sub(1);
@@ -488,6 +455,23 @@ impl Detector {
 
 fn gap(key: &BurstKey) -> u64 {
     if key.trace.is_some() { TRACE_GAP_US } else { GAP_US }
+}
+
+/// The place of a burst. Where all that it may have hold others that go on, there are made more, as long as there may be.
+fn slot_of(state: &mut ScopeState, key: &BurstKey, start_us: u64) -> usize {
+    loop {
+        let slot = state.slot_for(key);
+        let taken = state.table.get(slot).and_then(Option::as_ref);
+        let in_the_way = taken.is_some_and(|burst| may_come_to_something(burst, key, start_us));
+        if !in_the_way || !state.widen() {
+            return slot;
+        }
+    }
+}
+
+/// Whether a burst is another's that has been repeated and goes on: nobody knows what it would come to.
+fn may_come_to_something(burst: &Burst, key: &BurstKey, start_us: u64) -> bool {
+    burst.key != *key && burst.count >= 2 && !is_over(burst, start_us)
 }
 
 /// Whether a statement that starts then begins a new burst.

@@ -30,12 +30,9 @@ pub struct RouteId(pub u32);
 pub struct TraceId(NonZeroU64);
 
 impl TraceId {
-    /// Reads a W3C `traceparent` value, `00-<32 hex digits>-<16 hex digits>-<flags>`.
+    /// Reads a W3C `traceparent` value.
     pub fn from_traceparent(value: &str) -> Option<Self> {
-        let trace = value.split('-').nth(1)?;
-        let hexadecimal = trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let invalid = trace.bytes().all(|byte| byte == b'0');
-        if hexadecimal && !invalid { Self::from_bytes(trace.as_bytes()) } else { None }
+        trace_of(value).and_then(|trace| Self::from_bytes(trace.as_bytes()))
     }
 
     /// Makes one of any other identifier of a unit of work; `None` when it is empty.
@@ -47,6 +44,14 @@ impl TraceId {
     pub(super) fn number(self) -> u64 {
         self.0.get()
     }
+}
+
+/// The trace in a W3C `traceparent` value, `00-<32 hex digits>-<16 hex digits>-<flags>`. `None`: there is none. Zeros alone are
+/// what a span says that belongs to no trace: everything that is not traced would belong together.
+pub fn trace_of(traceparent: &str) -> Option<&str> {
+    let trace = traceparent.split('-').nth(1)?;
+    let hexadecimal = trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (hexadecimal && trace.bytes().any(|byte| byte != b'0')).then_some(trace)
 }
 
 /// What kind of statement it is, as far as detection cares.
@@ -186,6 +191,8 @@ pub struct Event<'a> {
     pub rows: &'a [u8],
     /// The very last row in the same form, when `rows` does not reach it; may be empty.
     pub last_row: &'a [u8],
+    /// It goes on with a portal that was suspended: its rows are more of a result whose execution was told of before.
+    pub resumed: bool,
     /// The error's SQLSTATE when it failed.
     pub error: Option<[u8; 5]>,
 }

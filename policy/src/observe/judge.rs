@@ -3,11 +3,11 @@
 use super::burst::{Burst, Record};
 use super::causality::{Cause, Sources, integer, name_fit, sources, varying};
 use super::connections::Connections;
-use super::detector::Thresholds;
 use super::event::{Class, Column, ColumnName, Directory, ScopeId};
 use super::names::Fit;
 use super::samples::{Sample, Samples};
 use super::text::{Context, Text};
+use super::thresholds::Thresholds;
 use super::value::HashKey;
 use crate::finding::Kind;
 
@@ -167,29 +167,44 @@ impl<'a> Case<'a> {
 
     /// Each new value stands in the last row of the page before, or OFFSET goes up.
     fn is_pagination(&self) -> bool {
-        let rising = |parameter: usize| {
-            let keys: Vec<i64> =
-                self.records.iter().filter_map(|record| integer(record, parameter, self.key)).collect();
-            keys.len() == self.records.len()
-                && keys.windows(2).filter(|pair| pair.first() < pair.last()).count() * 5 >= (keys.len() - 1) * 4
-        };
-        let by_offset = self
-            .text
-            .placeholders
-            .iter()
-            .any(|placeholder| placeholder.context == Context::Offset && rising(placeholder.index));
-        by_offset || self.varying.iter().any(|parameter| self.is_keyset(*parameter, rising(*parameter)))
+        let by_offset =
+            self.text.placeholders.iter().any(|placeholder| {
+                placeholder.context == Context::Offset && self.goes_one_way(placeholder.index, false)
+            });
+        by_offset || self.varying.iter().any(|parameter| self.is_keyset(*parameter))
     }
 
-    /// A page is a list: it has a LIMIT or compares by order. When the last rows were not sampled, a value that only
-    /// goes up in such a comparison with a LIMIT is one all the same.
-    fn is_keyset(&self, parameter: usize, rising: bool) -> bool {
+    /// Whether the integers that a parameter is given go up; or all up or all down, where `either` will do.
+    fn goes_one_way(&self, parameter: usize, either: bool) -> bool {
+        let keys: Vec<i64> = self.records.iter().filter_map(|record| integer(record, parameter, self.key)).collect();
+        if keys.len() != self.records.len() {
+            return false;
+        }
+        let most = |steps: usize| steps * 5 >= keys.len().saturating_sub(1) * 4;
+        let rising = keys.windows(2).filter(|pair| pair.first() < pair.last()).count();
+        let falling = keys.windows(2).filter(|pair| pair.first() > pair.last()).count();
+        most(rising) || (either && most(falling))
+    }
+
+    /// Pages of several rows, and nothing else differs between them that a row of another result could have decided: what a
+    /// value of no order that we know, a uuid, is compared with is where the page before ended.
+    fn reads_on(&self) -> bool {
+        let looks_up = |parameter: &usize| {
+            self.text.placeholder(*parameter).is_some_and(|placeholder| placeholder.context == Context::Equal)
+        };
+        let pages = self.records.iter().filter(|record| record.rows >= 2).count();
+        !self.varying.iter().any(looks_up) && pages * 5 >= self.records.len() * 4
+    }
+
+    /// A page is a list: it has a LIMIT or compares by order. Of a long page the last row is not sampled: a value that only
+    /// goes up or only goes down in such a comparison with a LIMIT is one all the same, and so is a list that is read on.
+    fn is_keyset(&self, parameter: usize) -> bool {
         let compares =
             self.text.placeholder(parameter).is_some_and(|placeholder| placeholder.context == Context::Compare);
         if !compares && !self.burst.facts.has_limit {
             return false;
         }
-        if compares && rising && self.burst.facts.has_limit {
+        if compares && self.burst.facts.has_limit && (self.goes_one_way(parameter, true) || self.reads_on()) {
             return true;
         }
         let own: Vec<&Sample> = self.samples.iter().filter(|sample| sample.family == self.burst.key.family).collect();

@@ -17,6 +17,7 @@
 //! request over all of its connections. What is kept of a value is a number behind a key that no one else has.
 
 mod burst;
+mod calls;
 mod causality;
 mod connections;
 mod detector;
@@ -33,13 +34,16 @@ mod samples;
 mod scope;
 pub mod slowdown;
 mod text;
+mod thresholds;
+mod types;
 mod value;
 
-pub use detector::{Counters, Detector, Thresholds};
+pub use detector::Detector;
 pub use event::{
     Class, Column, ColumnName, Directory, Event, MAX_PARAMETER_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLE_ROWS, RouteId,
-    RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId, rows,
+    RowBytes, Scope, ScopeId, ShapeFacts, ShapeId, TenantId, TraceId, rows, trace_of,
 };
 pub use notices::{Notice, Notices, What};
 pub use text::{CUT, Positions};
+pub use thresholds::{Counters, Thresholds};
 pub use value::{Canonical, HashKey, Value};

@@ -10,7 +10,8 @@ use super::names::bare;
 use super::rewrite::{Keys, exported, rewrite};
 use super::samples::Samples;
 use super::text::Text;
-use super::value::{HashKey, Kind as CellKind, oid};
+use super::types::{self, name_of};
+use super::value::{HashKey, Kind as CellKind};
 use crate::finding::{Finding, Kind, Side, Source, Timestamp};
 
 /// The finding of one burst; `None` for silence, or when a text is no longer known.
@@ -58,9 +59,11 @@ pub(super) fn report(
         table_oid: cause.map_or(0, |cause| cause.column.table_oid),
         attribute: cause.map_or(0, |cause| cause.column.attribute),
         result_name: cause.map_or_else(Box::default, |cause| (*cause.column.name).into()),
-        type_name: cause.map_or("", |cause| key_type(cause, burst, key)),
+        type_name: cause.and_then(|cause| key_type(cause, burst, record.strict, key)),
+        joins: cause
+            .is_none_or(|cause| types::compare(burst.type_of(record.strict, cause.parameter), cause.column.type_oid)),
         limit: limit(&text, burst, key),
-        varying: varying(burst, key),
+        varying: varying(burst, record.strict, key),
     };
     let mut finding = Finding {
         id: format!("{:016x}", xxh3_64(identity.as_bytes())),
@@ -124,6 +127,7 @@ impl Source {
             parameter: finding.child.parameter.and_then(|parameter| parameter.checked_sub(1)),
             count: finding.count,
             type_name: self.type_name,
+            joins: self.joins,
             limit: self.limit,
             parent,
             parent_column: parent.and_then(|parent| exported(&Text::new(parent), names)),
@@ -194,33 +198,28 @@ fn executions(burst: &Burst, cause: Option<&Cause>, samples: &Samples) -> u64 {
     (marked.count() as u64).max(cause.serials.len() as u64)
 }
 
-/// The parameter's type for a cast: the column's own if the server told it, else by what the values look like.
-fn key_type(cause: &Cause, burst: &Burst, key: HashKey) -> &'static str {
-    match cause.column.type_oid {
-        oid::INT2 => return "int2",
-        oid::INT4 => return "int4",
-        oid::INT8 => return "int8",
-        oid::OID => return "oid",
-        oid::UUID => return "uuid",
-        oid::NUMERIC => return "numeric",
-        oid::DATE => return "date",
-        oid::TIMESTAMP => return "timestamp",
-        oid::TIMESTAMPTZ => return "timestamptz",
-        oid::TEXT | oid::VARCHAR | oid::BPCHAR => return "text",
-        _ => {}
+/// The keys' type for a cast: the parameter's own if that was told, else that of the column that they come from, else what they
+/// look like. `None`: it is the database's own, or nobody knows.
+fn key_type(cause: &Cause, burst: &Burst, strict: u64, key: HashKey) -> Option<&'static str> {
+    let (parameter, column) = (burst.type_of(strict, cause.parameter), cause.column.type_oid);
+    match (parameter, column) {
+        (0, 0) => look_of(burst, cause.parameter, key),
+        (0, column) => name_of(column),
+        // Some drivers bind the smallest integer that a value fits in.
+        (parameter, column) if column != 0 && types::compare(parameter, column) => name_of(column),
+        (parameter, _) => name_of(parameter),
     }
-    type_of(burst, cause.parameter, key)
 }
 
-/// A type that holds all values of a parameter.
-fn type_of(burst: &Burst, parameter: usize, key: HashKey) -> &'static str {
+/// The type that all values of a parameter look like. A text may be anything that is written as one.
+fn look_of(burst: &Burst, parameter: usize, key: HashKey) -> Option<&'static str> {
     let cells = || burst.records.iter().map(|record| record.cell(parameter)).filter(|cell| cell.is_comparable());
     if cells().all(|cell| cell.kind == CellKind::Uuid) {
-        "uuid"
+        Some("uuid")
     } else if cells().all(|cell| cell.integer(key).is_some()) {
-        "int8"
+        Some("int8")
     } else {
-        "text"
+        None
     }
 }
 
@@ -233,12 +232,16 @@ fn limit(text: &Text<'_>, burst: &Burst, key: HashKey) -> Option<i64> {
     limits.all(|limit| limit == Some(first)).then_some(first)
 }
 
-/// The parameters that differ between executions, and a type for each.
-fn varying(burst: &Burst, key: HashKey) -> Vec<(usize, &'static str)> {
+/// The parameters that differ between executions, and a type for each where one is known.
+fn varying(burst: &Burst, strict: u64, key: HashKey) -> Vec<(usize, Option<&'static str>)> {
     let most = burst.records.iter().map(|record| usize::from(record.parameters)).max().unwrap_or(0);
     let first = burst.records.first();
     let differs = |parameter: &usize| {
         burst.records.iter().any(|record| Some(record.cell(*parameter)) != first.map(|first| first.cell(*parameter)))
     };
-    (0..most).filter(differs).map(|parameter| (parameter, type_of(burst, parameter, key))).collect()
+    let type_of = |parameter: usize| match burst.type_of(strict, parameter) {
+        0 => look_of(burst, parameter, key),
+        known => name_of(known),
+    };
+    (0..most).filter(differs).map(|parameter| (parameter, type_of(parameter))).collect()
 }

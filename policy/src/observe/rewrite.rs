@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::calls::{Calls, calls, is_unambiguous};
 use super::text::{CUT, Context, Placeholder, Text, TokenKind, unquote};
 use crate::finding::Kind;
 
@@ -21,15 +22,17 @@ pub(super) struct Keys<'a> {
     pub(super) parameter: Option<usize>,
     /// Executions of the child.
     pub(super) count: u64,
-    /// The key's type, for the cast.
-    pub(super) type_name: &'a str,
+    /// The key's type, for the cast; `None`: no cast may name it.
+    pub(super) type_name: Option<&'a str>,
+    /// Whether the parent's column compares with the key as the child takes it.
+    pub(super) joins: bool,
     /// The number after LIMIT, when it is known.
     pub(super) limit: Option<i64>,
     /// The parent's normalised text, and the name under which that gives the column with the keys.
     pub(super) parent: Option<&'a str>,
     pub(super) parent_column: Option<&'a str>,
     /// All parameters that differ between executions, and their types.
-    pub(super) varying: Vec<(usize, &'a str)>,
+    pub(super) varying: Vec<(usize, Option<&'a str>)>,
 }
 
 /// The statement or statements to send instead; `None` when no honest one can be made of this text.
@@ -58,7 +61,7 @@ pub(super) fn rewrite(text: &Text<'_>, keys: &Keys<'_>) -> Option<String> {
 }
 
 /// The one varying parameter that something is compared with.
-fn only_key<'a>(text: &Text<'_>, keys: &Keys<'a>) -> Option<(usize, &'a str)> {
+fn only_key<'a>(text: &Text<'_>, keys: &Keys<'a>) -> Option<(usize, Option<&'a str>)> {
     let is_key = |parameter: usize| text.placeholder(parameter).is_some_and(|found| found.context == Context::Equal);
     let mut found = keys.varying.iter().filter(|(parameter, _)| is_key(*parameter));
     let first = found.next().copied()?;
@@ -163,19 +166,19 @@ impl<'a, 'b> Draft<'a, 'b> {
 fn read(text: &Text<'_>, keys: &Keys<'_>, parameter: usize) -> Option<String> {
     let key = text.placeholder(parameter)?;
     let column = text.text.get(key.column.clone()?)?;
-    if key.context != Context::Equal || text.word(0) != "select" || key.from_token == key.token {
+    if key.context != Context::Equal || text.word(0) != "select" || !is_bare(text, key) || uses(text, key) > 1 {
         return lateral(text, keys, key);
     }
     let combines =
         ["union", "intersect", "except", "having", "window", "for"].iter().any(|word| text.top_level(word).is_some());
     let grouped = text.top_level("group").is_some();
-    let distinct = text.word(1) == "distinct";
+    let distinct = matches!(text.word(1), "distinct" | "all");
     let limited = text.top_level("limit").or_else(|| text.top_level("fetch")).is_some();
     let paged = text.top_level("offset").is_some();
-    if combines || distinct || paged || !is_at_top(text, key) {
+    let Calls { aggregate, other } = calls(text);
+    if combines || distinct || paged || other || !is_at_top(text, key) {
         return lateral(text, keys, key);
     }
-    let aggregate = is_aggregate(text);
     if aggregate && !grouped && !limited {
         return Some(format!("{};", count_by(text, keys, key, column)?));
     }
@@ -195,7 +198,7 @@ fn read(text: &Text<'_>, keys: &Keys<'_>, parameter: usize) -> Option<String> {
 /// `… where event_id = ANY($1::int4[])`, with the key in the list so that rows can be told apart.
 fn any(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder, column: &str) -> Option<String> {
     let mut draft = Draft::new(text, 0);
-    draft.replace_key(key, |number| format!(" = ANY(${number}::{}[])", keys.type_name))?;
+    draft.replace_key(key, |number| any_of(number, keys))?;
     if !selects(text, column) {
         insert_after_select(&mut draft, &format!("{column}, "));
     }
@@ -205,7 +208,7 @@ fn any(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder, column: &str) -> Opt
 /// `select post_id, count(*) … where post_id = ANY(…) group by post_id`
 fn count_by(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder, column: &str) -> Option<String> {
     let mut draft = Draft::new(text, 0);
-    draft.replace_key(key, |number| format!(" = ANY(${number}::{}[])", keys.type_name))?;
+    draft.replace_key(key, |number| any_of(number, keys))?;
     insert_after_select(&mut draft, &format!("{column}, "));
     if let Some(order) = text.top_level("order") {
         draft.cut_from(order);
@@ -216,7 +219,7 @@ fn count_by(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder, column: &str) -
 /// `select distinct on (post_id) … order by post_id, …` for the first row of each.
 fn distinct_on(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder, column: &str) -> Option<String> {
     let mut draft = Draft::new(text, 0);
-    draft.replace_key(key, |number| format!(" = ANY(${number}::{}[])", keys.type_name))?;
+    draft.replace_key(key, |number| any_of(number, keys))?;
     let listed = if selects(text, column) { String::new() } else { format!("{column}, ") };
     insert_after_select(&mut draft, &format!("distinct on ({column}) {listed}"));
     let limit = text.top_level("limit").or_else(|| text.top_level("fetch"))?;
@@ -239,10 +242,10 @@ fn lateral(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder) -> Option<String
     if !matches!(text.word(0), "select" | "with") {
         return None;
     }
+    let type_name = keys.type_name?;
     let mut draft = Draft::new(text, 0);
     let number = draft.number(key.index);
     draft.replace_uses(key.index, &format!("{KEYS}.key"));
-    let type_name = keys.type_name;
     Some(format!(
         "select {KEYS}.key, c.* from unnest(${number}::{type_name}[]) as {KEYS}(key) cross join lateral ({}) as c;",
         draft.finish()
@@ -253,7 +256,7 @@ fn lateral(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder) -> Option<String
 fn join(text: &Text<'_>, keys: &Keys<'_>, key: &Placeholder) -> Option<String> {
     let (parent, column) = (Text::new(keys.parent?), keys.parent_column?);
     let plain = parent.word(0) == "select" && parent.top_level("for").is_none() && parent.top_level("into").is_none();
-    if !plain {
+    if !plain || !keys.joins || !is_unambiguous(&parent, column) {
         return None;
     }
     let outer = Draft::new(&parent, 0);
@@ -283,17 +286,17 @@ fn close_gap(draft: &mut Draft<'_, '_>, key: &Placeholder) {
 /// UPDATE from arrays; DELETE, and an UPDATE of equal values, by one array.
 fn write(text: &Text<'_>, keys: &Keys<'_>, parameter: usize) -> Option<String> {
     let key = text.placeholder(parameter)?;
-    let named = key.column.is_some() && key.from_token != key.token;
-    if key.context != Context::Equal || !named || !is_at_top(text, key) {
+    if key.context != Context::Equal || key.column.is_none() || key.from_token == key.token || !is_at_top(text, key) {
         return None;
     }
-    let assigned: Vec<&(usize, &str)> = keys.varying.iter().filter(|(varying, _)| *varying != parameter).collect();
+    let assigned: Vec<&(usize, Option<&str>)> =
+        keys.varying.iter().filter(|(varying, _)| *varying != parameter).collect();
     if assigned.is_empty() {
-        if uses(text, key) > 1 {
+        if uses(text, key) > 1 || !is_bare(text, key) {
             return None;
         }
         let mut draft = Draft::new(text, 0);
-        draft.replace_key(key, |number| format!(" = ANY(${number}::{}[])", keys.type_name))?;
+        draft.replace_key(key, |number| any_of(number, keys))?;
         return Some(format!("{};", tidy(draft.finish())));
     }
     if text.word(0) != "update" || text.top_level("from").is_some() {
@@ -302,7 +305,7 @@ fn write(text: &Text<'_>, keys: &Keys<'_>, parameter: usize) -> Option<String> {
     let mut draft = Draft::new(text, 0);
     let (mut arrays, mut names) = (Vec::new(), Vec::new());
     for (index, type_name) in assigned.iter().copied().chain([&(parameter, keys.type_name)]) {
-        let number = draft.number(*index);
+        let (number, type_name) = (draft.number(*index), (*type_name)?);
         let name = format!("v{}", names.len() + 1);
         arrays.push(format!("${number}::{type_name}[]"));
         draft.replace_uses(*index, &format!("v.{name}"));
@@ -339,6 +342,10 @@ fn insert(text: &Text<'_>, keys: &Keys<'_>) -> Option<String> {
         .collect();
     let head = text.text.get(..row.start)?;
     let tail = text.text.get(row.end..)?;
+    if [head, tail].iter().any(|rest| rest.contains(['$', '?'])) {
+        // What stands there for one row does not for several.
+        return None;
+    }
     let several = format!("{}{}{};", head, rows.join(", "), tail);
     let several = format!("-- one statement, a row of values for each:\n{several}");
     if keys.count < COPY_ROWS || !tail.trim().is_empty() {
@@ -352,7 +359,7 @@ fn insert(text: &Text<'_>, keys: &Keys<'_>) -> Option<String> {
 /// The whole tree by one recursive statement.
 fn recursive(text: &Text<'_>, keys: &Keys<'_>) -> Option<String> {
     let (key, column) = (text.placeholder(keys.parameter?)?, keys.parent_column?);
-    if text.word(0) != "select" {
+    if text.word(0) != "select" || text.top_level("for").is_some() || !is_unambiguous(text, column) {
         return None;
     }
     let start = Draft::new(text, 0).finish();
@@ -382,11 +389,19 @@ fn uses(text: &Text<'_>, key: &Placeholder) -> usize {
     text.placeholders.iter().filter(|placeholder| placeholder.index == key.index).count()
 }
 
-/// Whether the select list is aggregates and nothing else.
-fn is_aggregate(text: &Text<'_>) -> bool {
-    const AGGREGATES: [&str; 10] =
-        ["count", "sum", "min", "max", "avg", "bool_or", "bool_and", "array_agg", "json_agg", "jsonb_agg"];
-    AGGREGATES.contains(&text.word(1)) && text.word(2) == "("
+/// Whether the comparison with the key can be replaced: a single operator and the placeholder, and nothing that goes on with
+/// its value.
+fn is_bare(text: &Text<'_>, key: &Placeholder) -> bool {
+    let next = text.tokens.get(key.to_token + 1);
+    let goes_on = next.is_some_and(|next| next.kind == TokenKind::Operator)
+        || matches!(text.word(key.to_token + 1), "at" | "collate" | "is" | "between" | "in" | "like" | "ilike" | "[");
+    key.from_token != key.token && !goes_on
+}
+
+/// ` = ANY($1::int4[])`. Without a name for its type the server takes that of what it is compared with.
+fn any_of(number: usize, keys: &Keys<'_>) -> String {
+    let cast = keys.type_name.map(|type_name| format!("::{type_name}[]")).unwrap_or_default();
+    format!(" = ANY(${number}{cast})")
 }
 
 /// Whether a top-level select list holds `*`, or the column by any qualifier.

@@ -35,7 +35,7 @@ pub(super) struct Sample {
     last: usize,
 }
 
-/// The results of one scope, oldest first.
+/// The results of one scope, oldest first. Whatever ends it, its rows are wiped.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     headers: VecDeque<Sample>,
@@ -44,6 +44,14 @@ pub(super) struct Samples {
     /// Where the next bytes go.
     head: usize,
     serial: u64,
+}
+
+impl Drop for Samples {
+    fn drop(&mut self) {
+        self.ring.fill(0);
+        // What is written to memory that is about to be given back may be left out, unless somebody may look at it.
+        std::hint::black_box(&mut self.ring);
+    }
 }
 
 impl Samples {
@@ -101,6 +109,11 @@ impl Samples {
             self.ring = Vec::new();
             self.head = 0;
         }
+    }
+
+    /// Bytes that they take; what columns are called is shared with the statement that returned them.
+    pub(super) fn bytes(&self) -> usize {
+        self.ring.capacity() + self.headers.capacity() * size_of::<Sample>()
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Sample> {
@@ -229,6 +242,7 @@ mod tests {
                 row_count: 1 + turn * 7919 % 150,
                 rows: rows.as_bytes(),
                 last_row: &[],
+                resumed: false,
                 error: None,
             };
             samples.push(&event, &columns);

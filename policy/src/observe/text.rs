@@ -324,6 +324,11 @@ impl<'a> Text<'a> {
                     to_token: token,
                 });
             }
+            // `(created_at, id) < ($1, $2)`
+            "<" | ">" | "<=" | ">=" => {
+                let (context, column) = (Context::Compare, None);
+                return Some(Placeholder { index, token, context, column, from_token: token, to_token: token });
+            }
             _ => return None,
         };
         Some(Placeholder { index, token, context, column, from_token, to_token: close })

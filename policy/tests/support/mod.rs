@@ -33,12 +33,14 @@ impl Random {
 pub(crate) enum Datum {
     Text(String),
     Binary(Vec<u8>),
+    /// A text whose type was told by its OID.
+    Typed(u32, String),
 }
 
 impl Datum {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Text(text) => text.as_bytes(),
+            Self::Text(text) | Self::Typed(_, text) => text.as_bytes(),
             Self::Binary(bytes) => bytes,
         }
     }
@@ -47,6 +49,7 @@ impl Datum {
         match self {
             Self::Text(text) => Value::Text { type_oid: 0, bytes: text.as_bytes() },
             Self::Binary(bytes) => Value::Binary { type_oid: 0, bytes },
+            Self::Typed(type_oid, text) => Value::Text { type_oid: *type_oid, bytes: text.as_bytes() },
         }
     }
 }
@@ -69,6 +72,7 @@ pub(crate) struct Statement {
     pub(crate) parameters: Vec<Datum>,
     pub(crate) columns: Vec<(String, bool)>,
     pub(crate) rows: Vec<Vec<Datum>>,
+    pub(crate) resumed: bool,
     pub(crate) error: Option<[u8; 5]>,
 }
 
@@ -105,6 +109,7 @@ impl Stream {
             parameters,
             columns: Vec::new(),
             rows: Vec::new(),
+            resumed: false,
             error: None,
         });
         self.statements.last_mut().unwrap()
@@ -229,6 +234,7 @@ impl Bench {
             row_count: statement.rows.len() as u64,
             rows: rows.as_bytes(),
             last_row: last.as_bytes(),
+            resumed: statement.resumed,
             error: statement.error,
         });
     }

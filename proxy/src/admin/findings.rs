@@ -126,7 +126,7 @@ pub(super) async fn exported(State(context): Context, asked: Asked) -> Result<Re
             findings.iter().map(line).collect()
         },
         Some("markdown") => |findings| export::markdown("Findings of pgweir", findings),
-        Some("junit") => |findings| export::junit(findings, |kept| kept.state == finding::State::Open),
+        Some("junit") => |findings| export::junit(findings, |kept| kept.state == finding::State::Open, None),
         Some(_) => return Err(bad("`format` must be one of json, ndjson, markdown, junit")),
     };
     let kind = match format.as_deref() {
@@ -206,6 +206,7 @@ pub(super) struct NewMute {
     database: Option<String>,
     user: Option<String>,
     application: Option<String>,
+    client: Option<String>,
     tenant: Option<String>,
     route: Option<String>,
     until: Option<String>,
@@ -230,8 +231,8 @@ impl NewMute {
         if until_us.is_some_and(|until| until <= now.0) {
             return Err(bad("the mute would have ended already; send a later `until`, or leave it out: for ever"));
         }
-        let Self { kind, database, user, application, tenant, route, note, .. } = self;
-        let mute = Mute { fingerprint, kind, database, user, application, tenant, route, until_us, note };
+        let Self { kind, database, user, application, client, tenant, route, note, .. } = self;
+        let mute = Mute { fingerprint, kind, database, user, application, client, tenant, route, until_us, note };
         match mute.check() {
             Ok(()) => Ok(mute),
             Err(("", sentence)) => Err(bad(format!("this {sentence}"))),

@@ -94,6 +94,11 @@ impl Tables {
         self.learn_description(event.description);
     }
 
+    /// What a route is called.
+    pub(super) fn known_route(&self, id: u32) -> Option<&str> {
+        self.routes.get(&id).map(|name| &***name)
+    }
+
     fn learn_scope(&mut self, id: u32) {
         if id == 0 || self.scopes.contains_key(&id) {
             return;

@@ -112,6 +112,7 @@ fn desk(telemetry: &Arc<Telemetry>) -> Desk {
     let profile = Some(Profile::Production);
     let settings = AnalystSettings {
         profile,
+        duplicates: false,
         slow_per_minute: Some(6),
         regressions: true,
         regression_interval: Duration::from_secs(60),
@@ -226,6 +227,7 @@ fn the_thread_finds_and_ends_when_told() {
     let allowed = Allowed { captures: false, values: false };
     let settings = AnalystSettings {
         profile: None,
+        duplicates: false,
         slow_per_minute: None,
         regressions: false,
         regression_interval: Duration::from_secs(60),

@@ -23,8 +23,10 @@ pub(super) fn translate(
     }
     let description = tables.description(header.description);
     let types = description.map(|known| &*known.parameters).unwrap_or_default();
-    let parameters = parameters(event.payload.parameters, types);
-    let literals: Vec<_> = literals(event.payload.literals).map(|(kind, bytes)| literal(kind, bytes)).collect();
+    let (parameters, whole) = parameters(event.payload.parameters, types);
+    // Constants are numbered behind the parameters: behind some of them nobody knows which is which.
+    let literals = literals(event.payload.literals).filter(|_| whole || !header.flags.contains(EventFlags::EXTENDED));
+    let literals: Vec<_> = literals.map(|(kind, bytes)| literal(kind, bytes)).collect();
     sample(event.payload.rows, rows);
     let columns = description.map(|known| {
         if header.flags.contains(EventFlags::ROWS_BINARY) { &known.binary_columns } else { &known.columns }
@@ -46,29 +48,30 @@ pub(super) fn translate(
         row_count: header.rows,
         rows,
         last_row: &[],
+        resumed: header.flags.contains(EventFlags::RESUMED),
         error: header.sqlstate.map(|code| code.bytes()),
     });
     rows.fill(0);
     true
 }
 
-/// The parameters of a Bind, as far as they are whole.
-fn parameters<'a>(section: &'a [u8], types: &[u32]) -> Vec<Value<'a>> {
-    if section.is_empty() {
-        return Vec::new();
-    }
-    let Ok(parameters) = wire::view::Parameters::read(section) else {
-        return Vec::new();
+/// The parameters of a Bind, as far as they are whole, and whether those are all.
+fn parameters<'a>(section: &'a [u8], types: &[u32]) -> (Vec<Value<'a>>, bool) {
+    let Ok(read) = wire::view::Parameters::read(section) else {
+        return (Vec::new(), false);
     };
-    let types = types.iter().copied().chain(std::iter::repeat(0));
-    let whole = parameters.map_while(Result::ok).zip(types);
-    whole
-        .map(|(parameter, type_oid)| match parameter.value {
+    let mut types = types.iter().copied();
+    let mut parameters = Vec::new();
+    for parameter in read {
+        let Ok(parameter) = parameter else { return (parameters, false) };
+        let type_oid = types.next().unwrap_or(0);
+        parameters.push(match parameter.value {
             None => Value::Null,
             Some(bytes) if parameter.format == 0 => Value::Text { type_oid, bytes },
             Some(bytes) => Value::Binary { type_oid, bytes },
-        })
-        .collect()
+        });
+    }
+    (parameters, true)
 }
 
 /// A constant as it stands in the text. Escapes are not resolved: such a constant equals no row's value and is lost to

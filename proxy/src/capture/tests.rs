@@ -75,6 +75,7 @@ fn event(sink: &mut Sink, end_us: u64) {
         row_count: 3,
         rows: &[],
         last_row: &[],
+        resumed: false,
         error: None,
     };
     sink.event(&header, &seen, &scope(), ("select a from t where b = $1", None));

@@ -68,6 +68,9 @@ pub(super) struct Watch {
     /// Requests with a finding that are not too many: each burst of a finding counts as one
     #[arg(long, value_name = "N", requires = "fail_on")]
     max_requests: Option<u64>,
+    /// Pass although some statements were not looked at: without it nothing is said by what was (exit code 2)
+    #[arg(long, requires = "fail_on")]
+    allow_unseen: bool,
     /// Write a JUnit report
     #[arg(long, value_name = "FILE", requires = "fail_on")]
     junit: Option<PathBuf>,
@@ -122,6 +125,7 @@ pub(super) fn run(watch: Watch) -> ExitCode {
 
 impl Watch {
     fn attend(self) -> Result<ExitCode, String> {
+        self.check()?;
         let system = |error: io::Error| format!("the system refused a signal or a timer: {error}");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
         let mut signals = {
@@ -146,6 +150,10 @@ impl Watch {
             restarted: false,
             is_gate: gate.is_some(),
         };
+        // What came while the gate was opening: the command has not begun, and need not. A moment, so that it is heard.
+        if runtime.block_on(signals.within(Duration::from_millis(1))).is_some() {
+            return Err("it was ended before it began, so that nothing can be said".to_owned());
+        }
         let child = self.start()?;
         let end = watching.until_the_end(&runtime, &mut signals, child, self.time)?;
         let restarted = watching.restarted;
@@ -160,7 +168,7 @@ impl Watch {
             if self.time.is_some() && matches!(end, End::Signal) {
                 return Err("it was ended before its time, so that nothing can be said".to_owned());
             }
-            let budget = Budget { kinds: &self.fail_on, max: self.max, max_requests: self.max_requests };
+            let budget = self.budget();
             let unreachable = |lost: Lost| lost.sentence(&self.admin);
             let judgement = gate.close(&mut follower, &budget, |news| show.news(news)).map_err(unreachable)?;
             judgement.write(self.junit.as_deref(), self.markdown.as_deref())?;
@@ -174,7 +182,11 @@ impl Watch {
             }
             Some(Ok(judgement)) => {
                 show.note(&judgement.to_string());
-                if judgement.is_over() { ExitCode::from(OVER_BUDGET) } else { ExitCode::SUCCESS }
+                match (judgement.is_over(), judgement.is_unsure()) {
+                    (true, _) => ExitCode::from(OVER_BUDGET),
+                    (false, true) => ExitCode::from(COULD_NOT_WATCH),
+                    (false, false) => ExitCode::SUCCESS,
+                }
             }
             Some(Err(why)) => {
                 show.note(&why);
@@ -185,6 +197,23 @@ impl Watch {
             End::Command(status) if !status.success() => ExitCode::from(code_of(status)),
             _ => own,
         })
+    }
+
+    /// A gate judges what is followed: a kind that is not would never fail it.
+    fn check(&self) -> Result<(), String> {
+        let followed = |kind: &Kind| self.kind.is_empty() || self.kind.contains(kind);
+        match self.fail_on.iter().flatten().find(|kind| !followed(kind)) {
+            Some(kind) => Err(format!(
+                "--fail-on {kind} is not among the kinds of --kind and would never be seen",
+                kind = kind.name()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn budget(&self) -> Budget<'_> {
+        let Self { max, max_requests, allow_unseen, .. } = *self;
+        Budget { kinds: &self.fail_on, max, max_requests, allow_unseen }
     }
 
     /// Findings go to standard output; while a command runs, that is the command's, and they go to standard error.
@@ -224,6 +253,7 @@ impl Signals {
     /// The signal that came within this time.
     async fn within(&mut self, pause: Duration) -> Option<rustix::process::Signal> {
         tokio::select! {
+            biased;
             _ = self.interrupt.recv() => Some(rustix::process::Signal::INT),
             _ = self.terminate.recv() => Some(rustix::process::Signal::TERM),
             () = tokio::time::sleep(pause) => None,

@@ -175,7 +175,7 @@ pub const EVENTS: &[LogEvent] = &[
 
     targeted("slow", event(A::Observed, Warn, "slow statement", &[
         "started", "duration_ms", "queue_ms", "server_ms", "rows", "sqlstate", "tenant", "database", "user", "application", "client",
-        "fingerprint", "plan_hash", "text", "sent", "parameters", "held_back",
+        "route", "trace", "fingerprint", "plan_hash", "text", "sent", "parameters", "held_back",
     ], "A statement took its tenant's threshold or longer; always JSON. `sent` and `parameters`, its text and bound values as they came: only with `observe.samples`. `held_back`: lines about it that were not written.",
         "[The slow log](slow.md).")),
     targeted("finding", event(A::Observed, Info, "finding", &[

@@ -201,6 +201,7 @@ mod tests {
                 row_count: event.row_count,
                 rows: event.rows.as_bytes(),
                 last_row: event.last_row.as_bytes(),
+                resumed: event.resumed,
                 error: event.error,
             };
             lines::statement(&mut out, &event.facts, text);

@@ -305,10 +305,10 @@ impl Brain {
 
     /// The prepared statement of a text with these types, the same for every client of every worker whose names are
     /// looked up in the same place: a server that has taken a text under one search path may refuse it under another, and
-    /// what was prepared before a table changed is out of date.
+    /// what was prepared before a table changed is out of date. `literals`: the constants that were found in the text.
     pub fn prepare(
         &mut self,
-        look: &Look<'_>,
+        (look, literals): (&Look<'_>, &[u8]),
         parse: Parse<'_>,
         (place, input): (Place, u64),
         tags: Tags,
@@ -325,7 +325,7 @@ impl Brain {
             self.prepared_bytes = self.prepared.keys().map(|(query, types, _)| query.len() + types.len()).sum();
         }
         let id = shared.statement_id(query, types, place);
-        let prepared = Prepared::new(id, look, Some(query), types, tags);
+        let prepared = Prepared::new(id, (look, literals), Some(query), types, tags);
         let prepared = Rc::new(Prepared { epoch: place.epoch, input, shared: true, ..prepared });
         if self.prepared.len() < MAX_PREPARED && self.prepared_bytes + size <= MAX_PREPARED_BYTES {
             self.prepared_bytes += size;
@@ -337,13 +337,13 @@ impl Brain {
     /// The same for a text that is prepared without a name: found with the text where it was used last.
     pub fn prepare_shared(
         &mut self,
-        look: &Look<'_>,
+        (look, literals): (&Look<'_>, &[u8]),
         parse: Parse<'_>,
         (place, input): (Place, u64),
         tags: Tags,
         shared: &Shared,
     ) -> Rc<Prepared> {
-        let Some(text) = &look.text else { return self.prepare(look, parse, (place, input), tags, shared) };
+        let Some(text) = &look.text else { return self.prepare((look, literals), parse, (place, input), tags, shared) };
         let mut last = text.shared.borrow_mut();
         if let Some((known, prepared)) = &*last
             && *known == place
@@ -351,7 +351,7 @@ impl Brain {
         {
             return prepared.clone();
         }
-        let prepared = self.prepare(look, parse, (place, input), tags, shared);
+        let prepared = self.prepare((look, literals), parse, (place, input), tags, shared);
         *last = Some((place, prepared.clone()));
         prepared
     }
@@ -359,7 +359,13 @@ impl Brain {
     /// The unnamed statement of a text: remembered with the text rather than in a table, so that texts which never come
     /// again leave nothing behind.
     #[inline]
-    pub fn prepare_unnamed(&mut self, look: &Look<'_>, parse: Parse<'_>, tags: Tags, shared: &Shared) -> Rc<Prepared> {
+    pub fn prepare_unnamed(
+        &mut self,
+        (look, literals): (&Look<'_>, &[u8]),
+        parse: Parse<'_>,
+        tags: Tags,
+        shared: &Shared,
+    ) -> Rc<Prepared> {
         if let Some(known) = look.text.as_ref().and_then(|text| text.prepared.get())
             && known.is_of(parse)
         {
@@ -367,7 +373,7 @@ impl Brain {
         }
         let Parse { query, types, .. } = parse;
         let kept = (query.len() <= MAX_UNNAMED).then_some(query);
-        let prepared = Rc::new(Prepared::new(shared.next_id(), look, kept, types, tags));
+        let prepared = Rc::new(Prepared::new(shared.next_id(), (look, literals), kept, types, tags));
         if let Some(text) = &look.text
             && kept.is_some()
         {

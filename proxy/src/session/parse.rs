@@ -49,17 +49,30 @@ impl Session {
         if !message.is_whole() {
             return self.parse_long(upstream, message);
         }
-        let mut parse = Parse::read(message.body).map_err(malformed)?;
+        let parse = Parse::read(message.body).map_err(malformed)?;
         if !parse.statement.is_empty() && self.is_uncertain(upstream, parse.statement) {
             // Whether the name is taken depends on a request that is still being answered.
             return Ok(Next::Hold);
         }
         let worker = self.worker.clone();
-        let begin = upstream.work.samples.len();
-        let samples = &mut upstream.work.samples;
-        let look = look_once(looked, &worker, (parse.query, self.lexing(), Sent::ToPrepare), samples);
-        upstream.work.samples.truncate(begin);
-        if let Some(trouble) = self.refuses(upstream, &look) {
+        let mut literals = worker.rooms.literals.take();
+        let look = look_once(looked, &worker, (parse.query, self.lexing(), Sent::ToPrepare), &mut literals);
+        let next = self.parse_looked(upstream, outbox, message, parse, (&look, &literals));
+        worker.rooms.literals.put(literals);
+        next
+    }
+
+    /// The same for a text that has been looked at, with the constants in it.
+    fn parse_looked(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        (look, literals): (&Look<'_>, &[u8]),
+    ) -> Result<Next, End> {
+        let worker = self.worker.clone();
+        if let Some(trouble) = self.refuses(upstream, look) {
             return self.refuse_parse(upstream, outbox, message, trouble);
         }
         let suspect = self.is_suspect(look.inspected(), &look.known, Some(parse.query));
@@ -84,14 +97,15 @@ impl Session {
             let settings = upstream.work.locals.over(self.settings.current(), interner);
             self.note_prepared(settings.filter(|_| !on_its_way));
         }
-        let mut replaced = self.translate_deallocate(upstream, &look, outbox, message.at);
+        let mut replaced = self.translate_deallocate(upstream, look, outbox, message.at);
         let limited = if self.limits_rows() { self.with_row_limit(&look.known, parse.query) } else { None };
+        let mut parse = parse;
         if let Some(text) = &limited {
             parse.query = text;
             replaced = Some(text.clone());
         }
         if parse.statement.is_empty() {
-            return self.parse_unnamed(upstream, outbox, message, parse, &look, replaced);
+            return self.parse_unnamed(upstream, outbox, message, parse, (look, literals), replaced);
         }
         match self.before_naming(upstream, parse) {
             Naming::Goes => {}
@@ -101,7 +115,7 @@ impl Session {
         let tags = self.tags(&look.comments);
         let mut brain = worker.brain.borrow_mut();
         let place = self.place_of(upstream, &mut brain.interner, &look.known, parse.query);
-        let prepared = brain.prepare(&look, parse, place, tags, &self.worker.shared);
+        let prepared = brain.prepare((look, literals), parse, place, tags, &self.worker.shared);
         drop(brain);
         if self.has_own_names() {
             self.parse_as_named(upstream, parse.statement, prepared);
@@ -150,7 +164,7 @@ impl Session {
         outbox: &mut Outbox<'_>,
         message: Message<'_>,
         parse: Parse<'_>,
-        look: &Look<'_>,
+        (look, literals): (&Look<'_>, &[u8]),
         replaced: Option<Vec<u8>>,
     ) -> Result<Next, End> {
         let worker = self.worker.clone();
@@ -159,12 +173,12 @@ impl Session {
         if self.shares(look, parse) && !upstream.work.forgets() {
             // It goes by our name, as one that the client has named.
             let place = self.place_of(upstream, &mut brain.interner, &look.known, parse.query);
-            let prepared = brain.prepare_shared(look, parse, place, tags, &self.worker.shared);
+            let prepared = brain.prepare_shared((look, literals), parse, place, tags, &self.worker.shared);
             self.parse_once(upstream, outbox, message, parse, &prepared, UNNAMED);
             self.set_unnamed(upstream, Some(prepared));
             return Ok(Next::Go);
         }
-        let prepared = brain.prepare_unnamed(look, parse, tags, &self.worker.shared);
+        let prepared = brain.prepare_unnamed((look, literals), parse, tags, &self.worker.shared);
         // Its text may be too long to be kept until it is executed.
         let suspect = || self.is_suspect(None, &look.known, Some(parse.query));
         prepared.inspected.or_look(self.pool.suspects_version(), suspect);
@@ -232,11 +246,11 @@ impl Session {
             (message.body.get(..end).unwrap_or_default(), message.body.get(end + 1..).unwrap_or_default());
         let worker = self.worker.clone();
         let mut brain = worker.brain.borrow_mut();
-        let begin = upstream.work.samples.len();
-        let look = brain.look_at(text, self.lexing(), Sent::ToPrepare, &mut upstream.work.samples);
-        upstream.work.samples.truncate(begin);
-        let prepared =
-            Rc::new(Prepared::new(self.worker.shared.next_id(), &look, None, &[0, 0], self.tags(&look.comments)));
+        let mut literals = worker.rooms.literals.take();
+        let look = brain.look_at(text, self.lexing(), Sent::ToPrepare, &mut literals);
+        let (id, tags) = (worker.shared.next_id(), self.tags(&look.comments));
+        let prepared = Rc::new(Prepared::new(id, (&look, &literals), None, &[0, 0], tags));
+        worker.rooms.literals.put(literals);
         drop(brain);
         let suspect = self.is_suspect(None, &prepared.known, Some(text));
         prepared.inspected.or_look(self.pool.suspects_version(), || suspect);

@@ -93,7 +93,7 @@ mod tests {
     fn portal(number: u64) -> Portal {
         let mut brain = Brain::new(Compat::V15);
         let look = brain.look_at(b"select 1", Lexing::default(), Sent::ToPrepare, &mut Vec::new());
-        let prepared = Rc::new(Prepared::new(1, &look, None, &[0, 0], Tags::default()));
+        let prepared = Rc::new(Prepared::new(1, (&look, &[]), None, &[0, 0], Tags::default()));
         Portal { number, prepared, script: None, sample: 3..9, binary: false, suspended: false, left: None }
     }
 

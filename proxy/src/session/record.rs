@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use policy::comment::Comments;
+use policy::comment::{Comments, Tag, route_name};
 use wire::frame;
 use wire::view::{self, Bind, Columns};
 
@@ -14,7 +14,7 @@ use super::portals::Portal;
 use super::statement::{Known, Prepared, Running, Tags};
 use super::verify::result_of;
 use super::work::MAX_SAMPLES;
-use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, Sqlstate};
+use crate::telemetry::{Column, Description, EventFlags, EventHeader, Finished, Payload, RouteTag, Sqlstate};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
 use std::rc::Rc;
@@ -42,6 +42,7 @@ impl Session {
         let queued = std::mem::take(&mut upstream.work.queued_us);
         upstream.work.vacates |= look.known.script.as_ref().is_some_and(|script| !script.vacates.is_empty());
         self.ctl.statement.set(look.known.shape.strict);
+        let within = upstream.work.is_within(upstream.pipeline.status());
         upstream.work.drawn |= look.known.draws();
         upstream.work.running.push_back(Running {
             known: look.known.clone(),
@@ -62,6 +63,7 @@ impl Session {
             binary: false,
             portal: 0,
             resumed: false,
+            within,
             held,
             left: None,
         });
@@ -109,7 +111,8 @@ impl Session {
             // A portal that was not made by Bind (a cursor), or one that does not exist: the server knows.
             let known = self.worker.brain.borrow_mut().unknown();
             upstream.work.drawn = true;
-            upstream.work.running.push_back(Running { held, ..Running::unknown(known, now_us) });
+            let within = upstream.work.is_within(upstream.pipeline.status());
+            upstream.work.running.push_back(Running { held, within, ..Running::unknown(known, now_us) });
             return;
         };
         let prepared = &portal.prepared;
@@ -121,6 +124,7 @@ impl Session {
         let mut known = portal.prepared.known.clone();
         known.script = portal.script;
         self.ctl.statement.set(known.shape.strict);
+        let within = upstream.work.is_within(upstream.pipeline.status());
         upstream.work.drawn |= known.draws();
         upstream.work.running.push_back(Running {
             known,
@@ -140,6 +144,7 @@ impl Session {
             binary: portal.binary,
             portal: portal.number,
             resumed: portal.suspended,
+            within,
             held,
             left: portal.left,
             prepared: Some(portal.prepared),
@@ -153,13 +158,25 @@ impl Session {
         if comments.is_empty() {
             return Tags::default();
         }
+        // The trace, not the span, is what belongs together.
         let trace = comments.tag("traceparent").and_then(|value| {
-            // 00-<32 hexadecimal digits>-<16>-<2>: the trace, not the span, is what belongs together.
-            value.split('-').nth(1).map(|trace| crate::telemetry::ring::trace_hash(trace.as_bytes()))
+            policy::observe::trace_of(&value).map(|trace| crate::telemetry::ring::trace_hash(trace.as_bytes()))
         });
-        let route = ["route", "controller", "job", "action"].into_iter().find_map(|key| comments.raw_tag(key));
-        let route = route.map(|route| self.worker.telemetry.route(self.meter(), route.value, || route.decoded()));
+        let route = comments.route().map(|route| self.route(route));
         Tags { trace: trace.unwrap_or(0), route: route.unwrap_or_default() }
+    }
+
+    /// The number of a route by how its comment spells it, which allocates nothing where that is known.
+    fn route(&self, route: (Tag<'_>, Option<Tag<'_>>)) -> RouteTag {
+        let (telemetry, name) = (&self.worker.telemetry, || route_name(route).into());
+        let (tag, Some(action)) = route else { return telemetry.route(self.meter(), route.0.value, name) };
+        let mut spelled = self.worker.rooms.route.take();
+        spelled.extend_from_slice(tag.value);
+        spelled.push(b'#');
+        spelled.extend_from_slice(action.value);
+        let found = telemetry.route(self.meter(), &spelled, name);
+        self.worker.rooms.route.put(spelled);
+        found
     }
 
     /// A row has come; `false`: it goes no further.
@@ -217,18 +234,25 @@ impl Session {
                 if prepared.result.get() == 0 {
                     prepared.told(result_of(body));
                 }
-                // An Execute that was sent in the same request knows only now.
-                let columns = prepared.columns.get();
-                for running in upstream.work.running.iter_mut().filter(|running| running.columns != columns) {
-                    if running.prepared.as_ref().is_some_and(|other| Rc::ptr_eq(other, &prepared)) {
-                        running.columns = columns;
-                    }
-                }
+                tell_running(upstream, &prepared);
             }
         } else if let Some(running) = upstream.work.running.front_mut() {
             let describe = || telemetry.description(description(Box::default(), body));
             running.columns = running.known.shape.columns(body, describe);
         }
+    }
+
+    /// A statement returns nothing, as most writes do: what its parameters are is known all the same.
+    pub(super) fn on_no_columns(&self, upstream: &mut Upstream, prepared: &Rc<Prepared>) {
+        let parameters = prepared.parameters.borrow();
+        if parameters.is_empty() || prepared.columns.get() != 0 {
+            return;
+        }
+        let spelled: Vec<u8> = parameters.iter().flat_map(|oid| oid.to_be_bytes()).collect();
+        let telemetry = &self.worker.shared.telemetry;
+        let described = || Description { parameters: parameters.clone(), columns: Box::default() };
+        prepared.columns.set(prepared.known.shape.columns(&spelled, || telemetry.description(described())));
+        tell_running(upstream, prepared);
     }
 
     /// The types of a statement's parameters have been described.
@@ -312,7 +336,8 @@ impl Session {
             .with_if(EventFlags::EXTENDED, running.extended)
             .with_if(EventFlags::ROWS_BINARY, running.binary)
             .with_if(EventFlags::SUSPENDED, suspended)
-            .with_if(EventFlags::IN_TRANSACTION, upstream.pipeline.status() != wire::tag::TransactionStatus::Idle);
+            .with_if(EventFlags::RESUMED, running.resumed)
+            .with_if(EventFlags::IN_TRANSACTION, running.within);
         let header = EventHeader {
             start_us: running.sent_us,
             end_us,
@@ -330,7 +355,8 @@ impl Session {
             flags,
         };
         let sample = work.samples.get(running.sample.clone()).unwrap_or_default();
-        let (parameters, literals): (&[u8], &[u8]) = if running.extended { (sample, &[]) } else { (&[], sample) };
+        let prepared = running.prepared.as_deref().map(|prepared| &*prepared.literals).unwrap_or_default();
+        let (parameters, literals) = if running.extended { (sample, prepared) } else { (&[][..], sample) };
         let seen = if running.rows > 0 { work.rows.as_slice() } else { &[] };
         self.worker.telemetry.events.push(&header, &Payload { parameters, literals, rows: seen });
         if slow {
@@ -387,6 +413,7 @@ impl Session {
         let mut running = Running::unknown(prepared.known.clone(), upstream.work.begun_us);
         running.known.script = None;
         running.tags = prepared.tags;
+        running.within = upstream.pipeline.status() != wire::tag::TransactionStatus::Idle;
         upstream.work.running.push_front(running);
         self.finish(upstream, 0, Some(sqlstate), false, now);
     }
@@ -400,6 +427,16 @@ impl Session {
     pub(super) fn count_trouble(&self, trouble: &Trouble) {
         let sqlstate = Sqlstate::new(trouble.sqlstate().as_bytes());
         self.worker.telemetry.refused(Some(&self.pool.meter), self.meter(), sqlstate);
+    }
+}
+
+/// An Execute that was sent in the same request as the Describe knows only now.
+fn tell_running(upstream: &mut Upstream, prepared: &Rc<Prepared>) {
+    let columns = prepared.columns.get();
+    for running in upstream.work.running.iter_mut().filter(|running| running.columns != columns) {
+        if running.prepared.as_ref().is_some_and(|other| Rc::ptr_eq(other, prepared)) {
+            running.columns = columns;
+        }
     }
 }
 

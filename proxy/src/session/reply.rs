@@ -325,6 +325,7 @@ impl Session {
             Backend::NoData => {
                 if let Some(Some(prepared)) = upstream.work.describing.pop_front() {
                     prepared.told(Some(verify::NO_RESULT));
+                    self.on_no_columns(upstream, &prepared);
                 }
             }
             _ => {}

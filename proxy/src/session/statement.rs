@@ -285,6 +285,8 @@ pub struct Prepared {
     pub known: Known,
     /// The exact text; `None`: too long to keep, it lives only where it was parsed.
     pub query: Option<Box<[u8]>>,
+    /// The constants in it, as events carry them.
+    pub literals: Box<[u8]>,
     /// Number of types, then their oids, as on the wire.
     pub types: Box<[u8]>,
     /// What the comments at its ends say.
@@ -363,6 +365,8 @@ pub struct Running {
     pub portal: u64,
     /// The portal was suspended before: this goes on with it.
     pub resumed: bool,
+    /// It was sent within a transaction that something before it has begun.
+    pub within: bool,
     /// What it is held to.
     pub held: Held,
     /// Where it says what is left of that when it is suspended, and finds what others have left of it.
@@ -375,6 +379,15 @@ impl Running {
     pub fn go_on(&mut self) {
         if let Some(left) = self.left.as_ref().and_then(|left| left.get()) {
             self.held.go_on(left);
+        }
+    }
+
+    /// Whether what is sent behind it is within a transaction, if it does what it says.
+    pub fn leaves_open(&self) -> bool {
+        match self.known.shape.class {
+            Class::Begin => true,
+            Class::Commit | Class::Rollback | Class::PrepareTransaction => false,
+            _ => self.within,
         }
     }
 
@@ -418,6 +431,7 @@ impl Running {
             binary: false,
             portal: 0,
             resumed: false,
+            within: false,
             held: Held::default(),
             left: None,
         }
@@ -455,7 +469,7 @@ impl Prepared {
     }
 
     /// A statement; `query` is `None` where it is too long to be parsed again elsewhere.
-    pub fn new(id: u64, look: &Look<'_>, query: Option<&[u8]>, types: &[u8], tags: Tags) -> Self {
+    pub fn new(id: u64, (look, literals): (&Look<'_>, &[u8]), query: Option<&[u8]>, types: &[u8], tags: Tags) -> Self {
         Self {
             id,
             tags,
@@ -467,6 +481,7 @@ impl Prepared {
             planned: Planned::default(),
             known: look.known.clone(),
             query: query.map(Box::from),
+            literals: literals.into(),
             types: types.into(),
             // What the client declares; a Describe tells the rest.
             parameters: RefCell::new(view::parameter_types(types).map(Iterator::collect).unwrap_or_default()),

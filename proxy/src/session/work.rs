@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use wire::encode::Report;
 use wire::frame;
 use wire::params::Settings;
-use wire::tag::Backend;
+use wire::tag::{Backend, TransactionStatus};
 
 use super::cached::{Filling, Standing};
 use super::local_settings::LocalSettings;
@@ -211,6 +211,13 @@ impl Work {
     #[inline]
     pub fn forgets(&self) -> bool {
         self.running.iter().any(|running| running.known.script.as_ref().is_some_and(|script| script.forgets))
+    }
+
+    /// Whether what is sent now is within a transaction: `status` is the server's word on it, which knows nothing of what has
+    /// not been answered.
+    #[inline]
+    pub fn is_within(&self, status: TransactionStatus) -> bool {
+        self.running.back().map_or(status != TransactionStatus::Idle, Running::leaves_open)
     }
 
     /// Somebody else may have to do something before the end of the request is told.

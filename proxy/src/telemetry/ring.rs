@@ -63,6 +63,8 @@ impl EventFlags {
     pub const SESSION_END: Self = Self(1 << 8);
     /// It was answered from the cache: no server was asked.
     pub const CACHED: Self = Self(1 << 9);
+    /// It goes on with a portal that was suspended: its parameters went with the event that came before.
+    pub const RESUMED: Self = Self(1 << 10);
 
     /// Both.
     #[must_use]

@@ -121,7 +121,7 @@ const SCHEMAS: &[Schema] = &[
     ("Acknowledgement", &[f("by", Text), f("note", Null(&Text)), f("at", Moment), f("count", Count), o("worst_ms", Number), o("came_back", Moment)]),
     ("Fence", &[f("moment", Moment)]),
     ("Mutes", &[f("mutes", List(&Is("Mute")))]),
-    ("Mute", &[f("id", Text), f("origin", Word(&["api", "config"])), f("fingerprint", Null(&Text)), f("kind", Null(&Text)), f("database", Null(&Text)), f("user", Null(&Text)), f("application", Null(&Text)), f("tenant", Null(&Text)), f("route", Null(&Text)), f("until", Null(&Moment)), f("note", Null(&Text)), f("created", Null(&Moment))]),
+    ("Mute", &[f("id", Text), f("origin", Word(&["api", "config"])), f("fingerprint", Null(&Text)), f("kind", Null(&Text)), f("database", Null(&Text)), f("user", Null(&Text)), f("application", Null(&Text)), f("client", Null(&Text)), f("tenant", Null(&Text)), f("route", Null(&Text)), f("until", Null(&Moment)), f("note", Null(&Text)), f("created", Null(&Moment))]),
     ("Plans", &[f("total", Count), f("plans", List(&Is("PlanRow"))), f("next", Null(&Text))]),
     ("PlanRow", &[f("fingerprint", Hex), f("text", Text), f("tenant", Text), f("database", Text), f("user", Text), f("plans", List(&Is("Plan")))]),
     ("Plan", &[f("plan_hash", Hex), f("summary", Text), f("total_cost", Number), f("duration_ms", Number), f("captures", Count), f("first_seen", Any), f("last_seen", Any), o("settings", Any), o("plan", Any)]),

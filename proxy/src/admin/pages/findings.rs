@@ -83,7 +83,7 @@ fn silent(mutes: &Said, visit: &Visit) -> Markup {
 }
 
 fn row(mute: &Value, visit: &Visit) -> Vec<Markup> {
-    let conditions = ["fingerprint", "kind", "database", "user", "application", "tenant", "route"];
+    let conditions = ["fingerprint", "kind", "database", "user", "application", "client", "tenant", "route"];
     let id = mute.text("id");
     vec![
         html! {

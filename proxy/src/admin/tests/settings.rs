@@ -107,6 +107,7 @@ pub(super) fn settings() -> Settings {
             statements: true,
             n_plus_one: true,
             profile: config::Profile::Production,
+            duplicates: false,
             events_per_second: 5_000,
             compat: 15,
             regressions: true,

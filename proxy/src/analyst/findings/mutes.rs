@@ -44,6 +44,8 @@ pub struct KeptMute {
     pub user: Option<String>,
     /// The application.
     pub application: Option<String>,
+    /// The client's host.
+    pub client: Option<String>,
     /// The tenant.
     pub tenant: Option<String>,
     /// The route.
@@ -157,6 +159,7 @@ impl Entry {
             database: mute.database,
             user: mute.user,
             application: mute.application,
+            client: mute.client,
             tenant: mute.tenant,
             route: mute.route,
             until: mute.until_us.map(Timestamp),

@@ -56,6 +56,7 @@ pub(super) struct SavedMute {
     database: Option<String>,
     user: Option<String>,
     application: Option<String>,
+    client: Option<String>,
     tenant: Option<String>,
     route: Option<String>,
     until: Option<Timestamp>,
@@ -64,18 +65,18 @@ pub(super) struct SavedMute {
 
 impl SavedMute {
     pub(super) fn new(id: u64, created: Timestamp, mute: Mute) -> Self {
-        let Mute { fingerprint, kind, database, user, application, tenant, route, until_us, note } = mute;
+        let Mute { fingerprint, kind, database, user, application, client, tenant, route, until_us, note } = mute;
         let fingerprint = fingerprint.map(|fingerprint| format!("{fingerprint:016x}"));
         let until = until_us.map(Timestamp);
-        Self { id, created, fingerprint, kind, database, user, application, tenant, route, until, note }
+        Self { id, created, fingerprint, kind, database, user, application, client, tenant, route, until, note }
     }
 
     /// The mute, if it is one that could have come over the admin port.
     pub(super) fn mute(self) -> Result<Mute, &'static str> {
-        let Self { fingerprint, kind, database, user, application, tenant, route, until, note, .. } = self;
+        let Self { fingerprint, kind, database, user, application, client, tenant, route, until, note, .. } = self;
         let fingerprint = fingerprint.as_deref().map(Mute::parse_fingerprint).transpose()?;
         let until_us = until.map(|until| until.0);
-        let mute = Mute { fingerprint, kind, database, user, application, tenant, route, until_us, note };
+        let mute = Mute { fingerprint, kind, database, user, application, client, tenant, route, until_us, note };
         mute.check().map_err(|(_, sentence)| sentence)?;
         Ok(mute)
     }

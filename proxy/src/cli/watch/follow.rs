@@ -84,6 +84,11 @@ pub(super) struct Unseen {
 }
 
 impl Unseen {
+    /// There is something of which nobody knows what it would have come to.
+    pub(super) fn is_any(self) -> bool {
+        self != Self::default()
+    }
+
     /// What has been added since then.
     pub(super) fn since(self, before: Self) -> Self {
         Self {

@@ -18,6 +18,8 @@ pub(super) struct Budget<'a> {
     pub(super) max: Option<u64>,
     /// Bursts that are not too many.
     pub(super) max_requests: Option<u64>,
+    /// What was not looked at does not count.
+    pub(super) allow_unseen: bool,
 }
 
 impl Budget<'_> {
@@ -57,6 +59,7 @@ pub(super) struct Judgement {
     bursts: u64,
     over: bool,
     unseen: Unseen,
+    allow_unseen: bool,
 }
 
 impl Gate {
@@ -105,12 +108,17 @@ impl Judgement {
         let bursts = counting().map(|kept| kept.finding.occurrences).sum();
         let failing: Vec<_> = counting().map(|kept| kept.finding.id.clone()).collect();
         let over = budget.is_exceeded(failing.len() as u64, bursts);
-        Self { findings, failing, bursts, over, unseen }
+        Self { findings, failing, bursts, over, unseen, allow_unseen: budget.allow_unseen }
     }
 
     /// Whether it is too much.
     pub(super) fn is_over(&self) -> bool {
         self.over
+    }
+
+    /// Whether nothing can be said: it is not too much as far as was looked, and not all was looked at.
+    pub(super) fn is_unsure(&self) -> bool {
+        !self.over && self.unseen.is_any() && !self.allow_unseen
     }
 
     /// Writes the reports that are wanted.
@@ -119,8 +127,9 @@ impl Judgement {
     /// A file cannot be written.
     pub(super) fn write(&self, junit: Option<&Path>, markdown: Option<&Path>) -> Result<(), String> {
         let fails = |kept: &Kept| self.over && self.failing.contains(&kept.finding.id);
+        let unsure = self.is_unsure().then(|| self.to_string());
         let reports = [
-            junit.map(|file| (file, export::junit(&self.findings, fails))),
+            junit.map(|file| (file, export::junit(&self.findings, fails, unsure.as_deref()))),
             markdown.map(|file| (file, export::markdown(&self.to_string(), &self.findings))),
         ];
         for (file, text) in reports.into_iter().flatten() {
@@ -134,7 +143,7 @@ impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match (self.failing.is_empty(), self.over) {
             // What was not judged may be over it.
-            (_, false) if self.unseen.left_out > 0 => "not sure",
+            (_, false) if self.unseen.is_any() => "not sure",
             (true, _) => "clean",
             (false, false) => "within the budget",
             (false, true) => "over the budget",
@@ -163,7 +172,7 @@ mod tests {
     use crate::analyst::finding;
 
     fn budget(max: Option<u64>, max_requests: Option<u64>) -> Budget<'static> {
-        Budget { kinds: &[Some(Kind::NPlusOne)], max, max_requests }
+        Budget { kinds: &[Some(Kind::NPlusOne)], max, max_requests, allow_unseen: false }
     }
 
     fn judged(findings: &[Kept], budget: &Budget<'_>) -> (bool, String) {
@@ -220,8 +229,28 @@ mod tests {
     #[test]
     fn statements_that_nobody_looked_at_are_told_of() {
         let unseen = Unseen { skipped: 5, dropped: 2, left_out: 0 };
-        let words = Judgement::new(Vec::new(), &budget(None, None), unseen).to_string();
+        let judgement = Judgement::new(Vec::new(), &budget(None, None), unseen);
+        let words = judgement.to_string();
+        assert!(words.starts_with("not sure: no findings"), "{words}");
         assert!(words.ends_with("7 statements were not looked at: raise observe.events_per_second"), "{words}");
+    }
+
+    #[test]
+    fn what_was_not_looked_at_leaves_no_verdict_unless_it_may() {
+        let one = [Kept::new(finding("a", "acme", 1))];
+        for (skipped, dropped, left_out) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+            let unseen = Unseen { skipped, dropped, left_out };
+            let judge = |findings: &[Kept], budget: &Budget<'_>| {
+                let judgement = Judgement::new(findings.to_vec(), budget, unseen);
+                (judgement.is_over(), judgement.is_unsure())
+            };
+            assert_eq!(judge(&[], &budget(None, None)), (false, true));
+            assert_eq!(judge(&one, &budget(Some(1), None)), (false, true), "there may be more");
+            assert_eq!(judge(&one, &budget(None, None)), (true, false), "that much is sure");
+            let lenient = Budget { allow_unseen: true, ..budget(None, None) };
+            assert_eq!(judge(&[], &lenient), (false, false));
+        }
+        assert!(!Judgement::new(Vec::new(), &budget(None, None), Unseen::default()).is_unsure());
     }
 
     #[test]

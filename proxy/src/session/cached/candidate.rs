@@ -86,7 +86,9 @@ impl Session {
         }
         let tags = self.tags(&look.comments);
         let prepared = match request.asked {
-            Asked::Parsed(parse, _) => Some(brain.prepare_unnamed(&look, parse, tags, &self.worker.shared)),
+            Asked::Parsed(parse, _) => {
+                Some(brain.prepare_unnamed((&look, &literals), parse, tags, &self.worker.shared))
+            }
             _ => None,
         };
         let known = look.known.clone();

@@ -127,6 +127,8 @@ pub struct Rooms {
     pub literals: Room,
     /// For answers within a transaction.
     pub answer: Room,
+    /// For routes that two tags name.
+    pub route: Room,
     /// For replies that may be kept.
     pub replies: Spare,
 }

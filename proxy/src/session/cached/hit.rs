@@ -192,8 +192,9 @@ impl Session {
             sqlstate: None,
             flags,
         };
-        let (parameters, literals): (&[u8], &[u8]) =
-            if extended { (request.sample(), &[]) } else { (&[], candidate.literals()) };
+        let prepared = candidate.prepared.as_deref().map(|prepared| &*prepared.literals).unwrap_or_default();
+        let (parameters, literals) =
+            if extended { (request.sample(), prepared) } else { (&[][..], candidate.literals()) };
         telemetry.events.push(&header, &Payload { parameters, literals, rows: entry.first_rows() });
     }
 
