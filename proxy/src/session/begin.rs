@@ -23,7 +23,8 @@ impl Session {
         (upstream.work.begun_us, upstream.work.first_us) = (now_us, now_us);
         self.was_awaited(upstream, now_us);
         upstream.work.deadline = self.deadline(upstream, now, now);
-        if let Some(deadline) = upstream.work.deadline {
+        self.time_statement(upstream, now);
+        if let Some(deadline) = upstream.work.due() {
             self.worker.watch(&self.ctl, Some(deadline.cancel_at));
         } else if self.ctl.deadline.get().is_some() {
             self.worker.watch(&self.ctl, None);

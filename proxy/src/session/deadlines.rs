@@ -3,18 +3,14 @@
 use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
-use policy::limits::{Bound, CLOSE_AFTER, Deadline, Due, Effective};
+use policy::limits::{Bound, CLOSE_AFTER, Deadline, Due};
 use policy::verdict::Refusal;
 use wire::tag::TransactionStatus;
 
 use super::ctl::State;
-use super::statement::Known;
 use super::{End, Session};
 use crate::telemetry::Rare;
 use crate::upstream::Upstream;
-
-/// How much later than the server itself it may be heard of here that a statement is the first.
-const UNHEARD: Duration = Duration::from_millis(250);
 
 /// What ends a client that is silent in a transaction.
 #[derive(Debug, Clone, Copy)]
@@ -47,16 +43,11 @@ fn is_awaited_within(upstream: &Upstream) -> bool {
 }
 
 impl Session {
-    /// When a request that began at `begun` must have ended.
+    /// When a request that began at `begun` must have ended, and its transaction: however many statements they have.
     pub(super) fn deadline(&self, upstream: &Upstream, begun: Instant, now: Instant) -> Option<Deadline> {
         let limits = &*self.limits;
-        // What a comment says the server does not know: it has the connection's own limit.
-        let statement = match self.comment {
-            None => Deadline::new(limits.enforced_timeout(), now),
-            Some(_) => Deadline::own(LimitKey::StatementTimeout, limits.enforced_timeout(), now, now),
-        };
         if limits.request_timeout.is_none() && limits.transaction_timeout.is_none() {
-            return statement;
+            return None;
         }
         let enforced = |limit: Option<Bound<Duration>>| limit.and_then(Bound::enforced);
         let request = Deadline::own(LimitKey::RequestTimeout, enforced(limits.request_timeout), begun, now);
@@ -64,7 +55,7 @@ impl Session {
         let open = upstream.pipeline.status() != TransactionStatus::Failed;
         let limit = enforced(limits.transaction_timeout).filter(|_| open);
         let transaction = Deadline::own(LimitKey::TransactionTimeout, limit, self.transaction_since(now), now);
-        Deadline::sooner(Deadline::sooner(statement, request), transaction)
+        Deadline::sooner(request, transaction)
     }
 
     /// Its tenant, and so its limits, have changed while a request is under way: it has the new one's time.
@@ -72,46 +63,8 @@ impl Session {
         let behind = self.now_us(now).saturating_sub(upstream.work.begun_us);
         let begun = now.checked_sub(Duration::from_micros(behind)).unwrap_or(now);
         upstream.work.deadline = self.deadline(upstream, begun, now);
+        self.time_statement(upstream, now);
         self.worker.watch(&self.ctl, upstream.work.due().map(|deadline| deadline.cancel_at));
-    }
-
-    /// What stood before the statement that is first now has ended, or nothing did: its own time begins. The server may
-    /// have begun with it sooner, while nobody was told of that end.
-    #[inline]
-    pub(super) fn begins_first(&self, upstream: &mut Upstream, now: Instant) {
-        upstream.work.first_us = self.now_us(now);
-        // A cancel on its way is the one of the statement whose time had passed.
-        if self.rules.limits.has_statements() && !upstream.work.timed_out {
-            self.time_by_name(upstream, now);
-        }
-    }
-
-    /// Whether the configuration limits the time of just this statement.
-    #[inline]
-    pub(super) fn is_timed_by_name(&self, known: &Known) -> bool {
-        self.said_by_name(known, Effective::enforced_timeout).is_some()
-    }
-
-    /// The statement that is first has the time that the configuration gives just that one.
-    pub(super) fn time_by_name(&self, upstream: &mut Upstream, now: Instant) {
-        let had = upstream.work.own.take();
-        let Some(known) = upstream.work.running.front().map(|running| running.known.clone()) else { return };
-        let limited = self.all_said_by_name(&known).filter_map(|(strict, own)| {
-            let deadline = Deadline::own(LimitKey::StatementTimeout, own.enforced_timeout(), now, now)?;
-            Some((strict, deadline))
-        });
-        upstream.work.own = limited.min_by_key(|(_, deadline)| deadline.cancel_at);
-        if had.is_some() || upstream.work.own.is_some() {
-            self.worker.watch(&self.ctl, upstream.work.due().map(|deadline| deadline.cancel_at));
-        }
-    }
-
-    /// Whether what runs may have run for so long, as far as that can be told from here: what ended it sooner was not this
-    /// limit, but SET LOCAL, an operator's cancel, or a function that raises the same.
-    pub(super) fn has_run_for(&self, upstream: &Upstream, limit: Duration, now: Instant) -> bool {
-        let ran = Duration::from_micros(self.now_us(now).saturating_sub(upstream.work.first_us));
-        // The end of what stood before it is heard of later than the server has begun with it.
-        ran + (limit / 4).min(UNHEARD) >= limit
     }
 
     /// When the transaction that is open began; `now` if none is.

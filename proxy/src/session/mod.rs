@@ -53,6 +53,7 @@ pub mod script;
 mod signal;
 pub mod slow;
 pub mod statement;
+mod statement_time;
 mod suspended;
 mod to_client;
 mod transactions;

@@ -65,6 +65,7 @@ impl Session {
             held,
             left: None,
         });
+        self.time_text(upstream, now);
         self.was_sent(upstream, now);
     }
 

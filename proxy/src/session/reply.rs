@@ -386,6 +386,9 @@ impl Session {
         } else if let Some(running) = upstream.work.running.front_mut() {
             // Several statements in one text are one for the statistics: their rows add up.
             running.total_rows += view::rows_of_tag(tag).unwrap_or(0);
+            if parts > 1 {
+                self.begins_part(upstream, now);
+            }
         }
         Ok(())
     }

@@ -218,6 +218,7 @@ impl Session {
             upstream.work.filling = self.takes_off(&upstream);
         } else {
             self.was_awaited_within(&mut upstream, now);
+            self.goes_on(&mut upstream, now);
         }
         let mut outbox = Outbox::new(bytes, output);
         let translated = self.translate(&mut upstream, &mut outbox, bytes, due, looked, now);

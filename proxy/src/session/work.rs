@@ -57,8 +57,12 @@ pub struct Work {
     pub held: bool,
     /// The server was asked for whatever it owes, behind the last message that was sent.
     pub flushed: bool,
-    /// The deadline of the request that runs.
+    /// The deadline of the request that runs, and of its transaction.
     pub deadline: Option<Deadline>,
+    /// The deadline of the statement that is first, or of what is left of its text.
+    pub statement: Option<Deadline>,
+    /// An Execute was sent whose time is limited, and the server was not asked yet for its end.
+    pub unheard: bool,
     /// Its result is larger than it may be: this is told in its place when it has been cancelled.
     pub exceeds: Option<Box<Trouble>>,
     /// The same in place of the command tag that is due, where the server was done before it heard of the cancel.
@@ -221,7 +225,7 @@ impl Work {
 
     /// By when what runs must have ended: the request, or its statement if that has less time.
     pub fn due(&self) -> Option<Deadline> {
-        Deadline::sooner(self.deadline, self.own.map(|(_, own)| own))
+        Deadline::sooner(Deadline::sooner(self.statement, self.deadline), self.own.map(|(_, own)| own))
     }
 
     /// The statement whose own limit that is.
@@ -292,7 +296,8 @@ impl Work {
         self.parsed = None;
         self.vacates = false;
         self.vacating = None;
-        self.deadline = None;
+        (self.deadline, self.statement) = (None, None);
+        self.unheard = false;
         self.timed_out = false;
         self.cancelled = false;
         self.held = false;
