@@ -94,6 +94,7 @@ use notify::Notifying;
 use place::Place;
 use police::CommentTags;
 use statement::Prepared;
+use watched::OfClass;
 use work::Strike;
 
 /// Why a session ends.
@@ -141,8 +142,8 @@ struct Session {
     /// Since when the client's socket takes no more, and for how long it has not since the last statement ended, in µs.
     clogged_since: Option<Instant>,
     clogged_us: u32,
-    /// It waits beyond a limit that only warns: told with what it gets.
-    beyond: bool,
+    /// It waits beyond a limit that only warns, its class's or its tenant's: told with what it gets.
+    beyond: Option<OfClass>,
     /// The carry must be looked at although nothing new has come.
     look_again: bool,
     /// A boundary was reached while bytes were still on their way to the server: the lease ends when they are there.
@@ -237,7 +238,7 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         membership: arrival.membership,
         class: arrival.class,
         client,
-        beyond: false,
+        beyond: None,
         look_again: !arrival.early.is_empty(),
         carry: arrival.early,
         streaming: 0,

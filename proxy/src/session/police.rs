@@ -361,6 +361,16 @@ impl Session {
         self.rules.limits.limited(&tenant, class, key, strict)
     }
 
+    /// What a tenant has, or what one of its classes has of it, whatever other tables say of the same.
+    pub(super) fn limited_of(&self, key: LimitKey, of_class: bool) -> Limited {
+        if !of_class {
+            let tenant = self.worker.shared.directory.name(self.tenant);
+            return self.rules.limits.limited(&tenant, "", key, None);
+        }
+        let tenant = (*self.worker.shared.directory.name(self.tenant)).into();
+        Limited { tenant, ..self.rules.limits.limited("", self.rules.resolver.class_name(self.class), key, None) }
+    }
+
     /// A statement has ended that may have run for longer than a limit which is only looked at.
     #[inline]
     pub(super) fn look_at_time(&self, upstream: &mut Upstream, now: Instant) {
