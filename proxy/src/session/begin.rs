@@ -34,6 +34,10 @@ impl Session {
     /// The client has been heard of again; in a transaction it may have been silent for too long.
     #[inline]
     pub(super) fn was_awaited(&mut self, upstream: &mut Upstream, now_us: u64) {
+        self.slept = false;
+        if std::mem::take(&mut self.overslept) {
+            self.warn_of_sleep(upstream);
+        }
         if upstream.pipeline.status() != TransactionStatus::Idle {
             let limit = self.limits.idle_in_transaction_timeout;
             let (_, since) = self.ctl.state.get();

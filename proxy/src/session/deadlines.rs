@@ -214,10 +214,12 @@ impl Session {
         let due_us = since_us.saturating_add(limit_us);
         let rests = |upstream: &Upstream| upstream.pipeline.status() == TransactionStatus::Idle && is_awaited(upstream);
         if state == State::Waiting || self.waits_for_an_answer() || !self.lease.as_deref().is_none_or(rests) {
+            self.slept = false;
             self.tell_when_idle(now);
             return Ok(());
         }
         if now_us < due_us {
+            self.slept = false;
             self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(due_us));
             return Ok(());
         }
@@ -226,14 +228,42 @@ impl Session {
             self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(now_us.saturating_add(limit_us)));
             return Ok(());
         }
-        self.reached(LimitKey::IdleTimeout, limit.mode);
         if limit.mode == Mode::Enforce {
+            self.reached(LimitKey::IdleTimeout, limit.mode);
             let limited = self.limited(LimitKey::IdleTimeout, None);
             return Err(End::Trouble(Refusal::Silent { limited, limit: limit.at }.into()));
         }
-        // Once for each silence: the next look is when it could have ended.
+        // Once for each silence: the next look is when another one could have lasted for so long.
+        if !std::mem::replace(&mut self.slept, true) {
+            self.reached(LimitKey::IdleTimeout, limit.mode);
+            self.overslept = limit.mode == Mode::Warn;
+        }
         self.worker.tell_at(&self.ctl, now_us.saturating_add(limit_us));
         Ok(())
+    }
+
+    /// The client speaks, and was idle for longer than it should: it is told now. Nobody reads what comes unasked, and a
+    /// connection that has something to say while it lies in a client's pool looks broken there.
+    #[cold]
+    pub(super) fn warn_of_sleep(&self, upstream: &mut Upstream) {
+        if let Some(limit) = self.limits.idle_timeout.filter(|limit| limit.mode == Mode::Warn) {
+            let limited = self.limited(LimitKey::IdleTimeout, None);
+            self.warn(upstream, &Refusal::Silent { limited, limit: limit.at });
+        }
+    }
+
+    /// The client is gone, and was silent until then within its transaction or request.
+    pub(super) fn look_at_last_silence(&self, upstream: &mut Upstream, now: Instant) {
+        let pipeline = &upstream.pipeline;
+        let in_transaction = pipeline.is_boundary() && pipeline.status() != TransactionStatus::Idle;
+        if in_transaction || (pipeline.is_unsynced() && pipeline.is_empty()) {
+            let (_, since_us) = self.ctl.state.get();
+            // It may have been heard of since: a goodbye is looked at as any other message.
+            let since_us = since_us.max(upstream.work.begun_us).max(upstream.work.first_us);
+            let silent_us = self.now_us(now).saturating_sub(since_us);
+            let limit = self.limits.idle_in_transaction_timeout;
+            self.look_at_times(upstream, LimitKey::IdleInTransactionTimeout, limit, silent_us);
+        }
     }
 
     /// How long the client may wait for an upstream.

@@ -34,6 +34,7 @@ mod locals;
 mod names;
 mod newcomer;
 mod notes;
+mod notices;
 pub mod notify;
 mod outbox;
 mod parse;
@@ -144,6 +145,10 @@ struct Session {
     clogged_us: u32,
     /// It waits beyond a limit that only warns, its class's or its tenant's: told with what it gets.
     beyond: Option<OfClass>,
+    /// It was idle for longer than a limit that only warns: told with what it sends next.
+    overslept: bool,
+    /// That was counted of its present silence.
+    slept: bool,
     /// The carry must be looked at although nothing new has come.
     look_again: bool,
     /// A boundary was reached while bytes were still on their way to the server: the lease ends when they are there.
@@ -239,6 +244,8 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         class: arrival.class,
         client,
         beyond: None,
+        overslept: false,
+        slept: false,
         look_again: !arrival.early.is_empty(),
         carry: arrival.early,
         streaming: 0,

@@ -62,6 +62,7 @@ impl Session {
             binary: false,
             portal: 0,
             resumed: false,
+            notices: upstream.work.notices.take_next(),
             held,
             left: None,
         });
@@ -110,7 +111,8 @@ impl Session {
             // A portal that was not made by Bind (a cursor), or one that does not exist: the server knows.
             let known = self.worker.brain.borrow_mut().unknown();
             upstream.work.drawn = true;
-            upstream.work.running.push_back(Running { held, ..Running::unknown(known, now_us) });
+            let notices = upstream.work.notices.take_next();
+            upstream.work.running.push_back(Running { held, notices, ..Running::unknown(known, now_us) });
             return;
         };
         let prepared = &portal.prepared;
@@ -141,6 +143,7 @@ impl Session {
             binary: portal.binary,
             portal: portal.number,
             resumed: portal.suspended,
+            notices: upstream.work.notices.take_next(),
             held,
             left: portal.left,
             prepared: Some(portal.prepared),

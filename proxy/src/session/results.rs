@@ -1,6 +1,6 @@
 //! Results that a tenant's limits cut short: by a LIMIT in their text, or by a cancel when they are too large.
 
-use config::LimitKey;
+use config::{LimitKey, Mode};
 use policy::limits::Effective;
 use policy::verdict::Refusal;
 use wire::pipeline::{Awaited, Owed};
@@ -30,7 +30,8 @@ impl Session {
             return false;
         };
         let refusal = |limited| Refusal::TooMany { limited, limit: limit.at, retry_in: None };
-        let refused = self.hit(upstream, limit.mode, strict, key, refusal);
+        let mut refused = Ok(());
+        Self::of_what_ends(upstream, |upstream| refused = self.hit(upstream, limit.mode, strict, key, refusal));
         let Some(running) = upstream.work.running.front_mut() else { return false };
         let Err(trouble) = refused else {
             // Once for each result.
@@ -74,8 +75,9 @@ impl Session {
     }
 
     /// The text with a LIMIT behind it, where the tenant's results are limited so and it has none of its own.
-    pub(super) fn with_row_limit(&self, known: &Known, sql: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn with_row_limit(&self, upstream: &mut Upstream, known: &Known, sql: &[u8]) -> Option<Vec<u8>> {
         let named = self.said_by_name(known, |own| own.row_limit);
+        let strict = named.as_ref().map(|(strict, _)| *strict);
         let limit = named.map(|(_, limit)| limit).or(self.limits.row_limit)?;
         if self.escapes || self.opaque || !known.takes_limit() {
             return None;
@@ -86,6 +88,10 @@ impl Session {
             return None;
         }
         self.reached(LimitKey::RowLimit, limit.mode);
+        if limit.mode == Mode::Warn {
+            let limited = self.limited(LimitKey::RowLimit, strict);
+            self.warn(upstream, &Refusal::TooMany { limited, limit: limit.at, retry_in: None });
+        }
         let number = limit.enforced()?;
         let end = comments.before() + body.len();
         let mut text = Vec::with_capacity(sql.len() + 32);

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use policy::observe::{CUT, ShapeFacts};
 use policy::statement::{Analysis, Class, Flags, Part};
+use wire::encode::Report;
 use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -337,6 +338,8 @@ pub struct Running {
     pub held: Held,
     /// Where it says what is left of that when it is suspended, and finds what others have left of it.
     pub left: Option<Left>,
+    /// What limits that only warn say of it.
+    pub notices: Vec<Report>,
 }
 
 impl Running {
@@ -388,6 +391,7 @@ impl Running {
             binary: false,
             portal: 0,
             resumed: false,
+            notices: Vec::new(),
             held: Held::default(),
             left: None,
         }

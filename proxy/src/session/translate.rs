@@ -286,8 +286,11 @@ impl Session {
             }
         };
         self.forget_sequences(upstream, outbox, message.at, script)?;
-        let limited =
-            if self.limits_rows() && message.is_whole() { self.with_row_limit(&look.known, sql) } else { None };
+        let limited = if self.limits_rows() && message.is_whole() {
+            self.with_row_limit(upstream, &look.known, sql)
+        } else {
+            None
+        };
         if let Some(text) = limited.or_else(|| self.translate_deallocate(upstream, &look, outbox, message.at)) {
             outbox.skip(message.at, message.end);
             ask::query(outbox.insert(message.end), &text).map_err(|error| End::Trouble(error.into()))?;

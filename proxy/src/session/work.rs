@@ -8,13 +8,13 @@ use policy::limits::Deadline;
 use policy::tenant::TenantId;
 use policy::verdict::SessionState;
 use tokio::sync::oneshot;
-use wire::encode::Report;
 use wire::frame;
 use wire::params::Settings;
 use wire::tag::Backend;
 
 use super::cached::{Filling, Standing};
 use super::local_settings::LocalSettings;
+use super::notices::Notices;
 use super::notify::Notifying;
 use super::portals::Portal;
 use super::refuse::Refusals;
@@ -134,10 +134,8 @@ pub struct Work {
     pub vacates: bool,
     /// Dropped when the statement has ended that others leave their databases for.
     pub vacating: Option<oneshot::Sender<()>>,
-    /// Something to tell the client behind the next command tag.
-    pub notice: Option<Box<Report>>,
-    /// The same before the ReadyForQuery that is being dealt with.
-    pub parting: Option<Box<Report>>,
+    /// What the client is still to be told beside the server's replies.
+    pub notices: Notices,
     /// The reply that comes may be kept.
     pub filling: Option<Box<Filling>>,
     /// Whether the transaction's reads may be answered from the cache.
@@ -258,6 +256,13 @@ impl Work {
         (begun_us, self.served_us)
     }
 
+    /// How long the server may have been busy with one of the statements that are told of now, as [`Self::serve`] counts;
+    /// of a text with so many each has an even share too.
+    pub fn share(&self, since_us: u64, read_us: u64, parts: usize) -> u64 {
+        let together = if parts > 1 { parts } else { self.ends.max(1) };
+        read_us.saturating_sub(since_us.max(self.served_us)) / together as u64
+    }
+
     /// Keeps a text, if there is room.
     pub fn keep_text(&mut self, sql: &[u8]) -> Option<std::ops::Range<usize>> {
         let begin = self.texts.len();
@@ -292,7 +297,6 @@ impl Work {
         self.forget_excess();
         self.permit = None;
         self.named_permits.clear();
-        self.notice = None;
         self.parsed = None;
         self.vacates = false;
         self.vacating = None;
@@ -352,7 +356,7 @@ impl Work {
         self.probe = Probe::None;
         self.notifying = None;
         self.last_words = None;
-        (self.notice, self.parting) = (None, None);
+        self.notices.clear();
         self.local_default.clear();
         self.local_reset.clear();
         self.restates = false;
