@@ -121,6 +121,7 @@ fn refusals() -> Vec<Refusal> {
             waited: time,
             limit: Limit::Pool(1),
             waiting: 1,
+            limited: None,
         },
         queue_refusal(),
         Refusal::TooManyClients { database: name.clone(), user: name.clone(), limit: Limit::Proxy(1) },

@@ -81,7 +81,11 @@ impl Deadline {
     /// The first of those of a request that begins `now`, and its transaction with it: `server` is a limit that the server
     /// knows too, of `own` the proxy alone knows. The same as of each by itself, for less: they begin together, so that the
     /// shortest is the first.
-    pub fn first(server: Option<Duration>, own: [(LimitKey, Option<Duration>); 3], now: Instant) -> Option<Self> {
+    pub fn first<const N: usize>(
+        server: Option<Duration>,
+        own: [(LimitKey, Option<Duration>); N],
+        now: Instant,
+    ) -> Option<Self> {
         let is_set = |limit: &Duration| !limit.is_zero();
         let lead = server.filter(is_set).map(|limit| limit.saturating_add(CANCEL_AFTER));
         let own = own.into_iter().filter_map(|(key, limit)| Some((key, limit.filter(is_set)?)));

@@ -423,10 +423,11 @@ mod tests {
         assert!(day(28, "at_idx").reads_another_part(&day(29, "at_idx")));
         assert!(!day(28, "at_idx").reads_another_part(&day(29, "kind_idx")), "by another index");
         assert!(!day(28, "at_idx").reads_another_part(&day(28, "at_idx")), "the same");
-        let by = |index: &str| {
-            plan(json!({"Node Type": "Index Scan", "Relation Name": "orders", "Index Name": index}))
-        };
-        assert!(!by("orders_idx1").reads_another_part(&by("orders_idx2")), "another index of one table is another plan");
+        let by = |index: &str| plan(json!({"Node Type": "Index Scan", "Relation Name": "orders", "Index Name": index}));
+        assert!(
+            !by("orders_idx1").reads_another_part(&by("orders_idx2")),
+            "another index of one table is another plan"
+        );
     }
 
     #[test]

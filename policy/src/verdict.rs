@@ -95,6 +95,8 @@ pub enum Limit {
     Proxy(usize),
     /// Of one tenant: its `max_upstreams`.
     Tenant(usize),
+    /// Of a tenant's sessions of one class: the class's `max_upstreams`.
+    Class(usize),
 }
 
 /// An error of our own. The client keeps its connection unless [`Refusal::is_fatal`] says otherwise.
@@ -149,6 +151,8 @@ pub enum Refusal {
         limit: Limit,
         /// Clients that wait in the same queue, this one not counted.
         waiting: usize,
+        /// Its tenant's `queue_timeout`, where that ended the wait and not the pool's.
+        limited: Option<Box<Limited>>,
     },
     /// 53300: too many wait already.
     Queue(QueueRefusal),

@@ -85,6 +85,7 @@ mod startup;
 mod statistics;
 mod storms;
 mod tenant_accounts;
+mod tenant_modes;
 mod tenant_results;
 mod tenant_table;
 mod tenant_times;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use config::PoolMode::Transaction;
 use config::{LimitKey, Limits, Origin, TenantRule};
-use integration_tests::{RawClient, Site};
+use integration_tests::{RawClient, Reply, Site};
 
 const LIMIT: Duration = Duration::from_millis(300);
 const PID: &str = "select pg_backend_pid()";
@@ -77,15 +77,81 @@ fn a_client_cannot_raise_its_own_limit() {
     }
 }
 
+/// A pipeline up to its Sync, as a driver sends a batch: `seconds` long each.
+fn batch(client: &mut RawClient, seconds: &[&str]) -> Reply {
+    for seconds in seconds {
+        client.parse("", &format!("select pg_sleep({seconds})")).bind("", &[]).execute();
+    }
+    client.sync().reply()
+}
+
 #[test]
-fn many_short_statements_in_one_request_do_not_add_up_past_the_limit() {
+fn statements_that_are_sent_at_once_have_their_time_each() {
     let site = site();
     let mut client = client_of(&site, "acme");
-    let sql = "select pg_sleep(0.2);".repeat(10);
+    let reply = client.query("select pg_sleep(0.1);".repeat(10)).ok();
+    assert_eq!(reply.shape().matches('C').count(), 10, "{reply:?}");
+    let reply = batch(&mut client, &["0.1"; 10]);
+    assert!(reply.errors().is_empty() && reply.rows().len() == 10, "{reply:?}");
+    client.query("begin").ok();
+    let reply = batch(&mut client, &["0.1"; 10]);
+    assert!(reply.errors().is_empty() && reply.rows().len() == 10, "{reply:?}");
+    // One that is too slow is ended as if it stood alone.
     let asked = Instant::now();
-    assert_eq!(client.query(sql).error().code(), "57014");
-    assert!(asked.elapsed() < Duration::from_millis(1500), "{:?}", asked.elapsed());
-    assert_eq!(client.query("select 1").value(), "1");
+    let reply = batch(&mut client, &["0.1", "0.1", "60", "0.1"]);
+    assert!(reply.error().detail().contains("acme") && reply.rows().len() == 2, "{reply:?}");
+    assert!(asked.elapsed() < 2 * LIMIT + Duration::from_secs(1), "{:?}", asked.elapsed());
+    client.query("rollback").ok();
+    is_ended_by_the_limit(&mut client, "select pg_sleep(0.2); select pg_sleep(60); select 1");
+}
+
+#[test]
+fn a_server_that_keeps_no_time_itself_is_timed_statement_by_statement() {
+    let site = site();
+    let mut client = client_of(&site, "acme");
+    let evade = "do $$ begin perform set_config('statement_timeout', '0', true); end $$";
+    for seconds in [&["60", "0.1"][..], &["0.2", "0.2", "0.2", "0.2", "60", "0.1"]] {
+        client.query("begin").ok();
+        client.query(evade).ok();
+        let asked = Instant::now();
+        let reply = batch(&mut client, seconds);
+        let ran = LIMIT * (seconds.len() as u32 - 1) + Duration::from_millis(700);
+        assert_eq!((reply.error().code(), reply.rows().len()), ("57014", seconds.len() - 2), "{reply:?}");
+        assert!(asked.elapsed() < ran, "{seconds:?}: {:?}", asked.elapsed());
+        client.query("rollback").ok();
+    }
+    // What stands in one text is told of with its last: it has the time of one.
+    for text in [
+        format!("{evade}; select pg_sleep(60); select 1; select 2; select 3"),
+        "select pg_sleep(60); select 1;".repeat(9),
+    ] {
+        client.query("begin").ok();
+        client.query(evade).ok();
+        let asked = Instant::now();
+        assert_eq!(client.query(text).error().code(), "57014");
+        assert!(asked.elapsed() < LIMIT + Duration::from_millis(900), "{:?}", asked.elapsed());
+        client.query("rollback").ok();
+    }
+    let asked = Instant::now();
+    let text = "set statement_timeout to 0; select pg_sleep(60); select 1; select 2; select 3";
+    assert_eq!(client.query(text).error().code(), "57014");
+    assert!(asked.elapsed() < LIMIT + Duration::from_millis(900), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn a_client_that_thinks_within_its_request_takes_no_statements_time() {
+    let site = site();
+    let mut client = client_of(&site, "acme");
+    client.parse("", "select pg_sleep(0.1)").bind("", &[]).execute().flush().send();
+    client.read_until('C');
+    std::thread::sleep(LIMIT + Duration::from_millis(2_300));
+    let reply = client.bind("", &[]).execute().sync().reply();
+    assert!(reply.errors().is_empty() && reply.rows().len() == 1, "{reply:?}");
+    client.parse("", "select pg_sleep(0.1)").bind("", &[]).execute().flush().send();
+    client.read_until('C');
+    let asked = Instant::now();
+    assert_eq!(client.parse("", "select pg_sleep(60)").bind("", &[]).execute().sync().reply().error().code(), "57014");
+    assert!(asked.elapsed() < LIMIT + Duration::from_secs(1), "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -162,7 +162,10 @@ impl Row {
     /// Bytes that it takes without its plans, roughly.
     fn size(key: &Key, text: &str) -> usize {
         // The key stands in the table too.
-        MAX_GONE * size_of::<u64>() + text.len() + 2 * (key.database.len() + key.user.len() + key.tenant.len()) + size_of::<(Key, Self)>()
+        MAX_GONE * size_of::<u64>()
+            + text.len()
+            + 2 * (key.database.len() + key.user.len() + key.tenant.len())
+            + size_of::<(Key, Self)>()
     }
 
     fn whole_size(&self) -> usize {

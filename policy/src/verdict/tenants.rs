@@ -44,13 +44,20 @@ impl Limited {
     }
 
     /// `statement_timeout of [tenant.limits.acme]`.
-    fn key(&self) -> String {
+    pub(super) fn named(&self) -> String {
         format!("{} of {}", self.key.word(), self.rule)
     }
 
     /// DETAIL: the limit, whose it is, and which rule says so.
     fn detail(&self, limit: &str) -> String {
-        format!("The limit of {} is {limit} ({}).", self.whose(), self.key())
+        format!("The limit of {} is {limit} ({}).", self.whose(), self.named())
+    }
+}
+
+impl Limited {
+    /// The same of a wait, whose length has been told.
+    pub(super) fn waits(&self) -> String {
+        format!("No longer than that may {} wait ({}).", self.whose(), self.named())
     }
 }
 
@@ -75,7 +82,7 @@ fn timed_out(limited: &Limited, limit: Duration) -> Texts {
     texts(
         format!("canceling statement due to {unit} timeout"),
         limited.detail(&format!("{} per {unit}", show(limit))),
-        format!("Make the {unit} faster or let it do less; an operator can change {}.", limited.key()),
+        format!("Make the {unit} faster or let it do less; an operator can change {}.", limited.named()),
     )
 }
 
@@ -84,7 +91,7 @@ fn too_many(limited: &Limited, limit: u64, retry_in: Option<Duration>) -> Texts 
         Some(wait) => format!("Retry in {}", show(rounded(wait))),
         None => "Retry later".to_owned(),
     };
-    let raise = format!("an operator can change {}", limited.key());
+    let raise = format!("an operator can change {}", limited.named());
     let whose = limited.whose();
     match limited.key {
         LimitKey::MaxClients => texts(
@@ -110,6 +117,11 @@ fn too_many(limited: &Limited, limit: u64, retry_in: Option<Duration>) -> Texts 
                 None => format!("Send fewer statements in one text: so many at once never pass; {raise}."),
             },
         ),
+        LimitKey::RowLimit => texts(
+            format!("statements of {whose} get a LIMIT"),
+            limited.detail(&format!("{limit} rows for a statement that has no LIMIT of its own")),
+            format!("Ask for as many rows as are needed, by LIMIT; {raise}."),
+        ),
         LimitKey::MaxRows => texts(
             format!("result has more rows than {whose} may read"),
             limited.detail(&format!("{limit} rows per result")),
@@ -130,26 +142,26 @@ fn too_many(limited: &Limited, limit: u64, retry_in: Option<Duration>) -> Texts 
 
 fn not_allowed(limited: &Limited, what: &str) -> Texts {
     let whose = limited.whose();
-    let raise = format!("An operator can change {}.", limited.key());
+    let raise = format!("An operator can change {}.", limited.named());
     match limited.key {
         LimitKey::ReadOnly => texts(
             format!("cannot write as {whose}: it may only read"),
-            format!("The statement writes, or may ({}).", limited.key()),
+            format!("The statement writes, or may ({}).", limited.named()),
             raise,
         ),
         LimitKey::Tables if what.is_empty() => texts(
             format!("the tables of this statement of {whose} cannot be told"),
-            format!("Only statements whose tables can be read from their text may be run ({}).", limited.key()),
+            format!("Only statements whose tables can be read from their text may be run ({}).", limited.named()),
             raise,
         ),
         LimitKey::Tables => texts(
             format!("permission denied for table {what}"),
-            format!("It is none of those that {whose} may name ({}).", limited.key()),
+            format!("It is none of those that {whose} may name ({}).", limited.named()),
             raise,
         ),
         _ => texts(
             format!("statement is blocked for {whose}"),
-            format!("An operator has blocked it ({}).", limited.key()),
+            format!("An operator has blocked it ({}).", limited.named()),
             raise,
         ),
     }
@@ -168,7 +180,7 @@ fn silent(limited: &Limited, limit: Duration) -> Texts {
     texts(
         format!("terminating connection due to {what}"),
         limited.detail(&show(limit)),
-        format!("{hint}; an operator can change {}.", limited.key()),
+        format!("{hint}; an operator can change {}.", limited.named()),
     )
 }
 

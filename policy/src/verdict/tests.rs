@@ -51,6 +51,7 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         ("53400", Severity::Error, too_much(LimitKey::MaxWaiting)),
         ("53400", Severity::Error, too_much(LimitKey::MaxStatements)),
         ("53400", Severity::Error, too_much(LimitKey::StatementRate)),
+        ("53400", Severity::Error, too_much(LimitKey::RowLimit)),
         ("53400", Severity::Error, too_much(LimitKey::MaxRows)),
         ("53400", Severity::Error, too_much(LimitKey::MaxBytes)),
         ("25006", Severity::Error, not_allowed(LimitKey::ReadOnly, "")),
@@ -70,6 +71,19 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
                 waited: limit,
                 limit: Limit::Pool(20),
                 waiting: 7,
+                limited: None,
+            },
+        ),
+        (
+            "53300",
+            Severity::Error,
+            Refusal::QueueTimeout {
+                database: name("shop"),
+                user: name("anna"),
+                waited: limit,
+                limit: Limit::Class(2),
+                waiting: 7,
+                limited: Some(Box::new(limited(LimitKey::QueueTimeout))),
             },
         ),
         ("53300", Severity::Error, queue_full()),
@@ -180,7 +194,8 @@ fn details_name_whom_it_concerns_and_the_figures() {
             user: "anna".into(),
             waited,
             limit: Limit::Pool(20),
-            waiting: 7
+            waiting: 7,
+            limited: None
         }),
         "Pool \"shop\" of user \"anna\": waited 10s, all 20 server connections are in use, 7 more clients are waiting."
     );
@@ -200,7 +215,19 @@ fn who_is_turned_away_is_told_by_which_limit() {
     assert_eq!(message(Limit::Database(5)), "too many connections for database \"shop\"");
     assert_eq!(message(Limit::User(5)), "too many connections for role \"anna\"");
     let (database, user, waited) = ("shop".into(), "anna".into(), Duration::from_secs(1));
-    let timeout = Refusal::QueueTimeout { database, user, waited, limit: Limit::Proxy(40), waiting: 0 }.report();
+    let timeout =
+        Refusal::QueueTimeout { database, user, waited, limit: Limit::Proxy(40), waiting: 0, limited: None }.report();
     assert!(timeout.detail.unwrap().contains("all 40 server connections of the proxy are in use"));
-    assert!(timeout.hint.unwrap().contains("raise max_upstreams or"));
+    assert!(timeout.hint.unwrap().contains("raise max_upstreams or pool.queue_timeout"));
+    let (database, user) = ("shop".into(), "anna".into());
+    let limited = Some(Box::new(limited(LimitKey::QueueTimeout)));
+    let limit = Limit::Class(2);
+    let own = Refusal::QueueTimeout { database, user, waited, limit, waiting: 0, limited }.report();
+    let detail = own.detail.unwrap();
+    assert!(detail.contains("all 2 server connections of this tenant's class are in use"), "{detail}");
+    assert!(
+        detail.ends_with("No longer than that may tenant \"acme\" wait (queue_timeout of [tenant.limits.acme])."),
+        "{detail}"
+    );
+    assert!(own.hint.unwrap().contains("raise max_upstreams of this class or queue_timeout of [tenant.limits.acme]."));
 }

@@ -16,16 +16,18 @@ impl Refusal {
     /// A limit of the proxy's was reached.
     fn limit_texts(&self) -> Option<Texts> {
         Some(match self {
-            Self::QueueTimeout { database, user, waited, limit, waiting } => texts(
+            Self::QueueTimeout { database, user, waited, limit, waiting, limited } => texts(
                 "no server connection became free in time",
                 format!(
-                    "Pool \"{database}\" of user \"{user}\": waited {}, {}, {waiting} more clients are waiting.",
+                    "Pool \"{database}\" of user \"{user}\": waited {}, {}, {waiting} more clients are waiting.{}",
                     show(*waited),
-                    limit.in_use()
+                    limit.in_use(),
+                    limited.as_ref().map(|limited| format!(" {}", limited.waits())).unwrap_or_default()
                 ),
                 format!(
-                    "Retry later. If it happens often, look for long transactions, or raise {} or pool.queue_timeout.",
-                    limit.key("max_upstreams")
+                    "Retry later. If it happens often, look for long transactions, or raise {} or {}.",
+                    limit.key("max_upstreams"),
+                    limited.as_ref().map_or_else(|| "pool.queue_timeout".to_owned(), |limited| limited.named())
                 ),
             ),
             Self::Queue(refusal) => refusal.texts(),
@@ -33,7 +35,9 @@ impl Refusal {
                 match limit {
                     Limit::Database(_) => format!("too many connections for database \"{database}\""),
                     Limit::User(_) => format!("too many connections for role \"{user}\""),
-                    Limit::Pool(_) | Limit::Proxy(_) | Limit::Tenant(_) => "too many clients already".to_owned(),
+                    Limit::Pool(_) | Limit::Proxy(_) | Limit::Tenant(_) | Limit::Class(_) => {
+                        "too many clients already".to_owned()
+                    }
                 },
                 format!("The proxy serves {} such clients at once, and all places are taken.", limit.number()),
                 format!("Retry later, close connections that are not used, or raise {}.", limit.key("max_clients")),
@@ -224,7 +228,8 @@ impl Limit {
             | Self::Database(number)
             | Self::User(number)
             | Self::Proxy(number)
-            | Self::Tenant(number) => number,
+            | Self::Tenant(number)
+            | Self::Class(number) => number,
         }
     }
 
@@ -236,6 +241,7 @@ impl Limit {
             Self::User(_) => format!("{key} of this user"),
             Self::Proxy(_) => key.to_owned(),
             Self::Tenant(_) => format!("{key} of this tenant"),
+            Self::Class(_) => format!("{key} of this class"),
         }
     }
 
@@ -248,6 +254,7 @@ impl Limit {
             Self::User(_) => format!("all {number} server connections of this user are in use"),
             Self::Proxy(_) => format!("all {number} server connections of the proxy are in use"),
             Self::Tenant(_) => format!("all {number} server connections of this tenant are in use"),
+            Self::Class(_) => format!("all {number} server connections of this tenant's class are in use"),
         }
     }
 }

@@ -174,7 +174,8 @@ mod tests {
     fn who_is_not_alone_asks_more_often() {
         let (now, poll) = (Instant::now(), Duration::from_secs(5));
         assert!(Alone::Unasked.is_due(poll, now));
-        for (state, wait) in [(Alone::Accompanied(now), AGAIN), (Alone::Waits(Vec::new(), now), AGAIN), (Alone::Alone(now), poll)]
+        for (state, wait) in
+            [(Alone::Accompanied(now), AGAIN), (Alone::Waits(Vec::new(), now), AGAIN), (Alone::Alone(now), poll)]
         {
             assert!(!state.is_due(poll, now + wait - Duration::from_millis(1)), "{state:?}");
             assert!(state.is_due(poll, now + wait), "{state:?}");

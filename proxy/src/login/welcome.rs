@@ -93,7 +93,7 @@ impl Gate {
             if waited >= pool.settings().queue_timeout {
                 self.shared.room.content(pool.id);
                 let (database, user, limit) = (pool.database.clone(), pool.user.clone(), pool.ledger().limit());
-                return Err(Refusal::QueueTimeout { database, user, waited, limit, waiting: 0 }.into());
+                return Err(Refusal::QueueTimeout { database, user, waited, limit, waiting: 0, limited: None }.into());
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }

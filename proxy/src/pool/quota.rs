@@ -110,7 +110,7 @@ impl Hungry {
                 Limit::Database(_) => self.claim.database == other.database,
                 Limit::User(_) => self.claim.user == other.user,
                 Limit::Proxy(_) => true,
-                Limit::Pool(_) | Limit::Tenant(_) => false,
+                Limit::Pool(_) | Limit::Tenant(_) | Limit::Class(_) => false,
             }
     }
 }

@@ -23,7 +23,8 @@ impl Session {
         (upstream.work.begun_us, upstream.work.first_us) = (now_us, now_us);
         self.was_awaited(upstream, now_us);
         upstream.work.deadline = self.deadline(upstream, now, now);
-        if let Some(deadline) = upstream.work.deadline {
+        self.time_statement(upstream, now);
+        if let Some(deadline) = upstream.work.due() {
             self.worker.watch(&self.ctl, Some(deadline.cancel_at));
         } else if self.ctl.deadline.get().is_some() {
             self.worker.watch(&self.ctl, None);
@@ -33,6 +34,10 @@ impl Session {
     /// The client has been heard of again; in a transaction it may have been silent for too long.
     #[inline]
     pub(super) fn was_awaited(&mut self, upstream: &mut Upstream, now_us: u64) {
+        self.slept = false;
+        if std::mem::take(&mut self.overslept) {
+            self.warn_of_sleep(upstream);
+        }
         if upstream.pipeline.status() != TransactionStatus::Idle {
             let limit = self.limits.idle_in_transaction_timeout;
             let (_, since) = self.ctl.state.get();

@@ -3,18 +3,14 @@
 use std::time::{Duration, Instant};
 
 use config::{LimitKey, Mode};
-use policy::limits::{Bound, CLOSE_AFTER, Deadline, Due, Effective};
+use policy::limits::{Bound, CLOSE_AFTER, Deadline, Due};
 use policy::verdict::Refusal;
 use wire::tag::TransactionStatus;
 
 use super::ctl::State;
-use super::statement::Known;
 use super::{End, Session};
 use crate::telemetry::Rare;
 use crate::upstream::Upstream;
-
-/// How much later than the server itself it may be heard of here that a statement is the first.
-const UNHEARD: Duration = Duration::from_millis(250);
 
 /// What ends a client that is silent in a transaction.
 #[derive(Debug, Clone, Copy)]
@@ -47,30 +43,25 @@ fn is_awaited_within(upstream: &Upstream) -> bool {
 }
 
 impl Session {
-    /// When a request that began at `begun` must have ended.
+    /// When a request that began at `begun` must have ended, and its transaction: however many statements they have.
     pub(super) fn deadline(&self, upstream: &Upstream, begun: Instant, now: Instant) -> Option<Deadline> {
         let limits = &*self.limits;
+        if limits.request_timeout.is_none() && limits.transaction_timeout.is_none() {
+            return None;
+        }
         let enforced = |limit: Option<Bound<Duration>>| limit.and_then(Bound::enforced);
-        // What a comment says the server does not know: it has the connection's own limit.
-        let (server, own) = match self.comment {
-            None => (limits.enforced_timeout(), None),
-            Some(_) => (None, limits.enforced_timeout()),
-        };
         let request = enforced(limits.request_timeout);
         // One that has failed is over but for its ROLLBACK.
         let open = upstream.pipeline.status() != TransactionStatus::Failed;
         let transaction = enforced(limits.transaction_timeout).filter(|_| open);
         let since = self.transaction_since(now);
         if begun == now && since == now {
-            let (key, within) = (LimitKey::StatementTimeout, LimitKey::RequestTimeout);
-            let own = [(key, own), (within, request), (LimitKey::TransactionTimeout, transaction)];
-            return Deadline::first(server, own, now);
+            let own = [(LimitKey::RequestTimeout, request), (LimitKey::TransactionTimeout, transaction)];
+            return Deadline::first(None, own, now);
         }
-        let own = Deadline::own(LimitKey::StatementTimeout, own, now, now);
-        let statement = Deadline::new(server, now).or(own);
         let request = Deadline::own(LimitKey::RequestTimeout, request, begun, now);
         let transaction = Deadline::own(LimitKey::TransactionTimeout, transaction, since, now);
-        Deadline::sooner(Deadline::sooner(statement, request), transaction)
+        Deadline::sooner(request, transaction)
     }
 
     /// Its tenant, and so its limits, have changed while a request is under way: it has the new one's time.
@@ -78,46 +69,8 @@ impl Session {
         let behind = self.now_us(now).saturating_sub(upstream.work.begun_us);
         let begun = now.checked_sub(Duration::from_micros(behind)).unwrap_or(now);
         upstream.work.deadline = self.deadline(upstream, begun, now);
+        self.time_statement(upstream, now);
         self.worker.watch(&self.ctl, upstream.work.due().map(|deadline| deadline.cancel_at));
-    }
-
-    /// What stood before the statement that is first now has ended, or nothing did: its own time begins. The server may
-    /// have begun with it sooner, while nobody was told of that end.
-    #[inline]
-    pub(super) fn begins_first(&self, upstream: &mut Upstream, now: Instant) {
-        upstream.work.first_us = self.now_us(now);
-        // A cancel on its way is the one of the statement whose time had passed.
-        if self.rules.limits.has_statements() && !upstream.work.timed_out {
-            self.time_by_name(upstream, now);
-        }
-    }
-
-    /// Whether the configuration limits the time of just this statement.
-    #[inline]
-    pub(super) fn is_timed_by_name(&self, known: &Known) -> bool {
-        self.said_by_name(known, Effective::enforced_timeout).is_some()
-    }
-
-    /// The statement that is first has the time that the configuration gives just that one.
-    pub(super) fn time_by_name(&self, upstream: &mut Upstream, now: Instant) {
-        let had = upstream.work.own.take();
-        let Some(known) = upstream.work.running.front().map(|running| running.known.clone()) else { return };
-        let limited = self.all_said_by_name(&known).filter_map(|(strict, own)| {
-            let deadline = Deadline::own(LimitKey::StatementTimeout, own.enforced_timeout(), now, now)?;
-            Some((strict, deadline))
-        });
-        upstream.work.own = limited.min_by_key(|(_, deadline)| deadline.cancel_at);
-        if had.is_some() || upstream.work.own.is_some() {
-            self.worker.watch(&self.ctl, upstream.work.due().map(|deadline| deadline.cancel_at));
-        }
-    }
-
-    /// Whether what runs may have run for so long, as far as that can be told from here: what ended it sooner was not this
-    /// limit, but SET LOCAL, an operator's cancel, or a function that raises the same.
-    pub(super) fn has_run_for(&self, upstream: &Upstream, limit: Duration, now: Instant) -> bool {
-        let ran = Duration::from_micros(self.now_us(now).saturating_sub(upstream.work.first_us));
-        // The end of what stood before it is heard of later than the server has begun with it.
-        ran + (limit / 4).min(UNHEARD) >= limit
     }
 
     /// When the transaction that is open began; `now` if none is.
@@ -267,10 +220,12 @@ impl Session {
         let due_us = since_us.saturating_add(limit_us);
         let rests = |upstream: &Upstream| upstream.pipeline.status() == TransactionStatus::Idle && is_awaited(upstream);
         if state == State::Waiting || self.waits_for_an_answer() || !self.lease.as_deref().is_none_or(rests) {
+            self.slept = false;
             self.tell_when_idle(now);
             return Ok(());
         }
         if now_us < due_us {
+            self.slept = false;
             self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(due_us));
             return Ok(());
         }
@@ -279,14 +234,42 @@ impl Session {
             self.worker.tell_at(&self.ctl, self.ctl.tell_us.get().min(now_us.saturating_add(limit_us)));
             return Ok(());
         }
-        self.reached(LimitKey::IdleTimeout, limit.mode);
         if limit.mode == Mode::Enforce {
+            self.reached(LimitKey::IdleTimeout, limit.mode);
             let limited = self.limited(LimitKey::IdleTimeout, None);
             return Err(End::Trouble(Refusal::Silent { limited, limit: limit.at }.into()));
         }
-        // Once for each silence: the next look is when it could have ended.
+        // Once for each silence: the next look is when another one could have lasted for so long.
+        if !std::mem::replace(&mut self.slept, true) {
+            self.reached(LimitKey::IdleTimeout, limit.mode);
+            self.overslept = limit.mode == Mode::Warn;
+        }
         self.worker.tell_at(&self.ctl, now_us.saturating_add(limit_us));
         Ok(())
+    }
+
+    /// The client speaks, and was idle for longer than it should: it is told now. Nobody reads what comes unasked, and a
+    /// connection that has something to say while it lies in a client's pool looks broken there.
+    #[cold]
+    pub(super) fn warn_of_sleep(&self, upstream: &mut Upstream) {
+        if let Some(limit) = self.limits.idle_timeout.filter(|limit| limit.mode == Mode::Warn) {
+            let limited = self.limited(LimitKey::IdleTimeout, None);
+            self.warn(upstream, &Refusal::Silent { limited, limit: limit.at });
+        }
+    }
+
+    /// The client is gone, and was silent until then within its transaction or request.
+    pub(super) fn look_at_last_silence(&self, upstream: &mut Upstream, now: Instant) {
+        let pipeline = &upstream.pipeline;
+        let in_transaction = pipeline.is_boundary() && pipeline.status() != TransactionStatus::Idle;
+        if in_transaction || (pipeline.is_unsynced() && pipeline.is_empty()) {
+            let (_, since_us) = self.ctl.state.get();
+            // It may have been heard of since: a goodbye is looked at as any other message.
+            let since_us = since_us.max(upstream.work.begun_us).max(upstream.work.first_us);
+            let silent_us = self.now_us(now).saturating_sub(since_us);
+            let limit = self.limits.idle_in_transaction_timeout;
+            self.look_at_times(upstream, LimitKey::IdleInTransactionTimeout, limit, silent_us);
+        }
     }
 
     /// How long the client may wait for an upstream.

@@ -81,6 +81,7 @@ impl Session {
         }
         // What its client has left behind while it ran may have run for too long as well.
         self.look_at_time(upstream, now);
+        self.look_at_last_silence(upstream, now);
         self.leave_names();
         self.leave_channels(upstream);
         self.transaction_over(upstream, now);

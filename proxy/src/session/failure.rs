@@ -25,7 +25,6 @@ impl Session {
     pub(super) fn on_error(&mut self, upstream: &mut Upstream, message: Message<'_>, skipped: Vec<Owed>, now: Instant) {
         upstream.work.failed = true;
         upstream.work.vacating = None;
-        upstream.work.notice = None;
         let sqlstate = Sqlstate::new(ErrorFields::new(message.body()).sqlstate().as_bytes());
         if sqlstate.as_str() == READ_ONLY {
             self.worker.doubt(&self.pool);
@@ -33,6 +32,8 @@ impl Session {
         let runs = |owed: &Owed| matches!(owed.awaited, Awaited::Query | Awaited::Execute);
         if skipped.first().or(upstream.pipeline.head()).is_some_and(|owed| runs(owed) && owed.fate == Fate::Forward) {
             self.look_at_time(upstream, now);
+            let told = upstream.work.running.front_mut().map(|running| std::mem::take(&mut running.notices));
+            upstream.work.notices.end(told.unwrap_or_default());
         }
         if skipped.is_empty() {
             // A simple query, or the commit that a Sync made. One that was refused is not among those that run: the first of

@@ -34,6 +34,7 @@ mod locals;
 mod names;
 mod newcomer;
 mod notes;
+mod notices;
 pub mod notify;
 mod outbox;
 mod parse;
@@ -53,6 +54,7 @@ pub mod script;
 mod signal;
 pub mod slow;
 pub mod statement;
+mod statement_time;
 mod suspended;
 mod to_client;
 mod transactions;
@@ -93,6 +95,7 @@ use notify::Notifying;
 use place::Place;
 use police::CommentTags;
 use statement::Prepared;
+use watched::OfClass;
 use work::Strike;
 
 /// Why a session ends.
@@ -140,8 +143,12 @@ struct Session {
     /// Since when the client's socket takes no more, and for how long it has not since the last statement ended, in µs.
     clogged_since: Option<Instant>,
     clogged_us: u32,
-    /// It waits beyond a limit that only warns: told with what it gets.
-    beyond: bool,
+    /// It waits beyond a limit that only warns, its class's or its tenant's: told with what it gets.
+    beyond: Option<OfClass>,
+    /// It was idle for longer than a limit that only warns: told with what it sends next.
+    overslept: bool,
+    /// That was counted of its present silence.
+    slept: bool,
     /// The carry must be looked at although nothing new has come.
     look_again: bool,
     /// A boundary was reached while bytes were still on their way to the server: the lease ends when they are there.
@@ -236,7 +243,9 @@ pub fn begin(worker: &Rc<Worker>, arrival: Arrival) {
         membership: arrival.membership,
         class: arrival.class,
         client,
-        beyond: false,
+        beyond: None,
+        overslept: false,
+        slept: false,
         look_again: !arrival.early.is_empty(),
         carry: arrival.early,
         streaming: 0,

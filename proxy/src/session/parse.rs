@@ -98,7 +98,7 @@ impl Session {
             self.note_prepared(settings.filter(|_| !on_its_way));
         }
         let mut replaced = self.translate_deallocate(upstream, look, outbox, message.at);
-        let limited = if self.limits_rows() { self.with_row_limit(&look.known, parse.query) } else { None };
+        let limited = if self.limits_rows() { self.with_row_limit(upstream, &look.known, parse.query) } else { None };
         let mut parse = parse;
         if let Some(text) = &limited {
             parse.query = text;

@@ -16,15 +16,10 @@ use policy::limits::{Bound, Effective, Rate};
 use policy::statement::Class;
 use policy::tenant::{ClassId, Lookup, TenantId};
 use policy::verdict::{Limited, Refusal, SessionState};
-use wire::encode::{Report, Severity, backend as say};
-use wire::error::Sqlstate;
-use wire::tag::Backend;
 
 use super::Session;
 use super::held::Held;
 use super::large_objects::concerns_call;
-use super::outbox::Outbox;
-use super::reply::Message;
 use super::script::{Act, Script};
 use super::statement::{Known, Running, Whose};
 use crate::tenancy::{Membership, Permit, Rules, Usage};
@@ -344,7 +339,11 @@ impl Session {
                 self.warn(upstream, &refusal(self.limited(key, strict)));
                 Ok(())
             }
-            Mode::Enforce => Err(refusal(self.limited(key, strict)).into()),
+            Mode::Enforce => {
+                // What it was warned of besides went with the statement.
+                upstream.work.notices.forget_next();
+                Err(refusal(self.limited(key, strict)).into())
+            }
         }
     }
 
@@ -353,23 +352,12 @@ impl Session {
         self.membership.each(|usage: &Usage| usage.reached(key, mode));
     }
 
-    /// The client is told what would have been its error.
-    pub(super) fn warn(&self, upstream: &mut Upstream, refusal: &Refusal) {
-        let report = refusal.report();
-        let mut notice = Report::new(Severity::Notice, Sqlstate::SUCCESS, report.message);
-        if let Some(detail) = report.detail {
-            notice = notice.detail(detail);
-        }
-        let notice = notice.hint("This limit only warns so far; the statement was run.");
-        upstream.work.notice.get_or_insert_with(|| Box::new(notice));
-    }
-
     /// The log has to tell which table said it.
     pub(super) fn names(&self, key: LimitKey, strict: Option<u64>) {
         self.membership.each(|usage: &Usage| usage.names(key, strict));
     }
 
-    /// A limit of this session's tenant that was reached, and the table that says it.
+    /// A limit of this session's tenant, and the table that says it.
     #[cold]
     pub(super) fn limited(&self, key: LimitKey, strict: Option<u64>) -> Limited {
         self.names(key, strict);
@@ -378,34 +366,46 @@ impl Session {
         self.rules.limits.limited(&tenant, class, key, strict)
     }
 
+    /// What a tenant has, or what one of its classes has of it, whatever other tables say of the same.
+    pub(super) fn limited_of(&self, key: LimitKey, of_class: bool) -> Limited {
+        if !of_class {
+            let tenant = self.worker.shared.directory.name(self.tenant);
+            return self.rules.limits.limited(&tenant, "", key, None);
+        }
+        let tenant = (*self.worker.shared.directory.name(self.tenant)).into();
+        Limited { tenant, ..self.rules.limits.limited("", self.rules.resolver.class_name(self.class), key, None) }
+    }
+
     /// A statement has ended that may have run for longer than a limit which is only looked at.
     #[inline]
     pub(super) fn look_at_time(&self, upstream: &mut Upstream, now: Instant) {
-        let first_us = upstream.work.first_us;
-        if let Some(limit) = self.limits.statement_timeout
-            && limit.mode != Mode::Enforce
-            && let Some(running) = upstream.work.running.front_mut()
-            && !running.held.is_late
-            && self.now_us(now).saturating_sub(running.sent_us.max(first_us)) > limit.at.as_micros() as u64
-        {
-            running.held.is_late = true;
-            let refusal = |limited| Refusal::StatementTimeout { limited, limit: limit.at };
-            drop(self.hit(upstream, limit.mode, None, LimitKey::StatementTimeout, refusal));
+        let looked_at = |limit: Bound<Duration>| limit.mode != Mode::Enforce;
+        if self.limits.statement_timeout.is_some_and(looked_at) || self.rules.limits.has_statements() {
+            Self::of_what_ends(upstream, |upstream| self.look_whether_late(upstream, now));
         }
     }
-}
 
-/// What a limit warns of is told behind the command tag of the statement; of a request or transaction, whose time is known
-/// when it has ended, before the ReadyForQuery that ends it.
-#[inline]
-pub(super) fn tell_notice(upstream: &mut Upstream, outbox: &mut Outbox<'_>, message: Message<'_>) {
-    let (notice, at) = match message.tag {
-        Backend::CommandComplete => (upstream.work.notice.take(), message.end()),
-        Backend::ReadyForQuery => (upstream.work.parting.take(), message.at),
-        _ => return,
-    };
-    if let Some(notice) = notice {
-        say::notice_response(outbox.insert(at), &notice);
+    fn look_whether_late(&self, upstream: &mut Upstream, now: Instant) {
+        let Some(running) = upstream.work.running.front().filter(|running| !running.held.is_late) else { return };
+        let since_us = running.sent_us.max(upstream.work.first_us);
+        let parts = running.known.shape.parts.len().max(1);
+        // Of an error it is known which statement of the text it is of.
+        let parts = if upstream.work.failed { parts.min(running.part + 1) } else { parts };
+        let ran_us = upstream.work.share(since_us, self.now_us(now), parts);
+        let known = running.known.clone();
+        let all = self.limits.statement_timeout.map(|limit| (None, limit)).into_iter();
+        let own = self.all_said_by_name(&known);
+        let own = own.filter_map(|(strict, own)| Some((Some(strict), own.statement_timeout?)));
+        for (strict, limit) in all.chain(own) {
+            if !matches!(limit.mode, Mode::Observe | Mode::Warn) || ran_us <= limit.at.as_micros() as u64 {
+                continue;
+            }
+            if let Some(running) = upstream.work.running.front_mut() {
+                running.held.is_late = true;
+            }
+            let refusal = |limited| Refusal::StatementTimeout { limited, limit: limit.at };
+            drop(self.hit(upstream, limit.mode, strict, LimitKey::StatementTimeout, refusal));
+        }
     }
 }
 

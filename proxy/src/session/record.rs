@@ -64,9 +64,11 @@ impl Session {
             portal: 0,
             resumed: false,
             within,
+            notices: upstream.work.notices.take_next(),
             held,
             left: None,
         });
+        self.time_text(upstream, now);
         self.was_sent(upstream, now);
     }
 
@@ -112,7 +114,8 @@ impl Session {
             let known = self.worker.brain.borrow_mut().unknown();
             upstream.work.drawn = true;
             let within = upstream.work.is_within(upstream.pipeline.status());
-            upstream.work.running.push_back(Running { held, within, ..Running::unknown(known, now_us) });
+            let notices = upstream.work.notices.take_next();
+            upstream.work.running.push_back(Running { held, within, notices, ..Running::unknown(known, now_us) });
             return;
         };
         let prepared = &portal.prepared;
@@ -145,6 +148,7 @@ impl Session {
             portal: portal.number,
             resumed: portal.suspended,
             within,
+            notices: upstream.work.notices.take_next(),
             held,
             left: portal.left,
             prepared: Some(portal.prepared),

@@ -14,8 +14,8 @@ use wire::pipeline::{Awaited, Delivery, Fate, Owed};
 use wire::tag::{Backend, TransactionStatus};
 use wire::view;
 
+use super::notices::tell_notices;
 use super::outbox::Outbox;
-use super::police::tell_notice;
 use super::retry::Retry;
 use super::script::Act;
 use super::verify;
@@ -192,6 +192,7 @@ impl Session {
                 // What it held for has ended, and what stands behind it is passed over.
                 upstream.work.own = None;
                 if replaced {
+                    tell_notices(upstream, outbox, message);
                     return Ok(Delivery::Swallow);
                 }
             }
@@ -212,7 +213,9 @@ impl Session {
             {
                 self.on_done(upstream, owed);
             }
-            tell_notice(upstream, outbox, message);
+        }
+        if message.tag == Backend::ReadyForQuery {
+            tell_notices(upstream, outbox, message);
         }
         match delivery {
             Delivery::Forward if message.tag == Backend::ReadyForQuery && self.tells_before_ready(upstream) => {
@@ -241,6 +244,7 @@ impl Session {
             Delivery::OursFailed => return Err((message.end(), End::SettingsFailed)),
             Delivery::Unasked => return Err((message.end(), End::UpstreamLost)),
         }
+        tell_notices(upstream, outbox, message);
         self.make_up(upstream, outbox, message.end());
         Ok(delivery)
     }
@@ -370,6 +374,7 @@ impl Session {
         self.after_command(upstream, tag);
         self.look_at_time(upstream, now);
         let Some(running) = upstream.work.running.front_mut() else { return Ok(()) };
+        upstream.work.notices.end(std::mem::take(&mut running.notices));
         if let Some(script) = running.known.script.clone()
             && let Some(acts) = script.parts.get(part)
         {
@@ -387,6 +392,9 @@ impl Session {
         } else if let Some(running) = upstream.work.running.front_mut() {
             // Several statements in one text are one for the statistics: their rows add up.
             running.total_rows += view::rows_of_tag(tag).unwrap_or(0);
+            if parts > 1 {
+                self.begins_part(upstream, now);
+            }
         }
         Ok(())
     }
@@ -438,7 +446,8 @@ impl Session {
         }
         let request_us = self.now_us(now).saturating_sub(upstream.work.begun_us);
         self.look_at_times(upstream, LimitKey::RequestTimeout, self.limits.request_timeout, request_us);
-        upstream.work.parting = upstream.work.notice.take();
+        let work = &mut upstream.work;
+        work.notices.end_request(|| work.running.iter().map(|running| running.notices.len()).sum());
         if upstream.pipeline.is_boundary() {
             upstream.end_request();
             if upstream.pipeline.is_free() && upstream.work.pinned.is_none() {

@@ -8,9 +8,8 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use config::{LimitKey, Mode};
-use policy::fair::{Claim, Full};
-use policy::verdict::{Limit, QueueRefusal, Refusal};
+use config::LimitKey;
+use policy::fair::Claim;
 use wire::encode::backend as say;
 use wire::error::{Error, Peer};
 use wire::frame::{self, Head};
@@ -218,6 +217,7 @@ impl Session {
             upstream.work.filling = self.takes_off(&upstream);
         } else {
             self.was_awaited_within(&mut upstream, now);
+            self.goes_on(&mut upstream, now);
         }
         let mut outbox = Outbox::new(bytes, output);
         let translated = self.translate(&mut upstream, &mut outbox, bytes, due, looked, now);
@@ -438,37 +438,6 @@ impl Session {
     pub(super) fn fail_waiting(&mut self, trouble: Trouble) {
         self.end_waiting(Instant::now());
         self.pending_trouble = Some(Box::new(trouble));
-    }
-
-    /// There is no room in the queue for it.
-    #[cold]
-    pub(super) fn crowded(&self, full: Full) -> Trouble {
-        self.pool.meter.queue_refusals.increment();
-        let Full { waiting, limit, retry_in, of_tenant } = full;
-        if of_tenant {
-            let key = LimitKey::MaxWaiting;
-            self.reached(key, Mode::Enforce);
-            let limited = self.limited(key, None);
-            return Refusal::TooMany { limited, limit: limit as u64, retry_in: Some(retry_in) }.into();
-        }
-        let (database, user) = (self.pool.shared.database.clone(), self.pool.shared.user.clone());
-        Refusal::Queue(QueueRefusal { database, user, waiting, limit, retry_in }).into()
-    }
-
-    /// How long the client has waited, as its error tells.
-    pub(super) fn queue_timeout(&self, now: Instant) -> Trouble {
-        let since = self.waiting_since.unwrap_or(now);
-        let claim = self.claim(now);
-        let ledger = self.pool.shared.ledger();
-        let own = ledger.maximum(&claim).map(|most| Limit::Tenant(most as usize));
-        Refusal::QueueTimeout {
-            database: self.pool.shared.database.clone(),
-            user: self.pool.shared.user.clone(),
-            waited: now.saturating_duration_since(since),
-            limit: own.unwrap_or_else(|| ledger.limit()),
-            waiting: ledger.waiting().saturating_sub(1),
-        }
-        .into()
     }
 }
 

@@ -34,14 +34,18 @@ impl Session {
         if let Some(over) = held.rows_over() {
             let bounds = self.bounds(&known, part, |limits| limits.max_rows);
             next.let_rows(beyond(&bounds, over.0));
-            refused = self.hit_bounds(upstream, LimitKey::MaxRows, bounds, over);
+            Self::of_what_ends(upstream, |upstream| {
+                refused = self.hit_bounds(upstream, LimitKey::MaxRows, bounds, over);
+            });
         }
         if let Some(over) = held.bytes_over()
             && refused.is_ok()
         {
             let bounds = self.bounds(&known, part, |limits| limits.max_bytes);
             next.let_bytes(beyond(&bounds, over.0));
-            refused = self.hit_bounds(upstream, LimitKey::MaxBytes, bounds, over);
+            Self::of_what_ends(upstream, |upstream| {
+                refused = self.hit_bounds(upstream, LimitKey::MaxBytes, bounds, over);
+            });
         }
         let Err(trouble) = refused else {
             if let Some(running) = upstream.work.running.front_mut() {
@@ -135,15 +139,20 @@ impl Session {
     }
 
     /// The text with a LIMIT behind it, where the tenant's results are limited so and it has none of its own.
-    pub(super) fn with_row_limit(&self, known: &Known, sql: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn with_row_limit(&self, upstream: &mut Upstream, known: &Known, sql: &[u8]) -> Option<Vec<u8>> {
         let named = self.said_by_name(known, |own| own.row_limit);
+        let strict = named.as_ref().map(|(strict, _)| *strict);
         let limit = named.map(|(_, limit)| limit).or(self.limits.row_limit)?;
         if self.escapes || self.opaque {
             return None;
         }
         let end = known.limit_goes(sql)?;
         self.reached(LimitKey::RowLimit, limit.mode);
-        self.names(LimitKey::RowLimit, named.map(|(strict, _)| strict));
+        self.names(LimitKey::RowLimit, strict);
+        if limit.mode == Mode::Warn {
+            let limited = self.limited(LimitKey::RowLimit, strict);
+            self.warn(upstream, &Refusal::TooMany { limited, limit: limit.at, retry_in: None });
+        }
         let number = limit.enforced()?;
         let mut text = Vec::with_capacity(sql.len() + 32);
         text.extend_from_slice(sql.get(..end)?);

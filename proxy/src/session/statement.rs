@@ -10,6 +10,7 @@ use std::rc::Rc;
 use policy::observe::{CUT, ShapeFacts};
 use policy::statement::{Analysis, Class, Flags, Part};
 use policy::tenant::ClassId;
+use wire::encode::Report;
 use wire::view::{self, Parse};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -371,6 +372,8 @@ pub struct Running {
     pub held: Held,
     /// Where it says what is left of that when it is suspended, and finds what others have left of it.
     pub left: Option<Left>,
+    /// What limits that only warn say of it.
+    pub notices: Vec<Report>,
 }
 
 impl Running {
@@ -432,6 +435,7 @@ impl Running {
             portal: 0,
             resumed: false,
             within: false,
+            notices: Vec::new(),
             held: Held::default(),
             left: None,
         }

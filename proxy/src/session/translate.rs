@@ -164,6 +164,7 @@ impl Session {
             return Ok(Next::Hold);
         }
         upstream.work.flushed = message.tag == Frontend::Flush;
+        self.hear(upstream, outbox, message.tag, message.at);
         match message.tag {
             Frontend::Bind => return self.bind(upstream, outbox, message),
             Frontend::Execute => return self.execute(upstream, outbox, message, now),
@@ -285,8 +286,10 @@ impl Session {
             }
         };
         self.forget_sequences(upstream, outbox, message.at, script)?;
-        let limited =
-            if self.limits_rows() && message.is_whole() { self.with_row_limit(&look.known, sql) } else { None };
+        let limited = match self.limits_rows() && message.is_whole() {
+            true => self.with_row_limit(upstream, &look.known, sql),
+            false => None,
+        };
         let other = match &limited {
             Some(_) => None,
             None => self.translate_deallocate(upstream, &look, outbox, message.at),
@@ -299,13 +302,13 @@ impl Session {
         self.will_run_text(upstream, &look, sql, message.is_whole());
         self.push(upstream, Awaited::Query, Fate::Forward, 0);
         self.drop_unnamed(upstream);
+        if suspect {
+            self.distrust(upstream, strict);
+        }
         self.start(upstream, &look, None, sample, message.end - message.at, held, now);
         if message.is_whole() {
             // What the server runs: the plan of a text without its LIMIT would be another one's.
             self.keep_text(&mut upstream.work, &look.known, limited.as_deref().unwrap_or(sql));
-        }
-        if suspect {
-            self.distrust(upstream, strict);
         }
         Ok(Next::Go)
     }
@@ -445,12 +448,14 @@ impl Session {
         }
         self.will_run_portal(upstream, portal.as_ref());
         self.push(upstream, Awaited::Execute, Fate::Forward, 0);
+        self.will_end(upstream);
         let timed = |portal: &Portal| self.is_timed_by_name(&portal.prepared.known);
         if message.is_whole() && portal.as_ref().is_some_and(timed) {
             // The server would tell of all ends at the Sync: when this begins and when it has ended is to be known.
             for at in [message.at, message.end] {
                 ask::flush(outbox.insert(at));
             }
+            upstream.work.unheard = false;
         }
         self.start_portal(upstream, portal, message.end - message.at, held, now);
         Ok(Next::Go)

@@ -283,7 +283,7 @@ impl Session {
             let message = format!("statement_timeout stays at {limit}, the limit of tenant \"{tenant}\"");
             let report = Report::new(Severity::Notice, Sqlstate::SUCCESS, message)
                 .hint("An operator can change statement_timeout for this tenant.");
-            upstream.work.notice = Some(Box::new(report));
+            upstream.work.notices.tell(report);
         }
     }
 }

@@ -8,13 +8,13 @@ use policy::limits::Deadline;
 use policy::tenant::TenantId;
 use policy::verdict::SessionState;
 use tokio::sync::oneshot;
-use wire::encode::Report;
 use wire::frame;
 use wire::params::Settings;
 use wire::tag::{Backend, TransactionStatus};
 
 use super::cached::{Filling, Standing};
 use super::local_settings::LocalSettings;
+use super::notices::Notices;
 use super::notify::Notifying;
 use super::portals::Portal;
 use super::refuse::Refusals;
@@ -57,8 +57,12 @@ pub struct Work {
     pub held: bool,
     /// The server was asked for whatever it owes, behind the last message that was sent.
     pub flushed: bool,
-    /// The deadline of the request that runs.
+    /// The deadline of the request that runs, and of its transaction.
     pub deadline: Option<Deadline>,
+    /// The deadline of the statement that is first, or of what is left of its text.
+    pub statement: Option<Deadline>,
+    /// An Execute was sent whose time is limited, and the server was not asked yet for its end.
+    pub unheard: bool,
     /// Its result is larger than it may be: this is told in its place when it has been cancelled.
     pub exceeds: Option<Box<Trouble>>,
     /// The same in place of the command tag that is due, where the server was done before it heard of the cancel.
@@ -130,10 +134,8 @@ pub struct Work {
     pub vacates: bool,
     /// Dropped when the statement has ended that others leave their databases for.
     pub vacating: Option<oneshot::Sender<()>>,
-    /// Something to tell the client behind the next command tag.
-    pub notice: Option<Box<Report>>,
-    /// The same before the ReadyForQuery that is being dealt with.
-    pub parting: Option<Box<Report>>,
+    /// What the client is still to be told beside the server's replies.
+    pub notices: Notices,
     /// The reply that comes may be kept.
     pub filling: Option<Box<Filling>>,
     /// Whether the transaction's reads may be answered from the cache.
@@ -228,7 +230,7 @@ impl Work {
 
     /// By when what runs must have ended: the request, or its statement if that has less time.
     pub fn due(&self) -> Option<Deadline> {
-        Deadline::sooner(self.deadline, self.own.map(|(_, own)| own))
+        Deadline::sooner(Deadline::sooner(self.statement, self.deadline), self.own.map(|(_, own)| own))
     }
 
     /// The statement whose own limit that is.
@@ -259,6 +261,13 @@ impl Work {
         self.ends = self.ends.saturating_sub(1);
         self.served_us = begun_us + share;
         (begun_us, self.served_us)
+    }
+
+    /// How long the server may have been busy with one of the statements that are told of now, as [`Self::serve`] counts;
+    /// of a text with so many each has an even share too.
+    pub fn share(&self, since_us: u64, read_us: u64, parts: usize) -> u64 {
+        let together = if parts > 1 { parts } else { self.ends.max(1) };
+        read_us.saturating_sub(since_us.max(self.served_us)) / together as u64
     }
 
     /// Keeps a text, if there is room.
@@ -295,11 +304,11 @@ impl Work {
         self.forget_excess();
         self.permit = None;
         self.named_permits.clear();
-        self.notice = None;
         self.parsed = None;
         self.vacates = false;
         self.vacating = None;
-        self.deadline = None;
+        (self.deadline, self.statement) = (None, None);
+        self.unheard = false;
         self.timed_out = false;
         self.cancelled = false;
         self.held = false;
@@ -354,7 +363,7 @@ impl Work {
         self.probe = Probe::None;
         self.notifying = None;
         self.last_words = None;
-        (self.notice, self.parting) = (None, None);
+        self.notices.clear();
         self.local_default.clear();
         self.local_reset.clear();
         self.restates = false;

@@ -250,6 +250,7 @@ impl Upstream {
         self.work.vacating = None;
         self.work.forget_excess();
         self.work.deadline = deadline;
+        self.work.statement = None;
         self.work.timed_out = false;
         self.work.cancelled = false;
     }

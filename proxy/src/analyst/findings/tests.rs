@@ -319,7 +319,12 @@ fn what_has_come_back_stays_open_over_a_restart() {
     let folder = Folder::new("back");
     let store = folder.store(EARLY);
     let open = |seen: u64, occurrences| Finding {
-        detail: Some(policy::finding::Detail::Transaction { open_ms: 9.0, idle_ms: 0.0, threshold_ms: 1.0, ended: true }),
+        detail: Some(policy::finding::Detail::Transaction {
+            open_ms: 9.0,
+            idle_ms: 0.0,
+            threshold_ms: 1.0,
+            ended: true,
+        }),
         occurrences,
         ..finding("a", "acme", seen)
     };
