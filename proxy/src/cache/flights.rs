@@ -136,6 +136,7 @@ mod tests {
     }
 
     #[test]
+            rule: (1, 0),
     fn one_asks_and_the_others_wait_once() {
         let (mail, mut letters): (Vec<_>, Vec<_>) = (0..2).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
         let flights = Flights::new(Post::new(mail.into()));

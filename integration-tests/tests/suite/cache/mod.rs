@@ -18,6 +18,7 @@ mod requests;
 mod strict;
 mod versions;
 mod ways;
+mod terms;
 mod within;
 mod writers;
 

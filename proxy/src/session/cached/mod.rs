@@ -293,6 +293,10 @@ impl Session {
         let (mut compared, mut missed, mut refresh) = (None, None, None);
         match caches.store.get(sought) {
             Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
+            // It stays: others may have it, whose hints ask for nothing younger.
+            Some(entry) if readable.youth.is_some_and(|youth| entry.dependencies.age(now) >= youth) => {
+                missed = Some(Miss::Expired);
+            }
                 Ok(served) => {
                     refresh = if served == Served::Stale { self.refreshes(&entry) } else { None };
                     let serves = mode.serves() && refresh.is_none() && !self.is_long_unheard(now);
