@@ -5,7 +5,7 @@ use policy::cache::{Bypass, Miss, Refused};
 use super::Fate;
 
 impl Fate {
-    /// `hit`, `miss`, `bypass` or `refused`.
+    /// `hit`, `observed`, `miss`, `bypass` or `refused`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Hit => "hit",
@@ -18,7 +18,7 @@ impl Fate {
     /// The reason's word, as metrics have it; `None`: there is none.
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Hit => None,
+            Self::Hit | Self::Observed => None,
             Self::Miss(miss) => Some(miss.word()),
             Self::Bypass(bypass) => Some(bypass.word()),
             Self::Refused(refused) => Some(refused.word()),
@@ -41,6 +41,7 @@ fn of_miss(miss: Miss) -> &'static str {
         Miss::Absent => "It may be cached; no answer to it was kept for these parameters and this session's settings.",
         Miss::Expired => "It may be cached; the answer that was kept is older than its rule's ttl.",
         Miss::Changed => "It may be cached; a table that it reads was written since its answer was kept.",
+            Self::Observed => "observed",
         Miss::SlotLags => "It may be cached; news of writes from outside was older than 250 ms.",
         Miss::SlotDown => {
             "It may be cached; writes from outside are not heard of, because there is no replication slot now."
@@ -61,6 +62,7 @@ fn of_bypass(bypass: Bypass) -> &'static str {
         Bypass::NoRule => "No cache rule allows it: a rule has to name all tables that it names.",
         Bypass::Denied => "A cache rule denies it.",
         Bypass::HintedOff => "Its comment asks not to be cached.",
+            Self::Observed => "It would have been answered from the cache; the mode is observe.",
         Bypass::Unreadable => "Its text cannot be read: a quote or a comment has no end, or it is too long.",
         Bypass::NotARead => "It is no SELECT.",
         Bypass::SeveralStatements => "Several statements stand in one text.",

@@ -81,6 +81,11 @@ impl Flights {
         self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// How many clients wait for one of them.
+    pub fn waiting(&self) -> usize {
+        self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
+    }
+
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -131,12 +136,12 @@ mod tests {
             session_user: "",
             inputs: &[],
             settings: sets.id([]).unwrap(),
+            rule: (1, 0),
         };
         Arc::new(Key::of(&parts).unwrap())
     }
 
     #[test]
-            rule: (1, 0),
     fn one_asks_and_the_others_wait_once() {
         let (mail, mut letters): (Vec<_>, Vec<_>) = (0..2).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
         let flights = Flights::new(Post::new(mail.into()));

@@ -163,6 +163,8 @@ pub enum Fate {
     Hit,
     /// It may be; nothing that could be served was there.
     Miss(Miss),
+    /// Mode `observe`: it would have been.
+    Observed,
     /// It may not be.
     Bypass(Bypass),
     /// Its reply was not kept.

@@ -20,6 +20,7 @@ mod versions;
 mod ways;
 mod terms;
 mod within;
+mod waits;
 mod writers;
 
 use std::sync::atomic::Ordering;
@@ -216,6 +217,21 @@ fn extended<'a>(client: &'a mut RawClient, sql: &str, parameters: &[&str]) -> &'
 #[test]
 fn an_answer_from_the_cache_is_not_asked_of_the_server() {
     let ground = Ground::new("create table items (id int primary key, name text); insert into items values (1, 'one')");
+/// The page of the one statement whose text holds this.
+fn page_of(ground: &Ground, words: &str) -> serde_json::Value {
+    let admin = ground.site.admin();
+    let all = integration_tests::http::fetch(admin, "/api/v1/queries?limit=1000").json();
+    let mut all = all["queries"].as_array().expect("a list").iter();
+    let one = all.find(|one| one["text"].as_str().is_some_and(|text| text.contains(words))).expect("it has run");
+    let fingerprint = one["fingerprint"].as_str().expect("each has one");
+    integration_tests::http::fetch(admin, &format!("/api/v1/queries/{fingerprint}")).json()
+}
+
+/// What its page says of it and the cache.
+fn fate_of(ground: &Ground, words: &str) -> serde_json::Value {
+    page_of(ground, words)["cache"].clone()
+}
+
     let mut client = ground.client();
     let sql = "select name from items where id = 1";
     assert_eq!(ground.cached(&mut client, sql).value(), "one");

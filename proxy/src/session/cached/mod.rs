@@ -29,7 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Context;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use policy::cache::{Bypass, Counter, Miss, Mode, NotServed, Reading, Served, SettingsId, Sought};
 use policy::tenant::TenantId;
@@ -50,9 +50,6 @@ use plan::{Ground, Readable};
 use request::{Asked, Request};
 pub use standing::Standing;
 use waiting::{Waited, end_known};
-
-/// How long somebody waits for what somebody else asks for, before he asks for himself.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a session keeps for the cache.
 #[derive(Debug, Default)]
@@ -292,6 +289,8 @@ impl Session {
         let shape = &candidate.known.shape;
         let (mut compared, mut missed, mut refresh) = (None, None, None);
         match caches.store.get(sought) {
+        // A request that waits for a server is looked at again when it has one: it is one miss.
+        let again = self.caching.as_deref().is_some_and(|caching| caching.early.is_some());
             Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
             // It stays: others may have it, whose hints ask for nothing younger.
             Some(entry) if readable.youth.is_some_and(|youth| entry.dependencies.age(now) >= youth) => {
@@ -307,6 +306,10 @@ impl Session {
                     }
                     compared = (mode == Mode::Observe).then_some(entry);
                 }
+                    if mode == Mode::Observe && refresh.is_none() && !again {
+                        caches.counters.observed_hit(entry.cost_us);
+                        self.note_fate(shape, Fate::Observed);
+                    }
                 Err(NotServed::Miss(miss)) => {
                     if miss == Miss::Changed || miss == Miss::Expired {
                         caches.store.remove(sought);
@@ -320,8 +323,6 @@ impl Session {
             },
             None => missed = Some(Miss::Absent),
         }
-        // A request that waits for a server is looked at again when it has one: it is one miss.
-        let again = self.caching.as_deref().is_some_and(|caching| caching.early.is_some());
         if let Some(miss) = missed {
             self.note_fate(shape, Fate::Miss(miss));
         }
@@ -358,8 +359,9 @@ impl Session {
         match Reading::begin(&here.cached.generations, &readable.sources, &marks, readable.terms, now) {
             Ok(reading) => {
                 // Who has waited for the end of the log in vain has lost enough. Who has a server may have one that others
-                // wait for, who asks among them: he does not wait.
-                let waits = !waited.flight
+                // wait for, who asks among them: he does not wait. Who only observes keeps nobody waiting.
+                let waits = moment.mode.serves()
+                    && !waited.flight
                     && (waited.end.is_none() || end_known(here, waited).is_some())
                     && self.lease.is_none();
                 let key = Arc::new(sought.to_key());
@@ -371,7 +373,7 @@ impl Session {
                 let flight = match takeoff {
                     Takeoff::Waits if compared.is_none() => {
                         let waited = Waited { flight: true, ..waited };
-                        return self.wait_for_answer(now.checked_add(PATIENCE), now, waited);
+                        return self.wait_for_answer(self.waits_until(now), now, waited);
                     }
                     Takeoff::Leads(flight) => Some(flight),
                     Takeoff::Waits | Takeoff::Alone => None,
