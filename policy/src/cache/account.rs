@@ -1,6 +1,7 @@
 //! Accounts: what the cache may hold, what it did, and why it did not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::tenant::TenantId;
@@ -123,7 +124,7 @@ reasons! {
         SlotLost "slot_lost",
         /// DDL, grants, policies, roles.
         Catalog "catalog",
-        /// A fail-over.
+        /// A fail-over, or the server could not be asked what its catalog is.
         Failover "failover",
         /// An operator, by tag.
         Tag "tag",

@@ -34,7 +34,8 @@ use std::time::Instant;
 
 use policy::cache::catalog::{Catalog, NotQuiet};
 use policy::cache::{
-    Budget, Bypass, Counters, Database, Epoch, Miss, Mode, OutputSettings, Refused, Rules, SettingsId, Slot,
+    Budget, Bypass, Counters, Counts, Database, Epoch, Invalidated, Miss, Mode, OutputSettings, Refused, Rules, SettingsId,
+    Slot,
 };
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -95,6 +96,8 @@ pub struct Cached {
     version: AtomicU64,
     /// The catalog has to be read anew, or the end of a write has to be asked for.
     pub stirred: Notify,
+    /// What ended answers: those of all databases.
+    pub ended: Arc<Counts<Invalidated>>,
     /// Who waits for the end of its log.
     pub ends: Ends,
     /// Why nothing of it is cached now, in words for operators.
@@ -104,12 +107,13 @@ pub struct Cached {
 }
 
 impl Cached {
-    fn new(name: &str, slot: Slot, post: Post) -> Self {
+    fn new(name: &str, slot: Slot, post: Post, ended: Arc<Counts<Invalidated>>) -> Self {
         Self {
             name: name.into(),
             generations: Arc::new(Database::new(slot)),
             view: RwLock::default(),
             version: AtomicU64::new(0),
+            ended,
             stirred: Notify::new(),
             ends: Ends::new(post),
             trouble: Mutex::new(Some(keeper::UNREAD.to_owned())),
@@ -298,7 +302,8 @@ impl Caches {
         }
         let sole = self.sole_writer.load(Ordering::Relaxed);
         let slot = || if sole { Slot::not_needed(self.base) } else { Slot::down(self.base) };
-        let new = || Arc::new(Cached::new(&name, slot(), self.post.clone()));
+        let ended = || Arc::clone(&self.counters.invalidated);
+        let new = || Arc::new(Cached::new(&name, slot(), self.post.clone(), ended()));
         let cached = Arc::clone(databases.entry(name.clone().into()).or_insert_with(new));
         drop(databases);
         self.changed.notify_waiters();

@@ -86,6 +86,7 @@ fn settings_of_the_server_are_followed_over_a_reload() {
     cluster.run("postgres", "alter system set timezone = 'Asia/Tokyo'");
     cluster.run("postgres", "select pg_reload_conf()");
     eventually("the new time zone is told", || client.query(sql).value() == "2026-11-29 21:00:00+09");
+    assert!(proxy.caches().counters.invalidated.of(policy::cache::Invalidated::Catalog) > 0);
     // And kept again, by itself.
     assert_eq!(super::instances::until_hit(proxy.caches(), &mut client, sql).value(), "2026-11-29 21:00:00+09");
 }

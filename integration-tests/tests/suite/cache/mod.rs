@@ -33,6 +33,7 @@ use integration_tests::{Cluster, RawClient, Reply, Site, frontend, within};
 use pgweir::cache::Caches;
 
 /// Longer than any test: what ends an answer is never its age, unless a test says so.
+use policy::cache::Invalidated;
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Everything may be cached.
@@ -107,6 +108,11 @@ impl Ground {
 
     /// What `ask` gives, and whether it came from the cache.
     fn asked<T>(&self, ask: impl FnOnce() -> T) -> (T, bool) {
+    /// How often something of this kind has ended answers.
+    fn ended(&self, source: Invalidated) -> u64 {
+        self.caches().counters.invalidated.of(source)
+    }
+
         let before = self.hits();
         let answer = ask();
         (answer, self.hits() > before)
