@@ -49,8 +49,6 @@ use store::Store;
 
 /// Databases that are cached at once. What comes behind them is not.
 const MAX_DATABASES: usize = 100;
-/// Statements of which it is told why they are not cached.
-const MAX_TOLD: usize = 20_000;
 
 /// A database's catalog as it was read once.
 #[derive(Debug)]
@@ -96,10 +94,10 @@ pub struct Cached {
     version: AtomicU64,
     /// The catalog has to be read anew, or the end of a write has to be asked for.
     pub stirred: Notify,
-    /// What ended answers: those of all databases.
-    pub ended: Arc<Counts<Invalidated>>,
     /// Who waits for the end of its log.
     pub ends: Ends,
+    /// What ended answers: those of all databases.
+    pub ended: Arc<Counts<Invalidated>>,
     /// Why nothing of it is cached now, in words for operators.
     trouble: Mutex<Option<String>>,
     /// Why writes from outside are not heard of, in words for operators.
@@ -113,9 +111,9 @@ impl Cached {
             generations: Arc::new(Database::new(slot)),
             view: RwLock::default(),
             version: AtomicU64::new(0),
-            ended,
             stirred: Notify::new(),
             ends: Ends::new(post),
+            ended,
             trouble: Mutex::new(Some(keeper::UNREAD.to_owned())),
             slot_trouble: Mutex::default(),
         }
@@ -165,10 +163,10 @@ impl Cached {
 pub enum Fate {
     /// It was answered from the cache.
     Hit,
-    /// It may be; nothing that could be served was there.
-    Miss(Miss),
     /// Mode `observe`: it would have been.
     Observed,
+    /// It may be; nothing that could be served was there.
+    Miss(Miss),
     /// It may not be.
     Bypass(Bypass),
     /// Its reply was not kept.
@@ -196,7 +194,7 @@ pub struct Caches {
     sets: Mutex<OutputSettings>,
     /// What it has done.
     pub counters: Counters,
-    told: Mutex<BTreeMap<u64, Fate>>,
+    told: Mutex<fate::Told>,
     /// Another database is there, or the mode is another one.
     pub changed: Notify,
     base: Instant,
@@ -328,15 +326,22 @@ impl Caches {
 
     /// What became of a statement's execution. Said when it is another thing than last time.
     pub fn tell(&self, strict: u64, fate: Fate) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < MAX_TOLD || told.contains_key(&strict) {
-            told.insert(strict, fate);
-        }
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).tell(strict, fate);
     }
 
     /// What became of a statement's last execution: why it is not cached, or that it is.
     pub fn told(&self, strict: u64) -> Option<Fate> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&strict).copied()
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).of(strict)
+    }
+
+    /// The same, of a statement with this text: one that no rule is about is looked at no further when it runs, and so nothing
+    /// is told of it.
+    pub fn fate(&self, strict: u64, text: &str) -> Option<Fate> {
+        let concerned = || self.rules().may_concern(strict, policy::clauses::tables(text).as_deref());
+        if self.mode() != Mode::Off && !concerned() {
+            return Some(Fate::Bypass(Bypass::NoRule));
+        }
+        self.told(strict)
     }
 
     /// Mode `observe`: what was kept is what the server has said, or it is not, which must never be.

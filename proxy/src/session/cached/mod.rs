@@ -159,6 +159,10 @@ impl Session {
             return Ok(UNSEEN);
         }
         let Some(request) = Request::read(whole) else { return Ok(UNSEEN) };
+        if let Some(bypass) = self.reads_otherwise() {
+            caches.counters.bypasses.count(bypass);
+            return Ok(UNSEEN);
+        }
         let version = caches.version();
         let candidate = match self.candidate(&here, request, version) {
             Ok(candidate) => candidate,
@@ -176,9 +180,7 @@ impl Session {
             Ok(None) if self.waits_for_an_answer() => Ok(Answer::Given(0)),
             Ok(None) => Ok(Answer::FromServer(candidate.looked)),
             Err(bypass) => {
-                if !matches!(bypass, Bypass::NoRule | Bypass::Off) {
-                    self.note_fate(&shape, Fate::Bypass(bypass));
-                }
+                self.note_fate(&shape, Fate::Bypass(bypass));
                 caches.counters.bypasses.count(bypass);
                 Ok(Answer::FromServer(candidate.looked))
             }
@@ -287,15 +289,15 @@ impl Session {
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
-        let (mut compared, mut missed, mut refresh) = (None, None, None);
-        match caches.store.get(sought) {
         // A request that waits for a server is looked at again when it has one: it is one miss.
         let again = self.caching.as_deref().is_some_and(|caching| caching.early.is_some());
-            Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
+        let (mut compared, mut missed, mut refresh) = (None, None, None);
+        match caches.store.get(sought) {
             // It stays: others may have it, whose hints ask for nothing younger.
             Some(entry) if readable.youth.is_some_and(|youth| entry.dependencies.age(now) >= youth) => {
                 missed = Some(Miss::Expired);
             }
+            Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
                 Ok(served) => {
                     refresh = if served == Served::Stale { self.refreshes(&entry) } else { None };
                     let serves = mode.serves() && refresh.is_none() && !self.is_long_unheard(now);
@@ -304,12 +306,12 @@ impl Session {
                         caches.counters.joined.fetch_add(u64::from(waited.flight), Ordering::Relaxed);
                         return Ok(Some(entry));
                     }
-                    compared = (mode == Mode::Observe).then_some(entry);
-                }
                     if mode == Mode::Observe && refresh.is_none() && !again {
                         caches.counters.observed_hit(entry.cost_us);
                         self.note_fate(shape, Fate::Observed);
                     }
+                    compared = (mode == Mode::Observe).then_some(entry);
+                }
                 Err(NotServed::Miss(miss)) => {
                     if miss == Miss::Changed || miss == Miss::Expired {
                         caches.store.remove(sought);
@@ -389,6 +391,15 @@ impl Session {
                 caches.counters.refused.count(refused);
                 self.note_fate(shape, Fate::Refused(refused));
             }
+        }
+    }
+
+    /// Its texts are not what they seem: nothing of them is looked at, not even whether a rule is about it.
+    fn reads_otherwise(&self) -> Option<Bypass> {
+        match (self.escapes, self.opaque) {
+            (true, _) => Some(Bypass::Backslashes),
+            (_, true) => Some(Bypass::Unreadable),
+            _ => None,
         }
     }
 
