@@ -6,21 +6,23 @@
 
 mod aged;
 mod apart;
+mod by_hand;
 mod canaries;
 mod catalog;
 mod differential;
 mod faults;
 mod hazards;
 mod instances;
+mod limited;
 mod memory;
 mod never;
 mod requests;
 mod strict;
-mod versions;
-mod ways;
 mod terms;
-mod within;
+mod versions;
 mod waits;
+mod ways;
+mod within;
 mod writers;
 
 use std::sync::atomic::Ordering;
@@ -31,9 +33,9 @@ use config::{Cache, CacheMode, CacheRule};
 use integration_tests::patience::PATIENCE;
 use integration_tests::{Cluster, RawClient, Reply, Site, frontend, within};
 use pgweir::cache::Caches;
+use policy::cache::Invalidated;
 
 /// Longer than any test: what ends an answer is never its age, unless a test says so.
-use policy::cache::Invalidated;
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Everything may be cached.
@@ -106,13 +108,13 @@ impl Ground {
         self.caches().store.evictions()
     }
 
-    /// What `ask` gives, and whether it came from the cache.
-    fn asked<T>(&self, ask: impl FnOnce() -> T) -> (T, bool) {
     /// How often something of this kind has ended answers.
     fn ended(&self, source: Invalidated) -> u64 {
         self.caches().counters.invalidated.of(source)
     }
 
+    /// What `ask` gives, and whether it came from the cache.
+    fn asked<T>(&self, ask: impl FnOnce() -> T) -> (T, bool) {
         let before = self.hits();
         let answer = ask();
         (answer, self.hits() > before)
@@ -215,14 +217,6 @@ fn number(variable: &str) -> Option<u64> {
     Some(parsed.unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }
 
-/// An unnamed statement, its portal described, with text parameters.
-fn extended<'a>(client: &'a mut RawClient, sql: &str, parameters: &[&str]) -> &'a mut RawClient {
-    client.parse("", sql).bind("", parameters).say(frontend::describe(b'P', "")).execute().sync()
-}
-
-#[test]
-fn an_answer_from_the_cache_is_not_asked_of_the_server() {
-    let ground = Ground::new("create table items (id int primary key, name text); insert into items values (1, 'one')");
 /// The page of the one statement whose text holds this.
 fn page_of(ground: &Ground, words: &str) -> serde_json::Value {
     let admin = ground.site.admin();
@@ -238,6 +232,14 @@ fn fate_of(ground: &Ground, words: &str) -> serde_json::Value {
     page_of(ground, words)["cache"].clone()
 }
 
+/// An unnamed statement, its portal described, with text parameters.
+fn extended<'a>(client: &'a mut RawClient, sql: &str, parameters: &[&str]) -> &'a mut RawClient {
+    client.parse("", sql).bind("", parameters).say(frontend::describe(b'P', "")).execute().sync()
+}
+
+#[test]
+fn an_answer_from_the_cache_is_not_asked_of_the_server() {
+    let ground = Ground::new("create table items (id int primary key, name text); insert into items values (1, 'one')");
     let mut client = ground.client();
     let sql = "select name from items where id = 1";
     assert_eq!(ground.cached(&mut client, sql).value(), "one");
