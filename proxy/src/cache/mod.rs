@@ -34,8 +34,8 @@ use std::time::Instant;
 
 use policy::cache::catalog::{Catalog, NotQuiet};
 use policy::cache::{
-    Budget, Bypass, Counters, Counts, Database, Epoch, Invalidated, Miss, Mode, OutputSettings, Refused, Rules, SettingsId,
-    Slot,
+    Budget, Bypass, Counters, Counts, Database, Epoch, Invalidated, Miss, Mode, OutputSettings, Refused, Rules,
+    SettingsId, Slot,
 };
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;

@@ -9,7 +9,8 @@ use integration_tests::{Cluster, RawClient, eventually, http};
 
 use super::Ground;
 
-const SCHEMA: &str = "create table items (id int primary key, n int); insert into items select n, n from generate_series(1, 99) n";
+const SCHEMA: &str =
+    "create table items (id int primary key, n int); insert into items select n, n from generate_series(1, 99) n";
 
 /// How long whoever waits for another one's answer is patient, where nothing says that it may not be.
 const PATIENCE: Duration = Duration::from_secs(1);
