@@ -150,6 +150,7 @@ pub(crate) fn event(
     line.number("t0", event.start_us).number("t1", event.end_us).who(header, scope);
     line.id("statement", event.facts.strict).text("sql", sql);
     line.flag("tx", flag(EventFlags::IN_TRANSACTION)).flag("suspended", flag(EventFlags::SUSPENDED));
+    line.flag("cached", flag(EventFlags::CACHED));
     if header.queue_us > 0 {
         line.number("queued", u64::from(header.queue_us));
     }

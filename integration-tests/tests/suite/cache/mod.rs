@@ -9,6 +9,7 @@ mod apart;
 mod by_hand;
 mod canaries;
 mod catalog;
+mod counted;
 mod differential;
 mod faults;
 mod hazards;

@@ -96,6 +96,7 @@ fn totals(row: &StatementRow) -> Value {
         "text": row.text.text,
         "calls": row.calls,
         "prepared_calls": row.prepared_calls,
+        "cached_calls": row.cached_calls,
         "errors": row.errors,
         "errors_by_sqlstate": shown_errors(row),
         "rows": row.rows,
