@@ -258,7 +258,8 @@ impl Rules {
             rule.tables.iter().any(|table| table.means(schema, name, true))
         };
         let tables = |rule: &Rule| {
-            rule.tables.is_empty() || named.is_none_or(|named| !named.is_empty() && named.iter().all(|name| means(rule, name)))
+            rule.tables.is_empty()
+                || named.is_none_or(|named| !named.is_empty() && named.iter().all(|name| means(rule, name)))
         };
         let allowing = self.rules.iter().filter(|rule| rule.effect == Effect::Allow);
         allowing.into_iter().any(|rule| rule.fingerprint.is_none_or(|known| known == fingerprint) && tables(rule))
