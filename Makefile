@@ -81,7 +81,9 @@ soak: ## Storms, queue workers, the demo's traffic for long; every promise has t
 	PGWEIR_TEST_CANCELS=100000 PGWEIR_TEST_RESTARTS=20 $(CARGO) test --package integration-tests --test suite -- \
 		--nocapture --test-threads=1 kill_no_innocent_query refused_connection nobody_is_refused
 	PGWEIR_HUNT_SEED=$${PGWEIR_HUNT_SEED:-0x$$(od -An -N7 -tx1 /dev/urandom | tr -d " ")} PGWEIR_HUNT_SECONDS=$(SOAK_SECONDS) $(CARGO) test --package integration-tests --test suite -- --nocapture hunt::nothing
-	PGWEIR_CACHE_SEED=$${PGWEIR_CACHE_SEED:-0x$$(od -An -N7 -tx1 /dev/urandom | tr -d " ")} PGWEIR_CACHE_SECONDS=$(SOAK_SECONDS) $(CARGO) test --package integration-tests --test suite -- --nocapture cache::versions cache::canaries::no_row cache::within::random cache::instances
+	PGWEIR_CACHE_SEED=$${PGWEIR_CACHE_SEED:-0x$$(od -An -N7 -tx1 /dev/urandom | tr -d " ")} PGWEIR_CACHE_SECONDS=$(SOAK_SECONDS) $(CARGO) test --package integration-tests --test suite -- --nocapture cache::versions cache::canaries::no_row cache::within::random cache::instances cache::differential cache::strict cache::faults
+	PGWEIR_CACHE_READS=1000000 $(CARGO) test --package integration-tests --test suite -- --nocapture cache::versions
+	$(CARGO) test --release --package policy --lib -- --ignored nor_does_any_in_larger_worlds
 	QUEUE_SECONDS=$(QUEUE_SECONDS) $(CARGO) test --package integration-tests --test suite -- --nocapture queue_workers
 	$(CARGO) test --package integration-tests --test timing -- --ignored --nocapture a_thousand_statements
 	@$(MAKE) --no-print-directory demo SECONDS=$(SOAK_SECONDS)

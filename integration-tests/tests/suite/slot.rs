@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use config::{Cache, CacheMode, CacheRule};
 use integration_tests::{Cluster, Proxy, RawClient, cache_of_all, eventually};
 use pgweir::cache::Cached;
-use policy::cache::{Generation, MAX_LAG, Mode};
+use policy::cache::{Generation, Invalidated, MAX_LAG, Mode};
 
 /// What a loaded machine may add to a time that is promised.
 const SLACK: Duration = Duration::from_millis(750);
@@ -89,6 +89,11 @@ impl Ground {
         lag.is_some_and(|lag| now.checked_sub(lag).is_some_and(|current| current > then))
     }
 
+    /// How often something of this kind has ended answers.
+    fn ended(&self, source: Invalidated) -> u64 {
+        self.proxy.caches().counters.invalidated.of(source)
+    }
+
     fn slots(&self) -> String {
         self.cluster.value("postgres", "select count(*) from pg_replication_slots where slot_name like 'pgweir%'")
     }
@@ -101,13 +106,18 @@ fn each_kind_of_write_ends_what_it_changed_and_nothing_else() {
     let tables = ["runs", "steps", "events", "events_1"].map(|table| ground.oid(table));
     let changes = |wanted: [bool; 4], sql: &str| ground.changes(&tables, &wanted, sql);
     let runs = [true, false, false, false];
+    let heard = || ground.ended(Invalidated::Slot);
+    let before = heard();
     changes(runs, "insert into runs select n, n from generate_series(1, 100) n");
+    assert_eq!(heard() - before, 1);
     changes(runs, "update runs set n = n + 1");
     changes(runs, "set synchronous_commit to on; update runs set n = n + 1");
     changes(runs, "delete from runs where id > 50");
     changes(runs, "truncate runs");
     changes([false; 4], "begin; insert into runs values (1, 1); truncate steps; rollback");
+    let before = heard();
     changes([false; 4], "begin; select pg_current_xact_id(); commit");
+    assert_eq!(heard(), before, "it changed nothing");
     changes([true, true, false, false], "begin; insert into runs values (1, 1); insert into steps values (1); commit");
     changes(
         [false, true, false, false],
@@ -192,6 +202,7 @@ fn nothing_is_served_that_follows_writes_while_the_walsender_is_gone() {
     let ground = Ground::new(SCHEMA);
     ground.listens();
     let (cached, epoch) = (ground.cached(), ground.cached().generations.epoch());
+    let lost = ground.ended(Invalidated::SlotLost);
     let kill =
         "select count(pg_terminate_backend(pid)) from pg_stat_replication where application_name = 'pgweir cache'";
     // Nobody else is let in: it stays down.
@@ -199,6 +210,7 @@ fn nothing_is_served_that_follows_writes_while_the_walsender_is_gone() {
     ground.cluster.run("template1", "alter database postgres allow_connections false");
     assert_eq!(beside.query(kill).value(), "1");
     eventually("it is down", || cached.generations.epoch() != epoch && !cached.generations.slot().hears());
+    eventually("it is counted", || ground.ended(Invalidated::SlotLost) > lost);
     eventually("it says why", || cached.slot_trouble().is_some_and(|trouble| !trouble.is_empty()));
     // What is written meanwhile is seen by who reads later.
     beside.query("insert into runs values (1, 7)").ok();

@@ -1,6 +1,7 @@
 //! Accounts: what the cache may hold, what it did, and why it did not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::tenant::TenantId;
@@ -123,7 +124,7 @@ reasons! {
         SlotLost "slot_lost",
         /// DDL, grants, policies, roles.
         Catalog "catalog",
-        /// A fail-over.
+        /// A fail-over, or the server could not be asked what its catalog is.
         Failover "failover",
         /// An operator, by tag.
         Tag "tag",
@@ -192,8 +193,12 @@ pub struct Counters {
     pub bypasses: Counts<super::eligible::Bypass>,
     /// Replies not kept.
     pub refused: Counts<Refused>,
-    /// What ended answers.
-    pub invalidated: Counts<Invalidated>,
+    /// What ended answers. Shared with whoever follows one database and knows of nothing else.
+    pub invalidated: Arc<Counts<Invalidated>>,
+    /// Mode `observe`: statements that would have been answered from the cache.
+    pub observed_hits: AtomicU64,
+    /// And the microseconds that the server would have been spared.
+    pub observed_saved_micros: AtomicU64,
     /// Mode `observe`: answers that were the server's own, and those that were not. The second one has to stay 0.
     pub agreed: AtomicU64,
     /// See [`Self::agreed`].
@@ -208,9 +213,16 @@ impl Counters {
         self.saved_micros.fetch_add(saved_micros, Relaxed);
     }
 
-    /// Hits among the statements that may be cached, from 0 to 1; `None` before the first.
+    /// Mode `observe`: an answer that would have come from the cache.
+    pub fn observed_hit(&self, saved_micros: u64) {
+        self.observed_hits.fetch_add(1, Relaxed);
+        self.observed_saved_micros.fetch_add(saved_micros, Relaxed);
+    }
+
+    /// Hits among the statements that may be cached, those included that would have been ones but for the mode `observe`, from
+    /// 0 to 1; `None` before the first.
     pub fn hit_ratio(&self) -> Option<f64> {
-        let hits = self.hits.load(Relaxed);
+        let hits = self.hits.load(Relaxed).saturating_add(self.observed_hits.load(Relaxed));
         let misses: u64 = self.misses.all().map(|(_, count)| count).sum();
         let all = hits.saturating_add(misses);
         (all > 0).then(|| hits as f64 / all as f64)

@@ -89,7 +89,7 @@ reasons! {
         TransactionFailed "transaction_failed",
         /// REPEATABLE READ or stricter.
         Isolation "isolation",
-        /// Describe without Execute.
+        /// A portal is described and not executed.
         DescribeOnly "describe_only",
         /// Flush in place of Sync.
         Flush "flush",
@@ -111,8 +111,6 @@ reasons! {
         CatalogUnread "catalog_unread",
         /// Its key is longer than an entry may be.
         KeyTooLong "key_too_long",
-        /// Only part of the reply would be compared: mode `observe` and a reply that streams.
-        Streams "streams",
     }
 }
 

@@ -116,6 +116,11 @@ impl Dependencies {
         Ok(if stale { Served::Stale } else { Served::Fresh })
     }
 
+    /// How old the answer is.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
     /// How many tables it names.
     pub fn tables(&self) -> usize {
         self.tables.len()

@@ -67,6 +67,9 @@ pub struct Parts<'a> {
     pub inputs: &'a [(&'a str, Option<&'a str>)],
     /// All settings that may change a reply.
     pub settings: SettingsId,
+    /// The rule that allows it: the version of the rules, and its place among them. What is kept promises what its own rule
+    /// says of how fresh it is and of what ends it; another rule's promise is another answer.
+    pub rule: (u32, u16),
 }
 
 /// A key. Two are equal when all of their bytes are; the hash only finds where to look.
@@ -141,6 +144,8 @@ impl<'a> Sought<'a> {
             out.option(value.map(str::as_bytes));
         });
         out.number(parts.settings.number());
+        out.bytes(&parts.rule.0.to_le_bytes());
+        out.bytes(&parts.rule.1.to_le_bytes());
         let bytes = &**room;
         if bytes.len() > MAX_KEY {
             return Err(Bypass::KeyTooLong);

@@ -85,10 +85,9 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// What answers by it promise, the hint's wish included.
-    fn terms(&self, hint: Option<Hint>) -> Terms {
-        let wish = hint.and_then(|hint| hint.ttl).unwrap_or(self.ttl);
-        Terms { freshness: self.freshness, ttl: self.ttl.min(wish), stale_for: self.stale_for }
+    /// What answers by it promise.
+    fn terms(&self) -> Terms {
+        Terms { freshness: self.freshness, ttl: self.ttl, stale_for: self.stale_for }
     }
 
     /// Whether it declares this function pure.
@@ -199,6 +198,9 @@ pub enum Decision {
         rule: u16,
         /// What an answer promises.
         terms: Terms,
+        /// Who asks takes none that is as old as this: what its hint says. It is not a promise of the answer, which others
+        /// may have whose hints say nothing.
+        youth: Option<Duration>,
     },
 }
 
@@ -238,6 +240,11 @@ impl Rules {
         if bad.is_empty() { Ok(Self { rules: rules.into(), version }) } else { Err(bad) }
     }
 
+    /// Which rules they are.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
     /// The rule at this place.
     pub fn get(&self, rule: u16) -> Option<&Rule> {
         self.rules.get(usize::from(rule))
@@ -251,7 +258,8 @@ impl Rules {
             rule.tables.iter().any(|table| table.means(schema, name, true))
         };
         let tables = |rule: &Rule| {
-            rule.tables.is_empty() || named.is_none_or(|named| named.iter().all(|name| means(rule, name)))
+            rule.tables.is_empty()
+                || named.is_none_or(|named| !named.is_empty() && named.iter().all(|name| means(rule, name)))
         };
         let allowing = self.rules.iter().filter(|rule| rule.effect == Effect::Allow);
         allowing.into_iter().any(|rule| rule.fingerprint.is_none_or(|known| known == fingerprint) && tables(rule))
@@ -311,7 +319,9 @@ impl Rules {
                 let mut rules = places.iter().filter_map(|place| Some((*place, self.get(*place)?)));
                 match rules.find(|(_, rule)| rule.holds_now(application, hint)) {
                     Some((_, Rule { effect: Effect::Deny, .. })) => Decision::Bypass(Bypass::Denied),
-                    Some((place, rule)) => Decision::Allow { rule: place, terms: rule.terms(hint) },
+                    Some((place, rule)) => {
+                        Decision::Allow { rule: place, terms: rule.terms(), youth: hint.and_then(|hint| hint.ttl) }
+                    }
                     None => Decision::Bypass(Bypass::NoRule),
                 }
             }

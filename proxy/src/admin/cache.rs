@@ -44,6 +44,8 @@ fn shown(context: &AdminContext) -> Value {
         "fills": figures.fills,
         "evictions": figures.evictions,
         "saved_us": figures.saved_us,
+        "observed_hits": figures.observed_hits,
+        "observed_saved_us": figures.observed_saved_us,
         "agreed": figures.agreed,
         "disagreed": figures.disagreed,
         "misses": counted(&figures.misses),

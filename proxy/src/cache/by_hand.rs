@@ -1,5 +1,6 @@
 //! What operators end by hand.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -123,8 +124,10 @@ fn end_table(all: &[Arc<Cached>], asked: &str) -> Result<usize, NotEnded> {
         };
         is_view |= found.iter().any(|oid| view.catalog.relation(*oid).is_some_and(|it| it.kind == Kind::View));
         let tables: Vec<u32> = found.into_iter().filter(readable).collect();
-        // What reads a table's parents reads its rows as well.
-        for oid in tables.iter().flat_map(|oid| view.catalog.changed(*oid).tables().clone()) {
+        // Its rows are those of its partitions, and what reads a table's parents reads its rows as well.
+        let rows = tables.iter().flat_map(|oid| view.catalog.descendants(*oid).into_iter().chain([*oid]));
+        let all: BTreeSet<u32> = rows.flat_map(|oid| view.catalog.changed(oid).tables().clone()).collect();
+        for oid in all {
             cached.generations.end(Ending::Table(oid));
         }
         ended += usize::from(!tables.is_empty());
@@ -196,7 +199,7 @@ mod tests {
             changed(&one, &[1, 2, 3, 4], || assert_eq!(caches.invalidate(None, ByHand::Table(name)), Ok(1), "{name}"))
         };
         assert_eq!(ended("audit.runs"), [4]);
-        assert_eq!(ended("runs"), [1, 4], "of any schema");
+        assert_eq!(ended("runs"), [1, 2, 4], "of any schema, and their partitions");
         assert_eq!(ended("runs_may"), [1, 2], "and of its parents");
         assert_eq!(caches.counters.invalidated.of(Invalidated::Table), 3);
     }

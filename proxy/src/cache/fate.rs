@@ -1,14 +1,47 @@
 //! Fates in words: why a statement is not cached, and what would change that.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use policy::cache::{Bypass, Miss, Refused};
 
 use super::Fate;
 
+/// Statements of which it is told why they are not cached.
+const MAX_TOLD: usize = 20_000;
+
+/// What became of statements. Beyond a bound those that were told of first are forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    fates: BTreeMap<u64, Fate>,
+    order: VecDeque<u64>,
+}
+
+impl Told {
+    /// What became of one last.
+    pub(super) fn tell(&mut self, strict: u64, fate: Fate) {
+        if self.fates.insert(strict, fate).is_some() {
+            return;
+        }
+        if self.order.len() >= MAX_TOLD
+            && let Some(first) = self.order.pop_front()
+        {
+            self.fates.remove(&first);
+        }
+        self.order.push_back(strict);
+    }
+
+    /// What is known of one.
+    pub(super) fn of(&self, strict: u64) -> Option<Fate> {
+        self.fates.get(&strict).copied()
+    }
+}
+
 impl Fate {
-    /// `hit`, `miss`, `bypass` or `refused`.
+    /// `hit`, `observed`, `miss`, `bypass` or `refused`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Observed => "observed",
             Self::Miss(_) => "miss",
             Self::Bypass(_) => "bypass",
             Self::Refused(_) => "refused",
@@ -18,7 +51,7 @@ impl Fate {
     /// The reason's word, as metrics have it; `None`: there is none.
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Hit => None,
+            Self::Hit | Self::Observed => None,
             Self::Miss(miss) => Some(miss.word()),
             Self::Bypass(bypass) => Some(bypass.word()),
             Self::Refused(refused) => Some(refused.word()),
@@ -29,6 +62,7 @@ impl Fate {
     pub fn words(self) -> &'static str {
         match self {
             Self::Hit => "It was answered from the cache.",
+            Self::Observed => "It would have been answered from the cache; the mode is observe.",
             Self::Miss(miss) => of_miss(miss),
             Self::Bypass(bypass) => of_bypass(bypass),
             Self::Refused(refused) => of_refused(refused),
@@ -100,7 +134,7 @@ fn of_bypass(bypass: Bypass) -> &'static str {
         Bypass::DescribeOnly => "It was described and not run.",
         Bypass::Flush => "It was sent with Flush in place of Sync.",
         Bypass::RowLimit => "Its Execute has a limit of rows, or goes on with a portal.",
-        Bypass::Pipeline => "More than one Execute stands before the Sync.",
+        Bypass::Pipeline => "More than one Execute stands before the Sync, or something else behind the first one.",
         Bypass::TimeParameter => "A parameter's value asks what time it is.",
         Bypass::Limited => "A limit of its tenant counts it or speaks against it.",
         Bypass::Listens => "Its session listens for notifications.",
@@ -108,7 +142,6 @@ fn of_bypass(bypass: Bypass) -> &'static str {
         Bypass::NotPublished => "Writes from outside to a table that it reads are not in the cache's publication.",
         Bypass::CatalogUnread => "Its database's catalog is not known, or is being read anew.",
         Bypass::KeyTooLong => "Its text and parameters are longer than an entry may be.",
-        Bypass::Streams => "Mode observe, and its reply is too long to be compared.",
     }
 }
 
@@ -130,5 +163,21 @@ fn of_refused(refused: Refused) -> &'static str {
         Refused::TooCheap => "Its reply was not kept: the server needs less time for it than `cache.min_cost`.",
         Refused::NoRoom => "Its reply was not kept: its tenant holds its share already, or there is no room.",
         Refused::SwitchedOff => "Its reply was not kept: the mode was changed meanwhile.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fates_are_bounded_and_those_of_statements_that_come_later_are_told_too() {
+        let mut told = Told::default();
+        for strict in 0..=MAX_TOLD as u64 {
+            told.tell(strict, Fate::Hit);
+            told.tell(strict, Fate::Miss(Miss::Expired));
+        }
+        assert_eq!((told.fates.len(), told.order.len()), (MAX_TOLD, MAX_TOLD));
+        assert_eq!((told.of(0), told.of(MAX_TOLD as u64)), (None, Some(Fate::Miss(Miss::Expired))));
     }
 }

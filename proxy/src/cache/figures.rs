@@ -26,7 +26,7 @@ pub struct Figures {
     pub tenants: Vec<(TenantId, u64)>,
     /// Answers held.
     pub entries: u64,
-    /// Hits among what may be cached, from 0 to 1; `None` before the first.
+    /// Hits among what may be cached, those that `observe` would have had included, from 0 to 1; `None` before the first.
     pub hit_ratio: Option<f64>,
     /// Statements answered.
     pub hits: u64,
@@ -40,6 +40,10 @@ pub struct Figures {
     pub evictions: u64,
     /// What the server was spared, in µs.
     pub saved_us: u64,
+    /// Mode `observe`: statements that would have been answered.
+    pub observed_hits: u64,
+    /// And what the server would have been spared, in µs.
+    pub observed_saved_us: u64,
     /// Mode `observe`: answers that were the server's own.
     pub agreed: u64,
     /// And those that were not.
@@ -98,6 +102,8 @@ impl Caches {
             fills: of(&counters.fills),
             evictions: self.store.evictions(),
             saved_us: of(&counters.saved_micros),
+            observed_hits: of(&counters.observed_hits),
+            observed_saved_us: of(&counters.observed_saved_micros),
             agreed: of(&counters.agreed),
             disagreed: of(&counters.disagreed),
             misses: by_reason(&counters.misses),
@@ -214,6 +220,11 @@ mod tests {
         assert_eq!((figures.hits, figures.stale, figures.saved_us, figures.hit_ratio), (1, 1, 1_500, Some(0.5)));
         assert!(figures.misses.contains(&("expired", 1)) && figures.bypasses.contains(&("no_rule", 3)));
         assert_eq!(Figures::sum(&figures.bypasses), 3);
+        caches.counters.observed_hit(700);
+        caches.counters.observed_hit(800);
+        let figures = caches.figures(Instant::now());
+        assert_eq!((figures.hits, figures.observed_hits, figures.observed_saved_us), (1, 2, 1_500));
+        assert_eq!((figures.saved_us, figures.hit_ratio), (1_500, Some(0.75)), "one of four was none");
     }
 
     #[test]
@@ -227,7 +238,8 @@ mod tests {
     #[test]
     fn every_fate_has_words_of_its_own() {
         let mut all = std::collections::BTreeSet::new();
-        let fates = std::iter::once(Fate::Hit)
+        let fates = [Fate::Hit, Fate::Observed]
+            .into_iter()
             .chain(policy::cache::Miss::ALL.iter().map(|miss| Fate::Miss(*miss)))
             .chain(policy::cache::Bypass::ALL.iter().map(|bypass| Fate::Bypass(*bypass)))
             .chain(policy::cache::Refused::ALL.iter().map(|refused| Fate::Refused(*refused)));

@@ -81,6 +81,11 @@ impl Flights {
         self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// How many clients wait for one of them.
+    pub fn waiting(&self) -> usize {
+        self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
+    }
+
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -131,6 +136,7 @@ mod tests {
             session_user: "",
             inputs: &[],
             settings: sets.id([]).unwrap(),
+            rule: (1, 0),
         };
         Arc::new(Key::of(&parts).unwrap())
     }

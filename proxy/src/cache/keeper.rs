@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use policy::cache::catalog::Catalog;
-use policy::cache::{Bypass, Cause};
+use policy::cache::{Bypass, Cause, Invalidated};
 use tokio::task::JoinSet;
 
 use super::alone::Alone;
@@ -88,6 +88,17 @@ enum End {
     Failed(String),
 }
 
+impl End {
+    /// What ends answers with it.
+    fn source(&self) -> Option<Invalidated> {
+        match self {
+            Self::Unwanted => None,
+            Self::Outdated => Some(Invalidated::Catalog),
+            Self::Failed(_) => Some(Invalidated::Failover),
+        }
+    }
+}
+
 impl From<String> for End {
     fn from(why: String) -> Self {
         Self::Failed(why)
@@ -125,7 +136,7 @@ impl Keeper {
                 Ok(session) => self.serve(session).await,
                 Err(why) => End::Failed(why),
             };
-            self.forget();
+            self.forget(end.source());
             match end {
                 End::Unwanted => {
                     self.cached.set_trouble(Some(UNREAD.to_owned()));
@@ -172,11 +183,13 @@ impl Keeper {
         }
     }
 
-    /// What changes from here on may go unseen: nothing of what is known holds.
-    fn forget(&self) {
+    /// What changes from here on may go unseen: nothing of what is known holds. `source`: why, where that is not that nothing
+    /// is wanted.
+    fn forget(&self, source: Option<Invalidated>) {
         if self.cached.view().is_some() {
             self.cached.set_view(None);
             self.cached.generations.flush();
+            source.into_iter().for_each(|source| self.cached.ended.count(source));
         }
     }
 
@@ -242,7 +255,7 @@ impl Keeper {
     async fn look(&mut self, session: &mut Session, seen: &mut Seen) -> Result<(), End> {
         self.ask_after_lost(session).await?;
         if !self.reads() {
-            self.forget();
+            self.forget(None);
             return Ok(());
         }
         let cached = Arc::clone(&self.cached);
@@ -266,6 +279,7 @@ impl Keeper {
                 return Ok(());
             }
             generations.flush();
+            cached.ended.count(Invalidated::Catalog);
             // What was prepared before is another statement than what is prepared from here on: its clients may have been
             // told another result.
             self.pools().iter().for_each(|pool| self.shared.schemas.changed(&pool.database));
@@ -384,7 +398,8 @@ impl Keeper {
                 Ordered::Prepared(name) => !prepared.contains(name.as_bytes()),
             };
             if is_over {
-                self.cached.generations.is_resolved(&cause.into());
+                let over = self.cached.generations.is_resolved(&cause.into());
+                self.cached.ended.add(Invalidated::Resolved, over as u64);
             }
         }
         Ok(())

@@ -35,7 +35,8 @@ use std::time::Instant;
 
 use policy::cache::catalog::{Catalog, NotQuiet};
 use policy::cache::{
-    Budget, Bypass, Counters, Database, Epoch, Miss, Mode, OutputSettings, Refused, Rules, SettingsId, Slot,
+    Budget, Bypass, Counters, Counts, Database, Epoch, Invalidated, Miss, Mode, OutputSettings, Refused, Rules,
+    SettingsId, Slot,
 };
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -49,8 +50,6 @@ use store::Store;
 
 /// Databases that are cached at once. What comes behind them is not.
 const MAX_DATABASES: usize = 100;
-/// Statements of which it is told why they are not cached.
-const MAX_TOLD: usize = 20_000;
 
 /// A database's catalog as it was read once.
 #[derive(Debug)]
@@ -98,6 +97,8 @@ pub struct Cached {
     pub stirred: Notify,
     /// Who waits for the end of its log.
     pub ends: Ends,
+    /// What ended answers: those of all databases.
+    pub ended: Arc<Counts<Invalidated>>,
     /// Why nothing of it is cached now, in words for operators.
     trouble: Mutex<Option<String>>,
     /// Why writes from outside are not heard of, in words for operators.
@@ -105,7 +106,7 @@ pub struct Cached {
 }
 
 impl Cached {
-    fn new(name: &str, slot: Slot, post: Post) -> Self {
+    fn new(name: &str, slot: Slot, post: Post, ended: Arc<Counts<Invalidated>>) -> Self {
         Self {
             name: name.into(),
             generations: Arc::new(Database::new(slot)),
@@ -113,6 +114,7 @@ impl Cached {
             version: AtomicU64::new(0),
             stirred: Notify::new(),
             ends: Ends::new(post),
+            ended,
             trouble: Mutex::new(Some(keeper::UNREAD.to_owned())),
             slot_trouble: Mutex::default(),
         }
@@ -162,6 +164,8 @@ impl Cached {
 pub enum Fate {
     /// It was answered from the cache.
     Hit,
+    /// Mode `observe`: it would have been.
+    Observed,
     /// It may be; nothing that could be served was there.
     Miss(Miss),
     /// It may not be.
@@ -191,7 +195,7 @@ pub struct Caches {
     sets: Mutex<OutputSettings>,
     /// What it has done.
     pub counters: Counters,
-    told: Mutex<BTreeMap<u64, Fate>>,
+    told: Mutex<fate::Told>,
     /// Another database is there, or the mode is another one.
     pub changed: Notify,
     base: Instant,
@@ -297,7 +301,8 @@ impl Caches {
         }
         let sole = self.sole_writer.load(Ordering::Relaxed);
         let slot = || if sole { Slot::not_needed(self.base) } else { Slot::down(self.base) };
-        let new = || Arc::new(Cached::new(&name, slot(), self.post.clone()));
+        let ended = || Arc::clone(&self.counters.invalidated);
+        let new = || Arc::new(Cached::new(&name, slot(), self.post.clone(), ended()));
         let cached = Arc::clone(databases.entry(name.clone().into()).or_insert_with(new));
         drop(databases);
         self.changed.notify_waiters();
@@ -322,15 +327,22 @@ impl Caches {
 
     /// What became of a statement's execution. Said when it is another thing than last time.
     pub fn tell(&self, strict: u64, fate: Fate) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < MAX_TOLD || told.contains_key(&strict) {
-            told.insert(strict, fate);
-        }
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).tell(strict, fate);
     }
 
     /// What became of a statement's last execution: why it is not cached, or that it is.
     pub fn told(&self, strict: u64) -> Option<Fate> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&strict).copied()
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).of(strict)
+    }
+
+    /// The same, of a statement with this text: one that no rule is about is looked at no further when it runs, and so nothing
+    /// is told of it.
+    pub fn fate(&self, strict: u64, text: &str) -> Option<Fate> {
+        let concerned = || self.rules().may_concern(strict, policy::clauses::tables(text).as_deref());
+        if self.mode() != Mode::Off && !concerned() {
+            return Some(Fate::Bypass(Bypass::NoRule));
+        }
+        self.told(strict)
     }
 
     /// Mode `observe`: what was kept is what the server has said, or it is not, which must never be.

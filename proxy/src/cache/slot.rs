@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use policy::cache::{Effect, Lsn, Mode, Snapshot, Xid};
+use policy::cache::{Effect, Invalidated, Lsn, Mode, Snapshot, Xid};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -202,6 +202,7 @@ struct Up<'a>(&'a Cached);
 impl Drop for Up<'_> {
     fn drop(&mut self) {
         self.0.generations.slot_is_down();
+        self.0.ended.count(Invalidated::SlotLost);
         self.0.ends.end();
         self.0.stirred.notify_one();
     }

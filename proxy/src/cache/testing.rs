@@ -22,7 +22,8 @@ pub(crate) fn caches() -> Caches {
 
 /// A database of this name, to which others may write.
 pub(crate) fn known(caches: &Caches, name: &str) -> Arc<Cached> {
-    let cached = Arc::new(Cached::new(name, Slot::down(caches.base), Post::default()));
+    let cached =
+        Arc::new(Cached::new(name, Slot::down(caches.base), Post::default(), Arc::clone(&caches.counters.invalidated)));
     caches.databases.write().unwrap_or_else(PoisonError::into_inner).insert(name.into(), Arc::clone(&cached));
     cached
 }

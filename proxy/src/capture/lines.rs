@@ -151,6 +151,7 @@ pub(crate) fn event(
     line.id("statement", event.facts.strict).text("sql", sql);
     line.flag("tx", flag(EventFlags::IN_TRANSACTION)).flag("suspended", flag(EventFlags::SUSPENDED));
     line.flag("resumed", event.resumed);
+    line.flag("cached", flag(EventFlags::CACHED));
     if header.queue_us > 0 {
         line.number("queued", u64::from(header.queue_us));
     }

@@ -94,7 +94,7 @@ pub enum State {
     Idle,
     /// Its request is being run.
     Active,
-    /// It waits for an upstream.
+    /// It waits for an upstream, or for an answer from the cache that somebody else asks for.
     Waiting,
     /// It holds a transaction open.
     InTransaction,

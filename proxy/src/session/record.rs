@@ -317,6 +317,7 @@ impl Session {
             bytes_in: running.bytes_in,
             bytes_out: running.bytes_out,
             prepared: running.extended,
+            cached: false,
             error: sqlstate,
         };
         let Some(statement) = self.charge(&running.known, running.tags, &finished) else { return };

@@ -16,7 +16,7 @@ pub(super) struct Baselines {
 #[derive(Debug)]
 struct Baseline {
     at_us: u64,
-    counts: [u64; 8],
+    counts: [u64; 9],
     codes: Box<[(Sqlstate, u64)]>,
     durations: Buckets,
     parts: [(u64, Buckets); 3],

@@ -21,6 +21,8 @@ pub struct StatementRow {
     pub calls: u64,
     /// Of them, by the extended protocol.
     pub prepared_calls: u64,
+    /// Of them, answered from the cache.
+    pub cached_calls: u64,
     /// Of them, failed.
     pub errors: u64,
     /// Of them, by SQLSTATE: the first codes that each thread has seen.
@@ -95,10 +97,11 @@ impl StatementRow {
     }
 
     /// The plain counts, always in this order.
-    pub(super) fn counts(&mut self) -> [&mut u64; 8] {
+    pub(super) fn counts(&mut self) -> [&mut u64; 9] {
         [
             &mut self.calls,
             &mut self.prepared_calls,
+            &mut self.cached_calls,
             &mut self.errors,
             &mut self.other_codes,
             &mut self.rows,
@@ -138,6 +141,7 @@ impl StatementRow {
             since_us: 0,
             calls: cell.calls.value(),
             prepared_calls: cell.prepared_calls.value(),
+            cached_calls: cell.cached_calls.value(),
             errors: cell.errors.value(),
             codes: cell.codes.get().map(|codes| codes.rows().collect()).unwrap_or_default(),
             other_codes: cell.codes.get().map_or(0, |codes| codes.others()),

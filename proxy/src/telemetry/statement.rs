@@ -73,6 +73,8 @@ pub struct Finished {
     pub bytes_out: u64,
     /// Whether it came by the extended protocol.
     pub prepared: bool,
+    /// Whether it was answered from the cache.
+    pub cached: bool,
     /// The error that it ended in.
     pub error: Option<Sqlstate>,
 }
@@ -135,6 +137,7 @@ pub struct StatementCell {
     pub(super) tenant: TenantId,
     pub(super) calls: Counter,
     pub(super) prepared_calls: Counter,
+    pub(super) cached_calls: Counter,
     pub(super) errors: Counter,
     pub(super) rows: Counter,
     pub(super) bytes_in: Counter,
@@ -164,6 +167,7 @@ impl StatementCell {
             tenant,
             calls: Counter::default(),
             prepared_calls: Counter::default(),
+            cached_calls: Counter::default(),
             errors: Counter::default(),
             rows: Counter::default(),
             bytes_in: Counter::default(),
@@ -189,6 +193,7 @@ impl StatementCell {
         let total_us = finished.total_us();
         self.calls.increment();
         self.prepared_calls.add(u64::from(finished.prepared));
+        self.cached_calls.add(u64::from(finished.cached));
         self.rows.add(finished.rows);
         self.bytes_in.add(finished.bytes_in);
         self.bytes_out.add(finished.bytes_out);
@@ -222,6 +227,7 @@ impl StatementCell {
         for (own, more) in [
             (&self.calls, &other.calls),
             (&self.prepared_calls, &other.prepared_calls),
+            (&self.cached_calls, &other.cached_calls),
             (&self.errors, &other.errors),
             (&self.rows, &other.rows),
             (&self.bytes_in, &other.bytes_in),

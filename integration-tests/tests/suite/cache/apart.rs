@@ -10,7 +10,7 @@ const SCHEMA: &str = "create table runs (id int primary key, n int, at timestamp
     insert into runs select n, n, '2026-11-29 12:00+00' from generate_series(1, 9) n";
 
 /// A cache before a database, and tenants by application_name.
-fn ruled(toml: &str) -> Ground {
+pub(super) fn ruled(toml: &str) -> Ground {
     let rule = "[[tenant.rule]]\nfrom = 'application_name'\npattern = 'tenant:(?<tenant>[a-z0-9-]+)'\n";
     let tenants = tenants(&format!("{rule}{toml}"));
     let site = Site::behind(Transaction, |proxy| {
@@ -20,7 +20,7 @@ fn ruled(toml: &str) -> Ground {
     Ground { site }
 }
 
-fn called(ground: &Ground, name: &str) -> RawClient {
+pub(super) fn called(ground: &Ground, name: &str) -> RawClient {
     let parameters = [("user", "postgres"), ("database", &*ground.site.database), ("application_name", name)];
     RawClient::login_with(ground.site.address(), &parameters, "")
 }
@@ -86,6 +86,7 @@ fn settings_of_the_server_are_followed_over_a_reload() {
     cluster.run("postgres", "alter system set timezone = 'Asia/Tokyo'");
     cluster.run("postgres", "select pg_reload_conf()");
     eventually("the new time zone is told", || client.query(sql).value() == "2026-11-29 21:00:00+09");
+    assert!(proxy.caches().counters.invalidated.of(policy::cache::Invalidated::Catalog) > 0);
     // And kept again, by itself.
     assert_eq!(super::instances::until_hit(proxy.caches(), &mut client, sql).value(), "2026-11-29 21:00:00+09");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use integration_tests::cluster::Stop;
 use integration_tests::{Cluster, Proxy, RawClient, eventually};
-use policy::cache::Mode;
+use policy::cache::{Invalidated, Mode};
 
 use super::instances::until_hit;
 use super::{Ground, settings};
@@ -154,6 +154,7 @@ fn a_server_process_that_is_ended_in_its_transaction() {
         writer = ground.client();
         assert_eq!(is_not_older(&mut reader, &mut direct), n.to_string(), "undone");
         ground.cached(&mut reader, sql);
+        assert!(ground.ended(Invalidated::Resolved) > n, "each end that was found out is counted");
         writer.query("update runs set n = n + 1").ok();
         assert_eq!(reader.query(sql).value(), (n + 1).to_string());
     }
@@ -240,6 +241,7 @@ fn a_server_that_crashes_and_comes_back() {
         assert_eq!(reader.query(sql).value(), "7");
     }
     until_hit(proxy.caches(), &mut reader, sql);
+    assert!(proxy.caches().counters.invalidated.of(Invalidated::Failover) > 0);
 }
 
 #[test]

@@ -364,3 +364,27 @@ fn a_search_path_that_sessions_begin_with() {
     (0..20).for_each(|_| assert_eq!(other.query(read).ok().value(), "2"));
     assert_eq!(ground.cached(&mut other, read).value(), "2");
 }
+
+#[test]
+fn a_materialized_view_that_is_refreshed() {
+    let ground = Ground::with(
+        "create table items (id int); insert into items values (1);
+         create materialized view totals as select count(*) as n from items; create unique index on totals (n)",
+        |cache| cache.rules[0].materialized = true,
+    );
+    let (mut client, mut writer) = (ground.client(), ground.client());
+    let sql = "select n from totals";
+    ground.cached(&mut client, sql);
+    let ways = [
+        "refresh materialized view totals",
+        "refresh materialized view concurrently totals",
+        "do $$ begin execute 'refresh materialized view totals'; end $$",
+    ];
+    for (n, refresh) in (2..).zip(ways) {
+        writer.query(format!("insert into items values ({n})")).ok();
+        assert_eq!(client.query(sql).value(), (n - 1).to_string(), "nobody has refreshed it");
+        writer.query(refresh).ok();
+        assert_eq!(client.query(sql).value(), n.to_string(), "{refresh}");
+        assert_eq!(ground.cached(&mut client, sql).value(), n.to_string());
+    }
+}

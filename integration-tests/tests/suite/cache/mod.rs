@@ -7,17 +7,22 @@
 mod aged;
 mod alone;
 mod apart;
+mod by_hand;
 mod canaries;
 mod catalog;
+mod counted;
 mod differential;
 mod faults;
 mod hazards;
 mod instances;
+mod limited;
 mod memory;
 mod never;
 mod requests;
 mod strict;
+mod terms;
 mod versions;
+mod waits;
 mod ways;
 mod within;
 mod writers;
@@ -30,6 +35,7 @@ use config::{Cache, CacheMode, CacheRule};
 use integration_tests::patience::PATIENCE;
 use integration_tests::{Cluster, RawClient, Reply, Site, frontend, within};
 use pgweir::cache::Caches;
+use policy::cache::Invalidated;
 
 /// Longer than any test: what ends an answer is never its age, unless a test says so.
 const LONG: Duration = Duration::from_secs(3600);
@@ -102,6 +108,11 @@ impl Ground {
     /// Answers that gave way to others.
     fn evictions(&self) -> u64 {
         self.caches().store.evictions()
+    }
+
+    /// How often something of this kind has ended answers.
+    fn ended(&self, source: Invalidated) -> u64 {
+        self.caches().counters.invalidated.of(source)
     }
 
     /// What `ask` gives, and whether it came from the cache.
@@ -206,6 +217,21 @@ fn number(variable: &str) -> Option<u64> {
         None => text.parse(),
     };
     Some(parsed.unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
+}
+
+/// The page of the one statement whose text holds this.
+fn page_of(ground: &Ground, words: &str) -> serde_json::Value {
+    let admin = ground.site.admin();
+    let all = integration_tests::http::fetch(admin, "/api/v1/queries?limit=1000").json();
+    let mut all = all["queries"].as_array().expect("a list").iter();
+    let one = all.find(|one| one["text"].as_str().is_some_and(|text| text.contains(words))).expect("it has run");
+    let fingerprint = one["fingerprint"].as_str().expect("each has one");
+    integration_tests::http::fetch(admin, &format!("/api/v1/queries/{fingerprint}")).json()
+}
+
+/// What its page says of it and the cache.
+fn fate_of(ground: &Ground, words: &str) -> serde_json::Value {
+    page_of(ground, words)["cache"].clone()
 }
 
 /// An unnamed statement, its portal described, with text parameters.

@@ -40,6 +40,7 @@ fn each_part_alone_changes_the_key() {
         session_user: "login",
         inputs: &[("app.tenant_id", Some("1"))],
         settings: sets[0],
+        rule: (1, 0),
     };
     let others = [
         Parts { epoch: later, ..base },
@@ -71,6 +72,8 @@ fn each_part_alone_changes_the_key() {
         Parts { inputs: &[("app.user_id", Some("1"))], ..base },
         Parts { inputs: &[], ..base },
         Parts { settings: sets[1], ..base },
+        Parts { rule: (1, 1), ..base },
+        Parts { rule: (2, 0), ..base },
     ];
     let mut known: HashMap<Key, usize> = HashMap::new();
     assert_eq!(known.insert(Key::of(&base).unwrap(), 0), None);
@@ -127,6 +130,7 @@ fn plain(settings: SettingsId, epoch: Generation) -> Parts<'static> {
         session_user: "",
         inputs: &[],
         settings,
+        rule: (1, 0),
     }
 }
 
@@ -143,6 +147,7 @@ struct Owned {
     inputs: Vec<(String, Option<String>)>,
     protocol: u64,
     settings: usize,
+    rule: (u32, u16),
     epoch: usize,
 }
 
@@ -165,6 +170,7 @@ impl Owned {
             inputs: (0..random.below(3)).map(|_| (word(random), (!random.once_in(3)).then(|| word(random)))).collect(),
             protocol: random.below(3),
             settings: random.below(2) as usize,
+            rule: (random.below(2) as u32, random.below(2) as u16),
             epoch: random.below(2) as usize,
         }
     }
@@ -196,6 +202,7 @@ impl Owned {
             session_user: &self.words[4],
             inputs: &inputs,
             settings: settings[self.settings],
+            rule: self.rule,
         };
         Key::of(&parts).unwrap()
     }
@@ -262,7 +269,8 @@ fn a_key_is_read_back_into_its_parts() {
         let (formats, relations) = (back.list(Back::short), back.list(Back::oid));
         words.extend([back.word(), back.word()]);
         let inputs = back.list(|back| (back.word(), back.option().map(|value| String::from_utf8(value).unwrap())));
-        let (settings, rest) = (back.number(), back.0.len());
+        let settings = back.number();
+        let (rule, rest) = ((back.oid(), back.short() as u16), back.0.len());
         let read = Owned {
             words,
             place,
@@ -274,6 +282,7 @@ fn a_key_is_read_back_into_its_parts() {
             inputs,
             protocol,
             settings: sets.iter().position(|id| id.number() == settings).unwrap(),
+            rule,
             epoch: epochs.iter().position(|generation| generation.number() == epoch).unwrap(),
         };
         assert_eq!((read, rest), (parts, 0), "seed {seed}");

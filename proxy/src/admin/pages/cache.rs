@@ -110,7 +110,12 @@ fn figures(cache: &Value) -> Markup {
     let tile = |title, figure, beside, tone| Tile { title, figure, beside, course: Vec::new(), tone };
     let held = cache.count("bytes") / cache.count("max_bytes").max(1.0);
     let tiles = [
-        tile("Hit ratio", known(cache.number("hit_ratio"), figure::percent), html! { "of what may be cached" }, "one"),
+        tile(
+            "Hit ratio",
+            known(cache.number("hit_ratio"), figure::percent),
+            html! { "of what may be cached, would-be hits of observe included" },
+            "one",
+        ),
         tile(
             "Hits",
             count("hits"),
@@ -139,7 +144,9 @@ fn figures(cache: &Value) -> Markup {
         tile(
             "Compared",
             count("agreed"),
-            html! { "agreed, " span.bad[cache.count("disagreed") > 0.0] { (count("disagreed")) " did not" } },
+            html! { "agreed, " span.bad[cache.count("disagreed") > 0.0] { (count("disagreed")) " did not" } "; "
+            (count("observed_hits")) " would have been hits, and saved "
+            (known(cache.number("observed_saved_us").map(|us| us / 1e3), figure::ms)) },
             if cache.count("disagreed") > 0.0 { "bad" } else { "plain" },
         ),
     ];
@@ -258,6 +265,7 @@ pub(super) fn fate(fate: Option<&Value>) -> Markup {
     };
     let (tone, said) = match fate.text("fate") {
         "hit" => ("good", "hit"),
+        "observed" => ("good", "would be a hit"),
         "miss" => ("notice", "miss"),
         "refused" => ("warning", "not kept"),
         _ => ("plain", "not cached"),

@@ -72,7 +72,7 @@ fn shown(context: &AdminContext, strict: u64, asked: &Asked) -> Result<Value, Pr
         telemetry.plans.rows(own).iter().take(MAX_SHOWN).map(|row| plans::shown(row, true)).collect();
     fields.insert("plans".to_owned(), plans.into());
     // What became of the last execution is not said to one tenant: it may have been another one's.
-    let fate = context.state.caches().told(strict).filter(|_| asked.text("tenant").is_none());
+    let fate = context.state.caches().fate(strict, &all.text.text).filter(|_| asked.text("tenant").is_none());
     fields.insert("cache".to_owned(), fate.map_or(Value::Null, crate::admin::cache::fate));
     let wanted = Wanted {
         fingerprint: Some(format!("{strict:016x}")),
@@ -96,6 +96,7 @@ fn totals(row: &StatementRow) -> Value {
         "text": row.text.text,
         "calls": row.calls,
         "prepared_calls": row.prepared_calls,
+        "cached_calls": row.cached_calls,
         "errors": row.errors,
         "errors_by_sqlstate": shown_errors(row),
         "rows": row.rows,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use policy::cache::catalog::Touched;
-use policy::cache::{Footprint, Lsn, Snapshot, Xid};
+use policy::cache::{Footprint, Invalidated, Lsn, Snapshot, Xid};
 use wire::pgoutput::{Committed, Relations};
 
 use super::super::{Cached, View};
@@ -77,6 +77,9 @@ impl News {
             let xid = Xid::near(committed.xid, self.near);
             let footprint = self.footprint(&committed.relations);
             self.cached.generations.heard(xid, &footprint, Lsn(committed.end));
+            if !footprint.is_empty() {
+                self.cached.ended.count(Invalidated::Slot);
+            }
             self.unseen.insert(xid);
             if self.unseen.len() > MAX_UNSEEN {
                 self.unseen_to = std::mem::take(&mut self.unseen).last().copied().max(self.unseen_to);
@@ -142,6 +145,7 @@ impl News {
         self.published.clone_from(&view.published);
         if let (true, Some(current)) = (more, self.current) {
             self.cached.generations.slot_is_up(current, Lsn(self.applied), snapshot);
+            self.cached.ended.count(Invalidated::SlotLost);
             self.cached.stirred.notify_one();
         }
     }

@@ -22,7 +22,7 @@ fn relation(oid: u32) -> Relation {
 
 /// A database with a view of relations 1 to 9, which are published as `published` says.
 fn database(start: Instant) -> Arc<Cached> {
-    Arc::new(Cached::new("here/db", Slot::down(start), Post::default()))
+    Arc::new(Cached::new("here/db", Slot::down(start), Post::default(), Arc::default()))
 }
 
 fn look_at(cached: &Cached, published: &[u32]) {

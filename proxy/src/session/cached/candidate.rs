@@ -65,7 +65,7 @@ impl Session {
             Asked::Parsed(parse, _) => (parse.query, Sent::ToPrepare),
             Asked::Bound(bind) => {
                 let prepared = self.find_statement(bind.statement).ok_or(None)?;
-                if !self.is_concerned(here, &prepared.known, version) || self.escapes || self.opaque {
+                if !self.is_concerned(here, &prepared.known, version) {
                     return Err(None);
                 }
                 let known = prepared.known.clone();
@@ -74,7 +74,7 @@ impl Session {
             }
         };
         let hash = xxh3_64_with_seed(sql, version).max(1);
-        if self.worker.plans.borrow().is_unconcerned(hash) || self.escapes || self.opaque {
+        if self.worker.plans.borrow().is_unconcerned(hash) {
             return Err(None);
         }
         let mut brain = self.worker.brain.borrow_mut();

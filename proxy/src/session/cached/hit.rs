@@ -159,6 +159,7 @@ impl Session {
             bytes_in: request.bytes as u64,
             bytes_out: bytes_out as u64,
             prepared: extended,
+            cached: true,
             error: None,
         };
         if !within {

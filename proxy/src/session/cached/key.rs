@@ -54,6 +54,7 @@ impl Session {
             session_user: &identity.user,
             inputs: &inputs,
             settings: *settings,
+            rule: readable.rule,
         };
         Sought::of(&parts, room)
     }

@@ -29,7 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Context;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use policy::cache::{Bypass, Counter, Miss, Mode, NotServed, Reading, Served, SettingsId, Sought};
 use policy::tenant::TenantId;
@@ -50,9 +50,6 @@ use plan::{Ground, Readable};
 use request::{Asked, Request};
 pub use standing::Standing;
 use waiting::{Waited, end_known};
-
-/// How long somebody waits for what somebody else asks for, before he asks for himself.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a session keeps for the cache.
 #[derive(Debug, Default)]
@@ -162,6 +159,10 @@ impl Session {
             return Ok(UNSEEN);
         }
         let Some(request) = Request::read(whole) else { return Ok(UNSEEN) };
+        if let Some(bypass) = self.reads_otherwise() {
+            caches.counters.bypasses.count(bypass);
+            return Ok(UNSEEN);
+        }
         let version = caches.version();
         let candidate = match self.candidate(&here, request, version) {
             Ok(candidate) => candidate,
@@ -179,9 +180,7 @@ impl Session {
             Ok(None) if self.waits_for_an_answer() => Ok(Answer::Given(0)),
             Ok(None) => Ok(Answer::FromServer(candidate.looked)),
             Err(bypass) => {
-                if !matches!(bypass, Bypass::NoRule | Bypass::Off) {
-                    self.note_fate(&shape, Fate::Bypass(bypass));
-                }
+                self.note_fate(&shape, Fate::Bypass(bypass));
                 caches.counters.bypasses.count(bypass);
                 Ok(Answer::FromServer(candidate.looked))
             }
@@ -290,8 +289,14 @@ impl Session {
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
         let shape = &candidate.known.shape;
+        // A request that waits for a server is looked at again when it has one: it is one miss.
+        let again = self.caching.as_deref().is_some_and(|caching| caching.early.is_some());
         let (mut compared, mut missed, mut refresh) = (None, None, None);
         match caches.store.get(sought) {
+            // It stays: others may have it, whose hints ask for nothing younger.
+            Some(entry) if readable.youth.is_some_and(|youth| entry.dependencies.age(now) >= youth) => {
+                missed = Some(Miss::Expired);
+            }
             Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
                 Ok(served) => {
                     refresh = if served == Served::Stale { self.refreshes(&entry) } else { None };
@@ -300,6 +305,10 @@ impl Session {
                         caches.counters.hit(entry.cost_us, served == Served::Stale);
                         caches.counters.joined.fetch_add(u64::from(waited.flight), Ordering::Relaxed);
                         return Ok(Some(entry));
+                    }
+                    if mode == Mode::Observe && refresh.is_none() && !again {
+                        caches.counters.observed_hit(entry.cost_us);
+                        self.note_fate(shape, Fate::Observed);
                     }
                     compared = (mode == Mode::Observe).then_some(entry);
                 }
@@ -316,8 +325,6 @@ impl Session {
             },
             None => missed = Some(Miss::Absent),
         }
-        // A request that waits for a server is looked at again when it has one: it is one miss.
-        let again = self.caching.as_deref().is_some_and(|caching| caching.early.is_some());
         if let Some(miss) = missed {
             self.note_fate(shape, Fate::Miss(miss));
         }
@@ -354,8 +361,9 @@ impl Session {
         match Reading::begin(&here.cached.generations, &readable.sources, &marks, readable.terms, now) {
             Ok(reading) => {
                 // Who has waited for the end of the log in vain has lost enough. Who has a server may have one that others
-                // wait for, who asks among them: he does not wait.
-                let waits = !waited.flight
+                // wait for, who asks among them: he does not wait. Who only observes keeps nobody waiting.
+                let waits = moment.mode.serves()
+                    && !waited.flight
                     && (waited.end.is_none() || end_known(here, waited).is_some())
                     && self.lease.is_none();
                 let key = Arc::new(sought.to_key());
@@ -367,7 +375,7 @@ impl Session {
                 let flight = match takeoff {
                     Takeoff::Waits if compared.is_none() => {
                         let waited = Waited { flight: true, ..waited };
-                        return self.wait_for_answer(now.checked_add(PATIENCE), now, waited);
+                        return self.wait_for_answer(self.waits_until(now), now, waited);
                     }
                     Takeoff::Leads(flight) => Some(flight),
                     Takeoff::Waits | Takeoff::Alone => None,
@@ -383,6 +391,15 @@ impl Session {
                 caches.counters.refused.count(refused);
                 self.note_fate(shape, Fate::Refused(refused));
             }
+        }
+    }
+
+    /// Its texts are not what they seem: nothing of them is looked at, not even whether a rule is about it.
+    fn reads_otherwise(&self) -> Option<Bypass> {
+        match (self.escapes, self.opaque) {
+            (true, _) => Some(Bypass::Backslashes),
+            (_, true) => Some(Bypass::Unreadable),
+            _ => None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use policy::cache::{Bypass, Counter, Decision, Hint, Marks, Rules, Shape, Sources, Standing, Terms, hint_of};
 use policy::comment::{Comments, strip_ends};
@@ -26,6 +27,10 @@ pub struct Readable {
     pub tags: Arc<[Arc<Counter>]>,
     /// What it promises.
     pub terms: Terms,
+    /// The rule that allows it: the version of the rules, and its place among them.
+    pub rule: (u32, u16),
+    /// No answer that is as old as this is taken for this execution.
+    pub youth: Option<Duration>,
 }
 
 /// By one rule: what a text reads, or why it may not.
@@ -126,16 +131,17 @@ impl Plan {
     /// Whether this execution may be answered from the cache.
     pub fn decide(&self, words: Words<'_>, application: &str, ground: Ground<'_>) -> ByRule {
         let standing = self.standing.as_ref().map_err(|bypass| *bypass)?;
-        let (rule, terms) = match ground.rules.decide(standing, application, words.hint) {
+        let (rule, terms, youth) = match ground.rules.decide(standing, application, words.hint) {
             Decision::Bypass(bypass) => return Err(bypass),
-            Decision::Allow { rule, terms } => (rule, terms),
+            Decision::Allow { rule, terms, youth } => (rule, terms, youth),
         };
+        let now = |known: ByRule| known.map(|readable| Readable { youth, ..readable });
         if let Some((_, known)) = self.by_rule.borrow().iter().find(|(number, _)| *number == rule) {
-            return known.clone().map(|readable| Readable { terms, ..readable });
+            return now(known.clone());
         }
         let found = self.read(words.body, rule, terms, ground);
         self.by_rule.borrow_mut().push((rule, found.clone()));
-        found
+        now(found)
     }
 
     fn read(&self, body: &[u8], number: u16, terms: Terms, ground: Ground<'_>) -> ByRule {
@@ -154,6 +160,8 @@ impl Plan {
             inputs: reads.inputs.settings.into_iter().collect(),
             tags: generations.tags(rule.tags.iter().map(String::as_str)),
             terms,
+            rule: (rules.version(), number),
+            youth: None,
         })
     }
 }

@@ -77,9 +77,19 @@ impl<'a> Request<'a> {
                     execution.executes += 1;
                     execution.row_limited |= execute.limit != 0 || !execute.portal.is_empty();
                 }
+                // More stands before the Sync: whatever it is, one answer is not all that is asked for.
+                Frontend::Parse | Frontend::Bind | Frontend::Describe | Frontend::Close if execution.executes > 0 => {
+                    execution.executes += 1;
+                }
                 Frontend::Sync => {
                     let bind = bind?;
                     let asked = parse.map_or(Asked::Bound(bind), |parse| Asked::Parsed(parse, bind));
+                    return Some(Self { asked, execution, described, bytes: at });
+                }
+                Frontend::Flush if execution.executes > 0 => {
+                    let bind = bind?;
+                    let asked = parse.map_or(Asked::Bound(bind), |parse| Asked::Parsed(parse, bind));
+                    execution.flush = true;
                     return Some(Self { asked, execution, described, bytes: at });
                 }
                 _ => return None,

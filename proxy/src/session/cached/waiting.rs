@@ -5,13 +5,19 @@
 use std::time::{Duration, Instant};
 
 use policy::cache::{End, Miss, Refused, Ticket, Turn};
+use policy::limits::{Bound, parse_guc_time};
 
 use super::{Filling, Moment};
 use crate::cache::Fate;
 use crate::cache::here::Here;
 use crate::cache::store::Entry;
 use crate::session::Session;
+use crate::session::ctl::State;
+use crate::session::effects::plain;
 use crate::upstream::Upstream;
+
+/// How long somebody waits at most for what somebody else asks for, before he asks for himself.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a session has waited for, for one request. It does so once for each.
 #[derive(Debug, Default, Clone, Copy)]
@@ -68,6 +74,7 @@ impl Session {
         if self.caching.as_deref_mut().is_some_and(|caching| std::mem::take(&mut caching.waits)) {
             self.look_again = true;
             self.worker.watch(&self.ctl, None);
+            self.shows_that_it_waits(State::Idle, Instant::now());
         }
     }
 
@@ -84,6 +91,24 @@ impl Session {
         caching.waits = true;
         caching.waited = Waited { since: waited.since.or(Some(now)), ..waited };
         self.worker.watch(&self.ctl, until);
+        self.shows_that_it_waits(State::Waiting, now);
+    }
+
+    /// Who holds a server shows that.
+    fn shows_that_it_waits(&self, state: State, now: Instant) {
+        if self.lease.is_none() {
+            self.set_state(state, self.now_us(now));
+        }
+    }
+
+    /// Until when it waits for somebody else's answer: no longer than it might wait for a server, or a server might take for
+    /// its own.
+    pub(super) fn waits_until(&self, now: Instant) -> Option<Instant> {
+        let own = self.settings.current().find("statement_timeout").and_then(plain);
+        let own = own.and_then(|own| parse_guc_time(&own).ok()).filter(|own| !own.is_zero());
+        let request = self.limits.request_timeout.and_then(Bound::enforced);
+        let limits = [own, self.statement_limit(), request, Some(self.patience())];
+        now.checked_add(limits.into_iter().flatten().fold(PATIENCE, Duration::min))
     }
 
     /// An answer is there, and `strict` asks for the end of the log first: waits for it.
