@@ -2,6 +2,7 @@
 
 mod paths;
 mod queries;
+mod separable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,6 +126,7 @@ async fn read_facts(session: &mut Session) -> Result<Facts, String> {
         ..Facts::default()
     };
     read_types(session, &mut facts).await?;
+    separable::read(session, &mut facts).await?;
     Ok(facts)
 }
 

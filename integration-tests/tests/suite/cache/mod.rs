@@ -15,6 +15,7 @@ mod instances;
 mod memory;
 mod never;
 mod requests;
+mod separated;
 mod strict;
 mod versions;
 mod ways;
