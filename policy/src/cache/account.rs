@@ -233,13 +233,13 @@ impl Counters {
 /// what a process grows by (`make bench`, part `cache`).
 pub const ENTRY_OVERHEAD: u64 = 576;
 /// Bytes for each table that it depends on.
-const TABLE_OVERHEAD: u64 = 16;
+const TABLE_OVERHEAD: u64 = 32;
 
 /// What an entry weighs.
 ///
 /// ```
 /// use policy::cache::weight;
-/// assert_eq!(weight(100, 1_000, 2), 576 + 112 + 1_024 + 32);
+/// assert_eq!(weight(100, 1_000, 2), 576 + 112 + 1_024 + 64);
 /// ```
 pub const fn weight(key: usize, reply: usize, tables: usize) -> u64 {
     ENTRY_OVERHEAD

@@ -1,6 +1,7 @@
 //! What the cache knows of one database: its generations, its slot, and the writes of which nobody knows how they ended.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -9,29 +10,9 @@ use super::catalog::Touched;
 use super::freshness::{Lsn, Slot};
 use super::generation::{Counter, Generation};
 use super::marks::{Ending, Marked};
+use super::parts::{Part, Table};
 use super::snapshot::{Heard, Snapshot, Xid};
 use super::write::{Cause, Write};
-
-/// One table's generation, and the transactions that wrote to it without being seen yet.
-#[derive(Debug, Default)]
-pub struct Table {
-    pub(super) counter: Counter,
-    /// What an operator has ended: also answers that follow no writes.
-    by_hand: Counter,
-    pub(super) heard: Heard,
-}
-
-impl Table {
-    /// What an answer compares: its generation, or what was ended by hand alone.
-    pub(super) fn compared(&self, follows_writes: bool) -> Generation {
-        if follows_writes { self.counter.now() } else { self.by_hand.now() }
-    }
-
-    /// Its generation now.
-    pub fn generation(&self) -> Generation {
-        self.counter.now()
-    }
-}
 
 /// The catalog as it was read once: what was told from it is true of this epoch and of no other one.
 #[derive(Debug)]
@@ -52,10 +33,19 @@ impl Epoch {
 #[derive(Clone, Debug)]
 pub struct Sources {
     pub(super) tables: Arc<[Arc<Table>]>,
+    /// Of which of them, by their place, it reads one part alone. Nearly always of none.
+    pub(super) parts: Vec<(usize, Part)>,
     pub(super) epoch: Arc<Epoch>,
 }
 
 impl Sources {
+    /// The same of a reader who sees a part alone of some of its tables: by their places, as
+    /// [`Reads::apart`](super::catalog::Reads) allows it.
+    #[must_use]
+    pub fn apart(&self, parts: Vec<(usize, Part)>) -> Self {
+        Self { parts, ..self.clone() }
+    }
+
     /// The epoch that they were told in.
     pub fn epoch(&self) -> Generation {
         self.epoch.generation
@@ -66,6 +56,8 @@ impl Sources {
 #[derive(Clone, Debug, Default)]
 pub struct Footprint {
     pub(super) tables: Box<[Arc<Table>]>,
+    /// The table of which it touches one part alone.
+    pub(super) apart: Option<(Arc<Table>, Part)>,
     pub(super) everything: bool,
     pub(super) catalog: bool,
     /// `None`: it is true of any.
@@ -90,13 +82,25 @@ impl Footprint {
 
     /// Whether no answer can depend on it.
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && !self.everything && !self.catalog
+        self.tables.is_empty() && self.apart.is_none() && !self.everything && !self.catalog
+    }
+
+    /// Whether it is the same part of the same table, told in the same epoch.
+    pub fn is_the_part(&self, other: &Self) -> bool {
+        let same = |(table, part): &(Arc<Table>, Part), (other, its): &(Arc<Table>, Part)| {
+            Arc::ptr_eq(table, other) && part == its
+        };
+        let parts = self.apart.as_ref().zip(other.apart.as_ref());
+        let epochs = self.epoch.as_ref().zip(other.epoch.as_ref());
+        parts.is_some_and(|(own, its)| same(own, its)) && epochs.is_some_and(|(own, its)| Arc::ptr_eq(own, its))
     }
 
     pub(super) fn counters<'a>(&'a self, database: &'a Database) -> impl Iterator<Item = &'a Counter> {
         let whole = self.everything.then_some(&database.everything);
         let catalog = self.catalog.then_some(&database.catalog);
-        self.tables.iter().map(|table| &table.counter).chain(whole).chain(catalog)
+        let tables = self.tables.iter().flat_map(|table| table.counters(None));
+        let apart = self.apart.iter().flat_map(|(table, part)| table.counters(Some(*part)));
+        tables.chain(apart).chain(whole).chain(catalog)
     }
 }
 
@@ -130,6 +134,8 @@ pub struct Database {
     held: Mutex<Vec<(Cause, Write)>>,
     /// Writes that were dropped although nobody knows how they ended: their tables stay odd.
     pub(super) dropped: AtomicU64,
+    /// Which values meet in one part of a table: nobody can choose his to end another's answers.
+    hash: RandomState,
 }
 
 impl Database {
@@ -147,6 +153,7 @@ impl Database {
             older: AtomicBool::new(false),
             held: Mutex::default(),
             dropped: AtomicU64::new(0),
+            hash: RandomState::new(),
         }
     }
 
@@ -220,17 +227,29 @@ impl Database {
         through: impl IntoIterator<Item = u32>,
         epoch: &Arc<Epoch>,
     ) -> Sources {
-        Sources { tables: self.counters(tables, through), epoch: Arc::clone(epoch) }
+        Sources { tables: self.counters(tables, through), parts: Vec::new(), epoch: Arc::clone(epoch) }
     }
 
     /// What a write of this reach touches, as a catalog of this epoch told it.
     pub fn footprint(&self, touched: &Touched, epoch: &Arc<Epoch>) -> Arc<Footprint> {
         Arc::new(Footprint {
             tables: self.counters(touched.tables().iter().copied(), touched.through().iter().copied()),
+            apart: None,
             everything: touched.is_everything(),
             catalog: touched.is_catalog(),
             epoch: Some(Arc::clone(epoch)),
         })
+    }
+
+    /// The part of a table that is of this value, in the one form that it has.
+    pub fn part(&self, value: &str) -> Part {
+        Part::of(self.hash.hash_one(value))
+    }
+
+    /// What a write to one part of this table touches, as a catalog of this epoch told it.
+    pub fn footprint_apart(&self, table: u32, part: Part, epoch: &Arc<Epoch>) -> Arc<Footprint> {
+        let apart = Some((self.table(table), part));
+        Arc::new(Footprint { apart, epoch: Some(Arc::clone(epoch)), ..Footprint::default() })
     }
 
     /// What answers by a rule with these tags are ended by. Once for each rule.
@@ -251,11 +270,7 @@ impl Database {
         match what {
             Ending::Tag(name) => marked.tag(name).bump(),
             Ending::Tenant(name) => marked.tenant(name).bump(),
-            Ending::Table(oid) => {
-                let table = self.table(oid);
-                table.counter.bump();
-                table.by_hand.bump();
-            }
+            Ending::Table(oid) => self.table(oid).end_by_hand(),
             Ending::All => self.flush(),
         }
     }
@@ -270,7 +285,8 @@ impl Database {
     }
 
     pub(super) fn note(&self, xid: Xid, footprint: &Footprint) {
-        footprint.tables.iter().for_each(|table| table.heard.add(xid));
+        let apart = footprint.apart.iter().map(|(table, _)| table);
+        footprint.tables.iter().chain(apart).for_each(|table| table.heard.add(xid));
         if footprint.everything || footprint.catalog || footprint.is_outdated(self) {
             self.heard.add(xid);
         }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::{Miss, Refused};
-use super::database::{Database, Sources, Table};
+use super::database::{Database, Sources};
 use super::freshness::{End, Freshness, Readiness};
 use super::generation::{Counter, Generation};
 use super::marks::Marks;
+use super::parts::{Seen, Table};
 use super::snapshot::{Snapshot, Unseen};
 
 /// What a rule promises of an answer.
@@ -28,7 +29,7 @@ pub struct Dependencies {
     catalog: Generation,
     everything: Generation,
     tables: Arc<[Arc<Table>]>,
-    generations: Box<[Generation]>,
+    generations: Box<[Seen]>,
     marks: Marks,
     marked: Box<[Generation]>,
     /// When the read was sent: an answer is at least as old as that.
@@ -61,10 +62,11 @@ impl Dependencies {
     fn read(database: &Arc<Database>, sources: &Sources, marks: &Marks, terms: Terms, now: Instant) -> Self {
         let tables = &sources.tables;
         let follows = terms.freshness.follows_writes();
+        let part = |at: usize| sources.parts.iter().find(|(place, _)| *place == at).map(|(_, part)| *part);
         Self {
             catalog: database.catalog.now(),
             everything: database.everything.now(),
-            generations: tables.iter().map(|table| table.compared(follows)).collect(),
+            generations: tables.iter().enumerate().map(|(at, table)| Seen::now(table, follows, part(at))).collect(),
             marked: marks.counters().map(Counter::now).collect(),
             marks: marks.clone(),
             database: Arc::clone(database),
@@ -77,16 +79,16 @@ impl Dependencies {
     fn are_even(&self) -> bool {
         self.catalog.is_even()
             && (!self.terms.freshness.follows_writes()
-                || self.everything.is_even() && self.generations.iter().all(|generation| generation.is_even()))
+                || self.everything.is_even() && self.generations.iter().all(Seen::is_even))
     }
 
-    /// Whether all that it depends on is as it was, and nothing of it is being written. One load for each table, for each
-    /// tag of its rule, and three more.
+    /// Whether all that it depends on is as it was, and nothing of it is being written. One load for each table, and two
+    /// where it depends on a part of one alone; one for each tag of its rule, and three more.
     pub fn are_current(&self) -> bool {
         let follows = self.terms.freshness.follows_writes();
         self.database.catalog.now() == self.catalog
             && (!follows || self.database.everything.now() == self.everything)
-            && self.tables.iter().zip(&self.generations).all(|(table, known)| table.compared(follows) == *known)
+            && self.tables.iter().zip(&self.generations).all(|(table, seen)| seen.holds(table, follows))
             && self.marks.counters().zip(&self.marked).all(|(mark, known)| mark.now() == *known)
     }
 
@@ -270,14 +272,15 @@ impl Dependencies {
         let mut unguarded = self.clone();
         unguarded.catalog = unguarded.database.catalog.now();
         unguarded.everything = unguarded.database.everything.now();
-        unguarded.generations = unguarded.tables.iter().map(|table| table.generation()).collect();
+        let tables = unguarded.tables.iter().zip(&self.generations);
+        unguarded.generations = tables.map(|(table, seen)| seen.again(table)).collect();
         unguarded.serve(now, end)
     }
 
     /// Whether each of the generations is what it was, and its parity now: all that its future depends on.
     pub(super) fn standing(&self) -> Vec<bool> {
         let own = [self.database.catalog.now() == self.catalog, self.database.everything.now() == self.everything];
-        let tables = self.tables.iter().zip(&self.generations).map(|(table, known)| table.generation() == *known);
+        let tables = self.tables.iter().zip(&self.generations).map(|(table, seen)| seen.holds(table, true));
         own.into_iter().chain(tables).collect()
     }
 }

@@ -12,7 +12,7 @@ const VERSION: u64 = 1 << BITS;
 /// *Even*, in the words of seqlocks: no write is under way. An even generation never comes again once it is over: every
 /// write that ends leaves a higher version behind. (After 2⁴⁴ writes it would. At 100,000 a second that takes five years,
 /// and an entry of that age would still have to be there.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Generation(u64);
 
 impl Generation {

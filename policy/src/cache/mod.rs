@@ -26,6 +26,7 @@ mod generation;
 mod hint;
 mod key;
 mod marks;
+mod parts;
 mod questions;
 mod rules;
 mod settings;
@@ -36,7 +37,7 @@ mod write;
 pub use account::{
     Account, Budget, Counters, Counts, ENTRY_OVERHEAD, Eviction, Invalidated, Miss, Reason, Refused, weight,
 };
-pub use database::{Database, Epoch, Footprint, Sources, Table};
+pub use database::{Database, Epoch, Footprint, Sources};
 pub use eligible::{Bypass, Execution, Isolation, MIN_COST_MICROS, Mode, Reply, Session, Transaction, means_a_moment};
 pub use fill::{Dependencies, NotServed, Reading, Served, Terms};
 pub use freshness::{End, Freshness, Lsn, MAX_LAG, Readiness, Slot};
@@ -44,6 +45,7 @@ pub use generation::{Counter, Generation};
 pub use hint::{Hint, hint_of};
 pub use key::{Key, Parameter, Parts, Protocol, Sought};
 pub use marks::{Ending, Marks};
+pub use parts::{Part, Table};
 pub use questions::{Questions, Ticket, Turn};
 pub use rules::{BadRule, Decision, Effect, Kept, MAX_TTL, Rule, Rules, Shape, Standing, TableName, preset};
 pub use settings::{OutputSettings, SettingsId, changes_output, changes_output_sql};

@@ -2,6 +2,7 @@
 
 mod paths;
 mod queries;
+mod separable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -122,9 +123,10 @@ async fn read_facts(session: &mut Session) -> Result<Facts, String> {
         policies: all(session, queries::POLICIES, policy).await?,
         operators: all(session, queries::OPERATORS, |row| Some((text(row, 0)?, number(row, 1)?))).await?,
         event_triggers: !session.rows(queries::EVENT_TRIGGERS).await?.is_empty(),
-        types: Vec::new(),
+        ..Facts::default()
     };
     read_types(session, &mut facts).await?;
+    separable::read(session, &mut facts).await?;
     Ok(facts)
 }
 

@@ -11,10 +11,11 @@
 //! tables are odd for as long as its transaction is open, which costs others hits and nobody the truth.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use policy::cache::catalog::{Acts, Catalog};
-use policy::cache::{Bypass, Cause, Database, Footprint, Write};
+use policy::cache::catalog::{Acts, Catalog, Separation};
+use policy::cache::{Bypass, Cause, Database, Epoch, Footprint, Part, Write};
 use policy::comment::strip_ends;
 
 use super::here::{Here, Local};
@@ -35,17 +36,56 @@ pub struct Reach {
     counts: bool,
     /// Nothing is known of the catalog, and it calls something: that may change it.
     blind: bool,
+    /// It may be of one part of its table alone: who runs it, and under which setting, decides.
+    pub apart: Option<Rc<Apart>>,
+}
+
+/// A write of a table whose rows are separated, that reaches those of one value alone if it is run by one for whom that
+/// holds.
+#[derive(Debug)]
+pub struct Apart {
+    table: u32,
+    epoch: Arc<Epoch>,
+    /// How they are.
+    pub separation: Arc<Separation>,
+    /// One for each part that was written, of which there are few.
+    footprints: RefCell<Vec<(Part, Arc<Footprint>)>>,
+}
+
+impl Apart {
+    fn of(body: &[u8], view: &View) -> Option<Rc<Self>> {
+        let table = view.catalog.written_apart(body)?;
+        let separation = Arc::clone(view.catalog.separation(table)?);
+        Some(Rc::new(Self { table, epoch: Arc::clone(&view.epoch), separation, footprints: RefCell::default() }))
+    }
+
+    /// What it touches where it is of this part.
+    pub fn footprint(&self, generations: &Database, part: Part) -> Arc<Footprint> {
+        let mut known = self.footprints.borrow_mut();
+        if let Some((_, footprint)) = known.iter().find(|(known, _)| *known == part) {
+            return Arc::clone(footprint);
+        }
+        let footprint = generations.footprint_apart(self.table, part, &self.epoch);
+        known.push((part, Arc::clone(&footprint)));
+        footprint
+    }
 }
 
 impl Reach {
     /// Whatever there is.
     pub fn unknown() -> Self {
-        Self { footprint: Footprint::unknown(), counts: true, blind: false }
+        Self { footprint: Footprint::unknown(), counts: true, blind: false, apart: None }
+    }
+
+    /// The same where it touches this alone.
+    pub fn narrowed(&self, footprint: Arc<Footprint>) -> Self {
+        Self { footprint, apart: None, ..self.clone() }
     }
 
     /// Of a text whose plain strings have no escapes.
     fn of(sql: &[u8], here: &Here, view: Option<&View>) -> Self {
-        let acts = Acts::of(strip_ends(sql).0);
+        let body = strip_ends(sql).0;
+        let acts = Acts::of(body);
         let counts = !acts.calls.is_empty() || !acts.operators.is_empty();
         let Some(view) = view else {
             // Without a catalog, what names no table, calls nothing and is no DDL touches nothing. Other statements must
@@ -56,14 +96,15 @@ impl Reach {
                 () if touched.is_nothing() && !counts => Arc::default(),
                 () => Footprint::everything(),
             };
-            return Self { footprint, counts, blind: counts || !acts.executes.is_empty() };
+            return Self { footprint, counts, blind: counts || !acts.executes.is_empty(), apart: None };
         };
         if view.quiet.names_one(sql) {
             // A view whose function writes, for instance.
-            return Self { footprint: Footprint::unknown(), counts: true, blind: false };
+            return Self::unknown();
         }
         let touched = view.catalog.touched(&acts, None, &|_| None);
-        Self { footprint: here.cached.generations.footprint(&touched, &view.epoch), counts, blind: false }
+        let footprint = here.cached.generations.footprint(&touched, &view.epoch);
+        Self { footprint, counts, blind: false, apart: Apart::of(body, view) }
     }
 
     /// Nothing needs to be noted.
@@ -142,7 +183,11 @@ impl Open {
         if reach.blind && self.blind.is_none() {
             self.blind = Some(Arc::clone(&here.cached));
         }
-        let known = self.writes.iter().any(|write| Arc::ptr_eq(write.footprint(), &reach.footprint));
+        let known = self
+            .writes
+            .iter()
+            .map(Write::footprint)
+            .any(|known| Arc::ptr_eq(known, &reach.footprint) || known.is_the_part(&reach.footprint));
         if known || self.writes.len() > MAX_FOOTPRINTS {
             return;
         }

@@ -267,7 +267,8 @@ impl Session {
         let others =
             self.rules.reads_comments && !self.heed_comments(upstream, CommentTags::of(sql, &self.rules.clone()), now);
         let script = look.known.script.as_deref();
-        if others || self.awaits_settings(upstream) || self.awaits_sequences(upstream, script) {
+        let apart = message.is_whole() && self.text_awaits_settings(upstream, &look, sql);
+        if others || apart || self.awaits_settings(upstream) || self.awaits_sequences(upstream, script) {
             upstream.work.samples.truncate(begin);
             return Ok(Next::Hold);
         }
@@ -345,7 +346,7 @@ impl Session {
                 let rest = message.declared.saturating_sub(after);
                 write_renamed(outbox.insert(names_end), Frontend::Bind, portal, name, rest);
             }
-            upstream.work.standing.covers_portal &= !bind.portal.is_empty();
+            upstream.work.standing.binds(bind.portal);
             if let Some(prepared) = self.find_statement(bind.statement) {
                 self.aim_bind(upstream, outbox, message.at, &bind, &prepared);
                 let portal = self.portal_of(upstream, &bind, prepared);
@@ -426,7 +427,8 @@ impl Session {
             _ => None,
         };
         let others = self.rules.reads_comments && !self.heed_comments(upstream, tags, now);
-        if others || self.awaits_settings(upstream) {
+        let apart = self.portal_awaits_settings(upstream, portal.as_ref());
+        if others || apart || self.awaits_settings(upstream) {
             return Ok(Next::Hold);
         }
         let held = match &portal {

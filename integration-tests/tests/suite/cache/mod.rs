@@ -19,6 +19,7 @@ mod limited;
 mod memory;
 mod never;
 mod requests;
+mod separated;
 mod strict;
 mod terms;
 mod versions;

@@ -9,18 +9,25 @@
 //! it has, and a write to it touches two; a read of a leaf asks its ancestors besides.
 
 mod acts;
+mod apart;
 mod closure;
 mod quiet;
 mod reads;
 mod rule;
+mod separation;
+mod touched;
 mod within;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use acts::{Acts, Ops, Target};
 pub use quiet::NotQuiet;
 pub use reads::{Allowed, Inputs, Reads};
 pub use rule::rule_actions;
+pub use separation::{ColumnOf, PolicyOf, Separable, Separation, ValueType, Who};
+pub use touched::Touched;
 pub use within::leaves_nothing;
 
 /// A table, view or whatever else stands in `pg_class`.
@@ -266,66 +273,10 @@ pub struct Facts {
     pub types: Vec<Box<str>>,
     /// Whether there is an event trigger: it may write when anything of the catalog changes.
     pub event_triggers: bool,
-}
-
-/// What a write reaches.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Touched {
-    tables: BTreeSet<u32>,
-    /// Tables through which any of their parts may be written.
-    through: BTreeSet<u32>,
-    everything: bool,
-    catalog: bool,
-}
-
-impl Touched {
-    /// These tables.
-    pub fn of(tables: impl IntoIterator<Item = u32>) -> Self {
-        Self { tables: tables.into_iter().collect(), ..Self::default() }
-    }
-
-    /// Any table of the database.
-    pub fn everything() -> Self {
-        Self { everything: true, ..Self::default() }
-    }
-
-    /// The catalog: DDL, grants, policies, roles.
-    pub fn catalog() -> Self {
-        Self { catalog: true, ..Self::default() }
-    }
-
-    /// This as well.
-    pub fn add(&mut self, other: &Self) {
-        self.tables.extend(&other.tables);
-        self.through.extend(&other.through);
-        self.everything |= other.everything;
-        self.catalog |= other.catalog;
-    }
-
-    /// The tables that are known to be touched.
-    pub fn tables(&self) -> &BTreeSet<u32> {
-        &self.tables
-    }
-
-    /// The tables all of whose descendants may be touched.
-    pub fn through(&self) -> &BTreeSet<u32> {
-        &self.through
-    }
-
-    /// Whether any table may be touched.
-    pub fn is_everything(&self) -> bool {
-        self.everything
-    }
-
-    /// Whether the catalog changes.
-    pub fn is_catalog(&self) -> bool {
-        self.catalog
-    }
-
-    /// Whether nothing is touched.
-    pub fn is_nothing(&self) -> bool {
-        self.tables.is_empty() && self.through.is_empty() && !self.everything && !self.catalog
-    }
+    /// Tables whose rows row-level security may separate.
+    pub separable: Vec<Separable>,
+    /// Whom row-level security holds for.
+    pub who: Who,
 }
 
 /// A name in a text, folded and unquoted as the server does.
@@ -354,6 +305,8 @@ pub struct Catalog {
     operators: BTreeMap<Box<str>, Vec<u32>>,
     types: BTreeSet<Box<str>>,
     event_triggers: bool,
+    separations: BTreeMap<u32, Arc<Separation>>,
+    trusts_operators: bool,
 }
 
 /// The schema of what belongs to the server.
@@ -367,7 +320,15 @@ fn group<K: Ord, V>(values: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, Vec
 
 impl Catalog {
     /// Sorts the rows.
-    pub fn new(facts: Facts) -> Self {
+    pub fn new(mut facts: Facts) -> Self {
+        let (separable, who) = (std::mem::take(&mut facts.separable), std::mem::take(&mut facts.who));
+        let mut catalog = Self::sorted(facts);
+        catalog.trusts_operators = catalog.operators.values().flatten().all(|oid| catalog.is_of_a_library(*oid));
+        catalog.separations = catalog.separations_of(&separable, who);
+        catalog
+    }
+
+    fn sorted(facts: Facts) -> Self {
         Self {
             by_name: group(facts.relations.iter().map(|relation| (relation.name.clone(), relation.oid))),
             relations: facts.relations.into_iter().map(|relation| (relation.oid, relation)).collect(),
@@ -382,6 +343,8 @@ impl Catalog {
             operators: group(facts.operators),
             types: facts.types.into_iter().collect(),
             event_triggers: facts.event_triggers,
+            separations: BTreeMap::new(),
+            trusts_operators: false,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::eligible::{Bypass, means_a_moment};
 use super::super::text::{CAST, CLOSE, COMMA, DOT, OPEN, SEMICOLON, Text, may_be_a_construct};
+use super::words::{CLOCKS, LOOKED_UP, NEVER, POLICY_FUNCTIONS, SYSTEM_COLUMNS, WHO};
 use super::{Catalog, Function, Kind, Language, Name, Persistence, Relation, SYSTEM, Volatility};
 use crate::clauses;
 use crate::fingerprint::{Compat, normalise};
@@ -31,6 +32,9 @@ pub struct Reads {
     pub tables: Vec<u32>,
     /// The tables of which those are parts: what is written through them may be theirs.
     pub through: Vec<u32>,
+    /// Those of `tables` of which it reads its own rows alone, where row-level security separates them
+    /// ([`Separation`](super::Separation)): named by itself, and reached by nothing else.
+    pub apart: Vec<u32>,
     /// What else matters.
     pub inputs: Inputs,
 }
@@ -48,40 +52,6 @@ impl Allowed<'_> {
     /// Nothing.
     pub const NOTHING: Self = Self { pure: &|_| false, materialized: false };
 }
-
-/// What no rule can declare pure: it changes from one moment or session to the next, or runs a text.
-#[rustfmt::skip]
-const NEVER: &[&str] = &[
-    "age", "clock_timestamp", "currval", "cursor_to_xml", "database_to_xml", "gen_random_uuid", "inet_client_addr",
-    "inet_client_port", "lastval", "lo_get", "nextval", "now", "pg_backend_pid", "pg_current_snapshot",
-    "pg_current_xact_id", "pg_notify", "pg_sleep", "query_to_xml", "random", "random_normal", "schema_to_xml",
-    "set_config", "setval", "statement_timestamp", "table_to_xml", "timeofday", "transaction_timestamp",
-    "ts_rewrite", "ts_stat", "txid_current", "txid_current_snapshot", "uuid_generate_v4",
-];
-/// Words that ask for the time, or for what depends on it.
-const CLOCKS: &[&str] = &["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];
-/// Words that ask who asks, or for what is his.
-const WHO: &[&str] =
-    &["current_user", "session_user", "current_role", "user", "system_user", "current_catalog", "current_schema"];
-/// Columns that are nobody's.
-const SYSTEM_COLUMNS: &[&str] = &["ctid", "xmin", "xmax", "cmin", "cmax"];
-/// Types whose values are looked up in the catalog.
-const LOOKED_UP: &[&str] = &[
-    "regclass",
-    "regproc",
-    "regprocedure",
-    "regoper",
-    "regoperator",
-    "regtype",
-    "regrole",
-    "regnamespace",
-    "regconfig",
-    "regdictionary",
-    "regcollation",
-    "information_schema",
-];
-/// Functions that a policy may ask, besides immutable ones: their answers stand in the key or change with the epoch.
-const POLICY_FUNCTIONS: &[&str] = &["pg_has_role", "row_security_active", "current_database", "has_table_privilege"];
 
 impl Catalog {
     /// What `sql` depends on, or why it is not cached. Once for each shape, path and rule; plain strings in it have no
@@ -101,7 +71,9 @@ impl Catalog {
             return Err(Bypass::NoTable);
         }
         judge.expand()?;
-        let Judge { mut reads, found, .. } = judge;
+        let Judge { mut reads, found, behind, own, .. } = judge;
+        let apart = named.difference(&behind).filter(|oid| !own && self.separation(**oid).is_some());
+        reads.apart = apart.copied().collect();
         let through: BTreeSet<u32> = found.iter().flat_map(|oid| self.ancestors(*oid)).collect();
         if found.len() + through.len() > MAX_TABLES {
             return Err(Bypass::TooManyTables);
@@ -150,12 +122,17 @@ struct Judge<'a> {
     asked: Asked,
     reads: Reads,
     found: BTreeSet<u32>,
+    /// Those of them that something else leads to than the text: a view, a policy, a function.
+    behind: BTreeSet<u32>,
+    /// It calls something of somebody's own, which may read whatever it likes as whomever it likes.
+    own: bool,
     depth: u8,
 }
 
 impl<'a> Judge<'a> {
     fn new(catalog: &'a Catalog, allowed: Allowed<'a>, asked: Asked) -> Self {
-        Self { catalog, allowed, asked, reads: Reads::default(), found: BTreeSet::new(), depth: 0 }
+        let [found, behind] = [const { BTreeSet::new() }; 2];
+        Self { catalog, allowed, asked, reads: Reads::default(), found, behind, own: false, depth: 0 }
     }
 
     /// Whether this speaks against the text: what changes its answer alone leaves nothing behind.
@@ -204,6 +181,7 @@ impl<'a> Judge<'a> {
                     if self.catalog.doubts_operator(&operator) {
                         return Err(Bypass::UserOperator);
                     }
+                    self.own |= !self.catalog.trusts_operators();
                 }
                 _ => {}
             }
@@ -291,6 +269,7 @@ impl<'a> Judge<'a> {
         }
         let Some(volatility) = self.catalog.volatility(name) else { return Err(Bypass::UnknownFunction) };
         if (self.allowed.pure)(name) {
+            self.own = true;
             return self.bodies(name);
         }
         let trusted = |function: &Function| {
@@ -330,7 +309,7 @@ impl<'a> Judge<'a> {
     fn bodies(&mut self, name: &Name) -> Result<(), Bypass> {
         let catalog = self.catalog;
         for function in catalog.functions_named(name).filter(|function| function.language.is_readable()) {
-            self.names(&Text::new(function.source.as_bytes()), None)?;
+            self.names_behind(&Text::new(function.source.as_bytes()))?;
         }
         Ok(())
     }
@@ -374,7 +353,16 @@ impl<'a> Judge<'a> {
             return Err(Bypass::Policy);
         }
         self.judge(&text, Place::Policy).map_err(|_| Bypass::Policy)?;
-        self.names(&text, None)
+        self.names_behind(&text)
+    }
+
+    /// The same of a text that is not the client's.
+    fn names_behind(&mut self, text: &Text<'_>) -> Result<(), Bypass> {
+        let before = std::mem::take(&mut self.found);
+        let named = self.names(text, None);
+        self.behind.extend(&self.found);
+        self.found.extend(before);
+        named
     }
 
     fn deeper(&mut self, what: impl FnOnce(&mut Self) -> Result<(), Bypass>) -> Result<(), Bypass> {
@@ -489,6 +477,7 @@ impl<'a> Judge<'a> {
             self.statement(&text)?;
             self.judge(&text, Place::View)?;
             self.found.extend(&rule.uses);
+            self.behind.extend(&rule.uses);
         }
         if known { Ok(()) } else { Err(Bypass::UnknownTable) }
     }

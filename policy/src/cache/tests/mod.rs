@@ -10,5 +10,6 @@ mod orders;
 mod random;
 mod rules;
 mod sample;
+mod separated;
 mod within;
 mod world;

@@ -72,13 +72,13 @@ fn reader(at: usize, freshness: Freshness, times: u8) -> Reader {
 /// One process that sees all writes.
 fn alone(name: &'static str, writers: Vec<Writer>, times: [u8; 2]) -> Scenario {
     let readers = times.map(|times| reader(0, Coherent, times)).into();
-    Scenario { name, processes: vec![None], writers, readers, ticks: 0 }
+    Scenario { name, processes: vec![None], writers, readers, ..Scenario::default() }
 }
 
 /// One process with a slot.
 fn heard(name: &'static str, writers: Vec<Writer>, freshness: Freshness, times: &[u8]) -> Scenario {
     let readers = times.iter().map(|times| reader(0, freshness, *times)).collect();
-    Scenario { name, processes: vec![Some(0)], writers, readers, ticks: 0 }
+    Scenario { name, processes: vec![Some(0)], writers, readers, ..Scenario::default() }
 }
 
 fn scenarios() -> Vec<Scenario> {
@@ -115,14 +115,14 @@ fn scenarios() -> Vec<Scenario> {
             processes: vec![Some(0), Some(0)],
             writers: vec![through(0)],
             readers: vec![reader(0, Coherent, 2), reader(1, Strict, 2)],
-            ticks: 0,
+            ..Scenario::default()
         },
         Scenario {
             name: "two processes that both write",
             processes: vec![Some(0), Some(0)],
             writers: vec![through(0), through(1)],
             readers: vec![reader(0, Strict, 2)],
-            ticks: 0,
+            ..Scenario::default()
         },
         Scenario {
             name: "two processes, news that gets old",
@@ -130,6 +130,29 @@ fn scenarios() -> Vec<Scenario> {
             writers: vec![through(0)],
             readers: vec![reader(1, Coherent, 2)],
             ticks: 3,
+            ..Scenario::default()
+        },
+    ]
+}
+
+/// One table of two parts: each of two readers sees one of them, or all.
+fn rows_apart() -> Vec<Scenario> {
+    let second = Writer { parts: [false, true, false], ..through(0) };
+    let both = Writer { parts: [true, true, false], ..through(0) };
+    let lost = Writer { may_be_lost: true, ..through(0) };
+    let read = |tables: [[bool; 2]; 2]| {
+        let of = |(tables, times)| Reader { tables, ..reader(0, Coherent, times) };
+        tables.into_iter().zip([2, 1]).map(of).collect::<Vec<_>>()
+    };
+    let apart = |name, writers, tables| Scenario { readers: read(tables), apart: true, ..alone(name, writers, [0, 0]) };
+    vec![
+        apart("two parts", vec![through(0), second], [FIRST, SECOND]),
+        apart("two parts and a writer of both", vec![both, second], [FIRST, SECOND]),
+        apart("two parts and a reader of both", vec![through(0), second], [BOTH, FIRST]),
+        apart("two parts and a lost connection", vec![lost, both], [FIRST, BOTH]),
+        Scenario {
+            processes: vec![Some(0)],
+            ..apart("two parts and psql beside", vec![beside(), through(0)], [FIRST, SECOND])
         },
     ]
 }
@@ -147,7 +170,7 @@ fn large_scenarios() -> Vec<Scenario> {
             processes: vec![Some(0), Some(0)],
             writers: vec![through(0), through(1)],
             readers: vec![reader(0, Strict, 2), reader(1, Strict, 1)],
-            ticks: 0,
+            ..Scenario::default()
         },
         Scenario {
             processes: vec![Some(1)],
@@ -158,13 +181,32 @@ fn large_scenarios() -> Vec<Scenario> {
 }
 
 fn scenario(name: &str) -> Scenario {
-    scenarios().into_iter().find(|scenario| scenario.name == name).unwrap()
+    scenarios().into_iter().chain(rows_apart()).find(|scenario| scenario.name == name).unwrap()
 }
 
 #[test]
 fn no_interleaving_serves_what_is_older_than_promised() {
     let states: usize = scenarios().iter().map(holds).sum();
     assert!(states > 250_000, "only {states} states");
+}
+
+#[test]
+fn nor_does_any_where_a_table_has_parts() {
+    let states: usize = rows_apart().iter().map(holds).sum();
+    assert!(states > 10_000, "only {states} states");
+}
+
+#[test]
+fn without_any_one_guard_of_parts_some_does() {
+    use Guard::*;
+    for (mutant, world) in [
+        (EntersItsPart, "two parts"),
+        (EntersUnseparated, "two parts and a writer of both"),
+        (ComparesAllWrites, "two parts and a reader of both"),
+    ] {
+        let outcome = explore(&scenario(world), &[mutant]);
+        assert!(outcome.violation.is_some(), "{world} does not show what {mutant:?} is for");
+    }
 }
 
 #[test]

@@ -165,6 +165,7 @@ pub(super) fn facts() -> Facts {
         operators: vec![("<~>".into(), 212), ("<->".into(), 204)],
         types: vec!["moody".into()],
         event_triggers: false,
+        ..Facts::default()
     }
 }
 

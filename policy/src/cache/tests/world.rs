@@ -10,10 +10,11 @@ mod taking;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::database::{Database, Epoch, Table};
+use super::super::database::{Database, Epoch};
 use super::super::fill::{Dependencies, NotServed, Reading};
 use super::super::freshness::{End, Freshness, Lsn, Slot};
 use super::super::generation::Generation;
+use super::super::parts::Table;
 use super::super::questions::{Questions, Ticket, Turn};
 use super::super::snapshot::Snapshot;
 use super::super::write::{Cause, Write};
@@ -77,6 +78,12 @@ pub(super) enum Guard {
     ComparedAtAdmission,
     /// Even before the client is told: later is safe.
     EvenBeforeTold,
+    /// Who writes one part of a table enters that part.
+    EntersItsPart,
+    /// Who writes all of it enters what readers of parts compare.
+    EntersUnseparated,
+    /// Who reads all of it compares what all writers enter.
+    ComparesAllWrites,
 }
 
 /// A transaction.
@@ -113,6 +120,8 @@ pub(super) struct Scenario {
     pub(super) readers: Vec<Reader>,
     /// Times that 200 ms pass.
     pub(super) ticks: u8,
+    /// The two tables are two parts of one table.
+    pub(super) apart: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -228,7 +237,7 @@ impl<'s> World<'s> {
             if slot.is_some() {
                 database.slot_is_up(base, Lsn(0), &Snapshot::parse("1:1:").unwrap());
             }
-            let tables = [0, 1].map(|oid| database.table(oid)).into();
+            let tables = [0, u32::from(!scenario.apart)].map(|oid| database.table(oid)).into();
             let epoch = database.catalog_is_read(database.epoch()).unwrap();
             let mut questions = Questions::default();
             questions.begin(database.slot().number());
@@ -380,7 +389,13 @@ impl<'s> World<'s> {
     }
 
     fn key(&self, r: usize) -> usize {
-        usize::from(self.scenario.readers[r].freshness == Freshness::Strict)
+        let reader = &self.scenario.readers[r];
+        // Who sees another part asks by another value.
+        if self.scenario.apart {
+            usize::from(reader.tables != [true, false])
+        } else {
+            usize::from(reader.freshness == Freshness::Strict)
+        }
     }
 
     fn leads(&self, leader: usize, r: usize) -> bool {

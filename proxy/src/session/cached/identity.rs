@@ -12,6 +12,7 @@ use crate::session::Session;
 use crate::session::constants::input_of;
 use crate::session::date_style::DATE_STYLE;
 use crate::session::effects::{mentions_temporary, plain};
+use crate::upstream::Upstream;
 
 /// Who a session is to the cache.
 #[derive(Debug)]
@@ -100,8 +101,19 @@ impl Session {
     /// # Errors
     /// What it has set for the transaction is not known.
     pub(super) fn identity(&mut self) -> Result<Rc<Identity>, Bypass> {
+        let mut lease = self.lease.take();
+        let identity = self.identity_on(lease.as_deref_mut());
+        self.lease = lease;
+        identity
+    }
+
+    /// The same of a session whose upstream is this one, which is in other hands now.
+    ///
+    /// # Errors
+    /// As [`Self::identity`].
+    pub(super) fn identity_on(&mut self, upstream: Option<&mut Upstream>) -> Result<Rc<Identity>, Bypass> {
         let worker = self.worker.clone();
-        let settings = match self.lease.as_deref_mut() {
+        let settings = match upstream {
             Some(upstream) => {
                 let mut brain = worker.brain.borrow_mut();
                 upstream.work.locals.over(self.settings.current(), &mut brain.interner).ok_or(Bypass::Tainted)?

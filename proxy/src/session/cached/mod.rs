@@ -12,6 +12,7 @@
 //!
 //! Nothing here fails a request: whatever cannot be told sends it to the server.
 
+mod apart;
 mod candidate;
 mod few;
 mod filling;
@@ -226,7 +227,7 @@ impl Session {
         let wanted = self.wanted(here, candidate, moment)?;
         let mut room = worker.rooms.key.take();
         let found = match self.key_of(here, candidate, &wanted, &mut room) {
-            Ok(sought) => self.find(here, candidate, &wanted.readable, sought, moment),
+            Ok(sought) => self.find(here, candidate, &wanted, sought, moment),
             Err(bypass) => Err(bypass),
         };
         worker.rooms.key.put(room);
@@ -281,7 +282,7 @@ impl Session {
         &mut self,
         here: &Rc<Here>,
         candidate: &Candidate<'_>,
-        readable: &Readable,
+        wanted: &Wanted,
         sought: Sought<'_>,
         moment: Moment,
     ) -> Result<Option<Arc<Entry>>, Bypass> {
@@ -328,7 +329,7 @@ impl Session {
         if let Some(miss) = missed {
             self.note_fate(shape, Fate::Miss(miss));
         }
-        self.ask_the_server(here, shape, sought, readable, (compared, refresh), moment);
+        self.ask_the_server(here, shape, sought, wanted, (compared, refresh), moment);
         // One that waits for an answer is none yet.
         if let Some(miss) = missed.filter(|_| !again && !self.waits_for_an_answer()) {
             caches.counters.misses.count(miss);
@@ -350,15 +351,17 @@ impl Session {
         here: &Rc<Here>,
         shape: &Shape,
         sought: Sought<'_>,
-        readable: &Readable,
+        wanted: &Wanted,
         (compared, refresh): (Option<Arc<Entry>>, Option<Refresh>),
         moment: Moment,
     ) {
         let Moment { now, waited, .. } = moment;
         let worker = self.worker.clone();
         let caches = &worker.shared.caches;
-        let marks = readable.marks(&self.owner(here).mark);
-        match Reading::begin(&here.cached.generations, &readable.sources, &marks, readable.terms, now) {
+        let readable = &wanted.readable;
+        let marks = readable.marks(&wanted.owner.mark);
+        let sources = readable.sources.apart(self.parts_read(here, wanted));
+        match Reading::begin(&here.cached.generations, &sources, &marks, readable.terms, now) {
             Ok(reading) => {
                 // Who has waited for the end of the log in vain has lost enough. Who has a server may have one that others
                 // wait for, who asks among them: he does not wait. Who only observes keeps nobody waiting.

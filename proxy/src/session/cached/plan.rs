@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::cache::catalog::Separation;
 use policy::cache::{Bypass, Counter, Decision, Hint, Marks, Rules, Shape, Sources, Standing, Terms, hint_of};
 use policy::comment::{Comments, strip_ends};
 use policy::memo::{Lookup, Memo};
@@ -23,6 +24,8 @@ pub struct Readable {
     pub named: Rc<[u32]>,
     /// The settings that policies read.
     pub inputs: Rc<[String]>,
+    /// The tables, by their places among its sources, of which it sees its own rows alone where policies hold for who asks.
+    pub apart: Rc<[(usize, Arc<Separation>)]>,
     /// What operators end its answers by.
     pub tags: Arc<[Arc<Counter>]>,
     /// What it promises.
@@ -154,7 +157,13 @@ impl Plan {
         if terms.freshness.follows_writes() && generations.slot().is_needed() && !reads.tables.iter().all(heard) {
             return Err(Bypass::NotPublished);
         }
+        let place = |oid: &u32| {
+            let at = reads.tables.iter().position(|table| table == oid)?;
+            Some((at, Arc::clone(view.catalog.separation(*oid)?)))
+        };
+        let apart = reads.apart.iter().filter_map(place).collect();
         Ok(Readable {
+            apart,
             sources: generations.sources(reads.tables, reads.through, &view.epoch),
             named: reads.named.into(),
             inputs: reads.inputs.settings.into_iter().collect(),

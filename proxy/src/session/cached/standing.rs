@@ -34,12 +34,31 @@ pub struct Standing {
     judged_by: Option<Generation>,
     /// An answer has taken the place of the portal without a name that the server has.
     pub covers_portal: bool,
+    /// A statement of the transaction may have set something that is not seen.
+    pub unseen: bool,
+    /// Something was run since the last request had ended.
+    pub ran: bool,
+    /// The portal without a name was bound since then, before anything was run.
+    pub bound: bool,
 }
 
 impl Standing {
     /// From here on nothing of it is answered from the cache.
     fn spoil(&mut self, bypass: Bypass) {
         self.against.get_or_insert(bypass);
+    }
+
+    /// A portal is bound.
+    #[inline]
+    pub fn binds(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            (self.covers_portal, self.bound) = (false, !self.ran);
+        }
+    }
+
+    /// Whether what its statements were judged by is this epoch, if any was.
+    pub(super) fn is_judged_by(&self, epoch: Generation) -> bool {
+        self.judged_by.is_none_or(|judged| judged == epoch)
     }
 }
 
@@ -51,43 +70,65 @@ struct Step<'a> {
     script: Option<&'a Script>,
     /// Where it is remembered what the text leaves.
     reached: Option<&'a Reached>,
+    /// It writes, and sets nothing.
+    writes_apart: bool,
 }
 
 impl Session {
     /// A text is about to be sent to be run.
     #[inline]
-    pub(super) fn text_steps(&self, upstream: &mut Upstream, here: &Here, look: &Look<'_>, sql: Option<&[u8]>) {
+    pub(super) fn text_steps(
+        &self,
+        upstream: &mut Upstream,
+        here: &Here,
+        look: &Look<'_>,
+        (sql, writes_apart): (Option<&[u8]>, bool),
+    ) {
         let script = look.known.script.as_deref();
         if upstream.pipeline.is_free() && !script.is_some_and(|script| script.begins) {
             // A transaction of its own: what it leaves is gone when the next one begins.
             return;
         }
-        self.steps(upstream, here, &Step { sql, script, reached: look.reached() });
+        self.steps(upstream, here, &Step { sql, script, reached: look.reached(), writes_apart });
     }
 
     /// The same of a portal; `None`: of one that is not known, or of a function that is called by its number.
     #[inline]
-    pub(super) fn portal_steps(&self, upstream: &mut Upstream, here: &Here, portal: Option<&Portal>) {
+    pub(super) fn portal_steps(
+        &self,
+        upstream: &mut Upstream,
+        here: &Here,
+        (portal, writes_apart): (Option<&Portal>, bool),
+    ) {
         let step = Step {
             sql: portal
                 .filter(|portal| portal.prepared.known.whole && !self.escapes && !self.opaque)
                 .and_then(|portal| portal.prepared.query.as_deref()),
             script: portal.and_then(|portal| portal.script.as_deref()),
             reached: portal.map(|portal| &portal.prepared.reached),
+            writes_apart,
         };
         self.steps(upstream, here, &step);
     }
 
     fn steps(&self, upstream: &mut Upstream, here: &Here, step: &Step<'_>) {
-        if upstream.work.standing.against.is_some() {
+        let standing = &mut upstream.work.standing;
+        // Once nothing of it is answered any more, it still matters to its writes whether all that it has set is seen.
+        let matters = !standing.unseen && here.view().is_some_and(|view| view.catalog.separates());
+        if standing.against.is_some() && !matters {
             return;
+        }
+        if step.writes_apart {
+            return standing.spoil(Bypass::TransactionWrote);
         }
         if upstream.pipeline.status() == TransactionStatus::Idle && step.script.is_none() {
             // A BEGIN behind it in the same pipeline would take it into its transaction. It is not looked at closer: who begins
             // a transaction waits for that, as a rule.
-            return upstream.work.standing.spoil(Bypass::TransactionWrote);
+            standing.unseen = true;
+            return standing.spoil(Bypass::TransactionWrote);
         }
         if let Err(bypass) = self.judge_step(upstream, here, step) {
+            upstream.work.standing.unseen = true;
             upstream.work.standing.spoil(bypass);
         }
     }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use policy::cache::Mode;
+use policy::cache::{Footprint, Mode};
 use policy::comment::strip_ends;
 use wire::tag::{Backend, TransactionStatus};
 
+use super::apart::is_settled;
 use super::{Filling, Standing};
 use crate::cache::Fate;
+use crate::cache::here::Here;
 use crate::cache::writes::{ANY_PREPARED, Reach, reach_of};
 use crate::session::Session;
 use crate::session::brain::Look;
@@ -18,24 +20,30 @@ use crate::upstream::Upstream;
 impl Session {
     /// A text is about to be sent to be run. `whole`: all of it was looked at.
     #[inline]
-    pub(in crate::session) fn will_run_text(&self, upstream: &mut Upstream, look: &Look<'_>, sql: &[u8], whole: bool) {
+    pub(in crate::session) fn will_run_text(
+        &mut self,
+        upstream: &mut Upstream,
+        look: &Look<'_>,
+        sql: &[u8],
+        whole: bool,
+    ) {
         let Some(here) = self.pool.here() else { return };
         let readable = whole && look.known.whole && !self.escapes && !self.opaque;
-        self.text_steps(upstream, &here, look, readable.then_some(sql));
         let reach = if !readable {
             Reach::unknown()
         } else {
             note_prepared_transaction(upstream, look.known.shape.text(), Some(sql));
             look.reached().map_or_else(|| reach_of(sql, &here), |known| known.of(sql, &here))
         };
-        upstream.writes.begin(&here, upstream.cancel.process, &reach);
+        let part = self.part_written(upstream, &here, &reach);
+        self.text_steps(upstream, &here, look, (readable.then_some(sql), part.is_some()));
+        begin(upstream, &here, &reach, part);
     }
 
     /// The same of a portal; `None`: of one that is not known, or of a function that is called by its number.
     #[inline]
-    pub(in crate::session) fn will_run_portal(&self, upstream: &mut Upstream, portal: Option<&Portal>) {
+    pub(in crate::session) fn will_run_portal(&mut self, upstream: &mut Upstream, portal: Option<&Portal>) {
         let Some(here) = self.pool.here() else { return };
-        self.portal_steps(upstream, &here, portal);
         let prepared = portal.map(|portal| &portal.prepared).filter(|prepared| prepared.known.whole);
         let reach = match prepared.and_then(|prepared| Some((prepared, prepared.query.as_deref()?))) {
             Some((prepared, sql)) if !self.escapes && !self.opaque => {
@@ -44,7 +52,10 @@ impl Session {
             }
             _ => Reach::unknown(),
         };
-        upstream.writes.begin(&here, upstream.cancel.process, &reach);
+        let settled = portal.is_some_and(|portal| is_settled(upstream, portal));
+        let part = if settled { self.part_written(upstream, &here, &reach) } else { None };
+        self.portal_steps(upstream, &here, (portal, part.is_some()));
+        begin(upstream, &here, &reach, part);
     }
 
     /// A command is complete: PREPARE TRANSACTION leaves its writes to whoever ends them.
@@ -60,6 +71,9 @@ impl Session {
     /// A request has ended: the server has told how, and the client has not been told yet.
     #[inline]
     pub(in crate::session) fn after_writes(&self, upstream: &mut Upstream) {
+        if upstream.pipeline.is_boundary() {
+            (upstream.work.standing.ran, upstream.work.standing.bound) = (false, false);
+        }
         if upstream.pipeline.status() == TransactionStatus::Idle && upstream.pipeline.is_boundary() {
             upstream.work.prepares = None;
             upstream.work.standing = Standing::default();
@@ -128,6 +142,16 @@ impl Session {
             // A row that was kept from the client.
             filling.spoil();
         }
+    }
+}
+
+/// A statement is sent that touches this; `part`: or this alone.
+fn begin(upstream: &mut Upstream, here: &Here, reach: &Reach, part: Option<Arc<Footprint>>) {
+    upstream.work.standing.ran = true;
+    let process = upstream.cancel.process;
+    match part {
+        Some(part) => upstream.writes.begin(here, process, &reach.narrowed(part)),
+        None => upstream.writes.begin(here, process, reach),
     }
 }
 

@@ -39,7 +39,7 @@ impl World<'_> {
             let mut unseen = vec![Default::default(); 3];
             process.database.heard.copy(&mut unseen[0]);
             process.tables.iter().zip(&mut unseen[1..]).for_each(|(table, copy)| table.heard.copy(copy));
-            let writers = process.tables.iter().map(|table| table.generation().writers()).collect::<Vec<_>>();
+            let writers = process.tables.iter().map(|table| table.writers()).collect::<Vec<_>>();
             let (catalog, hears) = (process.database.epoch().writers(), process.database.slot().hears());
             let Process { next, current_to, drops_left, knows, .. } = process;
             let everything = process.database.everything.now().writers();

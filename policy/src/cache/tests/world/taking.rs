@@ -6,7 +6,12 @@ use crate::cache::catalog::Touched;
 use crate::cache::database::Footprint;
 use crate::cache::fill::Terms;
 use crate::cache::marks::Marks;
+use crate::cache::parts::Part;
 use crate::cache::snapshot::Xid;
+
+/// The two parts of one table, and one that nobody reads or writes.
+const PARTS: [Part; 2] = [Part::of(0), Part::of(1)];
+const NOBODYS: Part = Part::of(2);
 
 impl World<'_> {
     pub(in crate::cache) fn take(&mut self, step: Step) {
@@ -107,6 +112,9 @@ impl World<'_> {
     }
 
     fn touched(&self, [first, second, catalog]: [bool; 3]) -> Touched {
+        if self.scenario.apart {
+            return Touched::of([0]);
+        }
         let tables = [(first, 0), (second, 1)].into_iter().filter_map(|(writes, table)| writes.then_some(table));
         let mut touched = Touched::of(tables);
         if catalog && self.has(Guard::Epoch) {
@@ -132,7 +140,14 @@ impl World<'_> {
         self.read_catalog(via);
         let (process, database) = (&self.processes[via], Arc::clone(&self.processes[via].database));
         parts[1] |= triggers && process.knows;
-        let mut footprint = database.footprint(&self.touched(parts), &process.epoch);
+        let mut footprint = match self.scenario.apart.then_some([parts[0], parts[1]]) {
+            Some([true, true]) if !self.has(Guard::EntersUnseparated) => {
+                database.footprint_apart(0, NOBODYS, &process.epoch)
+            }
+            None | Some([true, true]) => database.footprint(&self.touched(parts), &process.epoch),
+            Some(_) if !self.has(Guard::EntersItsPart) => database.footprint_apart(0, NOBODYS, &process.epoch),
+            Some([first, _]) => database.footprint_apart(0, PARTS[usize::from(!first)], &process.epoch),
+        };
         let begun = Some((process.epoch.generation(), footprint.is_outdated(&database)));
         if !self.has(Guard::WideByAnOldCatalog) {
             footprint = Arc::new(Footprint { epoch: None, ..Footprint::clone(&footprint) });
@@ -223,7 +238,18 @@ impl World<'_> {
         self.read_catalog(reader.at);
         let process = &self.processes[reader.at];
         let tables = (0..2).filter(|table| reader.tables[*table as usize]);
-        let sources = process.database.sources(tables, [], &process.epoch);
+        let sources = match self.scenario.apart.then_some(reader.tables) {
+            None => process.database.sources(tables, [], &process.epoch),
+            Some(read) => {
+                let part = match read {
+                    [true, true] if self.has(Guard::ComparesAllWrites) => None,
+                    [true, true] => Some(NOBODYS),
+                    [first, _] => Some(PARTS[usize::from(!first)]),
+                };
+                let all = process.database.sources([0], [], &process.epoch);
+                all.apart(part.into_iter().map(|part| (0, part)).collect())
+            }
+        };
         let marks = Marks { tags: process.database.tags([]), tenant: process.database.tenant("") };
         let terms = Terms { freshness: reader.freshness, ttl: Duration::from_secs(3_600), stale_for: Duration::ZERO };
         let (database, now) = (&process.database, self.now());
