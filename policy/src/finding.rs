@@ -273,6 +273,16 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Bytes of all its texts: what a client can make long.
+    pub fn texts_size(&self) -> usize {
+        let side = |side: &Side| side.text.len() + side.column.as_ref().map_or(0, String::len);
+        let own = [&self.tenant, &self.database, &self.user, &self.application, &self.client];
+        let more = [&self.route, &self.evidence, &self.rewrite];
+        let own: usize = own.iter().map(|text| text.len()).sum();
+        let more: usize = more.iter().filter_map(|text| text.as_ref()).map(String::len).sum();
+        own + more + side(&self.child) + self.parent.as_ref().map_or(0, side)
+    }
+
     /// How bad a finding about time is, in milliseconds: how long the transaction was open or its client silent, the slow
     /// execution, the 95th percentile, or what all statements have lost. `None`: it is about repeated statements.
     pub fn worst_ms(&self) -> Option<f64> {

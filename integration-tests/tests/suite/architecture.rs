@@ -102,7 +102,7 @@ fn message_types_are_written_in_one_place() {
         ("wire/src/login/", "letters of SCRAM's attributes and hexadecimal digits"),
         ("wire/src/startup/options.rs", "the -c of startup options"),
         ("wire/src/pgoutput.rs", "letters of the plugin's own messages, which stand inside of CopyData"),
-        ("proxy/src/cache/facts.rs", "how the server writes a boolean"),
+        ("proxy/src/cache/facts", "how the server writes a boolean, and what it is asked to call a type"),
     ];
     is_absent("a message type outside wire::tag", &["wire", "proxy"], &exceptions, is_message_type);
 }

@@ -47,7 +47,7 @@ pub use key::{Key, Parameter, Parts, Protocol, Sought};
 pub use marks::{Ending, Marks};
 pub use parts::{Part, Table};
 pub use questions::{Questions, Ticket, Turn};
-pub use rules::{BadRule, Decision, Effect, Kept, MAX_TTL, Rule, Rules, Shape, Standing, TableName, preset};
+pub use rules::{BadRule, Decision, Effect, MAX_TTL, Rule, Rules, Shape, Standing, TableName, preset};
 pub use settings::{OutputSettings, SettingsId, changes_output, changes_output_sql};
 pub use snapshot::{Snapshot, Unseen, Xid};
 pub use write::{Cause, Write};

@@ -180,13 +180,6 @@ pub enum Standing {
     Perhaps(Box<[u16]>),
 }
 
-/// A [`Standing`] as it is kept beside a statement's shape: found once, good until the rules change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    version: u32,
-    standing: Standing,
-}
-
 /// What is decided of one execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -286,16 +279,6 @@ impl Rules {
         }
         let both = places(Effect::Deny).chain(places(Effect::Allow));
         Standing::Perhaps(both.filter_map(|(at, _)| u16::try_from(at).ok()).collect())
-    }
-
-    /// What is known beside a shape; found by `shape` where nothing is, or what is there is older than the rules. One
-    /// comparison for what has been asked before: a statement that no rule is about costs no more than that.
-    #[inline]
-    pub fn kept<'a>(&self, kept: &'a mut Option<Kept>, find: impl FnOnce(&Self) -> Standing) -> &'a Standing {
-        if kept.as_ref().is_none_or(|kept| kept.version != self.version) {
-            *kept = None;
-        }
-        &kept.get_or_insert_with(|| Kept { version: self.version, standing: find(self) }).standing
     }
 
     /// Decides one execution.

@@ -1,6 +1,5 @@
 //! `/api/v1/cache`: what the read cache holds and does, its mode, and the end of answers by hand.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use axum::extract::State;
@@ -18,8 +17,7 @@ use super::problem::Problem;
 use super::server::Peer;
 use crate::cache::Fate;
 use crate::cache::by_hand::{ByHand, NotEnded};
-use crate::cache::figures::{ByReason, DatabaseFigures, Figures, mode_of_word, mode_word};
-use crate::telemetry::snapshot::TenantNames;
+use crate::cache::figures::{ByReason, DatabaseFigures, mode_of_word, mode_word};
 
 /// `GET /api/v1/cache`.
 pub(super) async fn cache(State(context): Context) -> Answer {
@@ -28,7 +26,7 @@ pub(super) async fn cache(State(context): Context) -> Answer {
 
 fn shown(context: &AdminContext) -> Value {
     let figures = context.state.caches().figures(Instant::now());
-    let by_tenant = by_tenant(&figures, &context.telemetry.tenant_names());
+    let by_tenant = figures.by_tenant(&context.telemetry.tenant_names());
     json!({
         "mode": mode_word(figures.mode),
         "follows": figures.follows,
@@ -55,15 +53,6 @@ fn shown(context: &AdminContext) -> Value {
         "bytes_by_tenant": by_tenant,
         "databases": figures.databases.iter().map(of_database).collect::<Vec<_>>(),
     })
-}
-
-/// Bytes by the tenants' names. Who has no name of its own any more is counted with the others.
-pub(super) fn by_tenant(figures: &Figures, names: &TenantNames) -> BTreeMap<String, u64> {
-    let mut all = BTreeMap::new();
-    for (tenant, bytes) in &figures.tenants {
-        *all.entry(names.name((*tenant).into()).to_owned()).or_default() += bytes;
-    }
-    all
 }
 
 /// Reasons that there were.

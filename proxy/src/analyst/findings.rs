@@ -191,7 +191,7 @@ impl FindingsStore {
             return;
         }
         if !inner.by_id.contains_key(&finding.id) {
-            let size = size_of_texts(finding);
+            let size = finding.texts_size();
             while !inner.by_id.is_empty() && (inner.by_id.len() >= self.capacity || inner.bytes + size > MAX_BYTES) {
                 inner.make_room();
             }
@@ -346,16 +346,6 @@ impl FindingsStore {
     }
 }
 
-/// Bytes of what a client can make long.
-fn size_of_texts(finding: &Finding) -> usize {
-    let side = |side: &policy::finding::Side| side.text.len() + side.column.as_ref().map_or(0, String::len);
-    let own = [&finding.tenant, &finding.database, &finding.user, &finding.application, &finding.client];
-    let more = [&finding.route, &finding.evidence, &finding.rewrite];
-    let own: usize = own.iter().map(|text| text.len()).sum();
-    let more: usize = more.iter().filter_map(|text| text.as_ref()).map(String::len).sum();
-    own + more + side(&finding.child) + finding.parent.as_ref().map_or(0, side)
-}
-
 impl Inner {
     /// What somebody says about a finding.
     fn change(&mut self, id: &str, now: Timestamp, change: impl FnOnce(&mut Kept)) -> Option<Kept> {
@@ -431,7 +421,7 @@ impl Inner {
         };
         (row.told_occurrences, row.told_statements) = (finding.occurrences, finding.statements);
         row.told_first_seen = finding.first_seen;
-        let size = size_of_texts(&row.kept.finding);
+        let size = row.kept.finding.texts_size();
         *bytes = (*bytes + size).saturating_sub(std::mem::replace(&mut row.bytes, size));
         let came_back = match (&row.kept.acknowledged, acknowledged.get_mut(&finding.id)) {
             (Some(now), Some(known)) if now.came_back != known.came_back => {

@@ -1,5 +1,6 @@
 //! The cache in numbers, as those who show it read them at one moment.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use policy::cache::{Budget, Counts, Mode, Reason, Rules};
 use policy::tenant::TenantId;
 
 use super::{Cached, Caches};
+use crate::telemetry::snapshot::TenantNames;
 
 /// Words for reasons, and how often each was the one.
 pub type ByReason = Vec<(&'static str, u64)>;
@@ -116,6 +118,15 @@ impl Caches {
 }
 
 impl Figures {
+    /// Bytes by the tenants' names. Who has no name of its own any more is counted with the others.
+    pub fn by_tenant(&self, names: &TenantNames) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for (tenant, bytes) in &self.tenants {
+            *all.entry(names.name((*tenant).into()).to_owned()).or_default() += bytes;
+        }
+        all
+    }
+
     /// All of them.
     pub fn sum(counts: &ByReason) -> u64 {
         counts.iter().map(|(_, count)| count).sum()

@@ -264,7 +264,7 @@ impl Keeper {
         if !generations.slot().is_needed() {
             let asked = seen.alone.ask(session, every, &mut self.settled);
             if let Some(why) = within(SHORT, asked).await? {
-                self.forget();
+                self.forget(Some(Invalidated::Catalog));
                 self.complain(why);
                 return Ok(());
             }

@@ -90,6 +90,14 @@ impl Console {
                 let state = self.context.state.clone();
                 aside(move || rows::limits(state.tenancy(true))).await?
             }
+            What::CacheReasons => {
+                let (state, telemetry) = (self.context.state.clone(), self.context.telemetry.clone());
+                let held = move || {
+                    let figures = state.caches().figures(Instant::now());
+                    rows::cache_reasons(&figures, figures.by_tenant(&telemetry.tenant_names()))
+                };
+                aside(held).await?
+            }
             What::Cache => {
                 let state = self.context.state.clone();
                 aside(move || rows::cache(&state.caches().figures(Instant::now()))).await?

@@ -9,7 +9,7 @@ mod sockets;
 mod stats;
 
 pub(super) use descriptors::descriptors;
-pub(super) use own::{cache, findings, limits, pins, queries, tenants};
+pub(super) use own::{cache, cache_reasons, findings, limits, pins, queries, tenants};
 pub(super) use pools::{DatabaseFacts, PoolFacts, UserFacts, balance, databases, pools, users};
 pub(super) use settings::{KEYS, Unit, config, port};
 pub(super) use small::{DnsName, Totals, dns_hosts, lists, mem, peers, state, version};

@@ -69,6 +69,7 @@ pub(super) enum What {
     Pins,
     Limits,
     Cache,
+    CacheReasons,
 }
 
 impl What {

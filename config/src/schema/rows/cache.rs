@@ -14,7 +14,7 @@ pub(crate) const CACHE: &[Row] = &[
     row("cache.max_bytes", Size, Some("256MiB"), Restart,
         "Memory of all answers together; the least useful ones go first."),
     row("cache.max_entry", Size, Some("256KiB"), AtOnce,
-        "A longer reply is not kept; at most `max_bytes`."),
+        "An answer that takes more, its key and what is needed to keep it included, is not kept; at most `max_bytes`."),
     row("cache.tenant_share", Fraction, Some("0.25"), AtOnce,
         "The part of `max_bytes` that one tenant's answers may take, so that nobody pushes out everybody else's. `1` where there is one tenant."),
     row("cache.min_cost", Time { zero: true }, Some("300us"), AtOnce,

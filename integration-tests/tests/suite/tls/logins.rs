@@ -1,11 +1,11 @@
 //! Logins by certificate: the common name, an alternative name, and the maps between such a name and a user.
 
 use config::{AuthMethod, CertName, IdentMaps, Settings, TlsMode};
-use integration_tests::{Cluster, Proxy, Scratch};
+use integration_tests::{Cluster, Proxy, Scratch, eventually, frontend, http, tenants};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::wire::{asked, exchange, secure, secure_as};
+use super::wire::{asked, exchange, secure, secure_as, startup};
 use super::{papers, proxy_with, psql};
 
 /// A proxy that lets in by certificate alone.
@@ -44,7 +44,7 @@ fn refusal(proxy: &Proxy, identity: Option<(&str, &[&str])>) -> String {
         }
         None => secure(stream, None),
     };
-    let startup = integration_tests::frontend::startup(3 << 16, &[("user", "anna"), ("database", "postgres")]);
+    let startup = frontend::startup(3 << 16, &[("user", "anna"), ("database", "postgres")]);
     let said = exchange(&mut stream, &startup, b'E').unwrap();
     let text = String::from_utf8_lossy(&said).into_owned();
     let code = text.split('\0').find_map(|field| field.strip_prefix('C')).map(str::to_owned);
@@ -139,4 +139,36 @@ fn copies_pass_over_tls_on_both_sides() {
     let broken = run(&format!("\\copy lines from '{}'", half.display())).unwrap_err();
     assert!(broken.contains("missing data for column"), "{broken}");
     assert_eq!(run("select count(*) from lines").unwrap(), "50000");
+}
+
+#[test]
+fn the_certificate_names_the_tenant_whatever_the_client_sets() {
+    let rules = tenants(
+        "[[tenant.rule]]\nfrom = 'certificate'\npattern = '{tenant}.clients.example'\n\
+         [[tenant.rule]]\nfrom = 'setting'\nname = 'app.tenant_id'\n",
+    );
+    let proxy = proxy_with(papers().client_tls(TlsMode::Require, true)).with(|settings| {
+        settings.auth.method = AuthMethod::Trust;
+        settings.tenants = rules;
+    });
+    let proxy = proxy.start();
+    let tenant = || {
+        let clients = http::fetch(proxy.admin(), "/api/v1/clients").json()["clients"].as_array().cloned().unwrap();
+        assert_eq!(clients.len(), 1, "{clients:?}");
+        clients[0]["tenant"].as_str().unwrap().to_owned()
+    };
+    for (name, first, later) in [("acme.clients.example", "acme", "acme"), ("somebody", "default", "globex")] {
+        let signed = papers().authority.sign(name, &[]);
+        let cert = CertificateDer::from_pem_slice(signed.cert.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(signed.key.as_bytes()).unwrap();
+        let mut stream = secure_as(asked(proxy.address()), cert, key);
+        exchange(&mut stream, &startup(), b'Z').unwrap();
+        assert_eq!(tenant(), first, "{name}");
+        // The rules are asked anew.
+        exchange(&mut stream, &frontend::query("set app.tenant_id = 'globex'"), b'Z').unwrap();
+        exchange(&mut stream, &frontend::query("select 1"), b'Z').unwrap();
+        assert_eq!(tenant(), later, "{name}");
+        drop(stream);
+        eventually("it has gone", || http::fetch(proxy.admin(), "/api/v1/clients").json()["total"] == 0);
+    }
 }

@@ -88,7 +88,7 @@ impl Facts {
             certificates: tls::expiries(&settings),
             settings,
             requests: requests.rows(),
-            cache_tenants: crate::admin::cache::by_tenant(&cache, &telemetry.tenant_names()),
+            cache_tenants: cache.by_tenant(&telemetry.tenant_names()),
             cache,
         }
     }

@@ -98,7 +98,7 @@ fn texts_have_a_bound_of_their_own() {
         store.take(&long, EARLY);
     }
     let kept = store.list(&all(), EARLY).findings;
-    let bytes: usize = kept.iter().map(|kept| size_of_texts(&kept.finding)).sum();
+    let bytes: usize = kept.iter().map(|kept| kept.finding.texts_size()).sum();
     assert!(bytes <= MAX_BYTES && kept.len() > 40, "{bytes} bytes of {} findings", kept.len());
     assert_eq!(lock(&store.inner).bytes, bytes);
     assert_eq!(lock(&store.inner).by_tenant["acme"], kept.len());

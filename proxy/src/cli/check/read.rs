@@ -72,7 +72,7 @@ fn listed(row: &Row) -> Listed {
 const RELATIONS: &str = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence = 'p' \
     AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v')";
 
-/// The tables that rules name, those that views read which they name, and parts of both.
+/// The tables that rules name, those that views read which they name, those that their policies read, and parts of all.
 fn tables_of(publication: &str, wanted: &Wanted) -> String {
     let named: Vec<String> = wanted.tables.iter().map(|table| condition(table)).collect();
     format!(
@@ -83,6 +83,11 @@ fn tables_of(publication: &str, wanted: &Wanted) -> String {
              SELECT d.refobjid AS oid, false AS part FROM pg_rewrite w \
                JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
                WHERE c.relkind = 'v' AND w.ev_class = r.oid AND d.refclassid = 'pg_class'::regclass \
+                 AND d.refobjid <> r.oid \
+             UNION ALL \
+             SELECT d.refobjid, false FROM pg_policy p \
+               JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid \
+               WHERE c.relrowsecurity AND p.polrelid = r.oid AND d.refclassid = 'pg_class'::regclass \
                  AND d.refobjid <> r.oid \
              UNION ALL \
              SELECT i.inhrelid, true FROM pg_inherits i WHERE i.inhparent = r.oid \

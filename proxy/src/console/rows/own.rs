@@ -1,4 +1,4 @@
-//! pgweir's own: QUERIES, FINDINGS, TENANTS, PINS, LIMITS, CACHE.
+//! pgweir's own: QUERIES, FINDINGS, TENANTS, PINS, LIMITS, CACHE, CACHE_REASONS.
 
 use std::collections::BTreeMap;
 
@@ -35,6 +35,7 @@ pub(in super::super) fn queries(mut all: Vec<StatementRow>, names: &TenantNames,
             row.max_us.into(),
             moment(row.last_seen_us),
             text(&row.text.text),
+            row.cached_calls.into(),
         ]
     };
     all.into_iter().map(row).collect()
@@ -144,6 +145,21 @@ pub(in super::super) fn limits(uses: Vec<TenantUse>) -> Vec<Row> {
     rows
 }
 
+/// CACHE_REASONS: those that there were, and what each tenant holds.
+pub(in super::super) fn cache_reasons(figures: &Figures, held: BTreeMap<String, u64>) -> Vec<Row> {
+    let reasons = [
+        ("miss", &figures.misses),
+        ("bypass", &figures.bypasses),
+        ("refused", &figures.refused),
+        ("invalidated", &figures.invalidated),
+    ];
+    let counted = reasons.into_iter().flat_map(|(about, counts)| {
+        let there = counts.iter().filter(|(_, count)| *count > 0);
+        there.map(move |(reason, count)| vec![about.into(), (*reason).into(), (*count).into()])
+    });
+    counted.chain(held.into_iter().map(|(tenant, bytes)| vec!["bytes".into(), tenant.into(), bytes.into()])).collect()
+}
+
 /// CACHE: one row for each database, with what all share; one without a database where there are none.
 pub(in super::super) fn cache(figures: &Figures) -> Vec<Row> {
     let of_all = |name: &str| -> Row {
@@ -250,6 +266,19 @@ mod tests {
         assert_eq!(names, [(&text("a:5432/app"), &one, &text("no")), (&text("b:5432/app"), &one, &text("no"))]);
         let columns = super::super::super::table::find("cache").unwrap().columns.len();
         assert!(rows.iter().all(|row| row.len() == columns));
+    }
+
+    #[test]
+    fn reasons_that_there_were_have_rows() {
+        let caches = crate::cache::testing::caches();
+        let held = BTreeMap::from([("acme".to_owned(), 9)]);
+        let rows =
+            |caches: &crate::cache::Caches| cache_reasons(&caches.figures(std::time::Instant::now()), held.clone());
+        assert_eq!(rows(&caches).len(), 1);
+        caches.counters.misses.add(policy::cache::Miss::Changed, 3);
+        caches.counters.bypasses.count(policy::cache::Bypass::NoRule);
+        let expected = [("miss", "changed", 3u64), ("bypass", "no_rule", 1), ("bytes", "acme", 9)];
+        assert_eq!(rows(&caches), expected.map(|(about, name, n)| vec![text(about), text(name), n.into()]));
     }
 
     #[test]

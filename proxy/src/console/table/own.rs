@@ -23,6 +23,7 @@ pub(super) const SHOWS: &[Show] = &[
         int8("max_us", "the longest"),
         text("last_seen", "when the last one ended, in UTC"),
         text("text", "the statement"),
+        int8("cached_calls", "of the calls, answered from the cache"),
     ] },
     Show { name: "FINDINGS", what: What::Findings, about: "What was found, the gravest first: 50, or as many as the number behind the word says.", columns: &[
         text("id", "what names the finding"),
@@ -108,5 +109,10 @@ pub(super) const SHOWS: &[Show] = &[
         int8("slot_lag_us", "how old its news is; null: there is none"),
         int8("unresolved_writes", "writes of which it is not known how they ended"),
         int8("dropped_writes", "writes that were lost sight of; has to stay 0"),
+    ] },
+    Show { name: "CACHE_REASONS", what: What::CacheReasons, about: "Why the read cache does not more, and who holds what: one row for each reason that there was, and one for each tenant with answers. The words are those of [the cache](cache.md#what-is-never-cached).", columns: &[
+        text("about", "`miss` (may be cached and was not answered), `bypass` (may not be), `refused` (the reply was not kept), `invalidated` (answers were ended) or `bytes` (held by a tenant)"),
+        text("name", "the reason, or the tenant"),
+        int8("value", "how often, or how many bytes"),
     ] },
 ];

@@ -2,10 +2,8 @@
 
 use std::rc::Rc;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use super::looked::Looked;
-use super::plan::{Planned, Words};
+use super::plan::{Planned, Plans, Words};
 use super::request::{Asked, Request};
 use crate::cache::here::Here;
 use crate::session::Session;
@@ -73,7 +71,7 @@ impl Session {
                 return Ok(Candidate { request, known, sql: b"", prepared: Some(prepared), tags, looked: None });
             }
         };
-        let hash = xxh3_64_with_seed(sql, version).max(1);
+        let hash = Plans::hash(sql, version);
         if self.worker.plans.borrow().is_unconcerned(hash) {
             return Err(None);
         }

@@ -295,7 +295,7 @@ impl Session {
         let (mut compared, mut missed, mut refresh) = (None, None, None);
         match caches.store.get(sought) {
             // It stays: others may have it, whose hints ask for nothing younger.
-            Some(entry) if readable.youth.is_some_and(|youth| entry.dependencies.age(now) >= youth) => {
+            Some(entry) if wanted.readable.youth.is_some_and(|youth| entry.dependencies.age(now) >= youth) => {
                 missed = Some(Miss::Expired);
             }
             Some(entry) => match entry.dependencies.serve(now, end_known(here, waited)) {
