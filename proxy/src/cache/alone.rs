@@ -51,7 +51,7 @@ const OPEN: &str = "SELECT l.virtualtransaction, a.pid::text FROM pg_locks l JOI
 
 /// How it is on one connection.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Alone {
+pub(super) enum Company {
     /// Nothing was asked yet.
     #[default]
     Unasked,
@@ -63,7 +63,7 @@ pub(super) enum Alone {
     Alone(Instant),
 }
 
-impl Alone {
+impl Company {
     /// Whether it is time to ask. `poll`: how often somebody who is alone asks.
     fn is_due(&self, poll: Duration, now: Instant) -> bool {
         match self {
@@ -163,19 +163,19 @@ mod tests {
     fn what_began_later_is_not_waited_for_and_what_is_over_is_forgotten() {
         let now = Instant::now();
         let open = read(&rows(&[("3/7", "100"), ("4/9", "101")]));
-        let one = Alone::left_of(open, &rows(&[("4/9", "101"), ("3/8", "100"), ("5/1", "102")]), now);
-        assert_eq!(one, Alone::Waits(vec![("4/9".to_owned(), "101".to_owned())], now));
+        let one = Company::left_of(open, &rows(&[("4/9", "101"), ("3/8", "100"), ("5/1", "102")]), now);
+        assert_eq!(one, Company::Waits(vec![("4/9".to_owned(), "101".to_owned())], now));
         assert!(one.why().is_some_and(|why| why.contains("101") && !why.contains("100")));
-        let Alone::Waits(open, _) = one else { unreachable!("just seen") };
-        assert_eq!(Alone::left_of(open, &rows(&[("3/8", "100")]), now), Alone::Alone(now));
+        let Company::Waits(open, _) = one else { unreachable!("just seen") };
+        assert_eq!(Company::left_of(open, &rows(&[("3/8", "100")]), now), Company::Alone(now));
     }
 
     #[test]
     fn who_is_not_alone_asks_more_often() {
         let (now, poll) = (Instant::now(), Duration::from_secs(5));
-        assert!(Alone::Unasked.is_due(poll, now));
+        assert!(Company::Unasked.is_due(poll, now));
         for (state, wait) in
-            [(Alone::Accompanied(now), AGAIN), (Alone::Waits(Vec::new(), now), AGAIN), (Alone::Alone(now), poll)]
+            [(Company::Accompanied(now), AGAIN), (Company::Waits(Vec::new(), now), AGAIN), (Company::Alone(now), poll)]
         {
             assert!(!state.is_due(poll, now + wait - Duration::from_millis(1)), "{state:?}");
             assert!(state.is_due(poll, now + wait), "{state:?}");
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn many_transactions_are_not_all_named() {
         let open = (0..20).map(|n| (format!("{n}/1"), format!("p{n}"))).collect();
-        let why = Alone::Waits(open, Instant::now()).why().unwrap();
+        let why = Company::Waits(open, Instant::now()).why().unwrap();
         assert!(why.contains("p4, …") && !why.contains("p5"), "{why}");
     }
 }

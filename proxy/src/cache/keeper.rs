@@ -19,7 +19,7 @@ use policy::cache::catalog::Catalog;
 use policy::cache::{Bypass, Cause, Invalidated};
 use tokio::task::JoinSet;
 
-use super::alone::Alone;
+use super::alone::Company;
 use super::facts::{self, Fingerprint};
 use super::writes::ANY_PREPARED;
 use super::{Cached, Serial, View};
@@ -113,7 +113,7 @@ struct Seen {
     read: Option<Instant>,
     /// No other reading begins so soon behind it.
     pause: Duration,
-    alone: Alone,
+    alone: Company,
 }
 
 /// Readings take at most one part in so many of the time: an application that changes the catalog all the time, as with
