@@ -469,9 +469,11 @@ fn slot_of(state: &mut ScopeState, key: &BurstKey, start_us: u64) -> usize {
     }
 }
 
-/// Whether a burst is another's that has been repeated and goes on: nobody knows what it would come to.
+/// Whether a burst is another's that goes on and has been repeated: nobody knows what it would come to. Of traces neither is
+/// known of what was run once: many that go on at once would take each other's places before any is run again.
 fn may_come_to_something(burst: &Burst, key: &BurstKey, start_us: u64) -> bool {
-    burst.key != *key && burst.count >= 2 && !is_over(burst, start_us)
+    let traced = burst.key.trace.is_some() && key.trace.is_some();
+    burst.key != *key && (traced || burst.count >= 2) && !is_over(burst, start_us)
 }
 
 /// Whether a statement that starts then begins a new burst.

@@ -8,7 +8,7 @@ use super::samples::Samples;
 /// under way at once.
 const WAYS: usize = 4;
 const SETS: usize = 32;
-const MAX_SETS: usize = 256;
+const MAX_SETS: usize = 512;
 
 /// One scope's bursts and results.
 #[derive(Debug)]
