@@ -20,6 +20,7 @@ mod memory;
 mod never;
 mod requests;
 mod separated;
+mod settled;
 mod strict;
 mod terms;
 mod versions;

@@ -38,16 +38,16 @@ fn roles() {
 }
 
 /// A database of tenants, and who asks.
-struct Stage {
-    ground: Ground,
-    one: RawClient,
+pub(super) struct Stage {
+    pub(super) ground: Ground,
+    pub(super) one: RawClient,
     two: RawClient,
     admin: RawClient,
     direct: RawClient,
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with("")
     }
 
@@ -77,11 +77,11 @@ impl Stage {
         hit
     }
 
-    fn kept(&mut self, what: &str, act: impl FnOnce(&mut Self)) {
+    pub(super) fn kept(&mut self, what: &str, act: impl FnOnce(&mut Self)) {
         assert!(self.keeps(what, act), "the second tenant's answer has ended: {what}; {}", self.ground.why());
     }
 
-    fn ended(&mut self, what: &str, act: impl FnOnce(&mut Self)) {
+    pub(super) fn ended(&mut self, what: &str, act: impl FnOnce(&mut Self)) {
         assert!(!self.keeps(what, act), "the second tenant's answer was kept: {what}");
     }
 }

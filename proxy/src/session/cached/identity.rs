@@ -46,6 +46,30 @@ fn written(value: &Value) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(|text| format!("{mark}{text}"))
 }
 
+/// The role of `role TO 'a'`, and of SQL's own `ROLE a`; `None`: that is not understood.
+fn role_named(value: &Value) -> Option<String> {
+    if let Some(name) = plain(value) {
+        return Some(name.into_owned());
+    }
+    let Value::Clause(clause) = value else { return None };
+    let (word, rest) = std::str::from_utf8(clause).ok()?.split_at_checked("role".len())?;
+    let ends = rest.starts_with(|c: char| c.is_ascii_whitespace() || c == '\'' || c == '"');
+    if !word.eq_ignore_ascii_case("role") || !ends {
+        return None;
+    }
+    let name = rest.trim_ascii().trim_end_matches(';').trim_ascii_end();
+    for quote in ['\'', '"'] {
+        if let Some(inside) = name.strip_prefix(quote) {
+            // One with an escape of any kind is not read.
+            let inside = inside.strip_suffix(quote).filter(|inside| !inside.contains([quote, '\\']));
+            return inside.map(str::to_owned);
+        }
+    }
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let is_word = starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_word.then(|| name.to_ascii_lowercase())
+}
+
 /// The schemas of `search_path TO a, "B", 'c'`; `None`: that is not understood.
 fn path_of_clause(clause: &str, user: Option<&str>) -> Option<Vec<String>> {
     let (name, rest) = clause.split_at_checked("search_path".len())?;
@@ -147,7 +171,7 @@ impl Session {
         let named = |value: &Value| plain(value).map(|name| name.into_owned());
         let login = authorization.map_or_else(|| Some(target.user.clone()), named);
         // Whom `$user` stands for; `None`: that is not understood.
-        let user = match role.map(named) {
+        let user = match role.map(role_named) {
             None => login,
             Some(Some(name)) if name == "none" => login,
             Some(name) => name,
@@ -200,6 +224,29 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_role_is_read_in_each_of_its_forms_or_not_at_all() {
+        let of = |clause: &str| role_named(&Value::Clause(clause.as_bytes().into()));
+        for clause in ["ROLE anna", "role 'anna';", "Role \"anna\"", "role TO anna", "role = 'anna'", "ROLE Anna"] {
+            assert_eq!(of(clause).as_deref(), Some("anna"), "{clause}");
+        }
+        assert_eq!(of("ROLE \"Anna\"").as_deref(), Some("Anna"));
+        assert_eq!(of("ROLE NONE").as_deref(), Some("none"), "the one who has logged in");
+        for clause in [
+            "ROLE",
+            "ROLE anna bob",
+            "ROLE anna -- x",
+            "ROLE 'an''na'",
+            "ROLE E'anna'",
+            "ROLE U&\"x\"",
+            "ROLEanna",
+            "ROLE ü",
+            "ROLE /* */ anna",
+        ] {
+            assert_eq!(of(clause), None, "{clause}");
+        }
+    }
 
     #[test]
     fn clauses_of_search_paths_are_read_or_not_at_all() {
