@@ -5,15 +5,7 @@ use std::time::{Duration, Instant};
 use config::PoolMode::Transaction;
 use integration_tests::{Message, RawClient, Reply, Site, eventually, frontend, http, tenants};
 
-const RULES: &str = "
-[[tenant.rule]]
-from = 'application_name'
-pattern = 'tenant:(?<tenant>[a-z0-9-]+)'
-[[tenant.classify]]
-class = 'worker'
-from = 'application_name'
-pattern = '^worker'
-";
+use super::tenants::{RULES, client_of, reached};
 
 fn site_with(size: usize, queue_timeout: Duration, toml: &str) -> Site {
     let tenants = tenants(&format!("{RULES}{toml}"));
@@ -25,17 +17,6 @@ fn site_with(size: usize, queue_timeout: Duration, toml: &str) -> Site {
 
 fn site(toml: &str) -> Site {
     site_with(4, Duration::from_secs(5), toml)
-}
-
-fn client_of(site: &Site, application: &str) -> RawClient {
-    site.client_with(&[("application_name", application)])
-}
-
-/// What is counted of a tenant's limit.
-fn reached(site: &Site, tenant: &str, limit: &str) -> serde_json::Value {
-    let page = http::fetch(site.admin(), "/api/v1/tenants").json();
-    let row = page["tenants"].as_array().unwrap().iter().find(|row| row["tenant"] == tenant).cloned();
-    row.unwrap_or_default()["limits_reached"][limit].clone()
 }
 
 /// How many notices say that a limit only warns.

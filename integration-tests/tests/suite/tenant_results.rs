@@ -3,27 +3,16 @@
 use config::PoolMode::Transaction;
 use integration_tests::{RawClient, Site, eventually, http, tenants};
 
-/// By `application_name`: `tenant:NAME`.
-const RULES: &str = "
-[[tenant.rule]]
-from = 'application_name'
-pattern = 'tenant:(?<tenant>[a-z0-9-]+)'
-";
+use super::tenant_times::{RULES, client_of};
 
 fn site(toml: &str) -> Site {
     let tenants = tenants(&format!("{RULES}{toml}"));
     Site::behind(Transaction, |proxy| proxy.size(2).with(|settings| settings.tenants = tenants))
 }
 
-fn client_of(site: &Site, tenant: &str) -> RawClient {
-    site.client_with(&[("application_name", &format!("tenant:{tenant}"))])
-}
-
 /// How often a tenant's limit was reached: observed, warned, enforced.
 fn reached(site: &Site, tenant: &str, limit: &str) -> [u64; 3] {
-    let page = http::fetch(site.admin(), "/api/v1/tenants").json();
-    let row = page["tenants"].as_array().unwrap().iter().find(|row| row["tenant"] == tenant).cloned();
-    let counts = row.unwrap_or_default()["limits_reached"][limit].clone();
+    let counts = super::tenants::reached(site, tenant, limit);
     ["observed", "warned", "enforced"].map(|mode| counts[mode].as_u64().unwrap_or(0))
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use config::PoolMode::{Session, Transaction};
 use integration_tests::{RawClient, Site, eventually, frontend, http, tenants};
 
-const RULES: &str = "
+use super::tenants::reached;
+
+pub(super) const RULES: &str = "
 [[tenant.rule]]
 from = 'application_name'
 pattern = 'tenant:(?<tenant>[a-z0-9-]+)'
@@ -17,15 +19,8 @@ fn site(toml: &str) -> Site {
     Site::behind(Transaction, |proxy| proxy.size(4).with(|settings| settings.tenants = tenants))
 }
 
-fn client_of(site: &Site, tenant: &str) -> RawClient {
+pub(super) fn client_of(site: &Site, tenant: &str) -> RawClient {
     site.client_with(&[("application_name", &format!("tenant:{tenant}"))])
-}
-
-/// What is counted of a tenant's limit.
-fn reached(site: &Site, tenant: &str, limit: &str) -> serde_json::Value {
-    let page = http::fetch(site.admin(), "/api/v1/tenants").json();
-    let row = page["tenants"].as_array().unwrap().iter().find(|row| row["tenant"] == tenant).cloned();
-    row.unwrap_or_default()["limits_reached"][limit].clone()
 }
 
 /// The fingerprint that a statement goes by.

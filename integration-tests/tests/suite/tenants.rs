@@ -6,7 +6,7 @@ use config::PoolMode::Transaction;
 use integration_tests::{Fields, RawClient, Site, http, tenants};
 
 /// By `application_name`: `tenant:NAME`, and class `worker` where it begins with that.
-const RULES: &str = "
+pub(super) const RULES: &str = "
 [[tenant.rule]]
 from = 'application_name'
 pattern = 'tenant:(?<tenant>[a-z0-9-]+)'
@@ -26,12 +26,12 @@ fn last_words(client: &mut RawClient) -> Fields {
     client.read_to_end().error().clone()
 }
 
-fn client_of(site: &Site, application: &str) -> RawClient {
+pub(super) fn client_of(site: &Site, application: &str) -> RawClient {
     site.client_with(&[("application_name", application)])
 }
 
 /// What is counted of a tenant's limit.
-fn reached(site: &Site, tenant: &str, limit: &str) -> serde_json::Value {
+pub(super) fn reached(site: &Site, tenant: &str, limit: &str) -> serde_json::Value {
     let page = http::fetch(site.admin(), "/api/v1/tenants").json();
     let row = page["tenants"].as_array().unwrap().iter().find(|row| row["tenant"] == tenant).cloned();
     row.unwrap_or_default()["limits_reached"][limit].clone()

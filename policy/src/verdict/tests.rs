@@ -24,6 +24,11 @@ fn silent(key: LimitKey) -> Refusal {
     Refusal::Silent { limited: limited(key), limit: Duration::from_secs(60) }
 }
 
+fn queue_timeout(limit: Limit, limited: Option<Box<Limited>>) -> Refusal {
+    let (database, user) = ("shop".into(), "anna".into());
+    Refusal::QueueTimeout { database, user, waited: Duration::from_secs(5), limit, waiting: 7, limited }
+}
+
 fn queue_full() -> Refusal {
     let (database, user) = ("shop".into(), "anna".into());
     let retry_in = Duration::from_micros(1_500_250);
@@ -62,30 +67,8 @@ fn all() -> Vec<(&'static str, Severity, Refusal)> {
         ("25P04", Severity::Fatal, silent(LimitKey::TransactionTimeout)),
         ("57P05", Severity::Fatal, silent(LimitKey::IdleTimeout)),
         ("57014", Severity::Error, Refusal::CancelledInQueue),
-        (
-            "53300",
-            Severity::Error,
-            Refusal::QueueTimeout {
-                database: name("shop"),
-                user: name("anna"),
-                waited: limit,
-                limit: Limit::Pool(20),
-                waiting: 7,
-                limited: None,
-            },
-        ),
-        (
-            "53300",
-            Severity::Error,
-            Refusal::QueueTimeout {
-                database: name("shop"),
-                user: name("anna"),
-                waited: limit,
-                limit: Limit::Class(2),
-                waiting: 7,
-                limited: Some(Box::new(limited(LimitKey::QueueTimeout))),
-            },
-        ),
+        ("53300", Severity::Error, queue_timeout(Limit::Pool(20), None)),
+        ("53300", Severity::Error, queue_timeout(Limit::Class(2), Some(Box::new(limited(LimitKey::QueueTimeout))))),
         ("53300", Severity::Error, queue_full()),
         ("53300", Severity::Fatal, too_many(Limit::Proxy(100))),
         ("53300", Severity::Fatal, Refusal::TooManyPools { limit: 100 }),

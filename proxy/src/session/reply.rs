@@ -21,6 +21,7 @@ use super::script::Act;
 use super::verify;
 use super::work::Probe;
 use super::{End, Session};
+use crate::trouble::Trouble;
 use crate::upstream::role::is_promotion;
 use crate::upstream::{NAMED, Streaming, UNNAMED, Upstream};
 use crate::worker::HOLD;
@@ -217,6 +218,21 @@ impl Session {
         if message.tag == Backend::ReadyForQuery {
             tell_notices(upstream, outbox, message);
         }
+        let delivery = self.deliver(upstream, outbox, message, delivery, refused)?;
+        tell_notices(upstream, outbox, message);
+        self.make_up(upstream, outbox, message.end());
+        Ok(delivery)
+    }
+
+    /// Does with a message what is to be done with it. Gives whether the client has it.
+    fn deliver(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        mut delivery: Delivery,
+        refused: Option<Trouble>,
+    ) -> Result<Delivery, (usize, End)> {
         match delivery {
             Delivery::Forward if message.tag == Backend::ReadyForQuery && self.tells_before_ready(upstream) => {
                 self.before_ready(upstream, outbox.insert(message.at));
@@ -244,8 +260,6 @@ impl Session {
             Delivery::OursFailed => return Err((message.end(), End::SettingsFailed)),
             Delivery::Unasked => return Err((message.end(), End::UpstreamLost)),
         }
-        tell_notices(upstream, outbox, message);
-        self.make_up(upstream, outbox, message.end());
         Ok(delivery)
     }
 

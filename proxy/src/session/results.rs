@@ -1,13 +1,19 @@
 //! Results that a tenant's limits cut short: by a LIMIT in their text, or by a cancel when they are too large.
 
+use std::time::Instant;
+
 use config::{LimitKey, Mode};
 use policy::limits::{Bound, Effective};
 use policy::verdict::Refusal;
+use wire::encode::frontend as ask;
 use wire::pipeline::{Awaited, Owed};
 use wire::tag::TransactionStatus;
 
+use super::brain::Look;
 use super::held::Held;
+use super::outbox::Outbox;
 use super::statement::Known;
+use super::translate::Message;
 use super::{End, Session};
 use crate::trouble::Trouble;
 use crate::upstream::Upstream;
@@ -136,6 +142,46 @@ impl Session {
         self.count_trouble(&exceeds);
         upstream.work.late = Some(exceeds);
         Ok(false)
+    }
+
+    /// Whether its tenant's limits let a text pass, and what its results are held to.
+    pub(super) fn judge_text(
+        &mut self,
+        upstream: &mut Upstream,
+        look: &Look<'_>,
+        whole: bool,
+        now: Instant,
+    ) -> Result<Held, Trouble> {
+        if !self.polices() {
+            return Ok(Held::default());
+        }
+        let known = Known { whole: look.known.whole && whole, ..look.known.clone() };
+        self.judge(upstream, &known, known.script.as_deref(), now)
+    }
+
+    /// Puts another text in the place of the client's: one with its tenant's row limit, which is given back, or one that
+    /// deallocates by the names that the server knows.
+    pub(super) fn replace_text(
+        &mut self,
+        upstream: &mut Upstream,
+        outbox: &mut Outbox<'_>,
+        message: Message<'_>,
+        look: &Look<'_>,
+        sql: &[u8],
+    ) -> Result<Option<Vec<u8>>, End> {
+        let limited = match self.limits_rows() && message.is_whole() {
+            true => self.with_row_limit(upstream, &look.known, sql),
+            false => None,
+        };
+        let other = match &limited {
+            Some(_) => None,
+            None => self.translate_deallocate(upstream, look, outbox, message.at),
+        };
+        if let Some(text) = limited.as_ref().or(other.as_ref()) {
+            outbox.skip(message.at, message.end);
+            ask::query(outbox.insert(message.end), text).map_err(|error| End::Trouble(error.into()))?;
+        }
+        Ok(limited)
     }
 
     /// The text with a LIMIT behind it, where the tenant's results are limited so and it has none of its own.

@@ -23,7 +23,6 @@ use super::portals::Portal;
 use super::provide::{Located, hold, is_ours, write_renamed};
 use super::request::{Due, head, left_of, malformed};
 use super::retry::Retry;
-use super::statement::Known;
 use super::work::MAX_SAMPLES;
 use super::{End, Session};
 use crate::upstream::{NAMED, UNNAMED, Upstream};
@@ -272,14 +271,7 @@ impl Session {
             upstream.work.samples.truncate(begin);
             return Ok(Next::Hold);
         }
-        let judged = match self.polices() {
-            true => {
-                let known = Known { whole: look.known.whole && message.is_whole(), ..look.known.clone() };
-                self.judge(upstream, &known, known.script.as_deref(), now)
-            }
-            false => Ok(Held::default()),
-        };
-        let held = match judged {
+        let held = match self.judge_text(upstream, &look, message.is_whole(), now) {
             Ok(held) => held,
             Err(trouble) => {
                 self.refuse_query(upstream, outbox, message, trouble)?;
@@ -287,18 +279,7 @@ impl Session {
             }
         };
         self.forget_sequences(upstream, outbox, message.at, script)?;
-        let limited = match self.limits_rows() && message.is_whole() {
-            true => self.with_row_limit(upstream, &look.known, sql),
-            false => None,
-        };
-        let other = match &limited {
-            Some(_) => None,
-            None => self.translate_deallocate(upstream, &look, outbox, message.at),
-        };
-        if let Some(text) = limited.as_ref().or(other.as_ref()) {
-            outbox.skip(message.at, message.end);
-            ask::query(outbox.insert(message.end), text).map_err(|error| End::Trouble(error.into()))?;
-        }
+        let limited = self.replace_text(upstream, outbox, message, &look, sql)?;
         self.aim_text(upstream, outbox, message.at, &look);
         self.will_run_text(upstream, &look, sql, message.is_whole());
         self.push(upstream, Awaited::Query, Fate::Forward, 0);

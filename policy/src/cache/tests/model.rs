@@ -210,7 +210,7 @@ fn without_any_one_guard_of_parts_some_does() {
 }
 
 #[test]
-#[ignore = "it takes minutes"]
+#[ignore = "worlds with more steps take minutes, and show nothing that the small ones do not: make soak"]
 fn nor_does_any_in_larger_worlds() {
     large_scenarios().iter().map(holds).for_each(drop);
 }
